@@ -1,0 +1,251 @@
+"""The flow that SQLite, PostgreSQL and MySQL share: borrow a connection, run an operation, repeat it if that is safe.
+
+A dialect provides how statements are executed and what its driver's errors mean. The
+operations here need several round trips; a server's dialect replaces the common ones
+by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
+
+from ._options import Options
+from ._pool import Connector, Pool
+from ._retry import Failure, NotConnected, delays
+from .backend import MAX_ID, Backend, Row
+from .errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError, conflict_error
+
+C = TypeVar("C")
+T = TypeVar("T")
+Parameters = Mapping[str, Any]
+
+logger = logging.getLogger("sessions")
+
+
+class DBAPIBackend(Backend, Generic[C]):
+    """A database behind a DB-API driver."""
+
+    driver_error: type[Exception]
+
+    def __init__(
+        self,
+        where: str,
+        options: Options,
+        connector: Connector[C],
+        statements: Mapping[str, str],
+        *,
+        pool_size: int,
+    ) -> None:
+        self.default_limit = options.default_limit
+        self.ensure_ascii = options.ensure_ascii
+        self._where = where
+        self._options = options
+        self._statements = statements
+        self._pool = Pool(connector, size=pool_size, timeout=options.connection_timeout)
+        # Also closes the connections of a backend that is dropped, and at exit.
+        self._close = weakref.finalize(self, self._pool.close)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._where}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a backend cannot be pickled; send its URL and make a new one there")
+
+    @property
+    def closed(self) -> bool:
+        return not self._close.alive
+
+    def close(self) -> None:
+        self._close()
+
+    # What a dialect provides
+
+    @abstractmethod
+    def fetch(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement by name and return its rows, if any, as tuples."""
+
+    @abstractmethod
+    def transaction(self, connection: C) -> AbstractContextManager[object]:
+        """Begin a transaction that may write; commit at the end, roll back after an error."""
+
+    @abstractmethod
+    def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
+        """Insert the texts in order, in the open transaction; return the newest id."""
+
+    @abstractmethod
+    def pop(self, connection: C, session_id: str) -> Row | None:
+        """Remove the newest row and return it."""
+
+    @abstractmethod
+    def delete(self, connection: C, session_id: str) -> None:
+        """Delete the rows and then the session row, whether or not the tables cascade."""
+
+    @abstractmethod
+    def failure(self, exc: Exception) -> Failure:
+        """Say what an exception of the driver means."""
+
+    @abstractmethod
+    def describe(self, exc: BaseException) -> str:
+        """Say in the database's words what failed, without any value of a statement."""
+
+    # The operations
+
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
+        parameters = {"session_id": session_id, "count": count, "before": before}
+        return self._repeat(lambda connection: self.fetch(connection, "newest_items", parameters))
+
+    def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+        if if_position is not None:
+            seen = if_position
+        return self._run(
+            lambda connection: self.append(connection, session_id, texts, if_position),
+            settle=lambda connection: self._append_settled(connection, session_id, texts, seen, if_position),
+        )
+
+    def pop_row(self, session_id: str) -> Row | None:
+        return self._run(lambda connection: self.pop(connection, session_id), settle=None)
+
+    def replace_rows(self, session_id: str, texts: Sequence[str], *, if_position: int | None) -> int:
+        return self._run(
+            lambda connection: self.replace(connection, session_id, texts, if_position),
+            settle=lambda connection: self._replace_settled(connection, session_id, texts, if_position),
+        )
+
+    def delete_session(self, session_id: str) -> None:
+        self._repeat(lambda connection: self.delete(connection, session_id))
+
+    # One attempt of each, on a connection
+
+    def append(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        """Write the batch under the session row's lock."""
+        with self.transaction(connection):
+            self.fetch(connection, "touch_session", {"session_id": session_id})
+            self._check_position(connection, session_id, if_position)
+            return self.insert(connection, session_id, texts)
+
+    def replace(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        """Put the texts in place of all rows."""
+        with self.transaction(connection):
+            self.fetch(connection, "touch_session", {"session_id": session_id})
+            self._check_position(connection, session_id, if_position)
+            self.fetch(connection, "delete_items", {"session_id": session_id})
+            return self.insert(connection, session_id, texts) if texts else 0
+
+    def create_tables(self, connection: C) -> None:
+        """Create the tables that are missing."""
+        with self.transaction(connection):
+            for name in ("create_sessions", "create_messages"):
+                self.fetch(connection, name, {})
+
+    def _check_position(self, connection: C, session_id: str, expected: int | None) -> None:
+        if expected is None:
+            return
+        parameters = {"session_id": session_id, "count": 1, "before": MAX_ID}
+        rows = self.fetch(connection, "newest_items", parameters)
+        position = rows[0][0] if rows else 0
+        if position != expected:
+            raise conflict_error(session_id, expected=expected, position=position)
+
+    def _append_settled(
+        self, connection: C, session_id: str, texts: Sequence[str], seen: int | None, if_position: int | None
+    ) -> int:
+        """Look whether a batch whose acknowledgement was lost is there; write it if it is not.
+
+        The session row's lock keeps every other writer out between the look and the write.
+        """
+        with self.transaction(connection):
+            self.fetch(connection, "touch_session", {"session_id": session_id})
+            rows = self.fetch(connection, "newer_items", {"session_id": session_id, "after": seen or 0})
+            newest = _find_batch(rows, texts)
+            if newest is None:
+                self._check_position(connection, session_id, if_position)
+                return self.insert(connection, session_id, texts)
+            if seen is None:
+                raise OutcomeUnknownError(
+                    f"the connection was lost while items were added to session {session_id!r}, and equal items "
+                    "are there that may be older; compare get_items() with what you meant to add"
+                )
+            return newest
+
+    def _replace_settled(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        """Look whether the history already begins with the texts; replace it if it does not.
+
+        Other writers may have appended to the new history by now, and must not lose what they wrote.
+        """
+        with self.transaction(connection):
+            self.fetch(connection, "touch_session", {"session_id": session_id})
+            rows = self.fetch(connection, "newer_items", {"session_id": session_id, "after": if_position or 0})
+            newest = _find_batch(rows[: len(texts)], texts)
+        if newest is None or not texts:
+            return self.replace(connection, session_id, texts, if_position)
+        return newest
+
+    # Repetition
+
+    def _repeat(self, operation: Callable[[C], T]) -> T:
+        """Run an operation that does no harm when it happens twice."""
+        return self._run(operation, settle=operation)
+
+    def _run(self, operation: Callable[[C], T], *, settle: Callable[[C], T] | None, may_create: bool = True) -> T:
+        """Run operation on a connection, again after transient failures.
+
+        settle takes operation's place once it may have been committed; None: nothing
+        can find that out, so OutcomeUnknownError is raised.
+        """
+        waits = delays(self._options.max_retries, self._options.retry_delay)
+        may_create = may_create and self._options.create_tables
+        attempt, unsettled = operation, False
+        while True:
+            cause: Exception
+            try:
+                with self._pool.connection() as connection:
+                    return attempt(connection)
+            except NotConnected as exc:
+                failure, cause = exc.failure, exc.cause
+            except self.driver_error as exc:
+                failure, cause = self.failure(exc), exc
+            if failure.missing_tables and may_create:
+                may_create = False
+                self._create_missing_tables()
+                continue
+            if failure.in_doubt and settle is not operation:
+                unsettled = True
+                attempt = settle or attempt
+            wait = next(waits, None) if failure.transient and not (unsettled and settle is None) else None
+            if wait is None:
+                raise self._error(failure, cause, unsettled=unsettled) from cause
+            logger.warning("%s: %s; trying again in %.2f s", self._where, self.describe(cause), wait)
+            time.sleep(wait)
+
+    def _create_missing_tables(self) -> None:
+        try:
+            self._run(self.create_tables, settle=self.create_tables, may_create=False)
+        except DatabaseError as exc:
+            raise SchemaError(
+                f"the tables are missing and cannot be created ({exc}); grant the right to create them, or let their "
+                "owner create them"
+            ) from exc.__cause__
+
+    def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool) -> SessionsError:
+        what = f"{self._where}: {self.describe(cause)}"
+        if unsettled:
+            return OutcomeUnknownError(
+                f"{what}; the connection was lost during a write, which may or may not have happened: "
+                "compare get_items() with what you expect"
+            )
+        return failure.error(f"{what}; {failure.remedy}")
+
+
+def _find_batch(rows: Sequence[Row], texts: Sequence[str]) -> int | None:
+    """Return the id of the last row of a contiguous run equal to texts; rows are oldest first."""
+    stored = [text for _, text in rows]
+    for start in range(len(stored) - len(texts) + 1):
+        if stored[start : start + len(texts)] == list(texts):
+            return rows[start + len(texts) - 1][0]
+    return None

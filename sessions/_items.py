@@ -1,0 +1,69 @@
+"""Turn items into the text that is stored, and back.
+
+A text that is no JSON object is corrupt: it decodes to None, never to an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from .errors import InvalidItemError
+
+Item = dict[str, Any]
+
+# Below this many brackets no text comes near Python's recursion limit.
+_FLAT = 200
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> list[str]:
+    """Serialise every item, or raise InvalidItemError that names the first bad one."""
+    if isinstance(items, (str, bytes, bytearray, Mapping)) or not isinstance(items, Iterable):
+        raise InvalidItemError(
+            f"items must be an iterable of dicts, not {type(items).__name__}; wrap a single item in a list"
+        )
+    encode = json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":")).encode
+    texts = []
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise InvalidItemError(f"item {index} is a {type(item).__name__}, not a JSON object; pass a dict")
+        try:
+            text = encode(item)
+            if not ensure_ascii:
+                text.encode()
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise InvalidItemError(
+                f"item {index} is not JSON ({_reason(exc)}); pass only what the json module can write"
+            ) from None
+        # What can be written but not read again would be lost without a word.
+        if text.count("{") + text.count("[") > _FLAT and decode_item(text) is None:
+            raise InvalidItemError(f"item {index} is nested too deeply to be read again; flatten it")
+        texts.append(text)
+    return texts
+
+
+def _reason(exc: Exception) -> str:
+    """Say why in words that quote nothing of the item."""
+    if isinstance(exc, UnicodeEncodeError):
+        return "a lone surrogate cannot be stored with ensure_ascii=False"
+    if isinstance(exc, RecursionError):
+        return "nested too deeply"
+    # json's messages name types; only the one on floats ends with the value.
+    return str(exc).partition(": ")[0] or type(exc).__name__
+
+
+def decode_item(text: object) -> Item | None:
+    """Return the JSON object that text holds; None when it is corrupt."""
+    try:
+        item = _decode(text.decode() if isinstance(text, bytes) else text)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return item if isinstance(item, dict) else None

@@ -1,0 +1,121 @@
+"""The options of connect() and Session.from_url(), checked.
+
+An option that is unknown, of the wrong type or out of range is an error that names the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict, Union
+
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+
+Password = str | Callable[[], str]
+SSLOption = Union[None, bool, Mapping[str, Any], "ssl.SSLContext"]
+
+# PostgreSQL cuts longer identifiers at 63 bytes without an error.
+_MAX_NAME = 63
+_MAX_SECONDS = 31_536_000.0
+
+
+class Keywords(TypedDict, total=False):
+    """What connect() accepts, for type checkers."""
+
+    create_tables: bool
+    max_retries: int
+    retry_delay: float
+    connection_timeout: float
+    statement_timeout: float
+    ssl: SSLOption
+    password: Password
+    sessions_table: str
+    messages_table: str
+    pool_size: int
+    default_limit: int | None
+    ensure_ascii: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of one backend; times are seconds."""
+
+    create_tables: bool = True
+    max_retries: int = 3
+    retry_delay: float = 1.0
+    connection_timeout: float = 10.0
+    statement_timeout: float = 30.0
+    ssl: SSLOption = field(default=None, repr=False)
+    password: Password | None = field(default=None, repr=False)
+    sessions_table: str = "agent_sessions"
+    messages_table: str = "agent_messages"
+    pool_size: int = 10
+    default_limit: int | None = None
+    ensure_ascii: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("create_tables", "ensure_ascii"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}; pass True or False")
+        _check_int("max_retries", self.max_retries, 0, 1000)
+        _check_int("pool_size", self.pool_size, 1, 10_000)
+        if self.default_limit is not None:
+            _check_int("default_limit", self.default_limit, 0, 2**63 - 1)
+        _check_seconds("retry_delay", self.retry_delay, zero=True)
+        _check_seconds("connection_timeout", self.connection_timeout)
+        _check_seconds("statement_timeout", self.statement_timeout)
+        if self.password is not None and not isinstance(self.password, str) and not callable(self.password):
+            raise ConfigurationError("password is neither a str nor a callable; pass one of them")
+        _check_table("sessions_table", self.sessions_table)
+        _check_table("messages_table", self.messages_table)
+        if self.sessions_table.lower() == self.messages_table.lower():
+            raise ConfigurationError(
+                f"sessions_table and messages_table are both {self.messages_table!r}; give them two names"
+            )
+
+
+def options_from_keywords(keywords: Mapping[str, Any]) -> Options:
+    """Build the options; raise ConfigurationError that names the known ones for an unknown one."""
+    known = [option.name for option in fields(Options)]
+    for name in keywords:
+        if name not in known:
+            raise ConfigurationError(f"unknown option {name!r}; use one of {', '.join(known)}")
+    return Options(**keywords)
+
+
+def password_of(password: Password) -> str:
+    """Ask for the password: a token may have expired since the last connection."""
+    if not callable(password):
+        return password
+    asked = password()
+    if not isinstance(asked, str):
+        raise ConfigurationError(f"the password callable returned a {type(asked).__name__}; return a str")
+    return asked
+
+
+def _check_int(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigurationError(f"{name} is {value!r}; pass a whole number from {least} to {most}")
+
+
+def _check_seconds(name: str, value: object, *, zero: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MAX_SECONDS:
+        raise ConfigurationError(f"{name} is {value!r}; pass a number of seconds")
+    if value == 0 and not zero:
+        raise ConfigurationError(f"{name} is 0; pass a number of seconds above 0")
+
+
+def _check_table(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a {type(value).__name__}; pass a str such as 'chat_messages'")
+    parts = value.split(".")
+    if len(parts) > 2 or not all(re.fullmatch(r"[\w$-](?:[\w$ -]*[\w$-])?", part) for part in parts):
+        raise ConfigurationError(
+            f"{name} is {value!r}; use letters, digits, '_', '$', '-' and inner spaces, as 'table' or 'schema.table'"
+        )
+    if any(len(part.encode()) > _MAX_NAME for part in parts):
+        raise ConfigurationError(f"{name} is {value!r}; use at most {_MAX_NAME} bytes a name")

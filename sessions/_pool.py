@@ -1,0 +1,190 @@
+"""Hold the connections of one backend: opened when needed, reused newest first, shared by threads, never by processes.
+
+The rule: a connection is in the hands of one operation or idle in here. A child made by
+fork() forgets its parent's connections without a word to the server.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
+
+from .errors import ClosedError, ConnectionFailedError
+
+C = TypeVar("C")
+
+# How long a fork waits for the operations of a quiescing pool (SQLite) to end.
+_QUIESCE_SECONDS = 5.0
+
+
+def is_readable(fileno: int) -> bool:
+    """Tell whether a socket has something to read; when idle, that is the server's goodbye."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fileno, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([fileno], [], [], 0)[0])
+
+
+class Connector(Protocol[C]):
+    """What a dialect says about its connections."""
+
+    quiesce_at_fork: bool  # a connection in use during fork() would harm the database
+
+    def open(self) -> C:
+        """Connect."""
+
+    def close(self, connection: C) -> None:
+        """Close; never raises."""
+
+    def is_alive(self, connection: C) -> bool:
+        """Tell without a round trip whether an idle connection can be used."""
+
+    def restore(self, connection: C, exc: BaseException) -> bool:
+        """After a failed operation end its transaction; False when the connection must go."""
+
+    def abandon(self, connection: C) -> None:
+        """In a forked child: let go of the parent's connection so that the parent feels nothing."""
+
+    def release(self) -> None:
+        """The pool is closed: free what its connections shared; never raises."""
+
+
+class Pool(Generic[C]):
+    """At most size connections made by connector."""
+
+    def __init__(self, connector: Connector[C], *, size: int, timeout: float) -> None:
+        self._connector = connector
+        self._size = size
+        self._timeout = timeout
+        self._closed = False
+        self._start_empty()
+        _pools.add(self)
+
+    def _start_empty(self) -> None:
+        self._condition = threading.Condition()
+        self._idle: list[C] = []
+        self._busy: dict[int, C] = {}
+        self._opening = 0
+
+    @contextmanager
+    def connection(self) -> Iterator[C]:
+        """Lend a connection; after an error it is kept only if the connector can restore it."""
+        connection = self._take()
+        try:
+            yield connection
+        except BaseException as exc:
+            self._give_back(connection, keep=self._connector.restore(connection, exc))
+            raise
+        self._give_back(connection, keep=True)
+
+    def _take(self) -> C:
+        with self._condition:
+            while True:
+                if self._closed:
+                    raise ClosedError("the backend is closed; make a new one with sessions.connect()")
+                while self._idle:
+                    connection = self._idle.pop()
+                    if self._connector.is_alive(connection):
+                        self._busy[id(connection)] = connection
+                        return connection
+                    self._connector.close(connection)
+                if len(self._busy) + self._opening < self._size:
+                    self._opening += 1
+                    break
+                self._wait()
+        return self._open()
+
+    def _wait(self) -> None:
+        deadline = monotonic() + self._timeout
+        while not self._idle and len(self._busy) + self._opening >= self._size and not self._closed:
+            if not self._condition.wait(deadline - monotonic()):
+                raise ConnectionFailedError(
+                    f"all {self._size} connections have been in use for {self._timeout:g} s; raise pool_size"
+                )
+
+    def _open(self) -> C:
+        connection = None
+        try:
+            connection = self._connector.open()
+        finally:
+            with self._condition:
+                self._opening -= 1
+                if connection is not None:
+                    self._busy[id(connection)] = connection
+                self._condition.notify()
+        return connection
+
+    def _give_back(self, connection: C, *, keep: bool) -> None:
+        with self._condition:
+            if self._busy.pop(id(connection), None) is None:
+                return  # taken before a fork, by the parent: the child has forgotten it
+            if keep and not self._closed:
+                self._idle.append(connection)
+            else:
+                self._connector.close(connection)
+            last = self._closed and not self._busy and not self._opening
+            self._condition.notify()
+        if last:
+            self._connector.release()
+
+    def close(self) -> None:
+        """Close what is idle now and what is in use when it is given back; may be called twice."""
+        with self._condition:
+            if self._closed:
+                return
+            self._closed = True
+            for connection in self._idle:
+                self._connector.close(connection)
+            self._idle.clear()
+            last = not self._busy and not self._opening
+            self._condition.notify_all()
+        if last:
+            self._connector.release()
+
+    # fork(): no thread of the parent may be inside the pool, or the child inherits it half changed.
+
+    def before_fork(self) -> None:
+        self._condition.acquire()
+        if self._connector.quiesce_at_fork:
+            self._condition.wait_for(lambda: not self._busy, _QUIESCE_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        self._condition.release()
+
+    def after_fork_in_child(self) -> None:
+        for connection in [*self._idle, *self._busy.values()]:
+            self._connector.abandon(connection)
+        self._start_empty()
+
+
+_pools: WeakSet[Pool[Any]] = WeakSet()
+_forking: list[Pool[Any]] = []
+
+
+def _before_fork() -> None:
+    _forking.extend(_pools)
+    for pool in _forking:
+        pool.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for pool in _forking:
+        pool.after_fork_in_parent()
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for pool in _forking:
+        pool.after_fork_in_child()
+    _forking.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

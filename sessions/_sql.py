@@ -1,0 +1,45 @@
+"""Load the statements of a dialect from sql/<dialect>/*.sql.
+
+A block starts with `-- name: x` and holds one statement. The files are valid SQL for
+the default table names; other names are put in, quoted, when a backend is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from ._options import Options
+
+_BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
+_TABLE = re.compile(r"\bagent_(?:sessions|messages)\b")
+
+
+def _folder() -> Path:
+    """The wheel carries the SQL inside the package, a checkout beside it."""
+    package = Path(__file__).parent
+    inside = package / "sql"
+    return inside if inside.is_dir() else package.parent / "sql"
+
+
+@cache
+def _blocks(dialect: str) -> Mapping[str, str]:
+    blocks: dict[str, str] = {}
+    for path in sorted((_folder() / dialect).glob("*.sql")):
+        _, *parts = _BLOCK.split(path.read_text(encoding="utf-8"))
+        for name, text in zip(parts[::2], parts[1::2], strict=True):
+            blocks[name] = _COMMENT.sub("", text).strip().rstrip(";")
+    return blocks
+
+
+def load_statements(dialect: str, options: Options, *, quote: str) -> Mapping[str, str]:
+    """Return the dialect's statements by name, for the tables of the options."""
+
+    def quoted(match: re.Match[str]) -> str:
+        table = options.sessions_table if match[0] == "agent_sessions" else options.messages_table
+        return ".".join(quote + part + quote for part in table.split("."))
+
+    return {name: _TABLE.sub(quoted, text) for name, text in _blocks(dialect).items()}

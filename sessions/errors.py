@@ -1,0 +1,67 @@
+"""The errors that this library raises.
+
+Each is a SessionsError and also the builtin that a caller would expect. The
+driver's own exception is the __cause__; no message holds an item or a password.
+"""
+
+from __future__ import annotations
+
+
+class SessionsError(Exception):
+    """The base of all errors of this library."""
+
+
+class InvalidURLError(SessionsError, ValueError):
+    """The database URL cannot be read."""
+
+
+class ConfigurationError(SessionsError, ValueError):
+    """An option is unknown, out of range, or contradicts another one or the URL."""
+
+
+class DriverNotInstalledError(SessionsError, ImportError):
+    """The URL needs a DB-API driver that is not installed."""
+
+
+class ConnectionFailedError(SessionsError, ConnectionError):
+    """No connection to the database could be made, or it was lost."""
+
+
+class TLSError(ConnectionFailedError):
+    """TLS could not be set up: certificate, host name, or a server without TLS."""
+
+
+class AuthenticationError(ConnectionFailedError):
+    """The server refused the user, the password or the client certificate."""
+
+
+class SchemaError(SessionsError):
+    """The tables are missing, cannot be created, or lack what is needed."""
+
+
+class InvalidItemError(SessionsError, ValueError):
+    """An item is no JSON object; nothing of its batch was written."""
+
+
+class ConflictError(SessionsError):
+    """The conversation has grown since the position that was given; nothing was written."""
+
+
+class ClosedError(SessionsError, RuntimeError):
+    """The session or its backend has been closed."""
+
+
+class OutcomeUnknownError(SessionsError):
+    """The connection was lost during a write, which may or may not have happened."""
+
+
+class DatabaseError(SessionsError):
+    """The database refused a statement for any other reason."""
+
+
+def conflict_error(session_id: str, *, expected: int, position: int) -> ConflictError:
+    """Say what stood in the way of a write with if_position."""
+    return ConflictError(
+        f"session {session_id!r} is at position {position}, not {expected}; "
+        "read it again and decide whether the new items still apply"
+    )

@@ -1,0 +1,82 @@
+"""Sessions in the memory of this process, gone with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import islice
+
+from ._options import Options
+from .backend import MAX_ID, Backend, Row
+from .errors import ClosedError, conflict_error
+
+
+class MemoryBackend(Backend):
+    """Sessions in a dict. A child made by fork() has a copy of its own."""
+
+    def __init__(self, options: Options) -> None:
+        self.default_limit = options.default_limit
+        self.ensure_ascii = options.ensure_ascii
+        self._lock = threading.RLock()
+        self._rows: dict[str, list[Row]] = {}
+        self._last_id = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} memory:>"
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._rows.clear()
+
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
+        with self._lock:
+            newest_first = reversed(self._rows_of(session_id))
+            return list(islice((row for row in newest_first if row[0] < before), count))
+
+    def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            _check_position(session_id, rows, if_position)
+            rows.extend(self._number(texts))
+            return self._put(session_id, rows)
+
+    def pop_row(self, session_id: str) -> Row | None:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            return rows.pop() if rows else None
+
+    def replace_rows(self, session_id: str, texts: Sequence[str], *, if_position: int | None) -> int:
+        with self._lock:
+            _check_position(session_id, self._rows_of(session_id), if_position)
+            return self._put(session_id, self._number(texts))
+
+    def delete_session(self, session_id: str) -> None:
+        with self._lock:
+            self._rows_of(session_id).clear()
+            self._rows.pop(session_id, None)
+
+    def _rows_of(self, session_id: str) -> list[Row]:
+        if self._closed:
+            raise ClosedError("the backend is closed; make a new one with sessions.connect()")
+        return self._rows.get(session_id, [])
+
+    def _number(self, texts: Sequence[str]) -> list[Row]:
+        first = self._last_id + 1
+        self._last_id += len(texts)
+        return list(enumerate(texts, first))
+
+    def _put(self, session_id: str, rows: list[Row]) -> int:
+        self._rows[session_id] = rows
+        return rows[-1][0] if rows else 0
+
+
+def _check_position(session_id: str, rows: list[Row], expected: int | None) -> None:
+    position = rows[-1][0] if rows else 0
+    if expected is not None and position != expected:
+        raise conflict_error(session_id, expected=expected, position=position)

@@ -1,0 +1,352 @@
+"""Sessions in MySQL and MariaDB, through PyMySQL.
+
+A transaction travels as one packet of several statements, and so takes one round trip.
+PyMySQL puts values into statements on this side: everything that goes into a packet
+has passed through its escaping.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pymysql
+from pymysql.constants import CLIENT
+from pymysql.cursors import Cursor
+
+from ._dbapi import DBAPIBackend, Parameters
+from ._options import Options, password_of
+from ._pool import is_readable
+from ._retry import Failure, NotConnected
+from ._sql import load_statements
+from ._tls import TLS, make_context, read_tls
+from ._url import Address
+from .backend import Row
+from .errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    DatabaseError,
+    DriverNotInstalledError,
+    SchemaError,
+    TLSError,
+)
+
+_UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
+_UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
+_BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
+_NO_USER = Failure(AuthenticationError, "check user and password; a user that needs a client certificate gets the same")
+_NO_DATABASE = Failure(ConnectionFailedError, "create the database and grant the user rights on it, or correct the URL")
+_CERTIFICATE = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
+_CLIENT_CERTIFICATE = Failure(
+    TLSError, "pass a client certificate that the server accepts as ssl={'cert': ..., 'key': ...}"
+)
+_NAME = Failure(TLSError, "connect by a name in the server's certificate")
+_TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
+_READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True)
+_GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
+_LOST = Failure(ConnectionFailedError, "check that the server runs", transient=True, in_doubt=True)
+_NO_RIGHT = Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables")
+_OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
+_TOO_LONG = Failure(DatabaseError, "widen the column message_data to LONGTEXT")
+_FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
+
+# "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
+_FAILURES: Mapping[int, Failure] = {
+    0: _GONE,  # PyMySQL: the connection was closed before
+    1020: _TRY_AGAIN,
+    1021: _FULL,
+    1040: _BUSY,
+    1044: _NO_DATABASE,
+    1045: _NO_USER,
+    1047: _GONE,  # a Galera node that is not in the cluster
+    1049: _NO_DATABASE,
+    1053: _GONE,
+    1054: _OTHER_TABLES,
+    1114: _FULL,
+    1130: _NO_USER,
+    1142: _NO_RIGHT,
+    1143: _NO_RIGHT,
+    1146: Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True),
+    1153: Failure(DatabaseError, "raise the server's max_allowed_packet"),
+    1180: _TRY_AGAIN,
+    1203: _BUSY,
+    1205: _TRY_AGAIN,
+    1213: _TRY_AGAIN,
+    1226: _BUSY,
+    1290: _READ_ONLY,
+    1364: _OTHER_TABLES,
+    1366: Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True"),
+    1406: _TOO_LONG,
+    1698: _NO_USER,
+    1792: _READ_ONLY,
+    1836: _READ_ONLY,
+    1927: _LOST,
+    2003: _UNREACHABLE,
+    2006: _GONE,  # the packet was not sent completely
+    2013: _LOST,
+    2026: Failure(TLSError, "switch TLS on at the server, or pass ssl=False"),
+    2059: Failure(AuthenticationError, "give the user an authentication plugin that PyMySQL knows"),
+    3032: _GONE,
+    3159: Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}"),
+    3572: _TRY_AGAIN,
+    4031: _GONE,
+}
+# Errors whose text repeats a value of the statement.
+_QUOTING = (1062, 1064, 1264, 1292, 1366, 1406)
+_MORE_THAN_ONE_ROW = 1242
+# A new connection may lead to the server that is now the primary.
+_LEAVE = (1290, 1792, 1836)
+
+# What a packet holds beside the rows, generously: the statements, the session id twice.
+_OVERHEAD = 16_384
+
+
+class PacketConnection(pymysql.connections.Connection):
+    """A connection that is ready after one round trip, with its TLS context built once."""
+
+    packet_limit: int
+    _sock: socket.socket
+    _read_timeout: float
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """Send nothing: prepare() says it together with the rest."""
+
+    def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+        # PyMySQL would load the system's roots anew for each connection, and not use them.
+        return sslp if isinstance(sslp, ssl.SSLContext) else _OPPORTUNISTIC
+
+    def prepare(self, packet: str, read_timeout: float) -> None:
+        """Send the settings of a new connection and learn the server's packet limit."""
+        try:
+            *_, (rows, _) = send(self, packet)
+        except BaseException:
+            self.drop()
+            raise
+        self.packet_limit = rows[0][0]
+        self._read_timeout = read_timeout
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._sock.fileno()
+
+    def drop(self) -> None:
+        """Close the socket without a goodbye to the server."""
+        self._force_close()  # type: ignore[attr-defined]
+
+
+class MySQLConnector:
+    """Opens connections to one address."""
+
+    quiesce_at_fork = False
+
+    def __init__(self, address: Address, options: Options, statements: Mapping[str, str]) -> None:
+        self._options = options
+        self._prepare = "; ".join(
+            statements[name] for name in ("prepare_connection", "use_repeatable_read", "packet_limit")
+        )
+        host, port = address.hosts[0] if address.hosts else ("localhost", None)
+        self._parameters: dict[str, Any] = {
+            "host": host,
+            "port": port or 3306,
+            "user": address.user,
+            "database": address.database,
+            "unix_socket": address.parameters.get("unix_socket"),
+            **_pymysql_tls(read_tls(options.ssl, address.parameters)),
+        }
+
+    def open(self) -> PacketConnection:
+        password = self._options.password
+        try:
+            connection = PacketConnection(
+                **self._parameters,
+                # As bytes: PyMySQL would encode a str as Latin-1.
+                password=password_of(password).encode() if password is not None else "",
+                charset="utf8mb4",
+                autocommit=None,
+                client_flag=CLIENT.MULTI_STATEMENTS,
+                connect_timeout=self._options.connection_timeout,
+                # Without these a server that accepts and then hangs is waited for without end.
+                read_timeout=self._options.connection_timeout,
+                write_timeout=self._options.statement_timeout,
+            )
+            connection.prepare(self._prepare, self._options.statement_timeout)
+        except (pymysql.Error, RuntimeError, OSError) as exc:
+            # A copy: the frames behind the driver's own hold the password.
+            raise NotConnected(_connect_failure(exc), type(exc)(*exc.args)) from None
+        return connection
+
+    def close(self, connection: PacketConnection) -> None:
+        with suppress(pymysql.Error):
+            connection.close()
+
+    def is_alive(self, connection: PacketConnection) -> bool:
+        return connection.open and not is_readable(connection.fileno())
+
+    def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
+        if not isinstance(exc, Exception) or not connection.open or _errno(exc) in _LEAVE:
+            return False
+        try:
+            # After an error in the middle of a packet its transaction is still open.
+            connection.rollback()
+        except pymysql.Error:
+            return False
+        return True
+
+    def abandon(self, connection: PacketConnection) -> None:
+        connection.drop()  # close() would say goodbye in the parent's name
+
+    def release(self) -> None:
+        pass
+
+
+def send(connection: PacketConnection, *statements: str) -> list[tuple[Sequence[Any], int]]:
+    """Send the statements as one packet; return each one's rows and last inserted id."""
+    cursor = Cursor(connection)
+    cursor.execute("; ".join(statements))
+    results: list[tuple[Sequence[Any], int]] = [(cursor.fetchall(), cursor.lastrowid)]
+    # Every answer is read: an error left unread would be taken for the next packet's.
+    while cursor.nextset():
+        results.append((cursor.fetchall(), cursor.lastrowid))
+    return results
+
+
+class MySQLBackend(DBAPIBackend[PacketConnection]):
+    """Sessions in one MySQL or MariaDB database."""
+
+    driver_error = pymysql.Error
+
+    def __init__(self, address: Address, options: Options) -> None:
+        statements = load_statements("mysql", options, quote="`")
+        super().__init__(
+            str(address),
+            options,
+            MySQLConnector(address, options, statements),
+            statements,
+            pool_size=options.pool_size,
+        )
+
+    def _bind(self, connection: PacketConnection, name: str, parameters: Parameters) -> str:
+        return Cursor(connection).mogrify(self._statements[name], parameters)
+
+    def _send(self, connection: PacketConnection, names: Sequence[str], parameters: Parameters) -> list[Any]:
+        statements = [self._bind(connection, name, parameters) for name in names]
+        return [rows for rows, _ in send(connection, *statements)]
+
+    def fetch(self, connection: PacketConnection, name: str, parameters: Parameters) -> list[Any]:
+        return list(self._send(connection, [name], parameters)[0])
+
+    @contextmanager
+    def transaction(self, connection: PacketConnection) -> Iterator[None]:
+        connection.begin()
+        yield
+        connection.commit()
+
+    def insert(self, connection: PacketConnection, session_id: str, texts: Sequence[str]) -> int:
+        return self._insert(connection, session_id, texts, before=(), after=())
+
+    def append(
+        self, connection: PacketConnection, session_id: str, texts: Sequence[str], if_position: int | None
+    ) -> int:
+        parameters = {"session_id": session_id, "position": if_position}
+        names = ["begin", "touch_session"] + (["check_position"] if if_position is not None else [])
+        before = [self._bind(connection, name, parameters) for name in names]
+        try:
+            return self._insert(connection, session_id, texts, before, [self._statements["commit"]])
+        except pymysql.Error as exc:
+            if if_position is None or _errno(exc) != _MORE_THAN_ONE_ROW:
+                raise
+            connection.rollback()
+        # The packet's answer does not say where the session is; this asks under the lock.
+        return super().append(connection, session_id, texts, if_position)
+
+    def _insert(
+        self,
+        connection: PacketConnection,
+        session_id: str,
+        texts: Sequence[str],
+        before: Sequence[str],
+        after: Sequence[str],
+    ) -> int:
+        """Insert in as few packets as the server's limit allows; all are one transaction."""
+        packets = self._packets(connection, session_id, texts)
+        for number, (statement, _) in enumerate(packets):
+            first, last = number == 0, number == len(packets) - 1
+            results = send(connection, *(before if first else ()), statement, *(after if last else ()))
+        # The ids of one INSERT are consecutive, and its answer tells the first.
+        first_id = max(inserted_id or 0 for _, inserted_id in results)
+        return first_id + packets[-1][1] - 1
+
+    def _packets(self, connection: PacketConnection, session_id: str, texts: Sequence[str]) -> list[tuple[str, int]]:
+        """Split a batch into INSERT statements, each with its number of rows."""
+        head, row = self._statements["insert_item"].split("VALUES")
+        cursor = Cursor(connection)
+        limit = connection.packet_limit - _OVERHEAD
+        packets: list[list[str]] = [[]]
+        room = limit
+        for text in texts:
+            values = cursor.mogrify(row, {"session_id": session_id, "message_data": text})
+            size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
+            if size > limit:
+                raise DatabaseError(
+                    f"an item takes {size} bytes, more than the server's max_allowed_packet of "
+                    f"{connection.packet_limit}; raise it or make the item smaller"
+                )
+            if size > room:
+                packets.append([])
+                room = limit
+            packets[-1].append(values)
+            room -= size
+        return [(head + "VALUES" + ",".join(rows), len(rows)) for rows in packets]
+
+    def pop(self, connection: PacketConnection, session_id: str) -> Row | None:
+        names = ["begin", "lock_newest_item", "delete_newest_item", "commit"]
+        _, rows, _, _ = self._send(connection, names, {"session_id": session_id})
+        return rows[0] if rows else None
+
+    def delete(self, connection: PacketConnection, session_id: str) -> None:
+        names = ["begin", "lock_session", "delete_items", "delete_session", "commit"]
+        self._send(connection, names, {"session_id": session_id})
+
+    def failure(self, exc: Exception) -> Failure:
+        return _FAILURES.get(_errno(exc), Failure(DatabaseError))
+
+    def describe(self, exc: BaseException) -> str:
+        errno = _errno(exc)
+        if isinstance(exc, pymysql.Error) and errno in _QUOTING:
+            return f"server error {errno}"
+        return str(exc.args[-1]) if exc.args and exc.args[-1] else "the connection is closed"
+
+
+def _errno(exc: BaseException) -> int:
+    return exc.args[0] if exc.args and isinstance(exc.args[0], int) else -1
+
+
+def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
+    # Exactly one of the two, or neither for the driver's default: PyMySQL takes an empty
+    # or misspelt setting for "TLS if the server has it, and never mind the certificate".
+    if tls is None or tls.mode == "prefer":
+        return {}
+    return {"ssl": make_context(tls)} if tls.required else {"ssl_disabled": True}
+
+
+_OPPORTUNISTIC = make_context(TLS("require"))
+
+
+def _connect_failure(exc: Exception) -> Failure:
+    text = str(exc)
+    if isinstance(exc, RuntimeError):  # PyMySQL: an optional package is missing
+        return Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS")
+    if "match" in text and "certificate" in text:
+        return _NAME
+    if "_ALERT_" in text:
+        return _CLIENT_CERTIFICATE
+    if isinstance(exc, ssl.SSLError) or "SSL:" in text:
+        return _CERTIFICATE
+    if "[Errno -2]" in text or "not known" in text:
+        return _UNKNOWN_HOST
+    if isinstance(exc, OSError):
+        return _UNREACHABLE
+    return _FAILURES.get(_errno(exc), Failure(ConnectionFailedError, "see the server's words"))

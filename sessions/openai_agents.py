@@ -1,0 +1,203 @@
+"""Let the OpenAI Agents SDK use a session: its async Session protocol over ours.
+
+Nothing of the SDK is imported before the SDK asks for something of its own, so that
+this module costs nothing in a process that never runs an agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ._items import Item
+from .errors import ConfigurationError
+from .session import Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from agents.memory import SessionSettings
+
+OnConflict = Literal["append", "raise"]
+
+_Answer = TypeVar("_Answer")
+
+
+class AgentsSession:
+    """One conversation, as the SDK's Runner and its session wrappers want it.
+
+    Each call runs in a thread, so that the event loop never waits for the database. A
+    write that has begun is finished before a cancellation goes on: the history is never
+    left in doubt.
+
+    With on_conflict="raise" each write must follow what this object last read or wrote,
+    else it raises ConflictError and writes nothing. Give every run an object of its own
+    then: two runs that share one also share what it has seen.
+
+    Closing it closes the session.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        on_conflict: OnConflict = "append",
+        session_settings: SessionSettings | dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(session, Session):
+            raise TypeError(f"session must be a sessions.Session, not {type(session).__name__}")
+        if on_conflict not in ("append", "raise"):
+            raise ConfigurationError(f"on_conflict is {on_conflict!r}; use 'append' or 'raise'")
+        self.session = session
+        self.session_id = session.session_id
+        self._guarded = on_conflict == "raise"
+        self._position: int | None = None
+        self._settings: SessionSettings | None = None
+        if session_settings is not None:
+            self.session_settings = session_settings
+
+    @classmethod
+    def from_url(
+        cls,
+        session_id: str,
+        url: str,
+        *,
+        on_conflict: OnConflict = "append",
+        session_settings: SessionSettings | dict[str, Any] | None = None,
+        **options: Any,
+    ) -> AgentsSession:
+        """Open a session of its own by URL; the options are those of sessions.connect."""
+        session = Session.from_url(session_id, url, **options)
+        return cls(session, on_conflict=on_conflict, session_settings=session_settings)
+
+    @property
+    def session_settings(self) -> SessionSettings | None:
+        """What get_items uses when it is called without a limit; None for an SDK that has none."""
+        if self._settings is None:
+            self._settings = _settings_from({})
+        return self._settings
+
+    @session_settings.setter
+    def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
+        self._settings = _settings_from(value) if isinstance(value, dict) else value
+
+    async def get_items(self, limit: int | None = None) -> list[Item]:
+        """Return the newest items, oldest first; without any limit all of them."""
+        if limit is None and self._settings is not None:
+            limit = self._settings.limit
+        return await asyncio.to_thread(self._get_items, limit)
+
+    async def add_items(self, items: list[Item]) -> None:
+        """Append the items, all of them or none."""
+        await _finished(self._add_items, items)
+
+    async def pop_item(self) -> Item | None:
+        """Remove the newest item and return it; None when there is none."""
+        return await _finished(self._pop_item)
+
+    async def clear_session(self) -> None:
+        """Remove the whole history."""
+        await _finished(self._clear_session)
+
+    async def _atomic_replace_items(self, items: list[Item]) -> bool:
+        """Put the items in the place of the whole history.
+
+        The SDK's compaction looks for this name; without it, it clears and appends, and a
+        crash in between loses the conversation.
+        """
+        await _finished(self._replace_items, items)
+        return True
+
+    def close(self) -> None:
+        """Close the session; as in the SDK's SQLiteSession, not awaited."""
+        self.session.close()
+
+    async def __aenter__(self) -> AgentsSession:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await _finished(self.close)
+
+    def __repr__(self) -> str:
+        return f"AgentsSession({self.session!r})"
+
+    def _get_items(self, limit: int | None) -> list[Item]:
+        if self._guarded:
+            # Before the items: what another run writes in between is then noticed, not missed.
+            self._position = self.session.position()
+        return self.session.get_items(limit)
+
+    def _add_items(self, items: list[Item]) -> None:
+        self.session.add_items(items, if_position=self._position)
+        if self._guarded:
+            self._position = self.session.position()
+
+    def _pop_item(self) -> Item | None:
+        item = self.session.pop_item()
+        if self._guarded:
+            self._position = self.session.position()
+        return item
+
+    def _clear_session(self) -> None:
+        self.session.clear_session()
+        if self._guarded:
+            self._position = 0
+
+    def _replace_items(self, items: list[Item]) -> None:
+        self.session.replace_items(items, if_position=self._position)
+        if self._guarded:
+            self._position = self.session.position()
+
+
+def check_direct_use() -> None:
+    """Refuse an SDK that cannot use a synchronous session directly.
+
+    Runner awaits only what is awaitable since 0.20; before, it fails with a TypeError that
+    names neither the session nor the remedy.
+    """
+    if "agents.memory" not in sys.modules:
+        return
+    from importlib.metadata import version
+
+    installed = version("openai-agents")
+    if tuple(int(part) for part in installed.split(".")[:2]) < (0, 20):
+        raise ConfigurationError(
+            f"openai-agents {installed} cannot use a synchronous session; "
+            "pass sessions.openai_agents.AgentsSession(session), or install openai-agents>=0.20"
+        )
+
+
+def _settings_from(values: dict[str, Any]) -> SessionSettings | None:
+    try:
+        from agents.memory import SessionSettings
+    except ImportError:  # an SDK older than its session settings
+        if values:
+            raise
+        return None
+    unknown = values.keys() - SessionSettings.__dataclass_fields__.keys()
+    if unknown:
+        raise TypeError(f"Unknown session settings: {', '.join(sorted(unknown))}")
+    return SessionSettings(**values)
+
+
+async def _finished(work: Callable[..., _Answer], *arguments: Any) -> _Answer:
+    """Run the work in a thread and return its answer; a cancellation waits until it is done."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as exc:
+            cancelled = cancelled or exc
+    if cancelled is not None:
+        # Asked for, so that asyncio does not report a failure that nobody can receive.
+        task.exception()
+        raise cancelled
+    return task.result()

@@ -1,0 +1,289 @@
+"""Sessions in PostgreSQL, through psycopg 3.
+
+One autocommitted statement, and so one round trip, for each common operation: writes
+use data-modifying CTEs. Nothing depends on the state of a server session, so a pooler
+in transaction mode may stand between.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from ._dbapi import DBAPIBackend, Parameters
+from ._options import Options, password_of
+from ._pool import is_readable
+from ._retry import Failure, NotConnected
+from ._sql import load_statements
+from ._tls import TLS, KeyFiles, libpq_parameters, make_context, read_tls
+from ._url import TLS_PARAMETERS, Address
+from .backend import Row
+from .errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    DatabaseError,
+    SchemaError,
+    TLSError,
+)
+
+_UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
+_BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
+_NO_USER = Failure(AuthenticationError, "check the user and the password, and pg_hba.conf on the server")
+_BAD_CERTIFICATE = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
+
+# libpq gives no SQLSTATE while it connects, only texts; the first that fits counts.
+_CONNECT_FAILURES: Mapping[str, Failure] = {
+    "no encryption": Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}"),
+    "SSL encryption": Failure(TLSError, "pg_hba.conf on the server admits no such TLS connection"),
+    "valid client certificate": Failure(TLSError, "pass your client certificate as ssl={'cert': ..., 'key': ...}"),
+    "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
+    "does not match host name": Failure(TLSError, "connect by a name in the server's certificate"),
+    "server does not support SSL": Failure(TLSError, "switch TLS on at the server, or pass ssl=False"),
+    "certificate": _BAD_CERTIFICATE,
+    "SSL error": _BAD_CERTIFICATE,
+    "SSL": _BAD_CERTIFICATE,
+    "password": _NO_USER,
+    "authentication": _NO_USER,
+    "pg_hba.conf": _NO_USER,
+    'role "': _NO_USER,
+    'database "': Failure(ConnectionFailedError, "create the database, or correct the URL"),
+    "invalid connection option": Failure(ConfigurationError, "drop the parameter, or install a newer libpq"),
+    "too many": _BUSY,
+    "remaining connection slots": _BUSY,
+    "starting up": _UNREACHABLE,
+    "shutting down": _UNREACHABLE,
+    "recovery": _UNREACHABLE,
+    "not yet accepting": _UNREACHABLE,
+    "read-only": _UNREACHABLE,
+    "refused": _UNREACHABLE,
+    "timeout": _UNREACHABLE,
+    "timed out": _UNREACHABLE,
+    "reset": _UNREACHABLE,
+    "closed": _UNREACHABLE,
+    "unreachable": _UNREACHABLE,
+    "No route": _UNREACHABLE,
+    "Temporary failure": _UNREACHABLE,
+    "No such file": Failure(ConnectionFailedError, "check the socket's directory, and that the server runs"),
+}
+
+_TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
+_GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
+_LOST = Failure(ConnectionFailedError, "check that the server runs", transient=True, in_doubt=True)
+_OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
+
+# PostgreSQL manual, appendix A: SQLSTATE, or its class.
+_FAILURES: Mapping[str, Failure] = {
+    "40": _TRY_AGAIN,
+    "55P03": _TRY_AGAIN,
+    "23503": _TRY_AGAIN,  # the session was cleared by another one at this moment
+    "25006": Failure(DatabaseError, "connect to the primary server", transient=True),
+    "57P": _GONE,
+    "08": _LOST,
+    "25P03": _GONE,
+    "53300": _BUSY,
+    "53": Failure(DatabaseError, "free resources on the server; nothing was written"),
+    "57014": Failure(DatabaseError, "the server's statement_timeout is too short, or someone cancelled it"),
+    "42P01": Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True),
+    "3F000": Failure(SchemaError, "create the schema, or give another one"),
+    "42703": _OTHER_TABLES,
+    "42P10": _OTHER_TABLES,
+    "42501": Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables"),
+    "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
+}
+# A new connection may lead to the server that is now the primary.
+_LEAVE = ("25006", "57P", "25P03")
+
+
+class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which no statement waits for ever; psycopg itself has no such limit."""
+
+    statement_timeout: float
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().wait(_bounded(gen, self.statement_timeout), *args, **kwargs)
+
+
+def _bounded(generator: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+    deadline = monotonic() + seconds
+    try:
+        wanted = next(generator)
+        while True:
+            ready = yield wanted
+            if not ready and monotonic() > deadline:
+                raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)")
+            wanted = generator.send(ready)
+    except StopIteration as exc:
+        return exc.value
+
+
+class PostgresConnector:
+    """Opens connections to one address."""
+
+    quiesce_at_fork = False
+
+    def __init__(self, address: Address, options: Options) -> None:
+        self._options = options
+        self._files = KeyFiles()
+        tls = read_tls(options.ssl, address.parameters)
+        try:
+            self._parameters = _libpq(address, options, tls, self._files)
+        except BaseException:
+            self._files.close()
+            raise
+
+    def open(self) -> BoundedConnection:
+        parameters = self._parameters
+        if self._options.password is not None:
+            parameters = parameters | {"password": password_of(self._options.password)}
+        try:
+            connection = BoundedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
+        except psycopg.Error as exc:
+            # A copy: psycopg's own carries the connection's settings, password included.
+            raise NotConnected(_connect_failure(exc), type(exc)(str(exc))) from None
+        connection.statement_timeout = self._options.statement_timeout
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
+
+    def close(self, connection: BoundedConnection) -> None:
+        with suppress(psycopg.Error):
+            connection.close()
+
+    def is_alive(self, connection: BoundedConnection) -> bool:
+        return not connection.closed and not is_readable(connection.fileno())
+
+    def restore(self, connection: BoundedConnection, exc: BaseException) -> bool:
+        if connection.closed:
+            return False
+        status = connection.pgconn.transaction_status
+        if status == TransactionStatus.ACTIVE:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=1.0)
+        sqlstate = getattr(exc, "sqlstate", None) or ""
+        return isinstance(exc, Exception) and status == TransactionStatus.IDLE and not sqlstate.startswith(_LEAVE)
+
+    def abandon(self, connection: BoundedConnection) -> None:
+        # psycopg ends no session of another process; the descriptor is a copy of ours.
+        _inherited.append(connection)
+        if not connection.closed:
+            os.close(connection.fileno())
+
+    def release(self) -> None:
+        self._files.close()
+
+
+_inherited: list[BoundedConnection] = []
+
+
+class PostgresBackend(DBAPIBackend[BoundedConnection]):
+    """Sessions in one PostgreSQL database."""
+
+    driver_error = psycopg.Error
+
+    def __init__(self, address: Address, options: Options) -> None:
+        super().__init__(
+            str(address),
+            options,
+            PostgresConnector(address, options),
+            load_statements("postgresql", options, quote='"'),
+            pool_size=options.pool_size,
+        )
+
+    def fetch(self, connection: BoundedConnection, name: str, parameters: Parameters) -> list[Any]:
+        cursor = connection.execute(self._statements[name].encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def transaction(self, connection: BoundedConnection) -> AbstractContextManager[object]:
+        return connection.transaction()
+
+    def insert(self, connection: BoundedConnection, session_id: str, texts: Sequence[str]) -> int:
+        return self._insert(connection, "insert_items", {"session_id": session_id, "items": list(texts)})
+
+    def append(
+        self, connection: BoundedConnection, session_id: str, texts: Sequence[str], if_position: int | None
+    ) -> int:
+        parameters = {"session_id": session_id, "items": list(texts), "position": if_position}
+        if if_position is None:
+            return self._insert(connection, "append_items", parameters)
+        newest = self._insert(connection, "append_items_at", parameters)
+        # Nothing was written: a conflict, or a writer that came and went; this tells.
+        return newest or super().append(connection, session_id, texts, if_position)
+
+    def _insert(self, connection: BoundedConnection, name: str, parameters: Parameters) -> int:
+        return self.fetch(connection, name, parameters)[0][0] or 0
+
+    def pop(self, connection: BoundedConnection, session_id: str) -> Row | None:
+        rows = self.fetch(connection, "pop_item", {"session_id": session_id})
+        return rows[0] if rows else None
+
+    def delete(self, connection: BoundedConnection, session_id: str) -> None:
+        self.fetch(connection, "delete_session", {"session_id": session_id})
+
+    def create_tables(self, connection: BoundedConnection) -> None:
+        with self.transaction(connection):
+            self.fetch(connection, "lock_schema", {})
+            super().create_tables(connection)
+
+    def failure(self, exc: Exception) -> Failure:
+        sqlstate = getattr(exc, "sqlstate", None)
+        if sqlstate is None:
+            lost = isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+            return _LOST if lost else Failure(DatabaseError)
+        for length in (5, 3, 2):
+            if (failure := _FAILURES.get(sqlstate[:length])) is not None:
+                return failure
+        return Failure(DatabaseError)
+
+    def describe(self, exc: BaseException) -> str:
+        primary = exc.diag.message_primary if isinstance(exc, psycopg.Error) else None
+        return " ".join((primary or str(exc)).split())
+
+
+def _libpq(address: Address, options: Options, tls: TLS | None, files: KeyFiles) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        name: value for name, value in address.parameters.items() if name not in TLS_PARAMETERS["postgresql"]
+    }
+    if tls is not None:
+        if tls.mode != "disable" and _is_local(address):
+            raise ConfigurationError(
+                "TLS is asked for on a Unix socket, where libpq ignores it; drop ssl or give a host"
+            )
+        make_context(tls)  # shows now what libpq would say at the first connection
+        parameters |= libpq_parameters(tls, files)
+    hosts = [host for host, _ in address.hosts]
+    if any(hosts):
+        parameters["host"] = ",".join(hosts)
+    if any(port for _, port in address.hosts):
+        parameters["port"] = ",".join(str(port or "") for _, port in address.hosts)
+    parameters.setdefault("fallback_application_name", "agent-sql-sessions")
+    parameters |= {
+        "dbname": address.database,
+        "user": address.user,
+        # libpq reads a smaller number as 2.
+        "connect_timeout": max(2, math.ceil(options.connection_timeout)),
+        # The rows of a database in another encoding arrive as str all the same.
+        "client_encoding": "utf8",
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _is_local(address: Address) -> bool:
+    if "hostaddr" in address.parameters or "service" in address.parameters:
+        return False
+    hosts = [host for host, _ in address.hosts if host] or [os.environ.get("PGHOST", "/")]
+    return any(host.startswith(("/", "@")) for host in hosts)
+
+
+def _connect_failure(exc: Exception) -> Failure:
+    text = str(exc)
+    return next(
+        (failure for fragment, failure in _CONNECT_FAILURES.items() if fragment in text),
+        Failure(ConnectionFailedError, "see the server's words"),
+    )

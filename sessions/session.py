@@ -1,0 +1,236 @@
+"""One conversation: what a caller may ask of it, the same on every backend.
+
+The rule: everything is checked and serialised here, before a backend sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._items import Item, decode_item, encode_items
+from .errors import ClosedError, conflict_error
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Unpack
+
+    from ._options import Keywords
+    from .backend import Backend, Row
+
+Self = TypeVar("Self", bound="Session")
+
+_MAX_SESSION_ID = 255
+_MAX_LIMIT = 2**63 - 1
+
+logger = logging.getLogger("sessions")
+
+
+class Session:
+    """The history of one conversation, named by session_id.
+
+    A handle may be used from many threads. It holds no connection. Every
+    operation raises ClosedError after close(), ConnectionFailedError when the
+    database cannot be reached, and a SessionsError for whatever else fails.
+    """
+
+    def __init__(self, session_id: str, backend: Backend, *, owns_backend: bool = False) -> None:
+        _check_session_id(session_id)
+        self.session_id = session_id
+        self._backend = backend
+        self._owns_backend = owns_backend
+        self._closed = False
+        # An id that the conversation is known to have reached; None: nothing is known.
+        self._seen: int | None = None
+
+    @classmethod
+    def from_url(cls: type[Self], session_id: str, url: str, **options: Unpack[Keywords]) -> Self:
+        """Make a session on a backend of its own, which close() closes; the options are those of connect()."""
+        from ._open import connect
+
+        _check_session_id(session_id)
+        return cls(session_id, connect(url, **options), owns_backend=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.session_id!r} on {self._backend!r}>"
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> str:
+        raise TypeError("a session cannot be pickled; send its session_id and make a new handle there")
+
+    def close(self) -> None:
+        """Close the handle, and the backend if from_url() made it. May be called twice."""
+        self._closed = True
+        if self._owns_backend:
+            self._backend.close()
+
+    def get_items(self, limit: int | None = None) -> list[Item]:
+        """Return the newest limit items, oldest first; all of them, or default_limit, when limit is None.
+
+        Corrupt rows are skipped, do not count, and are logged with their id.
+        Raises ValueError for a negative limit, TypeError for what is no int.
+        """
+        return self._get_items_at(limit)[0]
+
+    def add_items(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> None:
+        """Append the items in order, all or none of them.
+
+        With if_position, append only if the newest row still has this id (see
+        position()), else raise ConflictError and write nothing. Raises
+        InvalidItemError before anything is written when an item is no JSON object,
+        OutcomeUnknownError when the connection was lost and it cannot be settled
+        whether the items were written.
+        """
+        self._add_items_at(items, if_position=if_position)
+
+    def pop_item(self) -> Item | None:
+        """Remove the newest item and return it; None when there is none.
+
+        Two callers never receive the same item. Corrupt rows that are newer than it
+        are removed on the way. Raises OutcomeUnknownError when the connection was lost
+        before the answer came.
+        """
+        self._check_open()
+        while row := self._backend.pop_row(self.session_id):
+            self._saw(row[0])
+            if (item := self._decode(row)) is not None:
+                return item
+        return None
+
+    def clear_session(self) -> None:
+        """Remove all items and the session itself; nothing happens to an unused session."""
+        self._check_open()
+        self._backend.delete_session(self.session_id)
+
+    def position(self) -> int:
+        """Return the id of the newest row, 0 when the session is empty."""
+        self._check_open()
+        rows = self._backend.newest_rows(self.session_id, count=1)
+        position = rows[0][0] if rows else 0
+        self._saw(position)
+        return position
+
+    def replace_items(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> None:
+        """Put the items in place of the whole history, atomically; if_position as in add_items()."""
+        self._replace_items_at(items, if_position=if_position)
+
+    @property
+    def session_settings(self) -> None:
+        """None; the OpenAI Agents SDK asks for it before it uses a session directly."""
+        from .openai_agents import check_direct_use
+
+        check_direct_use()
+
+    # The same, and the position that was read or reached, without another round trip.
+
+    def _get_items_at(self, limit: int | None = None) -> tuple[list[Item], int]:
+        self._check_open()
+        if limit is None:
+            limit = self._backend.default_limit
+        if limit is None:
+            limit = _MAX_LIMIT
+        _check_limit(limit)
+        limit = min(limit, _MAX_LIMIT)
+        if limit == 0:
+            return [], self.position()
+        rows = self._backend.newest_rows(self.session_id, count=limit)
+        position = rows[0][0] if rows else 0
+        self._saw(position)
+        items = self._readable(rows)
+        # Further rows are needed only where corrupt ones stood in for readable ones.
+        while len(items) < limit and len(rows) == limit:
+            rows = self._backend.newest_rows(self.session_id, count=limit, before=rows[-1][0])
+            items += self._readable(rows)
+        items = items[:limit]
+        items.reverse()
+        return items, position
+
+    def _add_items_at(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
+        self._check_open()
+        _check_position(if_position)
+        texts = encode_items(items, ensure_ascii=self._backend.ensure_ascii)
+        if not texts:
+            return self._check_position_is(if_position)
+        position = self._backend.append_rows(self.session_id, texts, seen=self._seen, if_position=if_position)
+        self._saw(position)
+        return position
+
+    def _replace_items_at(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
+        self._check_open()
+        _check_position(if_position)
+        texts = encode_items(items, ensure_ascii=self._backend.ensure_ascii)
+        position = self._backend.replace_rows(self.session_id, texts, if_position=if_position)
+        self._saw(position)
+        return position
+
+    def _readable(self, rows: list[Row]) -> list[Item]:
+        return [item for row in rows if (item := self._decode(row)) is not None]
+
+    def _decode(self, row: Row) -> Item | None:
+        item = decode_item(row[1])
+        if item is None:
+            logger.warning("session %r: row %d is no JSON object and was skipped", self.session_id, row[0])
+        return item
+
+    def _saw(self, row_id: int) -> None:
+        # Threads may race here: an older id is less exact, never wrong.
+        self._seen = max(row_id, self._seen or 0)
+
+    def _check_open(self) -> None:
+        if self._closed or self._backend.closed:
+            raise ClosedError("the session is closed; make a new one with backend.session() or Session.from_url()")
+
+    def _check_position_is(self, expected: int | None) -> int:
+        position = self.position()
+        if expected not in (None, position):
+            raise conflict_error(self.session_id, expected=expected, position=position)
+        return position
+
+
+class InMemorySession(Session):
+    """A conversation in the memory of this process, with the contract of the databases."""
+
+    def __init__(self, session_id: str, *, default_limit: int | None = None) -> None:
+        from ._open import connect
+
+        options: Keywords = {} if default_limit is None else {"default_limit": default_limit}
+        super().__init__(session_id, connect("memory:", **options), owns_backend=True)
+
+
+def _check_session_id(session_id: object) -> None:
+    if not isinstance(session_id, str):
+        raise TypeError(f"session_id is a {type(session_id).__name__}; pass a str")
+    if not 1 <= len(session_id) <= _MAX_SESSION_ID:
+        raise ValueError(f"session_id has {len(session_id)} characters; use 1 to {_MAX_SESSION_ID}")
+    if "\0" in session_id:
+        raise ValueError(f"session_id {session_id!r} contains a NUL character; remove it")
+    if not session_id.isascii():
+        try:
+            session_id.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"session_id {session_id!r} contains a lone surrogate; use valid Unicode") from None
+
+
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit is a {type(limit).__name__}; pass an int or None")
+    if limit < 0:
+        raise ValueError(f"limit is {limit}; pass 0 or more, or None for all items")
+
+
+def _check_position(position: object) -> None:
+    if position is None:
+        return
+    if isinstance(position, bool) or not isinstance(position, int):
+        raise TypeError(f"if_position is a {type(position).__name__}; pass what position() returned")
+    if position < 0:
+        raise ValueError(f"if_position is {position}; pass what position() returned")

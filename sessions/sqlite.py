@@ -1,0 +1,228 @@
+"""Sessions in a SQLite file, or in SQLite's memory.
+
+One transaction and one fsync a write. Writers of this process queue on a lock of ours,
+which is fairer and quicker than SQLite's busy loop; those of other processes on SQLite's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ._dbapi import DBAPIBackend, Parameters
+from ._options import Options
+from ._retry import Failure, NotConnected
+from ._sql import load_statements
+from ._url import Address
+from .backend import MAX_ID, Row
+from .errors import ConfigurationError, ConnectionFailedError, DatabaseError, SchemaError
+
+logger = logging.getLogger("sessions")
+
+# SQLite's own texts (sqlite3ErrStr), which are stable and never translated; result codes
+# are visible from Python 3.11 only.
+_FAILURES: Mapping[str, Failure] = {
+    "is locked": Failure(
+        remedy="another connection kept the file locked for longer than statement_timeout", transient=True
+    ),
+    "no such table": Failure(
+        SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True
+    ),
+    "no such column": Failure(SchemaError, "give other table names, or add what is missing"),
+    "has no column": Failure(SchemaError, "give other table names, or add what is missing"),
+    "does not match any PRIMARY KEY": Failure(SchemaError, "make session_id the primary key of the sessions table"),
+    "readonly": Failure(remedy="give this process the right to write the file and its directory"),
+    "unable to open": Failure(ConnectionFailedError, "check that the path is a file and its directory is accessible"),
+    "disk is full": Failure(remedy="free some space; nothing was written"),
+    "disk I/O error": Failure(remedy="check the disk and the file's directory; nothing was acknowledged"),
+    "not a database": Failure(remedy="give the path of a SQLite file; nothing was overwritten"),
+    "malformed": Failure(remedy="restore the file from a backup; nothing was overwritten"),
+    "too big": Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
+}
+
+# Connections inherited through fork(), kept from being closed: to close them would let go
+# of the parent's locks and, in a transaction, destroy its file.
+_inherited: list[sqlite3.Connection] = []
+
+
+class SQLiteConnector:
+    """Opens a file. A file that does not exist is made, readable for its owner alone."""
+
+    quiesce_at_fork = True
+
+    def __init__(self, path: str, timeout: float, statements: Mapping[str, str]) -> None:
+        # A later chdir() must not lead to another file.
+        self._path = os.path.abspath(path)
+        self._timeout = timeout
+        self._statements = statements
+        self._file: tuple[int, int] | None = None
+        self.write_lock = threading.Lock()
+
+    def open(self) -> sqlite3.Connection:
+        try:
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            connection = _connect(self._path, self._timeout)
+        except OSError as exc:
+            failure = Failure(ConnectionFailedError, "create the directory, or give this process access to it")
+            raise NotConnected(failure, exc) from None
+        except sqlite3.Error as exc:
+            raise NotConnected(failure_of(exc), exc) from None
+        try:
+            self._prepare(connection)
+        except BaseException as exc:
+            connection.close()
+            if isinstance(exc, sqlite3.Error):
+                raise NotConnected(failure_of(exc), exc) from None
+            raise
+        self._file = self._identity()
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(self._statements["use_full_sync"])
+        if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
+            return
+        try:
+            mode = _journal_mode(connection, self._statements["use_wal"])
+        except sqlite3.OperationalError:
+            return  # read-only, or another process is switching it at this moment
+        if mode != "wal":
+            logger.info("%r: this file system has no write-ahead log; using journal mode %s", self._path, mode)
+
+    def _identity(self) -> tuple[int, int]:
+        found = os.stat(self._path)
+        return found.st_dev, found.st_ino
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+    def is_alive(self, connection: sqlite3.Connection) -> bool:
+        # A file that was removed or replaced would take what we write with it.
+        try:
+            return self._identity() == self._file
+        except OSError:
+            return False
+
+    def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
+        with suppress(sqlite3.Error):
+            connection.rollback()
+        return not connection.in_transaction
+
+    def abandon(self, connection: sqlite3.Connection) -> None:
+        _inherited.append(connection)
+        self.write_lock = threading.Lock()
+
+    def release(self) -> None:
+        pass
+
+
+class MemoryConnector(SQLiteConnector):
+    """One connection that is the database; a forked child goes on with a copy of its own."""
+
+    def __init__(self) -> None:
+        self._kept: sqlite3.Connection | None = None
+        self.write_lock = threading.Lock()
+
+    def open(self) -> sqlite3.Connection:
+        kept, self._kept = self._kept, None
+        return kept or _connect(":memory:", 0)
+
+    def is_alive(self, connection: sqlite3.Connection) -> bool:
+        return True
+
+    def abandon(self, connection: sqlite3.Connection) -> None:
+        self._kept = connection
+        self.write_lock = threading.Lock()
+
+
+def _connect(path: str, timeout: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def _journal_mode(connection: sqlite3.Connection, statement: str) -> str:
+    return str(connection.execute(statement).fetchone()[0])
+
+
+class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
+    """Sessions in one SQLite database."""
+
+    driver_error = sqlite3.Error
+
+    def __init__(self, address: Address, options: Options) -> None:
+        _check_options(options)
+        statements = load_statements("sqlite", options, quote='"')
+        self._connector: SQLiteConnector
+        if address.database is None:
+            # More connections would be more databases.
+            self._connector, size = MemoryConnector(), 1
+        else:
+            self._connector = SQLiteConnector(address.database, options.statement_timeout, statements)
+            size = options.pool_size
+        super().__init__(str(address), options, self._connector, statements, pool_size=size)
+
+    def fetch(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
+        return connection.execute(self._statements[name], parameters).fetchall()
+
+    @contextmanager
+    def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
+        lock = self._connector.write_lock
+        if not lock.acquire(timeout=self._options.statement_timeout):
+            raise sqlite3.OperationalError("database is locked")
+        try:
+            connection.execute(self._statements["begin"])
+            try:
+                yield
+                connection.commit()
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                raise
+        finally:
+            lock.release()
+
+    def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
+        rows = [{"session_id": session_id, "message_data": text} for text in texts]
+        connection.executemany(self._statements["insert_item"], rows)
+        return int(self.fetch(connection, "last_id", {})[0][0])
+
+    def pop(self, connection: sqlite3.Connection, session_id: str) -> Row | None:
+        with self.transaction(connection):
+            rows = self.fetch(connection, "newest_items", {"session_id": session_id, "count": 1, "before": MAX_ID})
+            if not rows:
+                return None
+            self.fetch(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
+            return rows[0]  # type: ignore[no-any-return]
+
+    def delete(self, connection: sqlite3.Connection, session_id: str) -> None:
+        with self.transaction(connection):
+            self.fetch(connection, "delete_items", {"session_id": session_id})
+            self.fetch(connection, "delete_session", {"session_id": session_id})
+
+    def failure(self, exc: Exception) -> Failure:
+        return failure_of(exc)
+
+    def describe(self, exc: BaseException) -> str:
+        return str(exc)
+
+
+def failure_of(exc: BaseException) -> Failure:
+    """Say what an exception of sqlite3 means."""
+    text = str(exc)
+    return next((failure for fragment, failure in _FAILURES.items() if fragment in text), Failure(DatabaseError))
+
+
+def _check_options(options: Options) -> None:
+    for name in ("ssl", "password"):
+        if getattr(options, name) is not None:
+            raise ConfigurationError(f"{name} is given, but SQLite knows none; drop it")
+    for table in (options.sessions_table, options.messages_table):
+        if "." in table or table.lower().startswith("sqlite_"):
+            raise ConfigurationError(
+                f"table name {table!r} cannot be used with SQLite; give a name without schema and 'sqlite_'"
+            )

@@ -1,0 +1,95 @@
+-- Rows of a session are ordered by id alone; clocks differ and jump. The backend sends
+-- several of these statements as one packet, so that a transaction takes one round trip.
+
+-- name: newest_items
+-- At most count rows older than id before, newest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id < %(before)s
+ORDER BY id DESC
+LIMIT %(count)s;
+
+-- name: newer_items
+-- The rows after an id, oldest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id > %(after)s
+ORDER BY id;
+
+-- name: touch_session
+-- Creates the session's row, or notes the time of the write; holds its lock either way.
+-- As the first statement of a transaction it does not deadlock with its like.
+INSERT INTO agent_sessions (session_id)
+VALUES (%(session_id)s)
+ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP;
+
+-- name: check_position
+-- Differs: fails with error 1242 (a subquery with more than one row) unless the newest
+-- row has the id position: an error keeps the rest of the packet from running.
+SELECT IF(
+    %(position)s = (
+        SELECT COALESCE(MAX(id), 0)
+        FROM agent_messages
+        WHERE session_id = %(session_id)s
+    ),
+    1,
+    (SELECT session_id FROM agent_sessions WHERE session_id = %(session_id)s UNION ALL SELECT '')
+);
+
+-- name: insert_item
+-- The row behind VALUES is repeated for each item of a batch.
+INSERT INTO agent_messages (session_id, message_data)
+VALUES (%(session_id)s, %(message_data)s);
+
+-- name: lock_newest_item
+-- Differs: with delete_newest_item this is pop; there is no DELETE ... RETURNING on
+-- MySQL, and user variables lose rows. The gap lock of REPEATABLE READ keeps a newer
+-- row from coming between the two.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = %(session_id)s
+ORDER BY id DESC
+LIMIT 1
+FOR UPDATE;
+
+-- name: delete_newest_item
+DELETE FROM agent_messages
+WHERE session_id = %(session_id)s
+ORDER BY id DESC
+LIMIT 1;
+
+-- name: lock_session
+-- Differs: taken before the messages are deleted, in the order in which writers take it.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id = %(session_id)s
+FOR UPDATE;
+
+-- name: delete_items
+DELETE FROM agent_messages
+WHERE session_id = %(session_id)s;
+
+-- name: delete_session
+DELETE FROM agent_sessions
+WHERE session_id = %(session_id)s;
+
+-- name: begin
+START TRANSACTION;
+
+-- name: commit
+COMMIT;
+
+-- name: prepare_connection
+-- Outside strict mode the server cuts what is too long, without an error.
+SET NAMES utf8mb4,
+    SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
+    SESSION autocommit = 1;
+
+-- name: use_repeatable_read
+-- pop needs its gap locks, whatever the server's default is.
+SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+
+-- name: packet_limit
+SELECT @@max_allowed_packet;

@@ -1,0 +1,27 @@
+-- The tables of the OpenAI Agents SDK's SQLAlchemySession. Differs: session ids are
+-- compared byte for byte, trailing spaces included, which needs one collation on MySQL
+-- and another on MariaDB; each server reads the comment that is meant for it.
+
+-- name: create_sessions
+CREATE TABLE IF NOT EXISTS agent_sessions (
+    session_id VARCHAR(255)
+        CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
+        NOT NULL PRIMARY KEY,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+) ENGINE = InnoDB;
+
+-- name: create_messages
+-- Differs: the primary key begins with the session, so that InnoDB keeps the rows of a
+-- conversation together. LONGTEXT, because TEXT ends at 64 KiB.
+CREATE TABLE IF NOT EXISTS agent_messages (
+    id BIGINT NOT NULL AUTO_INCREMENT,
+    session_id VARCHAR(255)
+        CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
+        NOT NULL,
+    message_data LONGTEXT CHARACTER SET utf8mb4 NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (session_id, id),
+    UNIQUE KEY (id),
+    FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id) ON DELETE CASCADE
+) ENGINE = InnoDB;

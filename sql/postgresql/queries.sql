@@ -1,0 +1,120 @@
+-- Rows of a session are ordered by id alone; clocks differ and jump.
+
+-- name: newest_items
+-- At most count rows older than id before, newest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id < %(before)s
+ORDER BY id DESC
+LIMIT %(count)s;
+
+-- name: newer_items
+-- The rows after an id, oldest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id > %(after)s
+ORDER BY id;
+
+-- name: touch_session
+-- Creates the session's row, or notes the time of the write; holds its lock either way.
+INSERT INTO agent_sessions (session_id)
+VALUES (%(session_id)s)
+ON CONFLICT (session_id) DO UPDATE
+SET updated_at = clock_timestamp();
+
+-- name: append_items
+-- Differs: touch_session and insert_items as one statement, for one round trip. The
+-- INSERT reads from the locked row, so no other batch comes between; its time is taken
+-- under that lock, or the order by (created_at, id) would differ from the one by id.
+WITH session AS (
+    INSERT INTO agent_sessions (session_id)
+    VALUES (%(session_id)s)
+    ON CONFLICT (session_id) DO UPDATE
+    SET updated_at = clock_timestamp()
+    RETURNING session_id, clock_timestamp() AS locked_at
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT session.session_id, item.text, session.locked_at
+    FROM session
+    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id
+)
+SELECT max(id)
+FROM message;
+
+-- name: append_items_at
+-- Differs: append_items, if the newest row still has the id position. This statement
+-- sees the rows as they were before it waited for the lock; when another writer got in
+-- meanwhile, the session row is no longer the version seen, and nothing is written.
+WITH seen AS (
+    SELECT ctid AS version
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+),
+session AS (
+    INSERT INTO agent_sessions AS present (session_id)
+    SELECT %(session_id)s
+    WHERE %(position)s = (
+        SELECT coalesce(max(id), 0)
+        FROM agent_messages
+        WHERE session_id = %(session_id)s
+    )
+    ON CONFLICT (session_id) DO UPDATE
+    SET updated_at = clock_timestamp()
+    WHERE present.ctid = (SELECT version FROM seen)
+    RETURNING session_id, clock_timestamp() AS locked_at
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT session.session_id, item.text, session.locked_at
+    FROM session
+    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id
+)
+SELECT max(id)
+FROM message;
+
+-- name: insert_items
+-- Differs: all items of a batch in one statement. created_at is read under the session
+-- row's lock, like append_items does.
+WITH message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT %(session_id)s, item.text, statement_timestamp()
+    FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id
+)
+SELECT max(id)
+FROM message;
+
+-- name: pop_item
+-- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
+-- without it, the loser of the race would find nothing although rows remain.
+DELETE FROM agent_messages
+WHERE id = (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
+    ORDER BY id DESC
+    LIMIT 1
+    FOR UPDATE
+)
+RETURNING id, message_data;
+
+-- name: delete_items
+DELETE FROM agent_messages
+WHERE session_id = %(session_id)s;
+
+-- name: delete_session
+-- Differs: the messages go in the same statement, for one round trip.
+WITH message AS (
+    DELETE FROM agent_messages
+    WHERE session_id = %(session_id)s
+)
+DELETE FROM agent_sessions
+WHERE session_id = %(session_id)s;

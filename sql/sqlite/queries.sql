@@ -1,0 +1,61 @@
+-- Rows of a session are ordered by id alone; clocks differ and jump.
+
+-- name: newest_items
+-- At most count rows older than id before, newest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id < :before
+ORDER BY id DESC
+LIMIT :count;
+
+-- name: newer_items
+-- The rows after an id, oldest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id > :after
+ORDER BY id;
+
+-- name: touch_session
+-- Creates the session's row, or notes the time of the write.
+INSERT INTO agent_sessions (session_id)
+VALUES (:session_id)
+ON CONFLICT (session_id) DO UPDATE
+SET updated_at = CURRENT_TIMESTAMP;
+
+-- name: insert_item
+INSERT INTO agent_messages (session_id, message_data)
+VALUES (:session_id, :message_data);
+
+-- name: delete_item
+DELETE FROM agent_messages
+WHERE session_id = :session_id
+    AND id = :id;
+
+-- name: delete_items
+DELETE FROM agent_messages
+WHERE session_id = :session_id;
+
+-- name: delete_session
+DELETE FROM agent_sessions
+WHERE session_id = :session_id;
+
+-- name: begin
+-- Takes the write lock at once: a transaction that reads first can fail when it writes.
+BEGIN IMMEDIATE;
+
+-- name: journal_mode
+PRAGMA journal_mode;
+
+-- name: use_wal
+-- Kept in the file. Readers and a writer then do not wait for each other.
+PRAGMA journal_mode = WAL;
+
+-- name: use_full_sync
+-- What was acknowledged survives a power cut.
+PRAGMA synchronous = FULL;
+
+-- name: last_id
+-- The id of the row that this connection inserted last.
+SELECT last_insert_rowid();

@@ -1,0 +1,19 @@
+-- The tables of the OpenAI Agents SDK's SQLAlchemySession. created_at stays with the
+-- column's default, whole seconds as text: another form would sort wrongly for the SDK.
+
+-- name: create_sessions
+CREATE TABLE IF NOT EXISTS agent_sessions (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+);
+
+-- name: create_messages
+-- AUTOINCREMENT: the id of a removed row never comes back.
+CREATE TABLE IF NOT EXISTS agent_messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id VARCHAR(255) NOT NULL REFERENCES agent_sessions (session_id) ON DELETE CASCADE,
+    message_data TEXT NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    UNIQUE (session_id, id)
+);

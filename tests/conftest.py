@@ -1,0 +1,253 @@
+"""Fixtures that every test may ask for; a server is started when the first test needs it."""
+
+import contextlib
+import itertools
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hypothesis
+import pytest
+
+import servers
+from servers import Server, ServerUnavailableError
+
+BACKENDS = ("memory", "sqlite", "sqlite-memory", "postgresql", "mysql", "mariadb")
+SQL_BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")
+
+# Deadlines are for CPU-bound properties; here a server answers. The fixtures are one database for
+# all examples of a property, which then tells its examples apart by session id.
+hypothesis.settings.register_profile(
+    "sessions",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("sessions")
+
+
+# --- choosing the backends
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backends",
+        default=",".join(BACKENDS),
+        metavar="NAME,...",
+        help="run only the tests of these backends: %(default)s (tests of none always run)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = set(_chosen(config)) - set(BACKENDS)
+    if unknown:
+        raise pytest.UsageError(f"--backends: {', '.join(sorted(unknown))} is none of {BACKENDS}")
+
+
+def _chosen(config: pytest.Config) -> list[str]:
+    return [name.strip() for name in config.getoption("--backends").split(",") if name.strip()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = set(_chosen(config))
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        needed = _backends_of(item)
+        for name in needed:
+            item.add_marker(name.replace("-", "_"))
+        (kept if needed <= chosen else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+def _backends_of(item: pytest.Item) -> set[str]:
+    """The backends that a test needs: by its parameters, its fixtures, or a marker of its own."""
+    callspec = getattr(item, "callspec", None)
+    parameters = callspec.params if callspec else {}
+    needed = {parameters[name] for name in ("url", "sql_url", "server_url") if name in parameters}
+    for name in BACKENDS:
+        fixtures = {f"{name}_url", f"{name}_server"}
+        marked = item.get_closest_marker(name.replace("-", "_")) is not None
+        if marked or fixtures & set(getattr(item, "fixturenames", ())):
+            needed.add(name)
+    return needed
+
+
+# --- servers
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """PostgreSQL, shared by the whole run: do not stop it, do not change its settings."""
+    yield from _server(request, "postgresql")
+
+
+@pytest.fixture(scope="session")
+def mysql_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """MySQL, shared by the whole run: do not stop it, do not change its settings."""
+    yield from _server(request, "mysql")
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """MariaDB, shared by the whole run: do not stop it, do not change its settings."""
+    yield from _server(request, "mariadb")
+
+
+def _server(request: pytest.FixtureRequest, dialect: str) -> Iterator[Server]:
+    with _demanded(request.config, dialect, servers.shared_server(dialect)) as server:
+        request.config.stash.setdefault(_VERSIONS, {})[dialect] = server.version
+        yield server
+
+
+@contextlib.contextmanager
+def _demanded(
+    config: pytest.Config, dialect: str, making: contextlib.AbstractContextManager[Server]
+) -> Iterator[Server]:
+    """The server, or the end of the test that asked for it."""
+    reason = ""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(making)
+        except ServerUnavailableError as exc:
+            reason = str(exc)
+        if reason:  # outside the except clause, whose traceback would bury the reason
+            _refuse(config, dialect, reason)
+        yield server
+
+
+def _refuse(config: pytest.Config, dialect: str, reason: str) -> NoReturn:
+    """Skip on a laptop, fail where every server is demanded."""
+    if _servers_are_required():
+        pytest.fail(reason, pytrace=False)
+    config.stash.setdefault(_MISSING, {})[dialect] = reason
+    pytest.skip(reason)
+
+
+def _servers_are_required() -> bool:
+    return any(os.environ.get(name, "").lower() in {"1", "true", "yes"} for name in ("SESSIONS_TEST_REQUIRE", "CI"))
+
+
+@pytest.fixture(scope="session")
+def start_server(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`servers.fresh_server`, a context manager, that skips or fails as the shared servers do."""
+
+    def start(dialect: str, **options: Any) -> contextlib.AbstractContextManager[Server]:
+        return _demanded(request.config, dialect, servers.fresh_server(dialect, **options))
+
+    return start
+
+
+# --- databases
+
+
+@pytest.fixture
+def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """A function from a backend's name to the URL of a new, empty database, dropped at the end."""
+    numbers = itertools.count(1)
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str) -> str:
+            if name == "memory":
+                return "memory:"
+            if name == "sqlite-memory":
+                return "sqlite::memory:"
+            if name == "sqlite":
+                return f"sqlite:///{tmp_path}/chat{next(numbers)}.db"
+            server: Server = request.getfixturevalue(f"{name}_server")
+            return stack.enter_context(server.database())
+
+        yield make
+
+
+@pytest.fixture(params=BACKENDS)
+def url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> str:
+    """An empty database of each backend in turn."""
+    return make_url(request.param)
+
+
+@pytest.fixture(params=SQL_BACKENDS)
+def sql_url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> str:
+    """An empty database of each backend that `execute_sql` can look into."""
+    return make_url(request.param)
+
+
+@pytest.fixture(params=servers.DIALECTS)
+def server_url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> str:
+    """An empty database of each server."""
+    return make_url(request.param)
+
+
+@pytest.fixture
+def sqlite_url(make_url: Callable[[str], str]) -> str:
+    return make_url("sqlite")
+
+
+@pytest.fixture
+def postgresql_url(make_url: Callable[[str], str]) -> str:
+    return make_url("postgresql")
+
+
+@pytest.fixture
+def mysql_url(make_url: Callable[[str], str]) -> str:
+    return make_url("mysql")
+
+
+@pytest.fixture
+def mariadb_url(make_url: Callable[[str], str]) -> str:
+    return make_url("mariadb")
+
+
+@pytest.fixture
+def backend(url: str) -> Iterator[Any]:
+    """`sessions.connect(url)`, closed at the end."""
+    import sessions
+
+    with sessions.connect(url) as backend:
+        yield backend
+
+
+@pytest.fixture
+def session(backend: Any) -> Any:
+    """The session `chat_1` of that backend."""
+    return backend.session("chat_1")
+
+
+# --- what was tested, and what was not
+
+_VERSIONS = pytest.StashKey[dict[str, str]]()
+_MISSING = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    import sqlite3
+
+    lines = [f"backends: {', '.join(_chosen(config))}; SQLite {sqlite3.sqlite_version}"]
+    for dialect in servers.DIALECTS:
+        variable = f"SESSIONS_TEST_{dialect.upper()}_URL"
+        if dialect in _chosen(config) and variable in os.environ:
+            try:
+                with servers.shared_server(dialect) as server:
+                    lines.append(f"{dialect}: {server.version} ({variable})")
+            except ServerUnavailableError as exc:
+                lines.append(f"{dialect}: {exc}")
+    return lines
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for dialect, version in sorted(config.stash.get(_VERSIONS, {}).items()):
+        terminalreporter.write_line(f"{dialect} {version}, Python {platform.python_version()}")
+    missing = config.stash.get(_MISSING, {})
+    if missing:
+        terminalreporter.section("SKIPPED: no server", sep="!", red=True, bold=True)
+    for dialect, reason in sorted(missing.items()):
+        skipped = terminalreporter.stats.get("skipped", [])
+        count = sum(dialect.replace("-", "_") in report.keywords for report in skipped)
+        terminalreporter.write_line(f"{count} tests need {dialect}: {reason}", red=True)

@@ -1,0 +1,225 @@
+"""Clause 3: a batch is stored whole, in one piece and in order, or not at all."""
+
+import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sessions
+from samples import (
+    assert_contiguous_and_ordered,
+    batch,
+    in_threads,
+    item,
+    items,
+    stored_sessions,
+    texts,
+)
+from servers import execute_sql
+from workers import add_batches, in_processes
+
+SECRET = "content-of-a-refused-item"
+
+
+def deeply_nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def circular() -> dict[str, Any]:
+    value: dict[str, Any] = {"content": SECRET}
+    value["self"] = value
+    return value
+
+
+BAD_ITEMS = [
+    pytest.param({"content": SECRET, "n": math.nan}, id="NaN"),
+    pytest.param({"content": SECRET, "n": [math.inf]}, id="inf"),
+    pytest.param({"content": SECRET, "n": {"x": -math.inf}}, id="minus-inf"),
+    pytest.param({"content": SECRET, math.nan: 1}, id="NaN-as-a-key"),
+    pytest.param({"content": SECRET, "n": object()}, id="object"),
+    pytest.param({"content": {SECRET}}, id="set"),
+    pytest.param({"content": SECRET.encode()}, id="bytes"),
+    pytest.param({"content": SECRET, "n": Decimal(1)}, id="Decimal"),
+    pytest.param({"content": SECRET, "n": 1j}, id="complex"),
+    pytest.param({(SECRET,): 1}, id="tuple-as-a-key"),
+    pytest.param(circular(), id="circular"),
+    pytest.param({"content": SECRET, "n": deeply_nested(100_000)}, id="nested-too-deeply-to-write"),
+    pytest.param({"content": SECRET, "n": 10**5000}, id="more-digits-than-python-reads"),
+    pytest.param([["content", SECRET]], id="list"),
+    pytest.param(SECRET, id="str"),
+    pytest.param(SECRET.encode(), id="bytes-item"),
+    pytest.param(None, id="None"),
+    pytest.param(17, id="int"),
+    pytest.param(True, id="bool"),
+]
+
+
+def test_a_batch_goes_to_the_end(session: sessions.Session) -> None:
+    session.add_items(items("a"))
+    session.add_items(items("b", "c"))
+    assert texts(session.get_items()) == ["a", "b", "c"]
+
+
+def test_add_returns_nothing(session: sessions.Session) -> None:
+    session.add_items(items("a"))
+    assert session.get_items() == items("a")
+
+
+@pytest.mark.parametrize("container", [tuple, iter, lambda batch: (entry for entry in batch)])
+def test_any_iterable_of_items_is_a_batch(
+    session: sessions.Session, container: Callable[[Any], Any]
+) -> None:
+    session.add_items(container(items("a", "b")))
+    assert texts(session.get_items()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("empty", [list, tuple, lambda: iter(())], ids=["list", "tuple", "iterator"])
+def test_an_empty_batch_writes_nothing(sql_url: str, empty: Callable[[], Any]) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_2").add_items(items("a"))
+        backend.session("chat_1").add_items(empty())
+        assert stored_sessions(sql_url) == ["chat_2"]
+        assert execute_sql(sql_url, "SELECT COUNT(*) FROM agent_messages") == [(1,)]
+
+
+def test_an_item_changed_after_the_add_is_stored_as_it_was(session: sessions.Session) -> None:
+    entry = {"content": "a", "parts": [1]}
+    session.add_items([entry])
+    entry["content"] = "b"
+    entry["parts"].append(2)  # type: ignore[attr-defined]
+    assert session.get_items() == [{"content": "a", "parts": [1]}]
+
+
+@pytest.mark.parametrize("bad", BAD_ITEMS)
+def test_a_bad_item_in_the_middle_is_refused_and_nothing_is_written(
+    session: sessions.Session, bad: Any
+) -> None:
+    session.add_items(items("a"))
+    with pytest.raises(sessions.InvalidItemError, match=r"\b2\b") as caught:
+        session.add_items([item("b"), item("c"), bad, item("d")])
+    assert SECRET not in str(caught.value)
+    assert texts(session.get_items()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(SECRET, id="str"),
+        pytest.param(SECRET.encode(), id="bytes"),
+        pytest.param({"content": SECRET}, id="dict"),
+        pytest.param({}, id="empty-dict"),
+        pytest.param("", id="empty-str"),
+        pytest.param(None, id="None"),
+        pytest.param(5, id="int"),
+    ],
+)
+def test_what_is_no_batch_is_refused(session: sessions.Session, bad: Any) -> None:
+    with pytest.raises(sessions.InvalidItemError) as caught:
+        session.add_items(bad)
+    assert SECRET not in str(caught.value)
+    assert session.get_items() == []
+
+
+def test_a_generator_that_fails_halfway_writes_nothing(session: sessions.Session) -> None:
+    def halfway() -> Iterator[dict[str, Any]]:
+        yield item("a")
+        raise KeyError("of the caller")
+
+    with pytest.raises(KeyError, match="of the caller"):
+        session.add_items(halfway())
+    assert session.get_items() == []
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
+def test_items_are_checked_before_the_database_is_asked(dialect: str) -> None:
+    nobody_listens = f"{dialect}://app@127.0.0.1:1/chat"
+    with sessions.connect(nobody_listens, max_retries=0) as backend:
+        session = backend.session("chat_1")
+        with pytest.raises(sessions.InvalidItemError):
+            session.add_items([{"n": math.nan}])
+
+
+def test_a_lone_surrogate_is_refused_where_it_cannot_be_stored(url: str) -> None:
+    with sessions.connect(url, ensure_ascii=False) as backend:
+        session = backend.session("chat_1")
+        with pytest.raises(sessions.InvalidItemError, match=r"\b1\b"):
+            session.add_items([item("a"), item("\ud800")])
+        assert session.get_items() == []
+
+
+def test_what_is_written_can_be_read_at_any_depth(session: sessions.Session) -> None:
+    for depth in (100, 400, 700, 900, 1000, 2000, 5000):
+        session.clear_session()
+        entry = {"n": deeply_nested(depth)}
+        try:
+            session.add_items([entry])
+        except sessions.InvalidItemError:
+            assert session.get_items() == []
+        else:
+            assert len(session.get_items()) == 1
+
+
+# --- concurrent writers
+
+
+def test_batches_of_concurrent_threads_stay_in_one_piece(backend: sessions.Backend) -> None:
+    def write(number: int) -> None:
+        session = backend.session("chat_1")
+        for count in range(8):
+            session.add_items(batch(f"w{number}", count, 4))
+
+    in_threads(6, write)
+    assert_contiguous_and_ordered(
+        backend.session("chat_1").get_items(), [f"w{n}" for n in range(6)], batches=8, size=4
+    )
+
+
+def test_a_reader_never_sees_part_of_a_batch(backend: sessions.Backend) -> None:
+    def work(number: int) -> list[int]:
+        session = backend.session("chat_1")
+        if number:
+            for count in range(10):
+                session.add_items(batch(f"w{number}", count, 5))
+            return []
+        return [len(session.get_items()) for _ in range(20)]
+
+    lengths = in_threads(4, work)[0]
+    assert [length % 5 for length in lengths] == [0] * len(lengths)
+    assert lengths == sorted(lengths)
+
+
+def test_batches_of_concurrent_backends_stay_in_one_piece(sql_url: str) -> None:
+    def write(number: int) -> None:
+        with sessions.connect(sql_url) as backend:
+            session = backend.session("chat_1")
+            for count in range(6):
+                session.add_items(batch(f"w{number}", count, 4))
+
+    in_threads(5, write)
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        assert_contiguous_and_ordered(
+            session.get_items(), [f"w{n}" for n in range(5)], batches=6, size=4
+        )
+
+
+@pytest.mark.slow
+def test_batches_of_concurrent_processes_stay_in_one_piece(sql_url: str) -> None:
+    writers = ["w0", "w1", "w2"]
+    in_processes(add_batches, [(sql_url, "chat_1", writer, 10, 3) for writer in writers])
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        assert_contiguous_and_ordered(session.get_items(), writers, batches=10, size=3)
+
+
+def test_the_first_writers_of_a_new_session_do_not_disturb_each_other(
+    backend: sessions.Backend,
+) -> None:
+    for number in range(5):
+        session = backend.session(f"chat_{number}")
+        in_threads(4, lambda n, session=session: session.add_items(batch(f"w{n}", 0, 3)))
+        assert_contiguous_and_ordered(
+            session.get_items(), [f"w{n}" for n in range(4)], batches=1, size=3
+        )

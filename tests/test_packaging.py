@@ -1,0 +1,149 @@
+"""What is built holds what it needs, and every way to install it works."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent
+DIALECTS = ("sqlite", "postgresql", "mysql")
+SQL = {f"{dialect}/{name}.sql" for dialect in DIALECTS for name in ("schema", "queries")}
+
+
+def _run(*command: object, cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def _build(outdir: Path, *options: str, source: Path = ROOT) -> None:
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", outdir, *options, source)
+    _run(*command, cwd=outdir.parent)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outdir = tmp_path_factory.mktemp("sdist")
+    _build(outdir, "--sdist")
+    (path,) = outdir.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outdir = tmp_path_factory.mktemp("wheel")
+    _build(outdir, "--wheel")
+    (path,) = outdir.iterdir()
+    return path
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., Path]:
+    """A function that installs into an empty environment; the environment's python."""
+
+    def install(*what: object) -> Path:
+        folder = tmp_path / "environment"
+        _run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=tmp_path)
+        python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+        # Lends the build backend to an editable install, which is built inside its environment.
+        (site,) = folder.glob("**/site-packages")
+        lent = site / "lent.pth"
+        lent.write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+        command = (sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps")
+        _run(*command, "--no-build-isolation", "--force-reinstall", "--ignore-installed", *what, cwd=tmp_path)
+        lent.unlink()
+        return python
+
+    return install
+
+
+_CONVERSATION = """
+import sessions
+from sessions._sql import _blocks
+assert all(_blocks(dialect) for dialect in ("sqlite", "postgresql", "mysql"))
+with sessions.Session.from_url("chat_1", "sqlite:chat.db") as session:
+    session.add_items([{"role": "user", "content": "Hello"}])
+    assert session.get_items() == [{"role": "user", "content": "Hello"}]
+print(sessions.__file__)
+"""
+
+
+def _talk(python: Path, folder: Path) -> Path:
+    """Hold a conversation with what is installed there; where that lies."""
+    return Path(_run(python, "-c", _CONVERSATION, cwd=folder).strip())
+
+
+def test_an_installed_wheel_finds_its_statements(wheel: Path, install: Callable[..., Path], tmp_path: Path) -> None:
+    assert tmp_path in _talk(install(wheel), tmp_path).parents
+
+
+def test_an_installed_sdist_finds_its_statements(sdist: Path, install: Callable[..., Path], tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    outdir = tmp_path / "wheel"
+    (source,) = tmp_path.glob("agent_sql_sessions-*")
+    _build(outdir, "--wheel", source=source)
+    (built,) = outdir.iterdir()
+    shutil.rmtree(source)
+    assert tmp_path / "environment" in _talk(install(built), tmp_path).parents
+
+
+def test_an_editable_install_finds_its_statements(install: Callable[..., Path], tmp_path: Path) -> None:
+    assert _talk(install("--editable", ROOT), tmp_path) == ROOT / "sessions" / "__init__.py"
+
+
+def test_the_wheel_holds_the_package_its_statements_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {f"sessions/sql/{name}" for name in SQL} <= names
+    assert "sessions/py.typed" in names
+    assert {name.partition("/")[0] for name in names} == {"sessions"}
+
+
+def test_the_sdist_holds_the_tests_and_no_leftovers(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"sql/{name}" for name in SQL} <= names
+    assert {"tests/conftest.py", "sessions/py.typed", "Makefile", "LICENSE", "README.md"} <= names
+    assert not [name for name in names if name.endswith(".pyc") or name.startswith((".venv", "dist"))]
+
+
+_METADATA = """
+import importlib.metadata, sessions
+assert importlib.metadata.version("agent-sql-sessions") == sessions.__version__
+print(*importlib.metadata.requires("agent-sql-sessions") or [], sep="\\n")
+"""
+
+
+def test_the_package_needs_nothing_but_its_extras(wheel: Path, install: Callable[..., Path], tmp_path: Path) -> None:
+    requirements = _run(install(wheel), "-c", _METADATA, cwd=tmp_path).splitlines()
+    assert len(requirements) > 2
+    assert [line for line in requirements if "extra ==" not in line] == []
+
+
+_IMPORT = """
+import sys
+before = set(sys.modules)
+import sessions
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_importing_sessions_loads_nothing_heavy(wheel: Path, install: Callable[..., Path], tmp_path: Path) -> None:
+    loaded = set(_run(install(wheel), "-c", _IMPORT, cwd=tmp_path).split())
+    drivers = {"sqlite3", "psycopg", "pymysql", "agents"}
+    slow = {"ssl", "dataclasses", "inspect", "asyncio", "importlib.metadata", "importlib.resources"}
+    assert "sessions.session" in loaded
+    assert loaded & (drivers | slow) == set()

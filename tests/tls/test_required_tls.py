@@ -1,0 +1,161 @@
+"""Required TLS is never given up: not for a server without it, not for a man in the middle."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import servers
+import sessions
+from sessions import ConfigurationError, TLSError
+from tls.authority import self_signed
+from tls.refusals import refusal, refusal_at_once
+from tls.tls_server import ITEM, PASSWORD, TLSServer
+from tls.wire import SSL_REQUEST, Impostor, Wire
+
+REQUIRED = [True, {}, {"check_hostname": False}, {"verify": False}]
+
+
+# --- servers without TLS
+
+
+@pytest.mark.parametrize("ssl", REQUIRED, ids=str)
+def test_a_server_without_tls_is_refused(url_without_tls: str, ssl: Any) -> None:
+    error = refusal(url_without_tls, ssl=ssl)
+    assert type(error) is TLSError
+    assert "ssl" in str(error).lower() or "tls" in str(error).lower()
+
+
+@pytest.mark.parametrize("ssl", [None, False])
+def test_a_server_without_tls_is_used_when_tls_is_not_asked_for(url_without_tls: str, ssl: bool | None) -> None:
+    with sessions.connect(url_without_tls, ssl=ssl) as backend:
+        backend.session("chat").add_items([ITEM])
+        assert backend.session("chat").get_items() == [ITEM]
+
+
+@pytest.mark.parametrize("ssl", REQUIRED, ids=str)
+def test_a_server_without_tls_is_told_nothing(url_without_tls: str, ssl: Any) -> None:
+    dialect = servers.dialect_of(url_without_tls)
+    port = urlsplit(url_without_tls).port
+    assert port is not None
+    with Wire(dialect, port) as wire:
+        refusal(servers.with_parts(url_without_tls, port=wire.port), ssl=ssl)
+    _check_nothing_was_told(dialect, wire.sent)
+    assert wire.accepted == 1
+
+
+@pytest.mark.parametrize("ssl", REQUIRED, ids=str)
+def test_a_man_in_the_middle_cannot_take_tls_away(server: TLSServer, ssl: Any) -> None:
+    with Wire(server.dialect, server.port, strip=True) as wire:
+        assert type(refusal(server.url(port=wire.port), ssl=ssl)) is TLSError
+    _check_nothing_was_told(server.dialect, wire.sent)
+
+
+def test_the_man_in_the_middle_is_a_real_danger(server: TLSServer) -> None:
+    # The same attack on a client that requires nothing: it goes unnoticed, and the items are read.
+    with Wire(server.dialect, server.port, strip=True) as wire:
+        assert server.use(server.url(port=wire.port)) is None
+    assert b'"hello"' in wire.sent.replace(b"\\", b"")
+
+
+def _check_nothing_was_told(dialect: str, sent: bytes) -> None:
+    """At most the question for TLS; no user, no database, no password."""
+    assert sent == (SSL_REQUEST if dialect == "postgresql" else b"")
+
+
+def test_nothing_of_value_is_in_the_clear(server: TLSServer) -> None:
+    with Wire(server.dialect, server.port) as wire:
+        url = server.url(port=wire.port)
+        assert server.use(url, ssl={"ca": server.authority.cert}) == "TLSv1.3"
+    for word in (PASSWORD, "agents", "hello"):
+        assert word.encode() not in wire.sent
+
+
+# --- servers that have TLS only
+
+
+def test_a_tls_only_server_refuses_plain_connections(server: TLSServer) -> None:
+    with server.tls_only() as url:
+        error = refusal(url, ssl=False)
+    assert type(error) is TLSError
+    assert "ssl" in str(error)
+
+
+def test_a_tls_only_server_accepts_tls(server: TLSServer) -> None:
+    with server.tls_only() as url, sessions.connect(url, ssl={"ca": server.authority.cert}) as backend:
+        assert backend.session("nothing").get_items() == []
+
+
+def test_false_means_no_tls(server: TLSServer) -> None:
+    assert server.use(server.url(), ssl=False) is None
+
+
+# --- impostors
+
+
+@contextlib.contextmanager
+def impostor(server: TLSServer) -> Iterator[Impostor]:
+    with Impostor(server.dialect, self_signed("localhost")) as rogue:
+        yield rogue
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["with names", "without names"])
+def test_an_impostor_is_not_given_the_password(server: TLSServer, names: bool) -> None:
+    with impostor(server) as rogue:
+        options = {"ca": server.authority.cert, "check_hostname": names}
+        assert type(refusal(server.url(port=rogue.port), ssl=options)) is TLSError
+    assert rogue.sent == b""
+    assert rogue.accepted == 1
+
+
+def test_an_impostor_outside_the_system_roots_is_not_given_the_password(server: TLSServer) -> None:
+    with impostor(server) as rogue:
+        assert type(refusal(server.url(port=rogue.port), ssl={})) is TLSError
+    assert rogue.sent == b""
+
+
+def test_an_impostor_of_the_same_authority_is_not_given_the_password(server: TLSServer) -> None:
+    with Impostor(server.dialect, server.other_name) as rogue:
+        error = refusal(server.url(port=rogue.port), ssl={"ca": server.authority.cert})
+    assert type(error) is TLSError
+    assert rogue.sent == b""
+
+
+def test_an_impostor_is_heard_by_a_client_that_does_not_verify(server: TLSServer) -> None:
+    # What the documentation says that ssl=True does not protect from; and that the impostor works.
+    with impostor(server) as rogue, pytest.raises(sessions.SessionsError):
+        _ = sessions.Session.from_url("chat", server.url(port=rogue.port), ssl=True, max_retries=0).get_items()
+    assert b"app" in rogue.sent
+
+
+# --- Unix sockets
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["postgresql:///agents", "postgresql://%2Fvar%2Frun/agents", "postgresql:///agents?host=/tmp"],
+)
+@pytest.mark.parametrize("ssl", REQUIRED, ids=str)
+def test_a_unix_socket_takes_no_tls_on_postgresql(target: str, ssl: Any) -> None:
+    error = refusal_at_once(target, ssl=ssl)
+    assert type(error) is ConfigurationError
+    assert "socket" in str(error)
+
+
+def test_one_unix_socket_among_the_hosts_is_enough() -> None:
+    error = refusal_at_once("postgresql:///agents?host=localhost,/tmp", ssl=True)
+    assert type(error) is ConfigurationError
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_a_unix_socket_takes_no_tls_from_the_url_either(mode: str) -> None:
+    error = refusal_at_once(f"postgresql:///agents?host=/tmp&sslmode={mode}")
+    assert isinstance(error, ValueError)
+    assert "socket" in str(error)
+
+
+def test_a_unix_socket_is_used_without_tls() -> None:
+    with sessions.connect("postgresql:///agents?host=/tmp", ssl=False):
+        pass

@@ -1,0 +1,235 @@
+"""What TLS settings take from their surroundings, and what they leave behind."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import sessions
+from tls.authority import Authority, Identity
+from tls.refusals import refusal
+from tls.tls_server import PASSWORD, PostgreSQL, TLSServer
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memfd and /proc are Linux's")
+
+
+@pytest.fixture
+def client(clients: Authority) -> Identity:
+    return clients.client("certified")
+
+
+# --- libpq's home directory and environment
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / ".postgresql"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return folder
+
+
+def test_a_root_in_the_home_directory_does_not_change_true(
+    postgresql: PostgreSQL, foreign: Authority, home: Path
+) -> None:
+    (home / "root.crt").write_text(foreign.cert)
+    assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
+
+
+def test_a_root_in_the_environment_does_not_change_true(
+    postgresql: PostgreSQL, foreign: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root.crt"
+    root.write_text(foreign.cert)
+    monkeypatch.setenv("PGSSLROOTCERT", str(root))
+    assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
+
+
+def test_a_root_in_the_home_directory_is_not_trusted_unasked(postgresql: PostgreSQL, home: Path) -> None:
+    (home / "root.crt").write_text(postgresql.authority.cert)
+    assert type(refusal(postgresql.url(), ssl={})) is sessions.TLSError
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer"])
+def test_a_mode_in_the_environment_does_not_weaken_the_option(
+    postgresql: PostgreSQL, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", mode)
+    options = {"ca": postgresql.authority.cert}
+    assert postgresql.use(postgresql.url(), ssl=options) == "TLSv1.3"
+    assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
+
+
+def test_a_mode_in_the_environment_does_not_undo_false(postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "require")
+    assert postgresql.use(postgresql.url(), ssl=False) is None
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_client_certificate_at_home_is_not_shown_unasked(
+    postgresql: PostgreSQL, client: Identity, home: Path, verified: bool
+) -> None:
+    (home / "postgresql.crt").write_text(client.cert)
+    (home / "postgresql.key").write_text(client.key)
+    (home / "postgresql.key").chmod(0o600)
+    ssl = {"ca": postgresql.authority.cert} if verified else True
+    with sessions.connect(postgresql.url(), ssl=ssl) as backend:
+        backend.session("home").get_items()
+        assert postgresql.client_certificates() == set()
+    assert type(refusal(postgresql.url("certified"), ssl=ssl)) is sessions.AuthenticationError
+
+
+def test_an_unusable_key_at_home_does_no_harm(postgresql: PostgreSQL, client: Identity, home: Path) -> None:
+    (home / "postgresql.crt").write_text(client.cert)
+    (home / "postgresql.key").write_text(client.key)
+    (home / "postgresql.key").chmod(0o644)
+    assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
+
+
+def test_a_client_certificate_that_is_asked_for_is_shown(postgresql: PostgreSQL, client: Identity) -> None:
+    ssl = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
+    with sessions.connect(postgresql.url(), ssl=ssl) as backend:
+        backend.session("asked").get_items()
+        assert postgresql.client_certificates() == {"/CN=certified"}
+
+
+# --- private keys and descriptors
+
+
+def descriptors() -> dict[int, str]:
+    """Return what this process holds open, sockets aside."""
+    held = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists the folder
+            held[int(entry.name)] = str(entry.readlink())
+    return {number: what for number, what in held.items() if not what.startswith(("socket:", "/proc/"))}
+
+
+def key_files() -> list[int]:
+    """Return the descriptors of files that exist in memory only."""
+    return [number for number, what in descriptors().items() if what.startswith("/memfd:")]
+
+
+@LINUX
+def test_close_closes_every_descriptor(server: TLSServer, client: Identity) -> None:
+    options = {"ca": server.authority.cert, "cert": client.cert, "key": client.key}
+    server.use(server.url("certified"), ssl=options)  # what is opened once and for all
+    before = descriptors()
+    backend = sessions.connect(server.url("certified"), ssl=options)
+    backend.session("fds").get_items()
+    backend.close()
+    assert descriptors() == before
+
+
+@LINUX
+def test_a_refused_connection_leaves_no_descriptor(server: TLSServer, foreign: Authority) -> None:
+    refusal(server.url(), ssl={"ca": foreign.cert})
+    before = descriptors()
+    refusal(server.url(), ssl={"ca": foreign.cert})
+    assert descriptors() == before
+
+
+@LINUX
+def test_bad_material_leaves_no_descriptor(client: Identity, authority: Authority) -> None:
+    before = descriptors()
+    for url in ("postgresql://localhost:1/agents", "mysql://localhost:1/agents"):
+        with pytest.raises(sessions.SessionsError):
+            sessions.connect(url, ssl={"ca": authority.cert, "cert": client.cert, "key": "-----BEGIN"})
+    assert descriptors() == before
+
+
+@LINUX
+def test_many_connections_share_one_copy_of_the_key(server: TLSServer, client: Identity) -> None:
+    options = {"ca": server.authority.cert, "cert": client.cert, "key": client.key}
+    before = descriptors()
+    with sessions.connect(server.url("certified"), ssl=options) as backend:
+        backend.session("fds").get_items()
+        one = len(descriptors()) - len(before)
+        barrier = threading.Barrier(4)
+
+        def read() -> None:
+            barrier.wait(10)
+            backend.session("fds").get_items()
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(descriptors()) - len(before) == one <= 4
+
+
+_OPENS = """
+import os, sys, stat
+written = []
+def hook(event, arguments):
+    if event == "open":
+        path, mode, flags = arguments
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(path)
+sys.addaudithook(hook)
+sys.dont_write_bytecode = True
+import sessions
+url, ca, cert, key = sys.argv[1], *(open(path).read() for path in sys.argv[2:5])
+with sessions.connect(url, ssl={"ca": ca, "cert": cert, "key": key}, max_retries=0) as backend:
+    backend.session("disk").get_items()
+    for path in written:
+        print(path)
+"""
+
+
+@LINUX
+def test_a_key_given_as_text_never_becomes_a_file(server: TLSServer, client: Identity, tmp_path: Path) -> None:
+    given = []
+    for name, text in (("ca", server.authority.cert), ("cert", client.cert), ("key", client.key)):
+        given.append(tmp_path / name)
+        given[-1].write_text(text)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", _OPENS, server.url("certified"), *given],
+        env={"TMPDIR": str(scratch), "HOME": str(scratch), "PATH": ""},
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stderr == ""
+    opened = [line for line in result.stdout.splitlines() if not _is_in_memory(line)]
+    assert opened == []
+    assert list(scratch.iterdir()) == []
+
+
+def _is_in_memory(path: str) -> bool:
+    # An audit event for a descriptor has its number in place of a path.
+    return path.isdigit() or path.startswith(("/proc/self/fd/", "/dev/fd/"))
+
+
+@LINUX
+def test_the_key_in_memory_is_for_this_user_alone(postgresql: PostgreSQL, client: Identity) -> None:
+    options = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
+    with sessions.connect(postgresql.url("certified"), ssl=options) as backend:
+        backend.session("mode").get_items()
+        files = key_files()
+        assert files
+        for number in files:
+            assert os.fstat(number).st_mode & 0o077 == 0
+            assert not os.get_inheritable(number)
+
+
+# --- what can be seen of a backend
+
+
+def test_nothing_secret_is_in_a_repr(server: TLSServer, client: Identity) -> None:
+    options = {"ca": server.authority.cert, "cert": client.cert, "key": client.key}
+    with sessions.connect(server.url("certified"), ssl=options) as backend:
+        session = backend.session("shown")
+        session.get_items()
+        shown = repr(backend) + repr(session) + str(backend) + str(session)
+    assert PASSWORD not in shown
+    assert "PRIVATE KEY" not in shown
