@@ -25,6 +25,11 @@ C = TypeVar("C")
 T = TypeVar("T")
 Parameters = Mapping[str, Any]
 
+# How long a server session may stay idle after its connection was lost before it is
+# taken for one that nobody has told of the loss.
+_IDLE_RIVAL_SECONDS = 5.0
+_RIVAL_POLL_SECONDS = 0.02
+
 logger = logging.getLogger("sessions")
 
 
@@ -86,6 +91,10 @@ class DBAPIBackend(Backend, Generic[C]):
     def delete(self, connection: C, session_id: str) -> None:
         """Delete the rows and then the session row, whether or not the tables cascade."""
 
+    def server_session(self, connection: C) -> int | None:
+        """Return the server's number for a connection, also after it was lost; None without a server."""
+        return None
+
     @abstractmethod
     def failure(self, exc: Exception) -> Failure:
         """Say what an exception of the driver means."""
@@ -98,7 +107,11 @@ class DBAPIBackend(Backend, Generic[C]):
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
         parameters = {"session_id": session_id, "count": count, "before": before}
-        return self._repeat(lambda connection: self.fetch(connection, "newest_items", parameters))
+
+        def read(connection: C) -> list[Row]:
+            return self.fetch(connection, "newest_items", parameters)
+
+        return self._run(read, settle=read, writes=False)
 
     def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         if if_position is not None:
@@ -118,7 +131,10 @@ class DBAPIBackend(Backend, Generic[C]):
         )
 
     def delete_session(self, session_id: str) -> None:
-        self._repeat(lambda connection: self.delete(connection, session_id))
+        def delete(connection: C) -> None:
+            self.delete(connection, session_id)
+
+        self._run(delete, settle=delete)
 
     # One attempt of each, on a connection
 
@@ -188,11 +204,14 @@ class DBAPIBackend(Backend, Generic[C]):
 
     # Repetition
 
-    def _repeat(self, operation: Callable[[C], T]) -> T:
-        """Run an operation that does no harm when it happens twice."""
-        return self._run(operation, settle=operation)
-
-    def _run(self, operation: Callable[[C], T], *, settle: Callable[[C], T] | None, may_create: bool = True) -> T:
+    def _run(
+        self,
+        operation: Callable[[C], T],
+        *,
+        settle: Callable[[C], T] | None,
+        writes: bool = True,
+        may_create: bool = True,
+    ) -> T:
         """Run operation on a connection, again after transient failures.
 
         settle takes operation's place once it may have been committed; None: nothing
@@ -200,16 +219,21 @@ class DBAPIBackend(Backend, Generic[C]):
         """
         waits = delays(self._options.max_retries, self._options.retry_delay)
         may_create = may_create and self._options.create_tables
-        attempt, unsettled = operation, False
+        attempt, unsettled, rival = operation, False, None
         while True:
             cause: Exception
             try:
                 with self._pool.connection() as connection:
+                    if rival is not None:
+                        self._wait_for_end(connection, rival)
+                        rival = None
                     return attempt(connection)
             except NotConnected as exc:
                 failure, cause = exc.failure, exc.cause
             except self.driver_error as exc:
                 failure, cause = self.failure(exc), exc
+                if failure.in_doubt and writes:
+                    rival = rival or self.server_session(connection)
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()
@@ -222,6 +246,25 @@ class DBAPIBackend(Backend, Generic[C]):
                 raise self._error(failure, cause, unsettled=unsettled) from cause
             logger.warning("%s: %s; trying again in %.2f s", self._where, self.describe(cause), wait)
             time.sleep(wait)
+
+    def _wait_for_end(self, connection: C, rival: int) -> None:
+        """Wait until the server session whose connection was lost can write no more.
+
+        What was sent on it may still be waiting for a lock, or to be read at all. Its end
+        is seen at once where the server learns of the loss; an idle one that stays, for
+        instance behind a cut cable, has nothing left to do after a few seconds.
+        """
+        now = time.monotonic()
+        patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_RIVAL_SECONDS
+        while rows := self.fetch(connection, "rival_is_busy", {"id": rival}):
+            if time.monotonic() > (patience if rows[0][0] else idle_patience):
+                break
+            time.sleep(_RIVAL_POLL_SECONDS)
+        if rows and rows[0][0]:
+            raise OutcomeUnknownError(
+                f"{self._where}: the connection was lost during a write that the server is still executing; "
+                "compare get_items() with what you expect once it has ended"
+            )
 
     def _create_missing_tables(self) -> None:
         try:

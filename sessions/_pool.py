@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
-from .errors import ClosedError, ConnectionFailedError
+from .errors import ConnectionFailedError, closed_error
 
 C = TypeVar("C")
 
@@ -72,6 +72,7 @@ class Pool(Generic[C]):
         self._idle: list[C] = []
         self._busy: dict[int, C] = {}
         self._opening = 0
+        self._fork_pending = False
 
     @contextmanager
     def connection(self) -> Iterator[C]:
@@ -88,7 +89,10 @@ class Pool(Generic[C]):
         with self._condition:
             while True:
                 if self._closed:
-                    raise ClosedError("the backend is closed; make a new one with sessions.connect()")
+                    raise closed_error()
+                if self._fork_pending:
+                    self._condition.wait()
+                    continue
                 while self._idle:
                     connection = self._idle.pop()
                     if self._connector.is_alive(connection):
@@ -118,7 +122,7 @@ class Pool(Generic[C]):
                 self._opening -= 1
                 if connection is not None:
                     self._busy[id(connection)] = connection
-                self._condition.notify()
+                self._condition.notify_all()
         return connection
 
     def _give_back(self, connection: C, *, keep: bool) -> None:
@@ -130,7 +134,7 @@ class Pool(Generic[C]):
             else:
                 self._connector.close(connection)
             last = self._closed and not self._busy and not self._opening
-            self._condition.notify()
+            self._condition.notify_all()
         if last:
             self._connector.release()
 
@@ -153,9 +157,12 @@ class Pool(Generic[C]):
     def before_fork(self) -> None:
         self._condition.acquire()
         if self._connector.quiesce_at_fork:
-            self._condition.wait_for(lambda: not self._busy, _QUIESCE_SECONDS)
+            self._fork_pending = True
+            self._condition.wait_for(lambda: not self._busy and not self._opening, _QUIESCE_SECONDS)
 
     def after_fork_in_parent(self) -> None:
+        self._fork_pending = False
+        self._condition.notify_all()
         self._condition.release()
 
     def after_fork_in_child(self) -> None:

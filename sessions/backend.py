@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from .errors import closed_error
 from .session import Session
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Backend(ABC):
 
     def session(self, session_id: str) -> Session:
         """Make a handle for one conversation, without a round trip; closing it leaves the backend open."""
+        if self.closed:
+            raise closed_error()
         return Session(session_id, self)
 
     def __enter__(self: Self) -> Self:

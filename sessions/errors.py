@@ -59,6 +59,11 @@ class DatabaseError(SessionsError):
     """The database refused a statement for any other reason."""
 
 
+def closed_error() -> ClosedError:
+    """Say how to go on after close()."""
+    return ClosedError("the backend or session is closed; make a new one with sessions.connect()")
+
+
 def conflict_error(session_id: str, *, expected: int, position: int) -> ConflictError:
     """Say what stood in the way of a write with if_position."""
     return ConflictError(

@@ -8,7 +8,7 @@ from itertools import islice
 
 from ._options import Options
 from .backend import MAX_ID, Backend, Row
-from .errors import ClosedError, conflict_error
+from .errors import closed_error, conflict_error
 
 
 class MemoryBackend(Backend):
@@ -63,7 +63,7 @@ class MemoryBackend(Backend):
 
     def _rows_of(self, session_id: str) -> list[Row]:
         if self._closed:
-            raise ClosedError("the backend is closed; make a new one with sessions.connect()")
+            raise closed_error()
         return self._rows.get(session_id, [])
 
     def _number(self, texts: Sequence[str]) -> list[Row]:

@@ -27,6 +27,7 @@ from ._url import Address
 from .backend import Row
 from .errors import (
     AuthenticationError,
+    ConfigurationError,
     ConnectionFailedError,
     DatabaseError,
     DriverNotInstalledError,
@@ -100,6 +101,9 @@ _MORE_THAN_ONE_ROW = 1242
 # A new connection may lead to the server that is now the primary.
 _LEAVE = (1290, 1792, 1836)
 
+# MySQL names the foreign key after the table, `<table>_ibfk_1`, in at most 64 characters.
+_MAX_MESSAGES_TABLE = 57
+
 # What a packet holds beside the rows, generously: the statements, the session id twice.
 _OVERHEAD = 16_384
 
@@ -108,6 +112,7 @@ class PacketConnection(pymysql.connections.Connection):
     """A connection that is ready after one round trip, with its TLS context built once."""
 
     packet_limit: int
+    server_session: int
     _sock: socket.socket
     _read_timeout: float
 
@@ -125,7 +130,7 @@ class PacketConnection(pymysql.connections.Connection):
         except BaseException:
             self.drop()
             raise
-        self.packet_limit = rows[0][0]
+        [(self.packet_limit, self.server_session)] = rows
         self._read_timeout = read_timeout
 
     def fileno(self) -> int:
@@ -219,6 +224,11 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
     driver_error = pymysql.Error
 
     def __init__(self, address: Address, options: Options) -> None:
+        if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
+            raise ConfigurationError(
+                f"messages_table {options.messages_table!r} is too long for the name of its foreign key; "
+                f"use at most {_MAX_MESSAGES_TABLE} characters"
+            )
         statements = load_statements("mysql", options, quote="`")
         super().__init__(
             str(address),
@@ -250,17 +260,35 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
     def append(
         self, connection: PacketConnection, session_id: str, texts: Sequence[str], if_position: int | None
     ) -> int:
+        return self._write(connection, session_id, texts, if_position, []) or super().append(
+            connection, session_id, texts, if_position
+        )
+
+    def replace(
+        self, connection: PacketConnection, session_id: str, texts: Sequence[str], if_position: int | None
+    ) -> int:
+        newest = self._write(connection, session_id, texts, if_position, ["delete_items"])
+        return super().replace(connection, session_id, texts, if_position) if newest is None else newest
+
+    def _write(
+        self,
+        connection: PacketConnection,
+        session_id: str,
+        texts: Sequence[str],
+        if_position: int | None,
+        then: Sequence[str],
+    ) -> int | None:
+        """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
-        names = ["begin", "touch_session"] + (["check_position"] if if_position is not None else [])
+        names = ["begin", "touch_session", *(["check_position"] if if_position is not None else []), *then]
         before = [self._bind(connection, name, parameters) for name in names]
         try:
             return self._insert(connection, session_id, texts, before, [self._statements["commit"]])
         except pymysql.Error as exc:
             if if_position is None or _errno(exc) != _MORE_THAN_ONE_ROW:
                 raise
-            connection.rollback()
-        # The packet's answer does not say where the session is; this asks under the lock.
-        return super().append(connection, session_id, texts, if_position)
+        connection.rollback()
+        return None
 
     def _insert(
         self,
@@ -271,6 +299,9 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
         after: Sequence[str],
     ) -> int:
         """Insert in as few packets as the server's limit allows; all are one transaction."""
+        if not texts:
+            send(connection, *before, *after)
+            return 0
         packets = self._packets(connection, session_id, texts)
         for number, (statement, _) in enumerate(packets):
             first, last = number == 0, number == len(packets) - 1
@@ -309,6 +340,9 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
     def delete(self, connection: PacketConnection, session_id: str) -> None:
         names = ["begin", "lock_session", "delete_items", "delete_session", "commit"]
         self._send(connection, names, {"session_id": session_id})
+
+    def server_session(self, connection: PacketConnection) -> int | None:
+        return connection.server_session
 
     def failure(self, exc: Exception) -> Failure:
         return _FAILURES.get(_errno(exc), Failure(DatabaseError))

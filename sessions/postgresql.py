@@ -106,6 +106,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
+    server_session: int
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         return super().wait(_bounded(gen, self.statement_timeout), *args, **kwargs)
@@ -149,6 +150,7 @@ class PostgresConnector:
             # A copy: psycopg's own carries the connection's settings, password included.
             raise NotConnected(_connect_failure(exc), type(exc)(str(exc))) from None
         connection.statement_timeout = self._options.statement_timeout
+        connection.server_session = connection.info.backend_pid
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 
@@ -216,6 +218,13 @@ class PostgresBackend(DBAPIBackend[BoundedConnection]):
         # Nothing was written: a conflict, or a writer that came and went; this tells.
         return newest or super().append(connection, session_id, texts, if_position)
 
+    def replace(
+        self, connection: BoundedConnection, session_id: str, texts: Sequence[str], if_position: int | None
+    ) -> int:
+        parameters = {"session_id": session_id, "items": list(texts), "position": if_position}
+        [(newest, written)] = self.fetch(connection, "replace_items", parameters)
+        return (newest or 0) if written else super().replace(connection, session_id, texts, if_position)
+
     def _insert(self, connection: BoundedConnection, name: str, parameters: Parameters) -> int:
         return self.fetch(connection, name, parameters)[0][0] or 0
 
@@ -230,6 +239,9 @@ class PostgresBackend(DBAPIBackend[BoundedConnection]):
         with self.transaction(connection):
             self.fetch(connection, "lock_schema", {})
             super().create_tables(connection)
+
+    def server_session(self, connection: BoundedConnection) -> int | None:
+        return connection.server_session
 
     def failure(self, exc: Exception) -> Failure:
         sqlstate = getattr(exc, "sqlstate", None)

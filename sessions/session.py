@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._items import Item, decode_item, encode_items
-from .errors import ClosedError, conflict_error
+from .errors import closed_error, conflict_error
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -159,7 +159,7 @@ class Session:
         _check_position(if_position)
         texts = encode_items(items, ensure_ascii=self._backend.ensure_ascii)
         if not texts:
-            return self._check_position_is(if_position)
+            return self._seen or 0 if if_position is None else self._check_position_is(if_position)
         position = self._backend.append_rows(self.session_id, texts, seen=self._seen, if_position=if_position)
         self._saw(position)
         return position
@@ -187,11 +187,11 @@ class Session:
 
     def _check_open(self) -> None:
         if self._closed or self._backend.closed:
-            raise ClosedError("the session is closed; make a new one with backend.session() or Session.from_url()")
+            raise closed_error()
 
-    def _check_position_is(self, expected: int | None) -> int:
+    def _check_position_is(self, expected: int) -> int:
         position = self.position()
-        if expected not in (None, position):
+        if position != expected:
             raise conflict_error(self.session_id, expected=expected, position=position)
         return position
 

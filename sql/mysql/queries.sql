@@ -92,4 +92,10 @@ SET NAMES utf8mb4,
 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: packet_limit
-SELECT @@max_allowed_packet;
+SELECT @@max_allowed_packet, CONNECTION_ID();
+
+-- name: rival_is_busy
+-- Whether another server session of ours is executing something; no row when it has ended.
+SELECT command <> 'Sleep'
+FROM information_schema.processlist
+WHERE id = %(id)s;

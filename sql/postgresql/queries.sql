@@ -118,3 +118,48 @@ WITH message AS (
 )
 DELETE FROM agent_sessions
 WHERE session_id = %(session_id)s;
+
+-- name: replace_items
+-- Differs: touch_session, delete_items and insert_items as one statement. Like
+-- append_items_at it does nothing when another writer got in while it waited: it would
+-- not see what that one wrote, and leave it in the new history.
+WITH seen AS (
+    SELECT ctid AS version
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+),
+session AS (
+    INSERT INTO agent_sessions AS present (session_id)
+    SELECT %(session_id)s
+    WHERE %(position)s::bigint IS NULL
+        OR %(position)s = (
+            SELECT coalesce(max(id), 0)
+            FROM agent_messages
+            WHERE session_id = %(session_id)s
+        )
+    ON CONFLICT (session_id) DO UPDATE
+    SET updated_at = clock_timestamp()
+    WHERE present.ctid = (SELECT version FROM seen)
+    RETURNING session_id, clock_timestamp() AS locked_at
+),
+gone AS (
+    DELETE FROM agent_messages
+    USING session
+    WHERE agent_messages.session_id = session.session_id
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT session.session_id, item.text, session.locked_at
+    FROM session
+    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id
+)
+SELECT (SELECT max(id) FROM message), (SELECT count(*) FROM session);
+
+-- name: rival_is_busy
+-- Whether another server session of ours is executing something; no row when it has ended.
+SELECT state IS DISTINCT FROM 'idle'
+FROM pg_stat_activity
+WHERE pid = %(id)s
+    AND usename = current_user;
