@@ -31,7 +31,7 @@ from .errors import (
 from .session import InMemorySession, Session
 
 if TYPE_CHECKING:
-    from ._open import connect
+    from ._open import bind, connect
     from .backend import Backend
     from .memory import MemoryBackend
     from .mysql import MySQLBackend
@@ -62,11 +62,13 @@ __all__ = [
     "Session",
     "SessionsError",
     "TLSError",
+    "bind",
     "connect",
 ]
 
 # Imported when first asked for: `import sessions` costs a few milliseconds and no driver.
 _LAZY = {
+    "bind": "_open",
     "connect": "_open",
     "Backend": "backend",
     "MemoryBackend": "memory",

@@ -13,15 +13,17 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
 
 from ._options import Options
-from ._pool import Connector, Pool
 from ._retry import Failure, NotConnected, delays
+from ._sql import load_statements
 from .backend import MAX_ID, Backend, Row
 from .errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError, conflict_error
 
 C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 Parameters = Mapping[str, Any]
 
@@ -33,28 +35,43 @@ _RIVAL_POLL_SECONDS = 0.02
 logger = logging.getLogger("sessions")
 
 
+class Lender(Protocol[C_co]):
+    """Where a backend's connections come from: a pool of ours or the application's, or one connection of its own."""
+
+    def connection(self, *, writes: bool) -> AbstractContextManager[C_co]:
+        """Lend a connection for one operation; writes: it is to change something."""
+
+    def close(self) -> None:
+        """Close what is ours; may be called twice."""
+
+
 class DBAPIBackend(Backend, Generic[C]):
     """A database behind a DB-API driver."""
 
+    dialect: str
+    identifier_quote: str
     driver_error: type[Exception]
 
-    def __init__(
-        self,
-        where: str,
-        options: Options,
-        connector: Connector[C],
-        statements: Mapping[str, str],
-        *,
-        pool_size: int,
-    ) -> None:
+    def __init__(self, where: str, options: Options, lender: Lender[C]) -> None:
         self.default_limit = options.default_limit
         self.ensure_ascii = options.ensure_ascii
         self._where = where
         self._options = options
-        self._statements = statements
-        self._pool = Pool(connector, size=pool_size, timeout=options.connection_timeout)
+        self._statements = self.load_statements(options)
+        self._lender = lender
         # Also closes the connections of a backend that is dropped, and at exit.
-        self._close = weakref.finalize(self, self._pool.close)
+        self._close = weakref.finalize(self, lender.close)
+
+    @classmethod
+    def load_statements(cls, options: Options) -> Mapping[str, str]:
+        """Return the dialect's statements for the tables of the options."""
+        return load_statements(cls.dialect, options, quote=cls.identifier_quote)
+
+    def bind(self, connection: object) -> DBAPIBackend[C]:
+        """Return a backend with these tables and limits on the caller's own connection; see sessions.bind()."""
+        from ._bound import bind_to
+
+        return bind_to(connection, replace(self._options, create_tables=False), kind=type(self))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._where}>"
@@ -77,7 +94,15 @@ class DBAPIBackend(Backend, Generic[C]):
 
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
-        """Begin a transaction that may write; commit at the end, roll back after an error."""
+        """Make the block one transaction that may write, or a part of the one that is open."""
+
+    @abstractmethod
+    def in_transaction(self, connection: C) -> bool:
+        """Tell whether a transaction is open."""
+
+    @abstractmethod
+    def join_transaction(self, connection: C) -> bool:
+        """Tell whether what follows belongs to the caller's transaction, begun here if it is not yet open."""
 
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
@@ -92,7 +117,7 @@ class DBAPIBackend(Backend, Generic[C]):
         """Delete the rows and then the session row, whether or not the tables cascade."""
 
     def server_session(self, connection: C) -> int | None:
-        """Return the server's number for a connection, also after it was lost; None without a server."""
+        """Return the server's number for a connection; None without a server."""
         return None
 
     @abstractmethod
@@ -223,7 +248,8 @@ class DBAPIBackend(Backend, Generic[C]):
         while True:
             cause: Exception
             try:
-                with self._pool.connection() as connection:
+                with self._lender.connection(writes=writes) as connection:
+                    session = self.server_session(connection)
                     if rival is not None:
                         self._wait_for_end(connection, rival)
                         rival = None
@@ -233,7 +259,7 @@ class DBAPIBackend(Backend, Generic[C]):
             except self.driver_error as exc:
                 failure, cause = self.failure(exc), exc
                 if failure.in_doubt and writes:
-                    rival = rival or self.server_session(connection)
+                    rival = rival or session
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()

@@ -75,7 +75,7 @@ class Pool(Generic[C]):
         self._fork_pending = False
 
     @contextmanager
-    def connection(self) -> Iterator[C]:
+    def connection(self, *, writes: bool) -> Iterator[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
         connection = self._take()
         try:

@@ -162,7 +162,8 @@ def _read(name: str, value: object) -> bytes:
     what = "private key" if name == "key" else "certificate"
     wanted = b"PRIVATE KEY-----" if name == "key" else b"-----BEGIN CERTIFICATE-----"
     if not any(wanted in block for block in blocks):
-        raise TLSError(f"ssl {name!r} holds no {what}; give it in PEM form (-----BEGIN ...)")
+        where = "" if isinstance(value, (bytes, bytearray)) or "-----" in str(value) else f": {os.fspath(value)!r}"
+        raise TLSError(f"ssl {name!r}{where} holds no {what}; give it in PEM form (-----BEGIN ...)")
     return b"\n".join(blocks) + b"\n"
 
 

@@ -14,14 +14,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, SERVER_STATUS
 from pymysql.cursors import Cursor
 
-from ._dbapi import DBAPIBackend, Parameters
+from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._options import Options, password_of
-from ._pool import is_readable
+from ._pool import Pool, is_readable
 from ._retry import Failure, NotConnected
-from ._sql import load_statements
 from ._tls import TLS, make_context, read_tls
 from ._url import Address
 from .backend import Row
@@ -34,6 +33,8 @@ from .errors import (
     SchemaError,
     TLSError,
 )
+
+MyConnection = pymysql.connections.Connection
 
 _UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
 _UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
@@ -112,7 +113,6 @@ class PacketConnection(pymysql.connections.Connection):
     """A connection that is ready after one round trip, with its TLS context built once."""
 
     packet_limit: int
-    server_session: int
     _sock: socket.socket
     _read_timeout: float
 
@@ -130,7 +130,7 @@ class PacketConnection(pymysql.connections.Connection):
         except BaseException:
             self.drop()
             raise
-        [(self.packet_limit, self.server_session)] = rows
+        self.packet_limit = rows[0][0]
         self._read_timeout = read_timeout
 
     def fileno(self) -> int:
@@ -207,68 +207,85 @@ class MySQLConnector:
         pass
 
 
-def send(connection: PacketConnection, *statements: str) -> list[tuple[Sequence[Any], int]]:
+def send(connection: MyConnection, *statements: str) -> list[tuple[Sequence[Any], int]]:
     """Send the statements as one packet; return each one's rows and last inserted id."""
     cursor = Cursor(connection)
     cursor.execute("; ".join(statements))
-    results: list[tuple[Sequence[Any], int]] = [(cursor.fetchall(), cursor.lastrowid)]
+    results: list[tuple[Sequence[Any], int]] = [(cursor.fetchall(), cursor.lastrowid or 0)]
     # Every answer is read: an error left unread would be taken for the next packet's.
     while cursor.nextset():
-        results.append((cursor.fetchall(), cursor.lastrowid))
+        results.append((cursor.fetchall(), cursor.lastrowid or 0))
     return results
 
 
-class MySQLBackend(DBAPIBackend[PacketConnection]):
+class MySQLBackend(DBAPIBackend[MyConnection]):
     """Sessions in one MySQL or MariaDB database."""
 
+    dialect = "mysql"
+    identifier_quote = "`"
     driver_error = pymysql.Error
 
-    def __init__(self, address: Address, options: Options) -> None:
-        if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
-            raise ConfigurationError(
-                f"messages_table {options.messages_table!r} is too long for the name of its foreign key; "
-                f"use at most {_MAX_MESSAGES_TABLE} characters"
-            )
-        statements = load_statements("mysql", options, quote="`")
-        super().__init__(
-            str(address),
-            options,
-            MySQLConnector(address, options, statements),
-            statements,
-            pool_size=options.pool_size,
-        )
+    def __init__(self, where: str, options: Options, lender: Lender[MyConnection]) -> None:
+        _check_options(options)
+        super().__init__(where, options, lender)
 
-    def _bind(self, connection: PacketConnection, name: str, parameters: Parameters) -> str:
+    @classmethod
+    def from_address(cls, address: Address, options: Options) -> MySQLBackend:
+        """Make a backend with a pool of its own; sessions.connect() does this."""
+        _check_options(options)
+        connector = MySQLConnector(address, options, cls.load_statements(options))
+        pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
+        return cls(str(address), options, pool)
+
+    def _bind(self, connection: MyConnection, name: str, parameters: Parameters) -> str:
         return Cursor(connection).mogrify(self._statements[name], parameters)
 
-    def _send(self, connection: PacketConnection, names: Sequence[str], parameters: Parameters) -> list[Any]:
+    def _send(self, connection: MyConnection, names: Sequence[str], parameters: Parameters) -> list[Any]:
         statements = [self._bind(connection, name, parameters) for name in names]
         return [rows for rows, _ in send(connection, *statements)]
 
-    def fetch(self, connection: PacketConnection, name: str, parameters: Parameters) -> list[Any]:
+    def fetch(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         return list(self._send(connection, [name], parameters)[0])
 
     @contextmanager
-    def transaction(self, connection: PacketConnection) -> Iterator[None]:
+    def transaction(self, connection: MyConnection) -> Iterator[None]:
+        if self.in_transaction(connection):
+            yield
+            return
         connection.begin()
-        yield
-        connection.commit()
+        try:
+            yield
+            connection.commit()
+        except BaseException:
+            with suppress(pymysql.Error):
+                connection.rollback()
+            raise
 
-    def insert(self, connection: PacketConnection, session_id: str, texts: Sequence[str]) -> int:
-        return self._insert(connection, session_id, texts, before=(), after=())
+    def in_transaction(self, connection: MyConnection) -> bool:
+        status: int = connection.server_status  # type: ignore[attr-defined]
+        return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
-    def append(
-        self, connection: PacketConnection, session_id: str, texts: Sequence[str], if_position: int | None
-    ) -> int:
-        return self._write(connection, session_id, texts, if_position, []) or super().append(
-            connection, session_id, texts, if_position
-        )
+    def join_transaction(self, connection: MyConnection) -> bool:
+        if not self.in_transaction(connection) and not connection.get_autocommit():
+            connection.begin()
+        return self.in_transaction(connection)
 
-    def replace(
-        self, connection: PacketConnection, session_id: str, texts: Sequence[str], if_position: int | None
-    ) -> int:
-        newest = self._write(connection, session_id, texts, if_position, ["delete_items"])
-        return super().replace(connection, session_id, texts, if_position) if newest is None else newest
+    def insert(self, connection: MyConnection, session_id: str, texts: Sequence[str]) -> int:
+        return self._insert(connection, session_id, texts)
+
+    def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        if isinstance(connection, PacketConnection):
+            newest = self._write(connection, session_id, texts, if_position)
+            if newest is not None:
+                return newest
+        return super().append(connection, session_id, texts, if_position)
+
+    def replace(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        if isinstance(connection, PacketConnection):
+            newest = self._write(connection, session_id, texts, if_position, "delete_items")
+            if newest is not None:
+                return newest
+        return super().replace(connection, session_id, texts, if_position)
 
     def _write(
         self,
@@ -276,54 +293,54 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
         session_id: str,
         texts: Sequence[str],
         if_position: int | None,
-        then: Sequence[str],
+        *then: str,
     ) -> int | None:
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
-        names = ["begin", "touch_session", *(["check_position"] if if_position is not None else []), *then]
-        before = [self._bind(connection, name, parameters) for name in names]
+        check = [] if if_position is None else ["check_position"]
+        before = [self._bind(connection, name, parameters) for name in ("begin", "touch_session", *check, *then)]
         try:
             return self._insert(connection, session_id, texts, before, [self._statements["commit"]])
         except pymysql.Error as exc:
-            if if_position is None or _errno(exc) != _MORE_THAN_ONE_ROW:
+            if _errno(exc) != _MORE_THAN_ONE_ROW:
                 raise
         connection.rollback()
         return None
 
     def _insert(
         self,
-        connection: PacketConnection,
+        connection: MyConnection,
         session_id: str,
         texts: Sequence[str],
-        before: Sequence[str],
-        after: Sequence[str],
+        before: Sequence[str] = (),
+        after: Sequence[str] = (),
     ) -> int:
-        """Insert in as few packets as the server's limit allows; all are one transaction."""
-        if not texts:
+        """Insert in as few packets as the server's limit allows; the first and the last carry the rest."""
+        packets = self._packets(connection, session_id, texts)
+        if not packets:
             send(connection, *before, *after)
             return 0
-        packets = self._packets(connection, session_id, texts)
         for number, (statement, _) in enumerate(packets):
             first, last = number == 0, number == len(packets) - 1
             results = send(connection, *(before if first else ()), statement, *(after if last else ()))
         # The ids of one INSERT are consecutive, and its answer tells the first.
-        first_id = max(inserted_id or 0 for _, inserted_id in results)
+        first_id = max(inserted_id for _, inserted_id in results)
         return first_id + packets[-1][1] - 1
 
-    def _packets(self, connection: PacketConnection, session_id: str, texts: Sequence[str]) -> list[tuple[str, int]]:
+    def _packets(self, connection: MyConnection, session_id: str, texts: Sequence[str]) -> list[tuple[str, int]]:
         """Split a batch into INSERT statements, each with its number of rows."""
         head, row = self._statements["insert_item"].split("VALUES")
         cursor = Cursor(connection)
-        limit = connection.packet_limit - _OVERHEAD
-        packets: list[list[str]] = [[]]
-        room = limit
+        limit = self._packet_limit(connection) - _OVERHEAD
+        packets: list[list[str]] = []
+        room = 0
         for text in texts:
             values = cursor.mogrify(row, {"session_id": session_id, "message_data": text})
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(
                     f"an item takes {size} bytes, more than the server's max_allowed_packet of "
-                    f"{connection.packet_limit}; raise it or make the item smaller"
+                    f"{limit + _OVERHEAD}; raise it or make the item smaller"
                 )
             if size > room:
                 packets.append([])
@@ -332,17 +349,35 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
             room -= size
         return [(head + "VALUES" + ",".join(rows), len(rows)) for rows in packets]
 
-    def pop(self, connection: PacketConnection, session_id: str) -> Row | None:
-        names = ["begin", "lock_newest_item", "delete_newest_item", "commit"]
-        _, rows, _, _ = self._send(connection, names, {"session_id": session_id})
-        return rows[0] if rows else None
+    def _packet_limit(self, connection: MyConnection) -> int:
+        if isinstance(connection, PacketConnection):
+            return connection.packet_limit
+        return int(self.fetch(connection, "packet_limit", {})[0][0])
 
-    def delete(self, connection: PacketConnection, session_id: str) -> None:
-        names = ["begin", "lock_session", "delete_items", "delete_session", "commit"]
-        self._send(connection, names, {"session_id": session_id})
+    def pop(self, connection: MyConnection, session_id: str) -> Row | None:
+        parameters = {"session_id": session_id}
+        if isinstance(connection, PacketConnection):
+            names = ["begin", "lock_newest_item", "delete_newest_item", "commit"]
+            _, rows, _, _ = self._send(connection, names, parameters)
+            return rows[0] if rows else None
+        with self.transaction(connection):
+            rows = self.fetch(connection, "lock_newest_item", parameters)
+            if not rows:
+                return None
+            self.fetch(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
+            return rows[0]  # type: ignore[no-any-return]
 
-    def server_session(self, connection: PacketConnection) -> int | None:
-        return connection.server_session
+    def delete(self, connection: MyConnection, session_id: str) -> None:
+        names = ["lock_session", "delete_items", "delete_session"]
+        if isinstance(connection, PacketConnection):
+            self._send(connection, ["begin", *names, "commit"], {"session_id": session_id})
+            return
+        with self.transaction(connection):
+            for name in names:
+                self.fetch(connection, name, {"session_id": session_id})
+
+    def server_session(self, connection: MyConnection) -> int | None:
+        return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 
     def failure(self, exc: Exception) -> Failure:
         return _FAILURES.get(_errno(exc), Failure(DatabaseError))
@@ -352,6 +387,14 @@ class MySQLBackend(DBAPIBackend[PacketConnection]):
         if isinstance(exc, pymysql.Error) and errno in _QUOTING:
             return f"server error {errno}"
         return str(exc.args[-1]) if exc.args and exc.args[-1] else "the connection is closed"
+
+
+def _check_options(options: Options) -> None:
+    if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
+        raise ConfigurationError(
+            f"messages_table {options.messages_table!r} is too long for the name of its foreign key; "
+            f"use at most {_MAX_MESSAGES_TABLE} characters"
+        )
 
 
 def _errno(exc: BaseException) -> int:

@@ -16,12 +16,12 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from ._dbapi import DBAPIBackend, Parameters
 from ._options import Options, password_of
-from ._pool import is_readable
+from ._pool import Pool, is_readable
 from ._retry import Failure, NotConnected
-from ._sql import load_statements
 from ._tls import TLS, KeyFiles, libpq_parameters, make_context, read_tls
 from ._url import TLS_PARAMETERS, Address
 from .backend import Row
@@ -34,6 +34,8 @@ from .errors import (
     TLSError,
 )
 
+PGConnection = psycopg.Connection[Any]
+
 _UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
 _BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
 _NO_USER = Failure(AuthenticationError, "check the user and the password, and pg_hba.conf on the server")
@@ -43,7 +45,9 @@ _BAD_CERTIFICATE = Failure(TLSError, "give the root that signed the server's cer
 _CONNECT_FAILURES: Mapping[str, Failure] = {
     "no encryption": Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}"),
     "SSL encryption": Failure(TLSError, "pg_hba.conf on the server admits no such TLS connection"),
-    "valid client certificate": Failure(TLSError, "pass your client certificate as ssl={'cert': ..., 'key': ...}"),
+    "valid client certificate": Failure(
+        AuthenticationError, "pass your client certificate as ssl={'cert': ..., 'key': ...}"
+    ),
     "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
     "does not match host name": Failure(TLSError, "connect by a name in the server's certificate"),
     "server does not support SSL": Failure(TLSError, "switch TLS on at the server, or pass ssl=False"),
@@ -106,7 +110,6 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
-    server_session: int
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         return super().wait(_bounded(gen, self.statement_timeout), *args, **kwargs)
@@ -150,7 +153,6 @@ class PostgresConnector:
             # A copy: psycopg's own carries the connection's settings, password included.
             raise NotConnected(_connect_failure(exc), type(exc)(str(exc))) from None
         connection.statement_timeout = self._options.statement_timeout
-        connection.server_session = connection.info.backend_pid
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 
@@ -184,33 +186,41 @@ class PostgresConnector:
 _inherited: list[BoundedConnection] = []
 
 
-class PostgresBackend(DBAPIBackend[BoundedConnection]):
+class PostgresBackend(DBAPIBackend[PGConnection]):
     """Sessions in one PostgreSQL database."""
 
+    dialect = "postgresql"
+    identifier_quote = '"'
     driver_error = psycopg.Error
 
-    def __init__(self, address: Address, options: Options) -> None:
-        super().__init__(
-            str(address),
-            options,
-            PostgresConnector(address, options),
-            load_statements("postgresql", options, quote='"'),
-            pool_size=options.pool_size,
-        )
+    @classmethod
+    def from_address(cls, address: Address, options: Options) -> PostgresBackend:
+        """Make a backend with a pool of its own; sessions.connect() does this."""
+        connector = PostgresConnector(address, options)
+        pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
+        return cls(str(address), options, pool)
 
-    def fetch(self, connection: BoundedConnection, name: str, parameters: Parameters) -> list[Any]:
-        cursor = connection.execute(self._statements[name].encode(), parameters or None)
+    def fetch(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        # An application's connection may have another row factory, and prepare what is repeated,
+        # which a pooler in transaction mode breaks.
+        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        cursor.execute(self._statements[name].encode(), parameters or None, prepare=False)
         return cursor.fetchall() if cursor.description else []
 
-    def transaction(self, connection: BoundedConnection) -> AbstractContextManager[object]:
+    def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         return connection.transaction()
 
-    def insert(self, connection: BoundedConnection, session_id: str, texts: Sequence[str]) -> int:
+    def in_transaction(self, connection: PGConnection) -> bool:
+        return connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    def join_transaction(self, connection: PGConnection) -> bool:
+        # Without autocommit psycopg begins by itself.
+        return self.in_transaction(connection) or not connection.autocommit
+
+    def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         return self._insert(connection, "insert_items", {"session_id": session_id, "items": list(texts)})
 
-    def append(
-        self, connection: BoundedConnection, session_id: str, texts: Sequence[str], if_position: int | None
-    ) -> int:
+    def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
         parameters = {"session_id": session_id, "items": list(texts), "position": if_position}
         if if_position is None:
             return self._insert(connection, "append_items", parameters)
@@ -218,30 +228,28 @@ class PostgresBackend(DBAPIBackend[BoundedConnection]):
         # Nothing was written: a conflict, or a writer that came and went; this tells.
         return newest or super().append(connection, session_id, texts, if_position)
 
-    def replace(
-        self, connection: BoundedConnection, session_id: str, texts: Sequence[str], if_position: int | None
-    ) -> int:
+    def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
         parameters = {"session_id": session_id, "items": list(texts), "position": if_position}
         [(newest, written)] = self.fetch(connection, "replace_items", parameters)
         return (newest or 0) if written else super().replace(connection, session_id, texts, if_position)
 
-    def _insert(self, connection: BoundedConnection, name: str, parameters: Parameters) -> int:
+    def _insert(self, connection: PGConnection, name: str, parameters: Parameters) -> int:
         return self.fetch(connection, name, parameters)[0][0] or 0
 
-    def pop(self, connection: BoundedConnection, session_id: str) -> Row | None:
+    def pop(self, connection: PGConnection, session_id: str) -> Row | None:
         rows = self.fetch(connection, "pop_item", {"session_id": session_id})
         return rows[0] if rows else None
 
-    def delete(self, connection: BoundedConnection, session_id: str) -> None:
+    def delete(self, connection: PGConnection, session_id: str) -> None:
         self.fetch(connection, "delete_session", {"session_id": session_id})
 
-    def create_tables(self, connection: BoundedConnection) -> None:
+    def create_tables(self, connection: PGConnection) -> None:
         with self.transaction(connection):
             self.fetch(connection, "lock_schema", {})
             super().create_tables(connection)
 
-    def server_session(self, connection: BoundedConnection) -> int | None:
-        return connection.server_session
+    def server_session(self, connection: PGConnection) -> int | None:
+        return connection.info.backend_pid
 
     def failure(self, exc: Exception) -> Failure:
         sqlstate = getattr(exc, "sqlstate", None)

@@ -5,7 +5,6 @@ The rule: everything is checked and serialised here, before a backend sees it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +23,6 @@ Self = TypeVar("Self", bound="Session")
 
 _MAX_SESSION_ID = 255
 _MAX_LIMIT = 2**63 - 1
-
-logger = logging.getLogger("sessions")
 
 
 class Session:
@@ -178,7 +175,11 @@ class Session:
     def _decode(self, row: Row) -> Item | None:
         item = decode_item(row[1])
         if item is None:
-            logger.warning("session %r: row %d is no JSON object and was skipped", self.session_id, row[0])
+            import logging  # a third of what `import sessions` would cost
+
+            logging.getLogger("sessions").warning(
+                "session %r: row %d is no JSON object and was skipped", self.session_id, row[0]
+            )
         return item
 
     def _saw(self, row_id: int) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ._dbapi import DBAPIBackend, Parameters
+from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._options import Options
+from ._pool import Connector, Pool
 from ._retry import Failure, NotConnected
-from ._sql import load_statements
 from ._url import Address
 from .backend import MAX_ID, Row
 from .errors import ConfigurationError, ConnectionFailedError, DatabaseError, SchemaError
@@ -50,20 +50,46 @@ _FAILURES: Mapping[str, Failure] = {
 _inherited: list[sqlite3.Connection] = []
 
 
-class SQLiteConnector:
+class Writers:
+    """The queue of this process's writers to one database."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew in a forked child, where a thread that held the lock does not exist."""
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self, timeout: float) -> Iterator[None]:
+        """Wait for a turn; raise what SQLite raises when it does not come."""
+        if not self._lock.acquire(timeout=timeout):
+            raise sqlite3.OperationalError("database is locked")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+class FileConnection(sqlite3.Connection):
+    """A connection that knows which file it opened: device and inode."""
+
+    file: tuple[int, int]
+
+
+class FileConnector:
     """Opens a file. A file that does not exist is made, readable for its owner alone."""
 
     quiesce_at_fork = True
 
-    def __init__(self, path: str, timeout: float, statements: Mapping[str, str]) -> None:
+    def __init__(self, path: str, timeout: float, statements: Mapping[str, str], writers: Writers) -> None:
         # A later chdir() must not lead to another file.
         self._path = os.path.abspath(path)
         self._timeout = timeout
         self._statements = statements
-        self._file: tuple[int, int] | None = None
-        self.write_lock = threading.Lock()
+        self._writers = writers
 
-    def open(self) -> sqlite3.Connection:
+    def open(self) -> FileConnection:
         try:
             with suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -80,10 +106,10 @@ class SQLiteConnector:
             if isinstance(exc, sqlite3.Error):
                 raise NotConnected(failure_of(exc), exc) from None
             raise
-        self._file = self._identity()
+        connection.file = self._identity()
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare(self, connection: FileConnection) -> None:
         connection.execute(self._statements["use_full_sync"])
         if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
             return
@@ -98,51 +124,71 @@ class SQLiteConnector:
         found = os.stat(self._path)
         return found.st_dev, found.st_ino
 
-    def close(self, connection: sqlite3.Connection) -> None:
+    def close(self, connection: FileConnection) -> None:
         with suppress(sqlite3.Error):
             connection.close()
 
-    def is_alive(self, connection: sqlite3.Connection) -> bool:
+    def is_alive(self, connection: FileConnection) -> bool:
         # A file that was removed or replaced would take what we write with it.
         try:
-            return self._identity() == self._file
+            return self._identity() == connection.file
         except OSError:
             return False
 
-    def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
-        with suppress(sqlite3.Error):
-            connection.rollback()
-        return not connection.in_transaction
+    def restore(self, connection: FileConnection, exc: BaseException) -> bool:
+        return _roll_back(connection)
 
-    def abandon(self, connection: sqlite3.Connection) -> None:
+    def abandon(self, connection: FileConnection) -> None:
         _inherited.append(connection)
-        self.write_lock = threading.Lock()
+        self._writers.restart()
 
     def release(self) -> None:
         pass
 
 
-class MemoryConnector(SQLiteConnector):
+class MemoryConnector:
     """One connection that is the database; a forked child goes on with a copy of its own."""
 
-    def __init__(self) -> None:
+    quiesce_at_fork = True
+
+    def __init__(self, writers: Writers) -> None:
+        self._writers = writers
         self._kept: sqlite3.Connection | None = None
-        self.write_lock = threading.Lock()
 
     def open(self) -> sqlite3.Connection:
         kept, self._kept = self._kept, None
         return kept or _connect(":memory:", 0)
 
+    def close(self, connection: sqlite3.Connection) -> None:
+        connection.close()
+
     def is_alive(self, connection: sqlite3.Connection) -> bool:
         return True
 
+    def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
+        return _roll_back(connection)
+
     def abandon(self, connection: sqlite3.Connection) -> None:
         self._kept = connection
-        self.write_lock = threading.Lock()
+        self._writers.restart()
+
+    def release(self) -> None:
+        pass
 
 
-def _connect(path: str, timeout: float) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+def _connect(path: str, timeout: float) -> FileConnection:
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False, factory=FileConnection)
+
+
+def _roll_back(connection: sqlite3.Connection) -> bool:
+    with suppress(sqlite3.Error):
+        connection.rollback()
+    return not connection.in_transaction
+
+
+def _autocommits(connection: sqlite3.Connection) -> bool:
+    """Tell whether the attribute of Python 3.12 is set to True; isolation_level has no meaning then."""
+    return getattr(connection, "autocommit", None) is True
 
 
 def _journal_mode(connection: sqlite3.Connection, statement: str) -> str:
@@ -152,43 +198,69 @@ def _journal_mode(connection: sqlite3.Connection, statement: str) -> str:
 class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
     """Sessions in one SQLite database."""
 
+    dialect = "sqlite"
+    identifier_quote = '"'
     driver_error = sqlite3.Error
 
-    def __init__(self, address: Address, options: Options) -> None:
+    def __init__(
+        self, where: str, options: Options, lender: Lender[sqlite3.Connection], writers: Writers | None = None
+    ) -> None:
         _check_options(options)
-        statements = load_statements("sqlite", options, quote='"')
-        self._connector: SQLiteConnector
+        self._writers = writers or Writers()
+        super().__init__(where, options, lender)
+
+    @classmethod
+    def from_address(cls, address: Address, options: Options) -> SQLiteBackend:
+        """Make a backend with a pool of its own; sessions.connect() does this."""
+        _check_options(options)
+        writers = Writers()
+        connector: Connector[Any]
         if address.database is None:
             # More connections would be more databases.
-            self._connector, size = MemoryConnector(), 1
+            connector, size = MemoryConnector(writers), 1
         else:
-            self._connector = SQLiteConnector(address.database, options.statement_timeout, statements)
+            statements = cls.load_statements(options)
+            connector = FileConnector(address.database, options.statement_timeout, statements, writers)
             size = options.pool_size
-        super().__init__(str(address), options, self._connector, statements, pool_size=size)
+        pool: Pool[Any] = Pool(connector, size=size, timeout=options.connection_timeout)
+        return cls(str(address), options, pool, writers)
 
     def fetch(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
-        return connection.execute(self._statements[name], parameters).fetchall()
+        return self._cursor(connection).execute(self._statements[name], parameters).fetchall()
+
+    def _cursor(self, connection: sqlite3.Connection) -> sqlite3.Cursor:
+        # An application's connection may have a row factory of its own.
+        cursor = connection.cursor(sqlite3.Cursor)
+        cursor.row_factory = None
+        return cursor
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
-        lock = self._connector.write_lock
-        if not lock.acquire(timeout=self._options.statement_timeout):
-            raise sqlite3.OperationalError("database is locked")
-        try:
-            connection.execute(self._statements["begin"])
+        if connection.in_transaction:
+            yield
+            return
+        with self._writers.turn(self._options.statement_timeout):
+            self.fetch(connection, "begin", {})
             try:
                 yield
-                connection.commit()
+                self.fetch(connection, "commit", {})
             except BaseException:
                 with suppress(sqlite3.Error):
-                    connection.rollback()
+                    self.fetch(connection, "rollback", {})
                 raise
-        finally:
-            lock.release()
+
+    def in_transaction(self, connection: sqlite3.Connection) -> bool:
+        return connection.in_transaction
+
+    def join_transaction(self, connection: sqlite3.Connection) -> bool:
+        # sqlite3's implicit BEGIN comes before an INSERT, but not before a savepoint.
+        if not connection.in_transaction and connection.isolation_level is not None and not _autocommits(connection):
+            self.fetch(connection, "begin_implicitly", {})
+        return connection.in_transaction
 
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
         rows = [{"session_id": session_id, "message_data": text} for text in texts]
-        connection.executemany(self._statements["insert_item"], rows)
+        self._cursor(connection).executemany(self._statements["insert_item"], rows)
         return int(self.fetch(connection, "last_id", {})[0][0])
 
     def pop(self, connection: sqlite3.Connection, session_id: str) -> Row | None:

@@ -67,6 +67,11 @@ FROM agent_sessions
 WHERE session_id = %(session_id)s
 FOR UPDATE;
 
+-- name: delete_item
+DELETE FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
+
 -- name: delete_items
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s;
@@ -92,10 +97,19 @@ SET NAMES utf8mb4,
 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: packet_limit
-SELECT @@max_allowed_packet, CONNECTION_ID();
+SELECT @@max_allowed_packet;
 
 -- name: rival_is_busy
 -- Whether another server session of ours is executing something; no row when it has ended.
 SELECT command <> 'Sleep'
 FROM information_schema.processlist
 WHERE id = %(id)s;
+
+-- name: savepoint
+SAVEPOINT agent_sql_sessions;
+
+-- name: release_savepoint
+RELEASE SAVEPOINT agent_sql_sessions;
+
+-- name: rollback_to_savepoint
+ROLLBACK TO SAVEPOINT agent_sql_sessions;

@@ -163,3 +163,12 @@ SELECT state IS DISTINCT FROM 'idle'
 FROM pg_stat_activity
 WHERE pid = %(id)s
     AND usename = current_user;
+
+-- name: savepoint
+SAVEPOINT agent_sql_sessions;
+
+-- name: release_savepoint
+RELEASE SAVEPOINT agent_sql_sessions;
+
+-- name: rollback_to_savepoint
+ROLLBACK TO SAVEPOINT agent_sql_sessions;

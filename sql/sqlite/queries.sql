@@ -45,6 +45,25 @@ WHERE session_id = :session_id;
 -- Takes the write lock at once: a transaction that reads first can fail when it writes.
 BEGIN IMMEDIATE;
 
+-- name: begin_implicitly
+-- As sqlite3 itself begins a transaction of the application.
+BEGIN;
+
+-- name: commit
+COMMIT;
+
+-- name: rollback
+ROLLBACK;
+
+-- name: savepoint
+SAVEPOINT agent_sql_sessions;
+
+-- name: release_savepoint
+RELEASE agent_sql_sessions;
+
+-- name: rollback_to_savepoint
+ROLLBACK TO agent_sql_sessions;
+
 -- name: journal_mode
 PRAGMA journal_mode;
 
