@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT, SERVER_STATUS
+from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.cursors import Cursor
 
 from ._dbapi import DBAPIBackend, Lender, Parameters
@@ -113,6 +113,8 @@ class PacketConnection(pymysql.connections.Connection):
     """A connection that is ready after one round trip, with its TLS context built once."""
 
     packet_limit: int
+    requires_tls = False
+    server_capabilities: int
     _sock: socket.socket
     _read_timeout: float
 
@@ -120,8 +122,15 @@ class PacketConnection(pymysql.connections.Connection):
         """Send nothing: prepare() says it together with the rest."""
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+        self.requires_tls = isinstance(sslp, ssl.SSLContext)
         # PyMySQL would load the system's roots anew for each connection, and not use them.
-        return sslp if isinstance(sslp, ssl.SSLContext) else _OPPORTUNISTIC
+        return sslp if self.requires_tls else _OPPORTUNISTIC
+
+    def _request_authentication(self) -> None:
+        # PyMySQL before 1.2 goes on in plain text, password included.
+        if self.requires_tls and not self.server_capabilities & CLIENT.SSL:
+            raise pymysql.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which is required")
+        super()._request_authentication()  # type: ignore[misc]
 
     def prepare(self, packet: str, read_timeout: float) -> None:
         """Send the settings of a new connection and learn the server's packet limit."""
