@@ -6,19 +6,24 @@ undo nothing beyond a savepoint of ours.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from ._dbapi import DBAPIBackend
 from ._options import Options
-from .errors import ConfigurationError, closed_error
+from ._retry import AttemptFailed, Failure
+from .errors import ClosedError, ConfigurationError, ConnectionFailedError, closed_error
 
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
+
+_ALL_GONE = "your whole transaction is gone with it; run it again from its start"
 
 
 def bind_to(connection: object, options: Options, *, kind: type[DBAPIBackend[Any]] | None = None) -> DBAPIBackend[Any]:
@@ -37,7 +42,8 @@ def bind_to(connection: object, options: Options, *, kind: type[DBAPIBackend[Any
         )
     lender = BoundConnection(driver_connection)
     backend = backend_class(f"{backend_class.dialect}: (bound connection)", options, lender)
-    lender.backend = backend
+    # Weak: the backend owns the lender, and must not outlive its sessions because of it.
+    lender.backend = weakref.proxy(backend)
     return backend
 
 
@@ -47,11 +53,20 @@ def pooled(pool: Any, options: Options) -> DBAPIBackend[Any]:
         raise ConfigurationError(
             f"pool is a {type(pool).__name__} without connection(); pass a pool whose connection() is a context manager"
         )
-    with pool.connection() as lent:
-        backend_class = _class_for(unwrap(lent))
+    try:
+        with pool.connection() as lent:
+            connection = unwrap(lent)
+    except (TypeError, AttributeError):
+        raise ConfigurationError(
+            f"connection() of the {type(pool).__name__} is no context manager; pass a synchronous pool"
+        ) from None
+    except Exception as exc:
+        raise ConnectionFailedError(f"the pool lends no connection ({exc}); see the cause") from exc
+    backend_class = _class_for(connection)
     lender = ApplicationPool(pool)
     backend = backend_class(f"{backend_class.dialect}: ({type(pool).__name__})", options, lender)
-    lender.backend = backend
+    # Weak: the backend owns the lender, and must not outlive its sessions because of it.
+    lender.backend = weakref.proxy(backend)
     return backend
 
 
@@ -89,6 +104,7 @@ class BoundConnection:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._process = os.getpid()
         # Threads that share the handle take turns; whether they may share the connection its driver says.
         self._lock = threading.RLock()
         self._closed = False
@@ -98,22 +114,48 @@ class BoundConnection:
         """Lend it; an error takes back what the operation did and leaves the rest of the transaction."""
         if self._closed:
             raise closed_error()
-        join = self.backend.join_transaction if writes else self.backend.in_transaction
+        if self._process != os.getpid():
+            raise ClosedError("the bound connection belongs to the process that forked; bind one of this process")
         with self._lock:
-            if not join(self._connection):
+            was_open = self.backend.in_transaction(self._connection)
+            if not self.backend.join_transaction(self._connection, writes=writes):
                 # In autocommit an operation is a transaction of its own.
                 yield self._connection
-                return
-            self._execute("savepoint")
+            elif was_open:
+                with self._savepoint():
+                    yield self._connection
+            else:
+                with self._begun_transaction():
+                    yield self._connection
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        self._execute("savepoint")
+        try:
+            yield
+        except BaseException as exc:
             try:
-                yield self._connection
-            except BaseException:
-                # A deadlock has rolled back the whole transaction, savepoints and all.
-                with suppress(self.backend.driver_error):
-                    self._execute("rollback_to_savepoint")
-                    self._execute("release_savepoint")
-                raise
-            self._execute("release_savepoint")
+                self._execute("rollback_to_savepoint")
+                self._execute("release_savepoint")
+            except self.backend.driver_error:
+                # The connection was lost, or a deadlock took the transaction, savepoints and all.
+                if isinstance(exc, self.backend.driver_error):
+                    failure = self.backend.failure(exc)
+                    raise AttemptFailed(replace(failure, remedy=_ALL_GONE), exc) from None
+            raise
+        self._execute("release_savepoint")
+
+    @contextmanager
+    def _begun_transaction(self) -> Iterator[None]:
+        """Leave the transaction open for the application to end, unless nothing of it happened."""
+        try:
+            yield
+        except BaseException as exc:
+            with suppress(self.backend.driver_error):
+                self._connection.rollback()
+            if isinstance(exc, self.backend.driver_error):
+                raise AttemptFailed(self.backend.failure(exc), exc) from None
+            raise
 
     def _execute(self, name: str) -> None:
         self.backend.fetch(self._connection, name, {})
@@ -137,8 +179,11 @@ class ApplicationPool:
         """Lend a connection for one operation, which is committed or rolled back."""
         if self._closed:
             raise closed_error()
-        with self._pool.connection() as lent:
-            connection = unwrap(lent)
+        with ExitStack() as stack:
+            try:
+                connection = unwrap(stack.enter_context(self._pool.connection()))
+            except Exception as exc:  # noqa: BLE001  (every pool has errors of its own)
+                raise AttemptFailed(Failure(ConnectionFailedError, "see the pool's words"), exc) from None
             try:
                 yield connection
                 if self.backend.in_transaction(connection):

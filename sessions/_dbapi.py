@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from ._options import Options
-from ._retry import Failure, NotConnected, delays
+from ._retry import AttemptFailed, Failure, delays
 from ._sql import load_statements
 from .backend import MAX_ID, Backend, Row
 from .errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError, conflict_error
@@ -65,7 +65,7 @@ class DBAPIBackend(Backend, Generic[C]):
     @classmethod
     def load_statements(cls, options: Options) -> Mapping[str, str]:
         """Return the dialect's statements for the tables of the options."""
-        return load_statements(cls.dialect, options, quote=cls.identifier_quote)
+        return load_statements(cls.dialect, options.sessions_table, options.messages_table, quote=cls.identifier_quote)
 
     def bind(self, connection: object) -> DBAPIBackend[C]:
         """Return a backend with these tables and limits on the caller's own connection; see sessions.bind()."""
@@ -101,8 +101,8 @@ class DBAPIBackend(Backend, Generic[C]):
         """Tell whether a transaction is open."""
 
     @abstractmethod
-    def join_transaction(self, connection: C) -> bool:
-        """Tell whether what follows belongs to the caller's transaction, begun here if it is not yet open."""
+    def join_transaction(self, connection: C, *, writes: bool) -> bool:
+        """Begin a transaction where the connection's driver would do so now; tell whether one is open then."""
 
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
@@ -149,10 +149,12 @@ class DBAPIBackend(Backend, Generic[C]):
     def pop_row(self, session_id: str) -> Row | None:
         return self._run(lambda connection: self.pop(connection, session_id), settle=None)
 
-    def replace_rows(self, session_id: str, texts: Sequence[str], *, if_position: int | None) -> int:
+    def replace_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+        if if_position is not None:
+            seen = if_position
         return self._run(
             lambda connection: self.replace(connection, session_id, texts, if_position),
-            settle=lambda connection: self._replace_settled(connection, session_id, texts, if_position),
+            settle=lambda connection: self._replace_settled(connection, session_id, texts, seen, if_position),
         )
 
     def delete_session(self, session_id: str) -> None:
@@ -214,18 +216,26 @@ class DBAPIBackend(Backend, Generic[C]):
                 )
             return newest
 
-    def _replace_settled(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        """Look whether the history already begins with the texts; replace it if it does not.
+    def _replace_settled(
+        self, connection: C, session_id: str, texts: Sequence[str], seen: int | None, if_position: int | None
+    ) -> int:
+        """Look whether the history begins with the texts, in rows newer than seen; replace it if it does not.
 
         Other writers may have appended to the new history by now, and must not lose what they wrote.
         """
         with self.transaction(connection):
             self.fetch(connection, "touch_session", {"session_id": session_id})
-            rows = self.fetch(connection, "newer_items", {"session_id": session_id, "after": if_position or 0})
-            newest = _find_batch(rows[: len(texts)], texts)
-        if newest is None or not texts:
+            rows: list[Row] = self.fetch(connection, "newer_items", {"session_id": session_id, "after": 0})
+        if [text for _, text in rows] == list(texts):
+            return rows[-1][0] if rows else 0
+        if not texts or _find_batch(rows[: len(texts)], texts) is None or rows[0][0] <= (seen or 0):
             return self.replace(connection, session_id, texts, if_position)
-        return newest
+        if seen is None:
+            raise OutcomeUnknownError(
+                f"the connection was lost while the items of session {session_id!r} were replaced, and its history "
+                "begins with equal items that may be older; compare get_items() with what you meant it to be"
+            )
+        return rows[len(texts) - 1][0]
 
     # Repetition
 
@@ -247,6 +257,7 @@ class DBAPIBackend(Backend, Generic[C]):
         attempt, unsettled, rival = operation, False, None
         while True:
             cause: Exception
+            session: int | None = None
             try:
                 with self._lender.connection(writes=writes) as connection:
                     session = self.server_session(connection)
@@ -254,8 +265,13 @@ class DBAPIBackend(Backend, Generic[C]):
                         self._wait_for_end(connection, rival)
                         rival = None
                     return attempt(connection)
-            except NotConnected as exc:
+            except AttemptFailed as exc:
                 failure, cause = exc.failure, exc.cause
+            except UnicodeEncodeError as exc:
+                raise DatabaseError(
+                    f"{self._where}: the connection's character set lacks a character; "
+                    "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
+                ) from exc
             except self.driver_error as exc:
                 failure, cause = self.failure(exc), exc
                 if failure.in_doubt and writes:

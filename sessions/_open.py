@@ -34,7 +34,7 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     if url is None:
         raise InvalidURLError("neither a URL nor a pool is given; pass a URL such as 'sqlite:chat.db'")
     address = parse(url)
-    settings = _with_url(address, options_from_keywords(options))
+    settings = _with_url(address, options)
     if address.dialect == "memory":
         from .memory import MemoryBackend
 
@@ -94,8 +94,9 @@ def _check_applies(options: Keywords, known: tuple[str, ...], where: str) -> Non
             raise ConfigurationError(f"option {name!r} does not apply to {where}; use one of {', '.join(known)}")
 
 
-def _with_url(address: Address, options: Options) -> Options:
+def _with_url(address: Address, keywords: Keywords) -> Options:
     """Add what the URL says about an option; raise ConfigurationError where the two differ."""
+    options = options_from_keywords(keywords)
     if address.password is not None:
         if options.password not in (None, address.password):
             raise ConfigurationError("the URL and password= give different passwords; keep one")
@@ -103,7 +104,7 @@ def _with_url(address: Address, options: Options) -> Options:
     if (text := address.parameters.get("connect_timeout")) is not None:
         if not text.isdecimal() or not int(text):
             raise InvalidURLError("connect_timeout in the URL is no whole number of seconds above 0; correct it")
-        if options.connection_timeout not in (Options.connection_timeout, int(text)):
+        if keywords.get("connection_timeout", int(text)) != int(text):
             raise ConfigurationError("the URL's connect_timeout and connection_timeout= differ; keep one")
         options = replace(options, connection_timeout=float(text))
     return options

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import DatabaseError, SessionsError
 
@@ -37,10 +37,14 @@ def delays(max_retries: int, first: float) -> Iterator[float]:
         delay = min(delay * 2, _MAX_DELAY)
 
 
-class NotConnected(Exception):  # noqa: N818  (never leaves the library)
-    """A connection could not be opened; raised by connectors with the driver's exception."""
+class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
+    """No connection, or not the caller's transaction any more: what failed, and the driver's exception.
+
+    Raised where more is known than the driver's exception says. Nothing of the
+    operation was committed.
+    """
 
     def __init__(self, failure: Failure, cause: Exception) -> None:
         super().__init__(failure, cause)
-        self.failure = failure
+        self.failure = replace(failure, in_doubt=False)
         self.cause = cause

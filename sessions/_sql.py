@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-
-from ._options import Options
 
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
@@ -35,11 +33,12 @@ def _blocks(dialect: str) -> Mapping[str, str]:
     return blocks
 
 
-def load_statements(dialect: str, options: Options, *, quote: str) -> Mapping[str, str]:
-    """Return the dialect's statements by name, for the tables of the options."""
+@lru_cache(maxsize=64)
+def load_statements(dialect: str, sessions_table: str, messages_table: str, *, quote: str) -> Mapping[str, str]:
+    """Return the dialect's statements by name, for two tables."""
 
     def quoted(match: re.Match[str]) -> str:
-        table = options.sessions_table if match[0] == "agent_sessions" else options.messages_table
+        table = sessions_table if match[0] == "agent_sessions" else messages_table
         return ".".join(quote + part + quote for part in table.split("."))
 
     return {name: _TABLE.sub(quoted, text) for name, text in _blocks(dialect).items()}

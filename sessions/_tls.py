@@ -153,7 +153,7 @@ def _read(name: str, value: object) -> bytes:
     elif isinstance(value, (bytes, bytearray)):
         data = bytes(value)
     elif isinstance(value, (str, os.PathLike)) and os.fspath(value):
-        data = _read_file(name, os.fspath(value))
+        data = _read_file(_shown(name, value), os.fspath(value))
     else:
         raise ConfigurationError(f"ssl {name!r} is empty or a {type(value).__name__}; pass a path, PEM text or bytes")
     if name == "ca" and data[:1] == b"\x30":
@@ -162,17 +162,23 @@ def _read(name: str, value: object) -> bytes:
     what = "private key" if name == "key" else "certificate"
     wanted = b"PRIVATE KEY-----" if name == "key" else b"-----BEGIN CERTIFICATE-----"
     if not any(wanted in block for block in blocks):
-        where = "" if isinstance(value, (bytes, bytearray)) or "-----" in str(value) else f": {os.fspath(value)!r}"
-        raise TLSError(f"ssl {name!r}{where} holds no {what}; give it in PEM form (-----BEGIN ...)")
+        raise TLSError(f"{_shown(name, value)} holds no {what}; give it in PEM form (-----BEGIN ...)")
     return b"\n".join(blocks) + b"\n"
 
 
-def _read_file(name: str, path: str) -> bytes:
+def _shown(name: str, value: object) -> str:
+    """Name the setting and its path; never what may be a key that was taken for a path."""
+    if name == "key" or isinstance(value, (bytes, bytearray)) or "-----BEGIN" in str(value):
+        return f"ssl {name!r}"
+    return f"ssl {name!r}: {str(value)!r}"
+
+
+def _read_file(shown: str, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
-        raise TLSError(f"ssl {name!r}: {path!r} cannot be read ({reason}); check the path and its rights") from None
+        raise TLSError(f"{shown} cannot be read ({reason}); check the path and its rights") from None
 
 
 def _check_dates(tls: TLS) -> None:

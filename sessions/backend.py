@@ -69,7 +69,7 @@ class Backend(ABC):
         """Remove and return the newest row; None when there is none."""
 
     @abstractmethod
-    def replace_rows(self, session_id: str, texts: Sequence[str], *, if_position: int | None) -> int:
+    def replace_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         """Put the texts in place of all rows, atomically; return the newest id."""
 
     @abstractmethod

@@ -51,7 +51,7 @@ class MemoryBackend(Backend):
             rows = self._rows_of(session_id)
             return rows.pop() if rows else None
 
-    def replace_rows(self, session_id: str, texts: Sequence[str], *, if_position: int | None) -> int:
+    def replace_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         with self._lock:
             _check_position(session_id, self._rows_of(session_id), if_position)
             return self._put(session_id, self._number(texts))

@@ -7,6 +7,7 @@ has passed through its escaping.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from pymysql.cursors import Cursor
 from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._options import Options, password_of
 from ._pool import Pool, is_readable
-from ._retry import Failure, NotConnected
+from ._retry import AttemptFailed, Failure
 from ._tls import TLS, make_context, read_tls
 from ._url import Address
 from .backend import Row
@@ -78,6 +79,7 @@ _FAILURES: Mapping[int, Failure] = {
     1205: _TRY_AGAIN,
     1213: _TRY_AGAIN,
     1226: _BUSY,
+    1265: _TOO_LONG,
     1290: _READ_ONLY,
     1364: _OTHER_TABLES,
     1366: Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True"),
@@ -96,9 +98,19 @@ _FAILURES: Mapping[int, Failure] = {
     3572: _TRY_AGAIN,
     4031: _GONE,
 }
+# What Python says of a connection that failed below MySQL's protocol; the first that fits counts.
+_HANDSHAKE_FAILURES: Mapping[str, Failure] = {
+    "EOF occurred": _UNREACHABLE,
+    "ismatch, certificate": _NAME,
+    "_ALERT_": _CLIENT_CERTIFICATE,
+    "SSL": _CERTIFICATE,
+    "not known": _UNKNOWN_HOST,
+    "No address": _UNKNOWN_HOST,
+}
 # Errors whose text repeats a value of the statement.
-_QUOTING = (1062, 1064, 1264, 1292, 1366, 1406)
+_QUOTING = (1062, 1064, 1264, 1265, 1292, 1366, 1406)
 _MORE_THAN_ONE_ROW = 1242
+_CUTS = (1265, 1366, 1406)
 # A new connection may lead to the server that is now the primary.
 _LEAVE = (1290, 1792, 1836)
 
@@ -189,7 +201,7 @@ class MySQLConnector:
             connection.prepare(self._prepare, self._options.statement_timeout)
         except (pymysql.Error, RuntimeError, OSError) as exc:
             # A copy: the frames behind the driver's own hold the password.
-            raise NotConnected(_connect_failure(exc), type(exc)(*exc.args)) from None
+            raise AttemptFailed(_connect_failure(exc), type(exc)(*exc.args)) from None
         return connection
 
     def close(self, connection: PacketConnection) -> None:
@@ -224,7 +236,17 @@ def send(connection: MyConnection, *statements: str) -> list[tuple[Sequence[Any]
     # Every answer is read: an error left unread would be taken for the next packet's.
     while cursor.nextset():
         results.append((cursor.fetchall(), cursor.lastrowid or 0))
+    if cursor.warning_count and not isinstance(connection, PacketConnection):
+        _refuse_what_was_cut(cursor)
     return results
+
+
+def _refuse_what_was_cut(cursor: Cursor) -> None:
+    """Raise what strict mode would have raised; an application's connection may be without it."""
+    cursor.execute("SHOW WARNINGS")
+    for _, errno, message in cursor.fetchall():
+        if errno in _CUTS:
+            raise pymysql.DataError(errno, message)
 
 
 class MySQLBackend(DBAPIBackend[MyConnection]):
@@ -274,7 +296,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         status: int = connection.server_status  # type: ignore[attr-defined]
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
-    def join_transaction(self, connection: MyConnection) -> bool:
+    def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
         if not self.in_transaction(connection) and not connection.get_autocommit():
             connection.begin()
         return self.in_transaction(connection)
@@ -422,17 +444,11 @@ _OPPORTUNISTIC = make_context(TLS("require"))
 
 
 def _connect_failure(exc: Exception) -> Failure:
-    text = str(exc)
     if isinstance(exc, RuntimeError):  # PyMySQL: an optional package is missing
         return Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS")
-    if "match" in text and "certificate" in text:
-        return _NAME
-    if "_ALERT_" in text:
-        return _CLIENT_CERTIFICATE
-    if isinstance(exc, ssl.SSLError) or "SSL:" in text:
-        return _CERTIFICATE
-    if "[Errno -2]" in text or "not known" in text:
-        return _UNKNOWN_HOST
-    if isinstance(exc, OSError):
-        return _UNREACHABLE
-    return _FAILURES.get(_errno(exc), Failure(ConnectionFailedError, "see the server's words"))
+    failure = _FAILURES.get(_errno(exc), Failure(ConnectionFailedError, "see the server's words"))
+    if not isinstance(exc, OSError) and failure not in (_UNREACHABLE, _LOST):
+        return failure
+    # The network's and OpenSSL's words, without any name that the user chose.
+    text = re.sub(r"'[^']*'", "''", str(exc))
+    return next((found for fragment, found in _HANDSHAKE_FAILURES.items() if fragment in text), _UNREACHABLE)

@@ -7,8 +7,10 @@ this module costs nothing in a process that never runs an agent.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ._items import Item
@@ -83,17 +85,19 @@ class AgentsSession:
     def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
         self._settings = _settings_from(value) if isinstance(value, dict) else value
 
-    async def get_items(self, limit: int | None = None) -> list[Item]:
+    # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any.
+
+    async def get_items(self, limit: int | None = None) -> list[Any]:
         """Return the newest items, oldest first; without any limit all of them."""
         if limit is None and self._settings is not None:
             limit = self._settings.limit
         return await asyncio.to_thread(self._get_items, limit)
 
-    async def add_items(self, items: list[Item]) -> None:
+    async def add_items(self, items: list[Any]) -> None:
         """Append the items, all of them or none."""
         await _finished(self._add_items, items)
 
-    async def pop_item(self) -> Item | None:
+    async def pop_item(self) -> Any:
         """Remove the newest item and return it; None when there is none."""
         return await _finished(self._pop_item)
 
@@ -101,12 +105,14 @@ class AgentsSession:
         """Remove the whole history."""
         await _finished(self._clear_session)
 
-    async def _atomic_replace_items(self, items: list[Item]) -> bool:
+    async def _atomic_replace_items(self, items: list[Any]) -> bool:
         """Put the items in the place of the whole history.
 
-        The SDK's compaction looks for this name; without it, it clears and appends, and a
-        crash in between loses the conversation.
+        The SDK's compaction looks for this name; without it, or when this is False, it clears
+        and appends, and a crash in between loses the conversation.
         """
+        if type(self) is not AgentsSession:
+            return False  # a subclass may change what add_items stores
         await _finished(self._replace_items, items)
         return True
 
@@ -128,16 +134,26 @@ class AgentsSession:
     def __repr__(self) -> str:
         return f"AgentsSession({self.session!r})"
 
+    # What runs in the threads. A guarded call takes the position from the very read or write that
+    # it makes: asking for it before or after would miss what another run writes in between.
+
     def _get_items(self, limit: int | None) -> list[Item]:
-        if self._guarded:
-            # Before the items: what another run writes in between is then noticed, not missed.
-            self._position = self.session.position()
-        return self.session.get_items(limit)
+        if not self._guarded:
+            return self.session.get_items(limit)
+        items, self._position = self.session._get_items_at(limit)  # noqa: SLF001
+        return items
 
     def _add_items(self, items: list[Item]) -> None:
-        self.session.add_items(items, if_position=self._position)
-        if self._guarded:
-            self._position = self.session.position()
+        if not self._guarded or not items:
+            self.session.add_items(items)
+        else:
+            self._position = self.session._add_items_at(items, if_position=self._position)  # noqa: SLF001
+
+    def _replace_items(self, items: list[Item]) -> None:
+        if not self._guarded:
+            self.session.replace_items(items)
+        else:
+            self._position = self.session._replace_items_at(items, if_position=self._position)  # noqa: SLF001
 
     def _pop_item(self) -> Item | None:
         item = self.session.pop_item()
@@ -147,13 +163,7 @@ class AgentsSession:
 
     def _clear_session(self) -> None:
         self.session.clear_session()
-        if self._guarded:
-            self._position = 0
-
-    def _replace_items(self, items: list[Item]) -> None:
-        self.session.replace_items(items, if_position=self._position)
-        if self._guarded:
-            self._position = self.session.position()
+        self._position = 0 if self._guarded else None
 
 
 def check_direct_use() -> None:
@@ -189,15 +199,17 @@ def _settings_from(values: dict[str, Any]) -> SessionSettings | None:
 
 async def _finished(work: Callable[..., _Answer], *arguments: Any) -> _Answer:
     """Run the work in a thread and return its answer; a cancellation waits until it is done."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    context = contextvars.copy_context()
+    # A future and not a task: a loop that is shut down cancels all of its tasks.
+    future = asyncio.get_running_loop().run_in_executor(None, partial(context.run, work, *arguments))
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not future.done():
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({future})
         except asyncio.CancelledError as exc:
             cancelled = cancelled or exc
     if cancelled is not None:
         # Asked for, so that asyncio does not report a failure that nobody can receive.
-        task.exception()
+        future.exception()
         raise cancelled
-    return task.result()
+    return future.result()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from itertools import zip_longest
 from time import monotonic
 from typing import Any
 
@@ -21,7 +23,7 @@ from psycopg.rows import tuple_row
 from ._dbapi import DBAPIBackend, Parameters
 from ._options import Options, password_of
 from ._pool import Pool, is_readable
-from ._retry import Failure, NotConnected
+from ._retry import AttemptFailed, Failure
 from ._tls import TLS, KeyFiles, libpq_parameters, make_context, read_tls
 from ._url import TLS_PARAMETERS, Address
 from .backend import Row
@@ -51,6 +53,8 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
     "does not match host name": Failure(TLSError, "connect by a name in the server's certificate"),
     "server does not support SSL": Failure(TLSError, "switch TLS on at the server, or pass ssl=False"),
+    "SSL SYSCALL": _UNREACHABLE,
+    "unexpected eof": _UNREACHABLE,
     "certificate": _BAD_CERTIFICATE,
     "SSL error": _BAD_CERTIFICATE,
     "SSL": _BAD_CERTIFICATE,
@@ -60,6 +64,7 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     'role "': _NO_USER,
     'database "': Failure(ConnectionFailedError, "create the database, or correct the URL"),
     "invalid connection option": Failure(ConfigurationError, "drop the parameter, or install a newer libpq"),
+    "resolve host": Failure(ConnectionFailedError, "check the host's name"),
     "too many": _BUSY,
     "remaining connection slots": _BUSY,
     "starting up": _UNREACHABLE,
@@ -85,6 +90,7 @@ _OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is mis
 
 # PostgreSQL manual, appendix A: SQLSTATE, or its class.
 _FAILURES: Mapping[str, Failure] = {
+    "25P02": Failure(DatabaseError, "an earlier statement of your transaction failed; roll it back first"),
     "40": _TRY_AGAIN,
     "55P03": _TRY_AGAIN,
     "23503": _TRY_AGAIN,  # the session was cleared by another one at this moment
@@ -137,6 +143,7 @@ class PostgresConnector:
         self._options = options
         self._files = KeyFiles()
         tls = read_tls(options.ssl, address.parameters)
+        self._requires_tls = tls is not None and tls.required
         try:
             self._parameters = _libpq(address, options, tls, self._files)
         except BaseException:
@@ -151,7 +158,12 @@ class PostgresConnector:
             connection = BoundedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
         except psycopg.Error as exc:
             # A copy: psycopg's own carries the connection's settings, password included.
-            raise NotConnected(_connect_failure(exc), type(exc)(str(exc))) from None
+            raise AttemptFailed(_connect_failure(exc), type(exc)(str(exc))) from None
+        if self._requires_tls and not connection.pgconn.ssl_in_use:
+            connection.close()
+            raise AttemptFailed(
+                Failure(TLSError, "name the host in the URL"), psycopg.OperationalError("the connection has no TLS")
+            )
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
@@ -203,6 +215,8 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
     def fetch(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
         # An application's connection may have another row factory, and prepare what is repeated,
         # which a pooler in transaction mode breaks.
+        if connection.pgconn.pipeline_status:
+            raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         cursor = psycopg.Cursor(connection, row_factory=tuple_row)
         cursor.execute(self._statements[name].encode(), parameters or None, prepare=False)
         return cursor.fetchall() if cursor.description else []
@@ -213,7 +227,7 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
     def in_transaction(self, connection: PGConnection) -> bool:
         return connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
-    def join_transaction(self, connection: PGConnection) -> bool:
+    def join_transaction(self, connection: PGConnection, *, writes: bool) -> bool:
         # Without autocommit psycopg begins by itself.
         return self.in_transaction(connection) or not connection.autocommit
 
@@ -271,9 +285,9 @@ def _libpq(address: Address, options: Options, tls: TLS | None, files: KeyFiles)
         name: value for name, value in address.parameters.items() if name not in TLS_PARAMETERS["postgresql"]
     }
     if tls is not None:
-        if tls.mode != "disable" and _is_local(address):
+        if tls.required and _may_be_local(address):
             raise ConfigurationError(
-                "TLS is asked for on a Unix socket, where libpq ignores it; drop ssl or give a host"
+                "TLS is required, but this may lead to a Unix socket, where libpq ignores it; name the host in the URL"
             )
         make_context(tls)  # shows now what libpq would say at the first connection
         parameters |= libpq_parameters(tls, files)
@@ -294,15 +308,21 @@ def _libpq(address: Address, options: Options, tls: TLS | None, files: KeyFiles)
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _is_local(address: Address) -> bool:
-    if "hostaddr" in address.parameters or "service" in address.parameters:
-        return False
-    hosts = [host for host, _ in address.hosts if host] or [os.environ.get("PGHOST", "/")]
-    return any(host.startswith(("/", "@")) for host in hosts)
+def _may_be_local(address: Address) -> bool:
+    """Tell whether libpq could take one of the hosts for a Unix socket; an empty one is its default socket."""
+    numbers = address.parameters.get("hostaddr", "").split(",")
+    names = [host for host, _ in address.hosts]
+    if not any(names) and not any(numbers):
+        # A service may name a socket, and comes before the environment's host.
+        names = [] if {"service", "PGSERVICE"} & {*address.parameters, *os.environ} else [os.environ.get("PGHOST", "")]
+    count = max(len(names), len(numbers))
+    pairs = zip_longest(names[:count], numbers[:count], fillvalue="")
+    return any(not number and (not name or name.startswith(("/", "@"))) for name, number in pairs)
 
 
 def _connect_failure(exc: Exception) -> Failure:
-    text = str(exc)
+    # Names that the user chose stand in quotes, and may be any word.
+    text = re.sub(r'"[^"]*"', '""', str(exc))
     return next(
         (failure for fragment, failure in _CONNECT_FAILURES.items() if fragment in text),
         Failure(ConnectionFailedError, "see the server's words"),

@@ -165,7 +165,7 @@ class Session:
         self._check_open()
         _check_position(if_position)
         texts = encode_items(items, ensure_ascii=self._backend.ensure_ascii)
-        position = self._backend.replace_rows(self.session_id, texts, if_position=if_position)
+        position = self._backend.replace_rows(self.session_id, texts, seen=self._seen, if_position=if_position)
         self._saw(position)
         return position
 

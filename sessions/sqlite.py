@@ -17,7 +17,7 @@ from typing import Any
 from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._options import Options
 from ._pool import Connector, Pool
-from ._retry import Failure, NotConnected
+from ._retry import AttemptFailed, Failure
 from ._url import Address
 from .backend import MAX_ID, Row
 from .errors import ConfigurationError, ConnectionFailedError, DatabaseError, SchemaError
@@ -37,11 +37,15 @@ _FAILURES: Mapping[str, Failure] = {
     "has no column": Failure(SchemaError, "give other table names, or add what is missing"),
     "does not match any PRIMARY KEY": Failure(SchemaError, "make session_id the primary key of the sessions table"),
     "readonly": Failure(remedy="give this process the right to write the file and its directory"),
-    "unable to open": Failure(ConnectionFailedError, "check that the path is a file and its directory is accessible"),
+    "unable to open": Failure(
+        ConnectionFailedError, "check the path and the rights; on a read-only disk only journal_mode=DELETE can be read"
+    ),
     "disk is full": Failure(remedy="free some space; nothing was written"),
     "disk I/O error": Failure(remedy="check the disk and the file's directory; nothing was acknowledged"),
     "not a database": Failure(remedy="give the path of a SQLite file; nothing was overwritten"),
     "malformed": Failure(remedy="restore the file from a backup; nothing was overwritten"),
+    "closed database": Failure(ConnectionFailedError, "open a connection and bind it"),
+    "created in a thread": Failure(remedy="use it in its own thread, or open it with check_same_thread=False"),
     "too big": Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
 }
 
@@ -96,15 +100,15 @@ class FileConnector:
             connection = _connect(self._path, self._timeout)
         except OSError as exc:
             failure = Failure(ConnectionFailedError, "create the directory, or give this process access to it")
-            raise NotConnected(failure, exc) from None
+            raise AttemptFailed(failure, exc) from None
         except sqlite3.Error as exc:
-            raise NotConnected(failure_of(exc), exc) from None
+            raise AttemptFailed(failure_of(exc), exc) from None
         try:
             self._prepare(connection)
         except BaseException as exc:
             connection.close()
             if isinstance(exc, sqlite3.Error):
-                raise NotConnected(failure_of(exc), exc) from None
+                raise AttemptFailed(failure_of(exc), exc) from None
             raise
         connection.file = self._identity()
         return connection
@@ -226,13 +230,16 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
         return cls(str(address), options, pool, writers)
 
     def fetch(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
-        return self._cursor(connection).execute(self._statements[name], parameters).fetchall()
-
-    def _cursor(self, connection: sqlite3.Connection) -> sqlite3.Cursor:
-        # An application's connection may have a row factory of its own.
-        cursor = connection.cursor(sqlite3.Cursor)
-        cursor.row_factory = None
-        return cursor
+        # Of its own kind and with str for text, whatever factories an application's connection has.
+        cursor = sqlite3.Cursor(connection)
+        factory = connection.text_factory
+        if factory is str:
+            return cursor.execute(self._statements[name], parameters).fetchall()
+        connection.text_factory = str
+        try:
+            return cursor.execute(self._statements[name], parameters).fetchall()
+        finally:
+            connection.text_factory = factory
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -252,15 +259,15 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
 
-    def join_transaction(self, connection: sqlite3.Connection) -> bool:
-        # sqlite3's implicit BEGIN comes before an INSERT, but not before a savepoint.
-        if not connection.in_transaction and connection.isolation_level is not None and not _autocommits(connection):
-            self.fetch(connection, "begin_implicitly", {})
+    def join_transaction(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
+        implicit = connection.isolation_level is not None and not _autocommits(connection)
+        if writes and implicit and not connection.in_transaction:
+            self.fetch(connection, "begin", {})
         return connection.in_transaction
 
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
         rows = [{"session_id": session_id, "message_data": text} for text in texts]
-        self._cursor(connection).executemany(self._statements["insert_item"], rows)
+        sqlite3.Cursor(connection).executemany(self._statements["insert_item"], rows)
         return int(self.fetch(connection, "last_id", {})[0][0])
 
     def pop(self, connection: sqlite3.Connection, session_id: str) -> Row | None:

@@ -45,10 +45,6 @@ WHERE session_id = :session_id;
 -- Takes the write lock at once: a transaction that reads first can fail when it writes.
 BEGIN IMMEDIATE;
 
--- name: begin_implicitly
--- As sqlite3 itself begins a transaction of the application.
-BEGIN;
-
 -- name: commit
 COMMIT;
 
