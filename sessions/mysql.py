@@ -7,7 +7,6 @@ has passed through its escaping.
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -449,6 +448,6 @@ def _connect_failure(exc: Exception) -> Failure:
     failure = _FAILURES.get(_errno(exc), Failure(ConnectionFailedError, "see the server's words"))
     if not isinstance(exc, OSError) and failure not in (_UNREACHABLE, _LOST):
         return failure
-    # The network's and OpenSSL's words, without any name that the user chose.
-    text = re.sub(r"'[^']*'", "''", str(exc))
+    # The network's and OpenSSL's words stand in brackets, behind the host's name, which may be any word.
+    text = str(exc) if isinstance(exc, OSError) else str(exc.args[-1]).partition("(")[2]
     return next((found for fragment, found in _HANDSHAKE_FAILURES.items() if fragment in text), _UNREACHABLE)
