@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -116,21 +116,27 @@ class BoundConnection:
             raise closed_error()
         if self._process != os.getpid():
             raise ClosedError("the bound connection belongs to the process that forked; bind one of this process")
-        with self._lock:
-            was_open = self.backend.in_transaction(self._connection)
-            if not self.backend.join_transaction(self._connection, writes=writes):
-                # In autocommit an operation is a transaction of its own.
-                yield self._connection
-            elif was_open:
-                with self._savepoint():
-                    yield self._connection
-            else:
-                with self._begun_transaction():
-                    yield self._connection
+        with self._lock, self._joined(writes=writes):
+            yield self._connection
+
+    def _joined(self, *, writes: bool) -> AbstractContextManager[None]:
+        """Become a part of the application's transaction, or of the one that its driver would begin now."""
+        connection = self._connection
+        try:
+            if self.backend.in_transaction(connection):
+                self._execute("savepoint")
+                # Only from that answer PyMySQL learns that a deadlock has ended the transaction.
+                if self.backend.in_transaction(connection):
+                    return self._savepoint()
+            if self.backend.join_transaction(connection, writes=writes):
+                return self._begun_transaction()
+        except self.backend.driver_error as exc:
+            raise AttemptFailed(self.backend.failure(exc), exc) from None
+        # In autocommit an operation is a transaction of its own.
+        return nullcontext()
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
-        self._execute("savepoint")
         try:
             yield
         except BaseException as exc:

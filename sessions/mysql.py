@@ -7,6 +7,7 @@ has passed through its escaping.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -161,6 +162,10 @@ class PacketConnection(pymysql.connections.Connection):
         """Close the socket without a goodbye to the server."""
         self._force_close()  # type: ignore[attr-defined]
 
+    def forget(self) -> None:
+        """Close the descriptor alone: a thread of the parent may have been reading, and its lock is held for ever."""
+        os.close(self._sock.detach())
+
 
 class MySQLConnector:
     """Opens connections to one address."""
@@ -221,7 +226,7 @@ class MySQLConnector:
         return True
 
     def abandon(self, connection: PacketConnection) -> None:
-        connection.drop()  # close() would say goodbye in the parent's name
+        connection.forget()
 
     def release(self) -> None:
         pass

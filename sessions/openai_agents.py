@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -76,7 +77,7 @@ class AgentsSession:
 
     @property
     def session_settings(self) -> SessionSettings | None:
-        """What get_items uses when it is called without a limit; None for an SDK that has none."""
+        """What get_items uses when it is called without a limit: the SDK's own settings, empty at first."""
         if self._settings is None:
             self._settings = _settings_from({})
         return self._settings
@@ -169,28 +170,29 @@ class AgentsSession:
 def check_direct_use() -> None:
     """Refuse an SDK that cannot use a synchronous session directly.
 
-    Runner awaits only what is awaitable since 0.20; before, it fails with a TypeError that
+    Its Runner awaits only what is awaitable since 0.20; before, it fails with a TypeError that
     names neither the session nor the remedy.
     """
     if "agents.memory" not in sys.modules:
         return
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    installed = version("openai-agents")
-    if tuple(int(part) for part in installed.split(".")[:2]) < (0, 20):
+    try:
+        installed = version("openai-agents")
+    except PackageNotFoundError:  # another package of the name `agents`
+        return
+    numbers = re.match(r"(\d+)\.(\d+)", installed)
+    if numbers and (int(numbers[1]), int(numbers[2])) < (0, 20):
         raise ConfigurationError(
             f"openai-agents {installed} cannot use a synchronous session; "
             "pass sessions.openai_agents.AgentsSession(session), or install openai-agents>=0.20"
         )
 
 
-def _settings_from(values: dict[str, Any]) -> SessionSettings | None:
-    try:
-        from agents.memory import SessionSettings
-    except ImportError:  # an SDK older than its session settings
-        if values:
-            raise
-        return None
+def _settings_from(values: dict[str, Any]) -> SessionSettings:
+    from agents.memory import SessionSettings
+
+    # Older SDKs take no mapping, and SessionSettings itself ignores what it does not know.
     unknown = values.keys() - SessionSettings.__dataclass_fields__.keys()
     if unknown:
         raise TypeError(f"Unknown session settings: {', '.join(sorted(unknown))}")

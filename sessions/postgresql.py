@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import zip_longest
 from time import monotonic
 from typing import Any
@@ -222,6 +222,9 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
         return cursor.fetchall() if cursor.description else []
 
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
+        if not connection.autocommit and not self.in_transaction(connection):
+            # psycopg begins by itself; whoever lent the connection ends it.
+            return nullcontext()
         return connection.transaction()
 
     def in_transaction(self, connection: PGConnection) -> bool:
@@ -268,8 +271,10 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
     def failure(self, exc: Exception) -> Failure:
         sqlstate = getattr(exc, "sqlstate", None)
         if sqlstate is None:
-            lost = isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
-            return _LOST if lost else Failure(DatabaseError)
+            if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+                return Failure(DatabaseError)
+            # psycopg's words for a loss that it knew of before it sent anything.
+            return _GONE if str(exc) in ("the connection is closed", "the connection is lost") else _LOST
         for length in (5, 3, 2):
             if (failure := _FAILURES.get(sqlstate[:length])) is not None:
                 return failure

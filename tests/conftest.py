@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Ended from outside, as by `timeout`, a run removes its containers as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     unknown = set(_chosen(config)) - set(BACKENDS)
     if unknown:
         raise pytest.UsageError(f"--backends: {', '.join(sorted(unknown))} is none of {BACKENDS}")

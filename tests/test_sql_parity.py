@@ -1,7 +1,8 @@
 """The SQL files of the dialects say the same, in the same shape; what departs says so.
 
-A block that has no counterpart of the same name and parameters in each dialect starts with
-`Differs:`, or is named in the `Differs:` of a block of the dialect that lacks it.
+A block on our tables that has no counterpart of the same name and parameters in each dialect starts
+with `Differs:`, or is named in the `Differs:` of another. What names neither table is about the
+connection or the transaction, where the databases have nothing in common.
 """
 
 import re
@@ -87,11 +88,10 @@ def test_a_name_stands_once_in_a_dialect(dialect: str) -> None:
 @each_name
 def test_a_statement_is_in_every_dialect_or_says_why_not(name: str) -> None:
     found = _named(name)
-    missing = set(DIALECTS) - set(found)
-    excuses = [block.differs for block in BLOCKS if block.dialect in missing]
-    declared = any(block.differs for block in found.values())
-    explained = any(re.search(rf"\b{name}\b", excuse) for excuse in excuses)
-    assert not missing or declared or explained, f"{name} is missing in {sorted(missing)}"
+    missing = sorted(set(DIALECTS) - set(found))
+    on_our_tables = any("agent_" in block.code for block in found.values())
+    reasons = [block.differs for block in BLOCKS if block.name == name or re.search(rf"\b{name}\b", block.differs)]
+    assert not missing or not on_our_tables or any(reasons), f"{name} is missing in {missing}"
 
 
 @each_name

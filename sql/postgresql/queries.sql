@@ -80,7 +80,7 @@ SELECT max(id)
 FROM message;
 
 -- name: insert_items
--- Differs: all items of a batch in one statement. created_at is read under the session
+-- Differs: insert_item for all items of a batch in one statement. created_at is read under the session
 -- row's lock, like append_items does.
 WITH message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)

@@ -29,6 +29,7 @@ INSERT INTO agent_messages (session_id, message_data)
 VALUES (:session_id, :message_data);
 
 -- name: delete_item
+-- Differs: with newest_items this is pop, in one transaction.
 DELETE FROM agent_messages
 WHERE session_id = :session_id
     AND id = :id;

@@ -264,13 +264,27 @@ def test_pairs_of_tables_in_one_database_do_not_meet(sql_url: str) -> None:
 
 
 def test_long_names_with_a_common_beginning_do_not_meet(sql_url: str) -> None:
-    stem = "x" * 55
+    stem = "x" * 52
     for number in range(2):
         with sessions.Session.from_url(
             "chat_1", sql_url, sessions_table=f"{stem}{number}", messages_table=f"{stem}{number}_m"
         ) as session:
             session.add_items(items(str(number)))
             assert texts(session.get_items()) == [str(number)]
+
+
+@pytest.mark.parametrize("length", [50, 54, 57, 58, 60, 63])
+def test_a_name_that_is_accepted_works(sql_url: str, length: int) -> None:
+    names = {"sessions_table": "s" * length, "messages_table": "m" * length}
+    try:
+        session = sessions.Session.from_url("chat_1", sql_url, **names)
+    except sessions.ConfigurationError:
+        assert length > 50
+        return
+    with session:
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+    assert raw_table_names(sql_url) == set(names.values())
 
 
 def test_a_schema_of_postgresql_may_be_named(postgresql_url: str) -> None:
@@ -311,14 +325,6 @@ def test_another_database_of_a_mysql_server_may_be_named(
         assert texts(session.get_items()) == ["a"]
     assert execute_sql(there, "SELECT COUNT(*) FROM `lines`") == [(1,)]
     assert tables(here) == set()
-
-
-def test_the_main_schema_of_sqlite_may_be_named(sqlite_url: str) -> None:
-    options = {"sessions_table": "main.chats", "messages_table": "main.lines"}
-    with sessions.Session.from_url("chat_1", sqlite_url, **options) as session:
-        session.add_items(items("a"))
-        assert texts(session.get_items()) == ["a"]
-    assert tables(sqlite_url) == {"chats", "lines"}
 
 
 # --- narrow rights

@@ -1,6 +1,6 @@
 """A Flask application that is synchronous throughout: one backend for all, one session a request.
 
-    flask --app "flask_view:create_app('sqlite:chat.db')" run
+flask --app "flask_view:create_app('sqlite:chat.db')" run
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Two agents, one conversation: the second one reads in the session what the first one was told.
 
-    python handoff.py [URL]
+python handoff.py [URL]
 """
 
 import sys

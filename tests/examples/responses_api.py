@@ -1,6 +1,6 @@
 """The plain `openai` client, without the Agents SDK: Responses items in, items out.
 
-    OPENAI_API_KEY=... python responses_api.py sqlite:chat.db [BASE_URL]
+OPENAI_API_KEY=... python responses_api.py sqlite:chat.db [BASE_URL]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A streamed run that remembers: AgentsSession keeps the event loop free while the database works.
 
-    python streamed_run.py [URL]
+python streamed_run.py [URL]
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import sys
 
 from agents import Agent, Runner, set_tracing_disabled
 from agents.testing import ScriptedModel, assistant_message
+from openai.types.responses import ResponseTextDeltaEvent
 
 from sessions.openai_agents import AgentsSession
 
@@ -25,7 +26,7 @@ async def converse(url: str) -> list[str]:
             print(f"user       {question}\nassistant  ", end="")
             result = Runner.run_streamed(agent, question, session=session)
             async for event in result.stream_events():
-                if event.type == "raw_response_event" and event.data.type.endswith("text.delta"):
+                if event.type == "raw_response_event" and isinstance(event.data, ResponseTextDeltaEvent):
                     print(event.data.delta, end="", flush=True)
             print()
         history = await session.get_items()

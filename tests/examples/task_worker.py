@@ -14,19 +14,21 @@ from agents import Agent, Runner, set_tracing_disabled
 from agents.testing import ModelStep, ScriptedModel, assistant_message
 
 import sessions
-from sessions.openai_agents import AgentsSession
 
 ATTEMPTS = 10
 
 
 # With Celery: @app.task(autoretry_for=(sessions.ConflictError,), retry_backoff=True)
 def answer_message(backend: sessions.Backend, chat_id: str, text: str) -> str:
-    """Answer one message. The turn is stored as a whole after what was read, or not at all."""
-    session = AgentsSession(backend.session(chat_id), on_conflict="raise")
-    history = asyncio.run(session.get_items())
+    """Answer one message. The turn is stored behind what was read, as a whole, or not at all."""
+    session = backend.session(chat_id)
+    position = session.position()
+    history: list[Any] = session.get_items()
     turn: list[Any] = [{"role": "user", "content": text}]
-    result = Runner.run_sync(make_agent(), [*history, *turn])
-    asyncio.run(session.add_items(result.to_input_list()[len(history) :]))
+    # Not run_sync, which leaves an event loop behind in every thread.
+    result = asyncio.run(Runner.run(make_agent(), history + turn))
+    turn += [item.to_input_item() for item in result.new_items]
+    session.add_items(turn, if_position=position)
     return str(result.final_output)
 
 

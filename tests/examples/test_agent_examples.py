@@ -1,12 +1,15 @@
 """The examples with agents do what they say: each on every database, and each once as a script."""
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from examples import (
     flask_view,
     handoff,
@@ -29,6 +32,16 @@ _EXAMPLES = (
     task_worker,
     tool_calls,
 )
+
+
+@pytest.fixture(autouse=True)
+def event_loop_of_run_sync() -> Iterator[None]:
+    """Runner.run_sync leaves its event loop open, for the next run; nobody else closes it here."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 def test_a_streamed_run_remembers(sql_url: str) -> None:

@@ -1,6 +1,6 @@
 """Tool calls in a synchronous script: calls and outputs are stored in pairs, in order.
 
-    python tool_calls.py [URL]
+python tool_calls.py [URL]
 """
 
 import sys

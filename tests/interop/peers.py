@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-import sessions
 from agents import SQLiteSession
 from agents.extensions.memory import SQLAlchemySession
+from sqlalchemy.pool import NullPool
+
+import sessions
 from servers import connect_raw, dialect_of
 from sessions.openai_agents import AgentsSession
-from sqlalchemy.pool import NullPool
 
 Item = dict[str, Any]
 
@@ -40,9 +41,7 @@ class Peer(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def open_peer(
-    name: str, url: str, session_id: str, *, create_tables: bool = False
-) -> AsyncIterator[Peer]:
+async def open_peer(name: str, url: str, session_id: str, *, create_tables: bool = False) -> AsyncIterator[Peer]:
     """Open a conversation as one of PEERS, or as "ours" or "ours-async"."""
     if name == "ours":
         with sessions.Session.from_url(session_id, url, create_tables=create_tables) as session:
@@ -107,8 +106,7 @@ class NpmSession:
 
     async def get_items(self, limit: int | None = None) -> list[Item]:
         rows = self._execute(
-            "SELECT message_data FROM agent_messages WHERE session_id = %s "
-            "ORDER BY created_at, id",
+            "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY created_at, id",
             self.session_id,
         )
         items = [json.loads(text) for (text,) in rows]
@@ -116,13 +114,10 @@ class NpmSession:
 
     async def add_items(self, items: list[Item]) -> None:
         now = "unixepoch()" if self.sqlite else "CURRENT_TIMESTAMP"
-        found = self._execute(
-            "SELECT session_id FROM agent_sessions WHERE session_id = %s", self.session_id
-        )
+        found = self._execute("SELECT session_id FROM agent_sessions WHERE session_id = %s", self.session_id)
         if not found:
             self._execute(
-                f"INSERT INTO agent_sessions (session_id, created_at, updated_at) "
-                f"VALUES (%s, {now}, {now})",
+                f"INSERT INTO agent_sessions (session_id, created_at, updated_at) VALUES (%s, {now}, {now})",
                 self.session_id,
             )
         values = ", ".join(f"(%s, %s, {now})" for _ in items)
@@ -131,9 +126,7 @@ class NpmSession:
             f"INSERT INTO agent_messages (session_id, message_data, created_at) VALUES {values}",
             *(part for text in texts for part in (self.session_id, text)),
         )
-        self._execute(
-            f"UPDATE agent_sessions SET updated_at = {now} WHERE session_id = %s", self.session_id
-        )
+        self._execute(f"UPDATE agent_sessions SET updated_at = {now} WHERE session_id = %s", self.session_id)
 
     async def pop_item(self) -> Item | None:
         rows = self._execute(

@@ -1,15 +1,17 @@
 """The SDK's EncryptedSession over its own sessions and over ours: the same rows, ours untouched."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from agents.extensions.memory import EncryptedSession
+
 from interop.peers import PEERS, Peer, open_peer, run
 from interop.tables import make_tables
 from servers import execute_sql
 
 _KEY = "a key that is long enough for a test"
-_ITEMS = [{"role": "user", "content": "a secret, größer"}, {"role": "assistant", "content": "kept"}]
+_ITEMS: list[Any] = [{"role": "user", "content": "a secret, größer"}, {"role": "assistant", "content": "kept"}]
 _DIALECTS = [pytest.param(dialect, marks=getattr(pytest.mark, dialect)) for dialect in PEERS]
 
 
@@ -18,9 +20,7 @@ def _encrypted(peer: Peer) -> EncryptedSession:
 
 
 @pytest.mark.parametrize("dialect", _DIALECTS)
-def test_rows_of_the_sdk_come_through_us_as_they_are(
-    make_url: Callable[[str], str], dialect: str
-) -> None:
+def test_rows_of_the_sdk_come_through_us_as_they_are(make_url: Callable[[str], str], dialect: str) -> None:
     async def scenario() -> None:
         url = make_url(dialect)
         await make_tables("ours", url)
@@ -43,9 +43,7 @@ def test_rows_of_the_sdk_come_through_us_as_they_are(
 
 @pytest.mark.parametrize("dialect", _DIALECTS)
 @pytest.mark.parametrize("writer", ["ours-async", "the SDK's"])
-def test_one_key_opens_the_rows_of_both(
-    make_url: Callable[[str], str], dialect: str, writer: str
-) -> None:
+def test_one_key_opens_the_rows_of_both(make_url: Callable[[str], str], dialect: str, writer: str) -> None:
     async def scenario() -> None:
         url = make_url(dialect)
         await make_tables("ours", url)

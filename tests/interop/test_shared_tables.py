@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 import sessions
 from interop.peers import PEERS, open_peer, run
 from interop.tables import MAKERS, make_tables
@@ -15,7 +16,7 @@ from servers import execute_sql
 # order puts all integers first: only tables of its own give it the order that everybody else sees.
 _DISORDERED = {("sqlite", maker, "npm") for maker in MAKERS["sqlite"] if maker != "npm"}
 
-_ITEMS = [
+_ITEMS: list[dict[str, Any]] = [
     {"role": "user", "content": "Grüße, 世界 🙂 \u0000 \\ \" ' % ; --"},
     {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": '{"a": 1}'},
     {"type": "function_call_output", "call_id": "call_1", "output": "2\n"},
@@ -43,9 +44,7 @@ def _combinations(*, disordered: bool = False) -> list[Any]:
 
 def _tables() -> list[Any]:
     return [
-        pytest.param(
-            dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}, tables of {maker}"
-        )
+        pytest.param(dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}, tables of {maker}")
         for dialect, makers in MAKERS.items()
         for maker in makers
     ]
@@ -76,9 +75,7 @@ def test_alternating_writers_are_seen_in_the_same_order_by_both(
 
 
 @pytest.mark.parametrize(("dialect", "maker", "peer"), _combinations(disordered=True))
-def test_items_pass_unchanged_both_ways(
-    make_url: Callable[[str], str], dialect: str, maker: str, peer: str
-) -> None:
+def test_items_pass_unchanged_both_ways(make_url: Callable[[str], str], dialect: str, maker: str, peer: str) -> None:
     async def scenario() -> None:
         url = make_url(dialect)
         await make_tables(maker, url)
@@ -135,21 +132,13 @@ def test_either_side_clears_for_both_and_the_session_goes_on(
 
 
 @pytest.mark.parametrize(("dialect", "maker"), _tables())
-def test_all_programs_at_once_see_one_history(
-    make_url: Callable[[str], str], dialect: str, maker: str
-) -> None:
+def test_all_programs_at_once_see_one_history(make_url: Callable[[str], str], dialect: str, maker: str) -> None:
     async def scenario() -> None:
         url = make_url(dialect)
         await make_tables(maker, url)
-        names = [
-            name
-            for name in ("ours", "ours-async", *PEERS[dialect])
-            if (dialect, maker, name) not in _DISORDERED
-        ]
+        names = [name for name in ("ours", "ours-async", *PEERS[dialect]) if (dialect, maker, name) not in _DISORDERED]
         async with contextlib.AsyncExitStack() as stack:
-            peers = [
-                await stack.enter_async_context(open_peer(name, url, "chat")) for name in names
-            ]
+            peers = [await stack.enter_async_context(open_peer(name, url, "chat")) for name in names]
             for number, peer in enumerate(peers * 3):
                 await peer.add_items([_message(number)])
             expected = [_message(number) for number in range(3 * len(peers))]
@@ -162,9 +151,7 @@ def test_all_programs_at_once_see_one_history(
 
 
 @pytest.mark.parametrize(("dialect", "maker"), _tables())
-def test_other_sessions_in_the_tables_are_left_alone(
-    make_url: Callable[[str], str], dialect: str, maker: str
-) -> None:
+def test_other_sessions_in_the_tables_are_left_alone(make_url: Callable[[str], str], dialect: str, maker: str) -> None:
     async def scenario() -> None:
         url = make_url(dialect)
         await make_tables(maker, url)
@@ -181,9 +168,7 @@ def test_other_sessions_in_the_tables_are_left_alone(
 
 
 @pytest.mark.parametrize("dialect", [pytest.param(d, marks=getattr(pytest.mark, d)) for d in PEERS])
-def test_concurrent_batches_of_ours_and_the_sdk_stay_whole(
-    make_url: Callable[[str], str], dialect: str
-) -> None:
+def test_concurrent_batches_of_ours_and_the_sdk_stay_whole(make_url: Callable[[str], str], dialect: str) -> None:
     async def scenario() -> None:
         url = make_url(dialect)
         await make_tables("ours", url)
@@ -211,9 +196,7 @@ def test_concurrent_batches_of_ours_and_the_sdk_stay_whole(
 
 
 @pytest.mark.parametrize("maker", ["ours", "sdk-sqlite", "sdk-aiosqlite"])
-def test_our_order_holds_where_npm_mixes_its_timestamps_into_text(
-    sqlite_url: str, maker: str
-) -> None:
+def test_our_order_holds_where_npm_mixes_its_timestamps_into_text(sqlite_url: str, maker: str) -> None:
     async def scenario() -> None:
         await make_tables(maker, sqlite_url)
         async with (
@@ -229,12 +212,8 @@ def test_our_order_holds_where_npm_mixes_its_timestamps_into_text(
     run(scenario())
 
 
-@pytest.mark.parametrize(
-    "dialect", [pytest.param(d, marks=getattr(pytest.mark, d)) for d in ("mysql", "mariadb")]
-)
-def test_an_item_too_long_for_the_sdks_column_is_refused_whole(
-    make_url: Callable[[str], str], dialect: str
-) -> None:
+@pytest.mark.parametrize("dialect", [pytest.param(d, marks=getattr(pytest.mark, d)) for d in ("mysql", "mariadb")])
+def test_an_item_too_long_for_the_sdks_column_is_refused_whole(make_url: Callable[[str], str], dialect: str) -> None:
     url = make_url(dialect)
     run(make_tables("sdk-by-hand", url))
     with sessions.Session.from_url("chat", url) as session:

@@ -50,14 +50,11 @@ class AnsweringModel(Model):
             tool_choice="auto",
             tools=[],
         )
-        yield ResponseCompletedEvent(
-            type="response.completed", response=response, sequence_number=0
-        )
+        yield ResponseCompletedEvent(type="response.completed", response=response, sequence_number=0)
 
-    async def _next_output(
-        self, system_instructions: Any, input: Any, *_: Any, **__: Any  # noqa: A002
-    ) -> Any:
-        self.inputs.append(copy.deepcopy(input))
+    async def _next_output(self, *arguments: Any, **named: Any) -> Any:
+        # The Runner names its arguments, or gives the instructions and the input first.
+        self.inputs.append(copy.deepcopy(named["input"] if "input" in named else arguments[1]))
         answer = self.answers.pop(0)
         if isinstance(answer, ResponseFunctionToolCall):
             return answer
@@ -75,9 +72,7 @@ def _message(text: str) -> ResponseOutputMessage:
 
 
 def tool_call(name: str, arguments: str, *, call_id: str = "call_1") -> ResponseFunctionToolCall:
-    return ResponseFunctionToolCall(
-        type="function_call", name=name, arguments=arguments, call_id=call_id
-    )
+    return ResponseFunctionToolCall(type="function_call", name=name, arguments=arguments, call_id=call_id)
 
 
 def agent(*answers: Answer, **options: Any) -> tuple[Agent[Any], AnsweringModel]:

@@ -5,18 +5,16 @@ import inspect
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import agents.memory
 import pytest
+from agents import RunConfig, function_tool
+from agents.memory import SessionSettings
+
 import sessions
 from openai_agents.scripted import agent, run, tool_call, words
-from agents import RunConfig, function_tool
 from sessions.openai_agents import AgentsSession
-
-SessionSettings = getattr(agents.memory, "SessionSettings", None)
-needs_settings = pytest.mark.skipif(SessionSettings is None, reason="an SDK without settings")
 
 _ITEMS = [{"role": "user", "content": str(number)} for number in range(5)]
 
@@ -84,21 +82,15 @@ def test_what_was_added_is_read_popped_and_cleared(adapter: AgentsSession) -> No
     asyncio.run(scenario())
 
 
-def test_the_synchronous_session_beneath_sees_the_same(
-    adapter: AgentsSession, session: sessions.Session
-) -> None:
+def test_the_synchronous_session_beneath_sees_the_same(adapter: AgentsSession, session: sessions.Session) -> None:
     asyncio.run(adapter.add_items(_ITEMS))
     assert session.get_items() == _ITEMS
     session.add_items(_ITEMS[:1])
     assert asyncio.run(adapter.get_items()) == [*_ITEMS, _ITEMS[0]]
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(0, []), (2, _ITEMS[-2:]), (9, _ITEMS), (2_147_483_647, _ITEMS)]
-)
-def test_a_limit_gives_the_newest_oldest_first(
-    adapter: AgentsSession, limit: int, expected: list[Any]
-) -> None:
+@pytest.mark.parametrize(("limit", "expected"), [(0, []), (2, _ITEMS[-2:]), (9, _ITEMS), (2_147_483_647, _ITEMS)])
+def test_a_limit_gives_the_newest_oldest_first(adapter: AgentsSession, limit: int, expected: list[Any]) -> None:
     async def scenario() -> None:
         await adapter.add_items(_ITEMS)
         assert await adapter.get_items(limit=limit) == expected
@@ -189,13 +181,11 @@ def test_an_unknown_way_with_conflicts_is_refused() -> None:
 # --- settings
 
 
-@needs_settings
 def test_settings_are_the_sdks_own_and_empty_at_first(adapter: AgentsSession) -> None:
     assert isinstance(adapter.session_settings, SessionSettings)
     assert adapter.session_settings.limit is None
 
 
-@needs_settings
 def test_the_limit_of_the_settings_counts_when_none_is_given(session: sessions.Session) -> None:
     async def scenario() -> None:
         adapter = AgentsSession(session, session_settings=SessionSettings(limit=2))
@@ -210,13 +200,11 @@ def test_the_limit_of_the_settings_counts_when_none_is_given(session: sessions.S
     asyncio.run(scenario())
 
 
-@needs_settings
 def test_settings_may_be_a_mapping() -> None:
     adapter = AgentsSession(sessions.InMemorySession("chat"), session_settings={"limit": 3})
     assert adapter.session_settings == SessionSettings(limit=3)
 
 
-@needs_settings
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(TypeError, match="limitt"):
         AgentsSession(sessions.InMemorySession("chat"), session_settings={"limitt": 3})
@@ -260,7 +248,6 @@ def test_a_tool_call_is_stored_before_its_output(adapter: AgentsSession, how: st
     asyncio.run(scenario())
 
 
-@needs_settings
 def test_the_limit_of_a_run_beats_that_of_the_session(session: sessions.Session) -> None:
     async def scenario() -> None:
         adapter = AgentsSession(session, session_settings=SessionSettings(limit=4))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
 import sessions
 from servers import connect_raw, dialect_of
 from sessions.openai_agents import AgentsSession
@@ -111,9 +112,7 @@ def test_a_time_limit_lets_the_write_finish(sql_url: str) -> None:
         async with AgentsSession.from_url("chat", sql_url) as adapter:
             await adapter.add_items([_ITEM])
             with _locked(sql_url) as release:
-                task = asyncio.ensure_future(
-                    asyncio.wait_for(adapter.add_items([_ITEM]), timeout=0.05)
-                )
+                task = asyncio.ensure_future(asyncio.wait_for(adapter.add_items([_ITEM]), timeout=0.05))
                 done, _ = await asyncio.wait({task}, timeout=0.5)
                 assert not done
                 release()

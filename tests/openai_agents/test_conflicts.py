@@ -1,11 +1,13 @@
 """on_conflict: two runs on one conversation, interleaved or made visible."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
-import sessions
 from agents import function_tool
+
+import sessions
 from openai_agents.scripted import agent, run, tool_call, words
 from sessions.openai_agents import AgentsSession
 
@@ -62,6 +64,26 @@ def test_of_many_writers_at_once_exactly_one_wins(backend: Any) -> None:
         assert len(await writers[0].get_items()) == 1
 
     asyncio.run(scenario())
+
+
+def test_a_number_counted_up_by_many_writers_skips_and_repeats_nothing(backend: Any) -> None:
+    async def count_up(times: int) -> None:
+        writer = _guarded(backend)
+        while times:
+            seen = await writer.get_items(limit=1)
+            number = int(seen[0]["content"]) if seen else 0
+            with contextlib.suppress(sessions.ConflictError):
+                await writer.add_items([_message(number + 1)])
+                await writer.add_items([_message(number + 2)])  # without reading again
+                times -= 1
+
+    async def scenario() -> None:
+        await asyncio.gather(*(count_up(5) for _ in range(4)))
+
+    asyncio.run(scenario())
+    numbers = [int(item["content"]) for item in backend.session("chat").get_items()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 40
 
 
 def test_a_writer_is_not_in_its_own_way(backend: Any) -> None:

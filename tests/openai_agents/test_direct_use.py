@@ -1,18 +1,28 @@
 """A synchronous session handed to the Runner as it is, from SDK 0.20 on."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sessions
 from agents import RunConfig, Runner, function_tool
 from agents.memory import SessionSettings
+
+import sessions
 from openai_agents.scripted import SDK_VERSION, agent, run, tool_call, words
 
 direct = pytest.mark.skipif(SDK_VERSION < (0, 20), reason="an SDK that awaits its sessions")
-refused = pytest.mark.skipif(
-    SDK_VERSION >= (0, 20), reason="an SDK that takes synchronous sessions"
-)
+refused = pytest.mark.skipif(SDK_VERSION >= (0, 20), reason="an SDK that takes synchronous sessions")
+
+
+@pytest.fixture(autouse=True)
+def event_loop_of_run_sync() -> Iterator[None]:
+    """Runner.run_sync leaves its event loop open, for the next run; nobody else closes it here."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @direct

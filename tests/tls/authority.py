@@ -30,12 +30,12 @@ class Identity:
     key: str
 
     @property
-    def ends(self) -> datetime.datetime:
-        return self._parsed.not_valid_after_utc
+    def der(self) -> bytes:
+        return self._parsed.public_bytes(serialization.Encoding.DER)
 
     @property
-    def is_self_signed(self) -> bool:
-        return self._parsed.issuer == self._parsed.subject
+    def ends(self) -> datetime.datetime:
+        return self._parsed.not_valid_after_utc
 
     @property
     def _parsed(self) -> x509.Certificate:
@@ -49,15 +49,20 @@ class Identity:
 
 
 class Authority:
-    """Signs server and client certificates; `cert` is what its users have to trust."""
+    """Signs server and client certificates; `cert` is what its users have to trust.
 
-    def __init__(self, name: str, *, until: datetime.timedelta = 30 * DAY) -> None:
+    With an issuer it is an intermediate one, which comes along with each certificate.
+    """
+
+    def __init__(self, name: str, *, issuer: Authority | None = None, until: datetime.timedelta = 30 * DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        builder = _builder(self._name, self._name, self._key, self._key, *_span(-2 * DAY, until))
+        signer = issuer or self
+        builder = _builder(self._name, signer._name, self._key, signer._key, *_span(-2 * DAY, until))
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
-        self.cert = _pem_from_cert(builder.sign(self._key, hashes.SHA256()))
+        self.cert = _pem_from_cert(builder.sign(signer._key, hashes.SHA256()))
+        self._chain = self.cert if issuer else ""
 
     def server(self, *hosts: str, since: datetime.timedelta = -DAY, until: datetime.timedelta = 30 * DAY) -> Identity:
         """Issue a server certificate for host names and addresses; times are from now."""
@@ -81,7 +86,7 @@ class Authority:
         builder = _leaf(_name(name), self._name, key, self._key, hosts, *_span(since, until))
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         cert = builder.sign(self._key, hashes.SHA256())
-        return Identity(_pem_from_cert(cert), _pem_from_key(key))
+        return Identity(_pem_from_cert(cert) + self._chain, _pem_from_key(key))
 
 
 def self_signed(*hosts: str) -> Identity:

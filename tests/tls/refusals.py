@@ -34,7 +34,8 @@ def refusal_at_once(url: str, **options: Any) -> sessions.SessionsError:
 def check_message(error: BaseException) -> None:
     """Check form and discretion of an error: what is wrong; then what to do; and no secret."""
     message = str(error)
-    assert message[:1] == message[:1].lower(), message
+    first = message.split(maxsplit=1)[0]
+    assert first[0].islower() or first.isupper(), message
     assert not message.endswith("."), message
     assert "; " in message, f"no remedy in {message!r}"
     told = message + repr(error) + "".join(traceback.format_exception(error))

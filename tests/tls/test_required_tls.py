@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -12,8 +13,8 @@ import sessions
 from sessions import ConfigurationError, TLSError
 from tls.authority import self_signed
 from tls.refusals import refusal, refusal_at_once
-from tls.tls_server import ITEM, PASSWORD, TLSServer
-from tls.wire import SSL_REQUEST, Impostor, Wire
+from tls.tls_server import ITEM, PASSWORD, PostgreSQL, TLSServer
+from tls.wire import SSL_REQUEST, Impostor, SocketListener, Wire
 
 REQUIRED = [True, {}, {"check_hostname": False}, {"verify": False}]
 
@@ -144,9 +145,32 @@ def test_a_unix_socket_takes_no_tls_on_postgresql(target: str, ssl: Any) -> None
     assert "socket" in str(error)
 
 
-def test_one_unix_socket_among_the_hosts_is_enough() -> None:
-    error = refusal_at_once("postgresql:///agents?host=localhost,/tmp", ssl=True)
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "?host=localhost,/tmp",
+        "?host=localhost,",
+        "?host=,localhost",
+        "?host=localhost,@abstract",
+        "?hostaddr=",
+        "?host=,localhost&hostaddr=,127.0.0.1",
+    ],
+)
+def test_one_unix_socket_among_the_hosts_is_enough(hosts: str) -> None:
+    # An empty name is the default socket, unless there is an address for it.
+    error = refusal_at_once(f"postgresql:///agents{hosts}", ssl=True)
     assert type(error) is ConfigurationError
+
+
+def test_a_unix_socket_of_a_service_is_not_told_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # libpq alone reads the service file, and ignores sslmode on the socket that it finds there.
+    services = tmp_path / "services"
+    services.write_text(f"[local]\nhost={tmp_path}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    with SocketListener(tmp_path / ".s.PGSQL.5432") as listener:
+        url = f"postgresql://app:{quote(PASSWORD, safe='')}@/agents?service=local"
+        refusal(url, ssl=True)
+    assert listener.sent == b""
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
@@ -156,6 +180,14 @@ def test_a_unix_socket_takes_no_tls_from_the_url_either(mode: str) -> None:
     assert "socket" in str(error)
 
 
-def test_a_unix_socket_is_used_without_tls() -> None:
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_a_unix_socket_is_used_without_tls(mode: str) -> None:
     with sessions.connect("postgresql:///agents?host=/tmp", ssl=False):
         pass
+    with sessions.connect(f"postgresql:///agents?host=/tmp&sslmode={mode}"):
+        pass
+
+
+def test_an_address_without_a_name_is_no_unix_socket(postgresql: PostgreSQL) -> None:
+    url = f"postgresql:///agents?user=app&hostaddr=127.0.0.1&port={postgresql.port}"
+    assert postgresql.use(url, ssl=True, password=PASSWORD) == "TLSv1.3"

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+import sessions
 from sessions import SessionsError, TLSError
 from tls.authority import Authority, Identity
 from tls.refusals import KEY_PASSWORD, refusal, refusal_at_once
@@ -224,6 +225,8 @@ def test_url_and_option_may_say_the_same(
         f"{POSTGRESQL}?sslmode=verify-full&sslrootcert=/no/such/file.pem",
         f"{MYSQL}?ssl-mode=VERIFY_CA&ssl-ca=/no/such/file.pem",
         f"{POSTGRESQL}?sslmode=require&sslcert=/no/such/file.pem",
+        f"{POSTGRESQL}?sslmode=prefer&sslcert=/a.pem&sslkey=/a.key",
+        f"{MYSQL}?ssl-mode=PREFERRED&ssl-cert=/a.pem&ssl-key=/a.key",
         f"{MYSQL}?ssl-cert=/no/such/file.pem&ssl-key=/no/such/file.pem",
     ],
 )

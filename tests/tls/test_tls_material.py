@@ -98,6 +98,29 @@ def test_a_garbled_key_is_refused(target: str, clients: Authority) -> None:
     assert "key" in str(error)
 
 
+def test_a_key_that_is_no_pem_is_not_shown(target: str, clients: Authority) -> None:
+    # Taken for a path, since that is what a text without "-----BEGIN" is.
+    client = clients.client("app")
+    body = "".join(client.key.splitlines()[1:-1])
+    error = refusal_at_once(target, ssl={"cert": client.cert, "key": body})
+    assert isinstance(error, (ConfigurationError, TLSError))
+    assert body not in str(error) + repr(error)
+
+
+def test_a_key_on_one_line_is_not_shown(target: str, clients: Authority) -> None:
+    # What becomes of a key in an environment variable whose line ends were escaped.
+    client = clients.client("app")
+    error = refusal_at_once(target, ssl={"cert": client.cert, "key": client.key.replace("\n", "\\n")})
+    assert isinstance(error, (ConfigurationError, TLSError))
+    assert client.key.splitlines()[1] not in str(error) + repr(error)
+
+
+def test_a_key_password_that_is_too_long_is_refused(target: str, clients: Authority) -> None:
+    client = clients.client("app")
+    options = {"cert": client.cert, "key": client.encrypted_key(KEY_PASSWORD), "key_password": KEY_PASSWORD * 200}
+    assert isinstance(refusal_at_once(target, ssl=options), (ConfigurationError, TLSError))
+
+
 def test_a_client_certificate_not_valid_yet_is_refused(target: str, clients: Authority) -> None:
     early = clients.client("app", since=DAY)
     error = refusal_at_once(target, ssl={"cert": early.cert, "key": early.key})
@@ -163,7 +186,9 @@ except sessions.SessionsError as error:
 
 
 @pytest.mark.parametrize("password", ["none", "empty", "wrong"])
-def test_the_password_of_a_key_is_never_asked_for(target: str, password: str, clients: Authority, tmp_path: Path) -> None:
+def test_the_password_of_a_key_is_never_asked_for(
+    target: str, password: str, clients: Authority, tmp_path: Path
+) -> None:
     client = clients.client("app")
     pem = tmp_path / "client.pem"
     pem.write_text(client.cert + client.encrypted_key(KEY_PASSWORD))

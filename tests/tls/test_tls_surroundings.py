@@ -12,7 +12,7 @@ import pytest
 import sessions
 from tls.authority import Authority, Identity
 from tls.refusals import refusal
-from tls.tls_server import PASSWORD, PostgreSQL, TLSServer
+from tls.tls_server import ITEM, PASSWORD, PostgreSQL, TLSServer
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memfd and /proc are Linux's")
 
@@ -207,7 +207,7 @@ def test_a_key_given_as_text_never_becomes_a_file(server: TLSServer, client: Ide
 
 def _is_in_memory(path: str) -> bool:
     # An audit event for a descriptor has its number in place of a path.
-    return path.isdigit() or path.startswith(("/proc/self/fd/", "/dev/fd/"))
+    return path.isdigit() or path == os.devnull or path.startswith(("/proc/self/fd/", "/dev/fd/"))
 
 
 @LINUX
@@ -220,6 +220,20 @@ def test_the_key_in_memory_is_for_this_user_alone(postgresql: PostgreSQL, client
         for number in files:
             assert os.fstat(number).st_mode & 0o077 == 0
             assert not os.get_inheritable(number)
+
+
+def test_a_statement_that_is_given_up_is_cancelled_over_tls(postgresql: PostgreSQL, client: Identity) -> None:
+    # libpq opens a connection of its own for that, and reads certificate and key again.
+    options = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
+    url = postgresql.url("certified")
+    postgresql.use(url, ssl=options)  # makes the tables
+    with (
+        postgresql.locked("certified.agent_sessions"),
+        sessions.connect(url, ssl=options, statement_timeout=0.5, max_retries=0) as backend,
+    ):
+        with pytest.raises(sessions.SessionsError):
+            backend.session("locked").add_items([ITEM])
+        assert postgresql.becomes_idle("certified")
 
 
 # --- what can be seen of a backend

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import servers
 import sessions
@@ -71,7 +71,8 @@ class TLSServer(abc.ABC):
             f"{self.dialect}://{host}:{port or self.port}/agents",
             user=user,
             password=PASSWORD,
-            query=urlencode(query or {}),
+            # A path may hold a space, and a plus sign is itself: a URL is no form.
+            query=urlencode(query or {}, quote_via=quote),
         )
 
     def use(self, url: str, **options: Any) -> str | None:
@@ -97,13 +98,13 @@ class TLSServer(abc.ABC):
         self.present(self.authority.server("localhost", since=-2 * DAY, until=-DAY))
 
     def _write(self, identity: Identity) -> None:
-        # MySQL takes a server certificate only if its own ca file vouches for it, so the file
-        # that says which clients are trusted names the server's issuer too.
-        issuer = identity.cert if identity.is_self_signed else self.authority.cert
+        # MySQL takes a server certificate only if its own ca file vouches for it, so the file that
+        # says which clients are trusted names the server's issuers too, which may be itself.
+        trusted = self.clients.cert + self.authority.cert + identity.cert
         for name, text in (
             ("server.crt", identity.cert),
             ("server.key", identity.key),
-            ("clients.crt", self.clients.cert + issuer),
+            ("clients.crt", trusted),
         ):
             (self.folder / name).write_text(text)
 
@@ -154,6 +155,24 @@ class PostgreSQL(TLSServer):
     def tls_only(self) -> Iterator[str]:
         yield self.url("secure")
 
+    @contextlib.contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Let nobody else use the table."""
+        with self._admin.transaction():
+            self._admin.execute(f"LOCK TABLE {table}")
+            yield
+
+    def becomes_idle(self, user: str) -> bool:
+        """Tell whether soon none of the user's statements is running."""
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND usename = %s"
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            # A transaction sees one state of the view otherwise.
+            self._admin.execute("SELECT pg_stat_clear_snapshot()")
+            if self._admin.execute(statement, [user]).fetchone() == (0,):
+                return True
+        return False
+
     def _set_up(self) -> None:
         self._admin.execute("CREATE DATABASE agents")
         self._admin.close()
@@ -177,7 +196,7 @@ class PostgreSQL(TLSServer):
         self._admin.execute("SELECT pg_reload_conf()")
         # The reload is asynchronous, and only a new connection tells of its end.
         deadline = time.monotonic() + 10
-        while self._served() != ssl.PEM_cert_to_DER_cert(identity.cert):
+        while self._served() != identity.der:
             assert time.monotonic() < deadline, "the server does not reload its certificate"
 
     def _served(self) -> bytes | None:

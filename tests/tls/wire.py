@@ -32,13 +32,16 @@ _CAPABILITIES = 0x000FF7FF | _CLIENT_SSL
 class _Listener:
     """Accepts on a loopback port, one thread per connection; leaving the context ends and joins all."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
+    def __init__(self, listening: socket.socket | None = None) -> None:
+        self._socket = listening or socket.create_server(("127.0.0.1", 0))
         self.sent = b""
         self.accepted = 0
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
 
     def __enter__(self: _L) -> _L:
         self._threads[0].start()
@@ -107,6 +110,28 @@ class Wire(_Listener):
                 return
 
 
+class SocketListener(_Listener):
+    """Listens on a Unix socket and answers nothing; `sent` is the first that it is told."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(socket.create_server(str(path), family=socket.AF_UNIX))
+
+    def _serve(self, client: socket.socket) -> None:
+        self.sent += client.recv(4096)
+
+
+class Leaver(_Listener):
+    """A server that ends each connection in the middle of the handshake, as one that restarts does."""
+
+    def __init__(self, dialect: str) -> None:
+        super().__init__()
+        self._dialect = dialect
+
+    def _serve(self, client: socket.socket) -> None:
+        _offer_tls(self._dialect, client)
+        client.recv(1)  # the first of the handshake
+
+
 class Impostor(_Listener):
     """Claims to be the server and asks for the password; `sent` is what it gets to read of the client's words."""
 
@@ -120,17 +145,21 @@ class Impostor(_Listener):
             self._context.load_cert_chain(pem)
 
     def _serve(self, client: socket.socket) -> None:
-        if self._dialect == "postgresql":
-            client.recv(len(SSL_REQUEST))
-            client.sendall(b"S")
-        else:
-            client.sendall(_greeting())
-            client.recv(36)  # the SSL request: a packet of 32 bytes without a user name
+        _offer_tls(self._dialect, client)
         with self._context.wrap_socket(client, server_side=True) as wrapped:
             self.sent += wrapped.recv(4096)
             if self._dialect == "postgresql":
                 wrapped.sendall(_CLEAR_PASSWORD)
                 self.sent += wrapped.recv(4096)
+
+
+def _offer_tls(dialect: str, client: socket.socket) -> None:
+    if dialect == "postgresql":
+        client.recv(len(SSL_REQUEST))
+        client.sendall(b"S")
+    else:
+        client.sendall(_greeting())
+        client.recv(36)  # the SSL request: a packet of 32 bytes without a user name
 
 
 def _without_tls(greeting: bytes) -> bytes:

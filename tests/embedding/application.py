@@ -1,0 +1,75 @@
+"""An application with a table of its own: what the library must fit into, and not disturb."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pymysql
+from servers import connect_raw, dialect_of, execute_sql
+
+import sessions
+
+
+def prepare(url: str) -> None:
+    """Create the application's table and ours, as a deployment does."""
+    engine = " ENGINE=InnoDB" if dialect_of(url) in ("mysql", "mariadb") else ""
+    execute_sql(url, f"CREATE TABLE orders (id INTEGER PRIMARY KEY, state VARCHAR(20) NOT NULL){engine}")
+    with sessions.Session.from_url("prepared", url) as session:
+        session.add_items([{"role": "user", "content": "prepared"}])
+        session.clear_session()
+
+
+def connect_as(url: str, *, autocommit: bool, **options: Any) -> Any:
+    """The application's own connection; autocommit=False is every driver's default."""
+    dialect = dialect_of(url)
+    if dialect == "sqlite":
+        path = url.removeprefix("sqlite:///")
+        return sqlite3.connect(path, isolation_level=None if autocommit else "", timeout=5, **options)
+    connection = connect_raw(url)
+    if dialect == "postgresql":
+        connection.autocommit = autocommit
+    else:
+        connection.autocommit(autocommit)
+    return connection
+
+
+@contextmanager
+def connected(url: str, *, autocommit: bool = False, **options: Any) -> Iterator[Any]:
+    connection = connect_as(url, autocommit=autocommit, **options)
+    try:
+        yield connection
+    finally:
+        with suppress(pymysql.Error):  # it says when it is closed already
+            connection.close()
+
+
+def run(connection: Any, statement: str) -> list[tuple[Any, ...]]:
+    """Execute a statement of the application, on its connection as it is."""
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    found = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+    cursor.close()
+    return found
+
+
+def begin(connection: Any) -> None:
+    """Begin a transaction in autocommit mode, as applications do it by hand."""
+    run(connection, "BEGIN")
+
+
+def place_order(connection: Any, number: int, state: str = "placed") -> None:
+    run(connection, f"INSERT INTO orders (id, state) VALUES ({number}, '{state}')")
+
+
+def orders(url: str) -> list[int]:
+    """The orders that everybody sees."""
+    return [row[0] for row in execute_sql(url, "SELECT id FROM orders ORDER BY id")]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Ask again and again; what a server does for another connection shows a moment later."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"

@@ -1,0 +1,270 @@
+"""Programs of an application's life, each run in an interpreter of its own: `python -m embedding.programs NAME URL`.
+
+They must end by themselves, with status 0 and without a word on stderr.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from embedding.application import connect_as
+from samples import items, texts
+
+import sessions
+
+CHILDREN = 4
+
+
+def descriptors() -> int:
+    """Count the files and sockets of this process; 0 where that cannot be seen."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def report(**numbers: Any) -> None:
+    print(json.dumps(numbers))
+
+
+def wait_for(children: list[int]) -> None:
+    for child in children:
+        _, status = os.waitpid(child, 0)
+        assert status == 0, f"a child ended with status {status}"
+
+
+def forking_idle(url: str) -> None:
+    """Fork with idle connections; the children work, and end as an ordinary program ends."""
+    backend = sessions.connect(url)
+    session = backend.session("chat_1")
+    session.add_items(items("parent"))
+    before = descriptors()
+    children = []
+    for number in range(CHILDREN):
+        if not (child := os.fork()):
+            signal.alarm(60)
+            session.add_items(items(f"child {number}"))
+            if number % 2:
+                backend.close()
+            sys.exit(0)
+        children.append(child)
+    session.add_items(items("parent again"))
+    wait_for(children)
+    report(stored=sorted(texts(session.get_items())), before=before, after=descriptors())
+
+
+def forking_busy(url: str) -> None:
+    """Fork while every connection is in the middle of an operation of another thread."""
+    stop, started = threading.Event(), threading.Barrier(4)
+    with sessions.connect(url, pool_size=3) as backend:
+        backend.session("chat_0").add_items(items("warm"))
+        written = [0, 0, 0]
+
+        def write(number: int) -> None:
+            backend.session(f"chat_{number}").clear_session()
+            started.wait()
+            while not stop.is_set():
+                backend.session(f"chat_{number}").add_items(items("x" * 500) * 20)
+                written[number] += 20
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        before = descriptors()
+        for _ in range(CHILDREN):
+            if not (child := os.fork()):
+                signal.alarm(60)
+                backend.session("chat_c").add_items(items("child"))
+                assert backend.session("chat_c").get_items()
+                sys.exit(0)
+            wait_for([child])
+        after = descriptors()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        stored = [len(backend.session(f"chat_{number}").get_items()) for number in range(3)]
+        children = len(backend.session("chat_c").get_items())
+        report(stored=stored, written=written, children=children, before=before, after=after)
+
+
+_inherited: Any = None
+
+
+def _work(number: int) -> str:
+    _inherited.session("chat_1").add_items(items(str(number)))
+    return str(number)
+
+
+def multiprocessing_fork(url: str) -> None:
+    """Let a pool of worker processes inherit an open backend."""
+    global _inherited  # noqa: PLW0603  (what fork() inherits)
+    _inherited = sessions.connect(url)
+    _inherited.session("chat_1").add_items(items("parent"))
+    before = descriptors()
+    with multiprocessing.get_context("fork").Pool(CHILDREN) as pool:
+        done = pool.map(_work, range(20), chunksize=1)
+        pool.close()
+        pool.join()
+    stored = sorted(texts(_inherited.session("chat_1").get_items()))
+    assert sorted([*done, "parent"]) == stored
+    report(stored=stored, before=before, after=descriptors())
+
+
+def bound_in_a_child(url: str) -> None:
+    """Inherit a bound connection in the middle of a transaction: the child is refused, the parent unharmed."""
+    connection = connect_as(url, autocommit=False)
+    session = sessions.bind(connection).session("chat_1")
+    session.add_items(items("parent"))
+    refusals = []
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        signal.alarm(60)
+        for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("child"))):
+            try:
+                operation()
+            except sessions.SessionsError as exc:
+                refusals.append(f"{type(exc).__name__}: {exc}")
+        os.write(writer, json.dumps(refusals).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        refusals = json.load(stream)
+    wait_for([child])
+    session.add_items(items("parent again"))
+    connection.commit()
+    stored = texts(session.get_items())
+    connection.close()
+    report(refusals=refusals, stored=stored)
+
+
+def exit_with_open_backends(url: str) -> None:
+    """Leave everything open: a backend with idle connections, a handle, a bound connection, a generator of work."""
+    backend = sessions.connect(url)
+    kept = [backend, backend.session("chat_1"), sessions.Session.from_url("chat_2", url)]
+    for session in kept[1:]:
+        session.add_items(items("a"))
+    in_memory = sqlite3.connect(":memory:")
+    bound = sessions.bind(in_memory, create_tables=True)
+    bound.session("chat_1").add_items(items("a"))
+    in_memory.close()
+    globals()["kept"] = [*kept, bound, sessions.InMemorySession("chat_3")]
+    report(stored=len(kept[1].get_items()))
+
+
+def exit_in_a_cycle(url: str) -> None:
+    """Leave a backend that only a reference cycle holds."""
+    backend: Any = sessions.connect(url)
+    backend.session("chat_1").add_items(items("a"))
+    backend.itself = backend
+    report(stored=1)
+
+
+def exit_beside_a_daemon_thread(url: str) -> None:
+    """End while a daemon thread writes without end."""
+    backend = sessions.connect(url)
+    started = threading.Event()
+
+    def write() -> None:
+        while True:
+            try:
+                backend.session("chat_1").add_items(items("a"))
+            except sessions.ClosedError:
+                return
+            started.set()
+
+    threading.Thread(target=write, daemon=True).start()
+    started.wait()
+    report(stored=1)
+
+
+def exit_by_an_error(url: str) -> None:
+    """End by sys.exit() in the middle of a `with`, as scripts do."""
+    with sessions.Session.from_url("chat_1", url) as session:
+        session.add_items(items("a"))
+        report(stored=1)
+        sys.exit(0)
+
+
+def spawned(url: str) -> None:
+    """Pass a handle to a spawned process by mistake, then its names, which is right."""
+    context = multiprocessing.get_context("spawn")
+    refusals = []
+    with sessions.connect(url) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("parent"))
+        for mistake in (session, backend, session.get_items):
+            try:
+                context.Process(target=print, args=(mistake,)).start()
+            except TypeError as exc:
+                refusals.append(str(exc))
+        child = context.Process(target=_spawned_child, args=(url, session.session_id))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        report(refusals=refusals, stored=texts(session.get_items()))
+
+
+def _spawned_child(url: str, session_id: str) -> None:
+    with sessions.Session.from_url(session_id, url) as session:
+        session.add_items(items("child"))
+
+
+class _AlarmError(Exception):
+    pass
+
+
+def interrupted(url: str) -> None:
+    """Let a timer's signal raise in the middle of operations, again and again."""
+
+    def ring(*_: object) -> None:
+        raise _AlarmError
+
+    signal.signal(signal.SIGALRM, ring)
+    acknowledged, interruptions = 0, 0
+    with sessions.connect(url, pool_size=4, connection_timeout=5) as backend:
+        session = backend.session("chat_1")
+        session.add_items([{"n": 0}] * 3)
+        before = descriptors()
+        for number in range(1, 121):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00008 * (number % 60))
+                session.add_items([{"n": number}] * 3)
+                acknowledged += 1
+            except _AlarmError:
+                interruptions += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        history = session.get_items()
+        after = descriptors()
+    numbers = [item["n"] for item in history]
+    whole = all(numbers[at : at + 3] == [numbers[at]] * 3 for at in range(0, len(numbers), 3))
+    report(
+        acknowledged=acknowledged,
+        interruptions=interruptions,
+        batches=len(numbers) / 3,
+        whole=whole,
+        before=before,
+        after=after,
+    )
+
+
+def handled(url: str) -> None:
+    """Let a handler that returns run in the middle of operations: nothing of it is noticed."""
+    rung = []
+    signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    with sessions.connect(url) as backend:
+        session = backend.session("chat_1")
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        for number in range(30):
+            session.add_items([{"n": number}])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        report(rung=bool(rung), stored=len(session.get_items()))
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,446 @@
+"""bind() on connections of psycopg and PyMySQL, however the application has set them up; and on wrong ones."""
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import psycopg.rows
+import pymysql
+import pymysql.cursors
+import pytest
+from embedding.application import begin, connected, orders, place_order, prepare, run, wait_until
+from psycopg.pq import TransactionStatus
+from samples import in_threads, items, stored_texts, texts
+from servers import dialect_of, execute_sql, with_parts
+
+import sessions
+
+Connect = Callable[..., Any]
+
+
+def use_everything(session: sessions.Session) -> None:
+    """Each operation once, with what goes in and out compared."""
+    session.add_items(items("ä", "b"))
+    session.add_items(items("c"), if_position=session.position())
+    assert texts(session.get_items()) == ["ä", "b", "c"]
+    assert texts(session.get_items(limit=2)) == ["b", "c"]
+    assert session.pop_item() == items("c")[0]
+    with pytest.raises(sessions.ConflictError):
+        session.replace_items([], if_position=0)
+    session.replace_items(items("d"))
+    assert session.get_items() == items("d")
+    session.clear_session()
+    assert session.get_items() == []
+
+
+# --- PostgreSQL
+
+
+@pytest.fixture
+def pg_url(postgresql_url: str) -> str:
+    prepare(postgresql_url)
+    return postgresql_url
+
+
+@pytest.fixture
+def pg(pg_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with connected(pg_url) as connection:
+        yield connection
+
+
+ROW_FACTORIES: dict[str, Any] = {
+    "dict": psycopg.rows.dict_row,
+    "namedtuple": psycopg.rows.namedtuple_row,
+    "scalar": psycopg.rows.scalar_row,
+}
+CURSORS: dict[str, Any] = {
+    "client": psycopg.ClientCursor,
+    "raw": psycopg.RawCursor,
+}
+
+
+@pytest.mark.parametrize("name", ROW_FACTORIES)
+def test_a_row_factory_is_left_alone(pg: psycopg.Connection[Any], name: str) -> None:
+    pg.row_factory = ROW_FACTORIES[name]
+    use_everything(sessions.bind(pg).session("chät_1"))
+    assert pg.row_factory is ROW_FACTORIES[name]
+
+
+@pytest.mark.parametrize("name", CURSORS)
+def test_a_cursor_class_is_left_alone(pg: psycopg.Connection[Any], name: str) -> None:
+    pg.cursor_factory = CURSORS[name]
+    use_everything(sessions.bind(pg).session("chät_1"))
+    assert pg.cursor_factory is CURSORS[name]
+
+
+def test_nothing_is_prepared_on_the_callers_connection(pg: psycopg.Connection[Any]) -> None:
+    pg.prepare_threshold = 0
+    use_everything(sessions.bind(pg).session("chat_1"))
+    with psycopg.ClientCursor(pg) as cursor:
+        assert cursor.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
+    assert pg.prepare_threshold == 0
+
+
+def test_the_callers_isolation_level_holds(pg_url: str, pg: psycopg.Connection[Any]) -> None:
+    pg.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    session = sessions.bind(pg).session("chat_1")
+    assert session.get_items() == []
+    with sessions.connect(pg_url) as other:
+        other.session("chat_1").add_items(items("other"))
+    assert session.get_items() == []  # the snapshot's
+    with pytest.raises(sessions.DatabaseError, match="could not serialize"):
+        session.add_items(items("a"))
+    assert pg.info.transaction_status == TransactionStatus.INTRANS
+    pg.rollback()
+    session.add_items(items("a"))
+    assert texts(session.get_items()) == ["other", "a"]
+    assert pg.isolation_level is psycopg.IsolationLevel.REPEATABLE_READ
+
+
+def test_a_transaction_block_is_joined_at_any_depth(pg_url: str, pg: psycopg.Connection[Any]) -> None:
+    session = sessions.bind(pg).session("chat_1")
+    with pg.transaction():
+        session.add_items(items("kept"))
+        with pytest.raises(ZeroDivisionError), pg.transaction():
+            session.add_items(items("undone"))
+            place_order(pg, 1)
+            raise ZeroDivisionError
+        with pg.transaction():
+            session.add_items(items("kept too"))
+    assert pg.info.transaction_status == TransactionStatus.IDLE
+    assert (len(stored_texts(pg_url)), orders(pg_url)) == (2, [])
+
+
+def test_a_failed_transaction_is_refused_and_remains_the_callers(pg: psycopg.Connection[Any]) -> None:
+    session = sessions.bind(pg).session("chat_1")
+    place_order(pg, 1)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        run(pg, "SELECT 1 / 0")
+    for operation in (session.get_items, lambda: session.add_items(items("a"))):
+        with pytest.raises(sessions.DatabaseError, match=r"roll.*back"):
+            operation()
+    assert pg.info.transaction_status == TransactionStatus.INERROR
+    pg.rollback()
+    session.add_items(items("a"))
+
+
+def test_a_pipeline_is_refused_before_anything_is_sent(pg_url: str) -> None:
+    with connected(pg_url, autocommit=True) as pg:
+        session = sessions.bind(pg).session("chat_1")
+        with pg.pipeline():
+            for operation in (session.get_items, lambda: session.add_items(items("a"))):
+                with pytest.raises(sessions.SessionsError, match="pipeline"):
+                    operation()
+            place_order(pg, 1)
+        session.add_items(items("a"))
+    assert (orders(pg_url), len(stored_texts(pg_url))) == ([1], 1)
+
+
+def test_a_cursor_of_the_callers_can_be_read_on(pg: psycopg.Connection[Any]) -> None:
+    session = sessions.bind(pg).session("chat_1")
+    with pg.cursor("numbers") as cursor:
+        cursor.execute("SELECT generate_series(1, 300)")
+        assert cursor.fetchone() == (1,)
+        session.add_items(items("a"))
+        assert session.get_items()
+        assert [row[0] for row in cursor.fetchall()] == list(range(2, 301))
+
+
+def test_threads_share_a_connection_of_psycopg(pg: psycopg.Connection[Any]) -> None:
+    session = sessions.bind(pg).session("chat_1")
+    in_threads(4, lambda number: [session.add_items(items("a", "b")) for _ in range(5)])
+    assert texts(session.get_items()) == ["a", "b"] * 20
+
+
+# --- MySQL and MariaDB
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def my_url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> str:
+    request.applymarker(request.param)
+    url = make_url(request.param)
+    prepare(url)
+    return url
+
+
+def open_pymysql(url: str, **options: Any) -> Any:
+    from servers import connect_raw
+
+    plain = connect_raw(url)
+    known = {"host": plain.host, "port": plain.port, "user": plain.user.decode(), "password": plain.password}
+    database = plain.db.decode()
+    plain.close()
+    return pymysql.connect(**{**known, "database": database, "charset": "utf8mb4", "ssl_disabled": True, **options})
+
+
+CURSOR_CLASSES: dict[str, Any] = {
+    "dict": pymysql.cursors.DictCursor,
+    "stream": pymysql.cursors.SSCursor,
+    "dict-stream": pymysql.cursors.SSDictCursor,
+}
+
+
+@pytest.mark.parametrize("name", CURSOR_CLASSES)
+def test_a_cursor_class_of_pymysql_is_left_alone(my_url: str, name: str) -> None:
+    connection = open_pymysql(my_url, cursorclass=CURSOR_CLASSES[name])
+    try:
+        use_everything(sessions.bind(connection).session("chät_1"))
+        assert connection.cursorclass is CURSOR_CLASSES[name]
+    finally:
+        connection.close()
+
+
+SETTINGS = {
+    "latin1": {"charset": "latin1"},
+    "ansi-quotes": {"sql_mode": "ANSI_QUOTES"},
+    "no-backslash-escapes": {"sql_mode": "NO_BACKSLASH_ESCAPES"},
+    "not-strict": {"sql_mode": ""},
+    "read-committed": {"init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"},
+    "serializable": {"init_command": "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"},
+    "multi-statements": {"client_flag": pymysql.constants.CLIENT.MULTI_STATEMENTS},
+    "found-rows": {"client_flag": pymysql.constants.CLIENT.FOUND_ROWS},
+    "zone": {"init_command": "SET time_zone = '+09:00'"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_the_callers_session_do_no_harm(my_url: str, name: str) -> None:
+    connection = open_pymysql(my_url, **SETTINGS[name])
+    try:
+        before = run(connection, "SELECT @@sql_mode, @@transaction_isolation, @@autocommit, @@character_set_client")
+        session = sessions.bind(connection).session("chät_1")
+        use_everything(session)
+        tricky = {"quotes": "'\"`", "backslash": "a\\'b\\", "percent": "%s %(x)s %%", "other": "ä 😀 \0"}
+        session.add_items([tricky])
+        assert session.get_items() == [tricky]
+        assert before == run(
+            connection, "SELECT @@sql_mode, @@transaction_isolation, @@autocommit, @@character_set_client"
+        )
+        connection.rollback()
+    finally:
+        connection.close()
+
+
+def test_outside_strict_mode_nothing_is_cut_without_an_error(my_url: str) -> None:
+    # The OpenAI Agents SDK's own tables on MySQL have TEXT, which ends at 64 KiB.
+    execute_sql(my_url, "ALTER TABLE agent_messages MODIFY message_data TEXT NOT NULL")
+    connection = open_pymysql(my_url, sql_mode="")
+    try:
+        session = sessions.bind(connection).session("chat_1")
+        place_order(connection, 1)
+        session.add_items(items("small"))
+        with pytest.raises(sessions.DatabaseError, match="LONGTEXT"):
+            session.add_items(items("fits", "x" * 70_000))
+        connection.commit()
+    finally:
+        connection.close()
+    assert orders(my_url) == [1]
+    assert len(stored_texts(my_url)) == 1
+
+
+def test_what_a_connections_charset_cannot_hold_is_refused(my_url: str) -> None:
+    connection = open_pymysql(my_url, charset="latin1")
+    try:
+        backend = sessions.bind(connection, ensure_ascii=False)
+        place_order(connection, 1)
+        with pytest.raises(sessions.SessionsError, match="utf8mb4"):
+            backend.session("chat_1").add_items(items("😀"))
+        with pytest.raises(sessions.SessionsError, match="utf8mb4"):
+            backend.session("😀").get_items()
+        connection.commit()
+    finally:
+        connection.close()
+    assert orders(my_url) == [1]
+
+
+# --- any server: the connection lost, a deadlock
+
+
+@pytest.fixture
+def app_url(server_url: str) -> str:
+    prepare(server_url)
+    return server_url
+
+
+def end_server_session(url: str, connection: Any) -> None:
+    """Let the server end the session of another connection, as a restart would."""
+    if dialect_of(url) == "postgresql":
+        execute_sql(url, "SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        alive = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+        number = connection.info.backend_pid
+    else:
+        number = connection.thread_id()
+        execute_sql(url, f"KILL {number}")
+        alive = "SELECT 1 FROM information_schema.processlist WHERE id = %s"
+    wait_until(lambda: not execute_sql(url, alive, (number,)))
+
+
+@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session"])
+def test_a_lost_connection_has_committed_nothing_and_says_so(app_url: str, operation: str) -> None:
+    with connected(app_url) as connection:
+        session = sessions.bind(connection).session("chat_1")
+        place_order(connection, 1)
+        session.add_items(items("a"))
+        end_server_session(app_url, connection)
+        arguments = [items("b")] if operation == "add_items" else []
+        for _ in range(2):
+            with pytest.raises(sessions.ConnectionFailedError):
+                getattr(session, operation)(*arguments)
+    assert (orders(app_url), stored_texts(app_url)) == ([], [])
+
+
+@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session"])
+def test_in_autocommit_too_a_connection_lost_before_is_an_error_of_ours(app_url: str, operation: str) -> None:
+    with connected(app_url, autocommit=True) as connection:
+        session = sessions.bind(connection).session("chat_1")
+        end_server_session(app_url, connection)
+        arguments = [items("b")] if operation == "add_items" else []
+        with pytest.raises(sessions.SessionsError):
+            getattr(session, operation)(*arguments)
+        with pytest.raises(sessions.ConnectionFailedError):
+            getattr(session, operation)(*arguments)
+
+
+def waiting_for_a_lock(url: str, connection: Any) -> bool:
+    if dialect_of(url) == "postgresql":
+        statement = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+        return bool(execute_sql(url, statement, (connection.info.backend_pid,)))
+    # innodb_trx is a copy, which is not renewed for who asks too often.
+    return execute_sql(url, "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")[0][1] != "0"
+
+
+def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> None:
+    with connected(app_url) as connection, connected(app_url) as rival:
+        for number in range(2):
+            place_order(connection, number)
+        connection.commit()
+        if dialect_of(app_url) == "postgresql":
+            run(connection, "SET deadlock_timeout = '50ms'")
+            connection.commit()
+        session = sessions.bind(connection).session("chat_1")
+        rivals = sessions.bind(rival).session("chat_1")
+
+        run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
+        rivals.add_items(items(*"abcdefghij"))  # more work than ours: InnoDB gives up the smaller transaction
+        thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
+        thread.start()
+        wait_until(lambda: waiting_for_a_lock(app_url, rival))
+        with pytest.raises(sessions.DatabaseError, match="(?i)deadlock") as caught:
+            session.add_items(items("ours"))
+        if dialect_of(app_url) == "postgresql":
+            # Only the savepoint was undone: what the caller did before is still to be committed or not.
+            assert connection.info.transaction_status == TransactionStatus.INTRANS
+            assert run(connection, "SELECT state FROM orders WHERE id = 0") == [("ours",)]
+        else:
+            assert "whole transaction" in str(caught.value)
+        connection.rollback()
+        thread.join()
+        rival.commit()
+        session.add_items(items("ours"))
+        connection.commit()
+        assert texts(session.get_items()) == [*"abcdefghij", "ours"]
+        assert run(connection, "SELECT state FROM orders WHERE id = 0") == [("theirs",)]
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
+def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(
+    dialect: str, make_url: Callable[[str], str], request: pytest.FixtureRequest
+) -> None:
+    # InnoDB has rolled back all; PyMySQL still believes in the transaction until the next answer.
+    request.applymarker(dialect)
+    app_url = make_url(dialect)
+    prepare(app_url)
+    with connected(app_url, autocommit=True) as connection, connected(app_url) as rival:
+        place_order(connection, 0)
+        session = sessions.bind(connection).session("chat_1")
+        begin(connection)
+        run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
+        sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
+        thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
+        thread.start()
+        wait_until(lambda: waiting_for_a_lock(app_url, rival))
+        with pytest.raises(sessions.DatabaseError):
+            session.add_items(items("ours"))
+        thread.join()
+        rival.rollback()
+        session.add_items(items("ours"))  # in autocommit: there is no transaction any more
+        assert texts(session.get_items()) == ["ours"]
+    assert len(stored_texts(app_url)) == 1
+
+
+def test_a_handle_that_is_dropped_keeps_no_connection(app_url: str) -> None:
+    with connected(app_url) as connection:
+        gone = weakref.ref(connection)
+        sessions.bind(connection).session("chat_1").get_items()
+        connection.rollback()
+        connection.close()
+    del connection
+    gc.collect()
+    assert gone() is None
+
+
+# --- what cannot be bound
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [None, "postgresql://db/app", 1, object(), psycopg, pymysql.connections, pymysql.connections.Connection],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "url",
+)
+def test_what_is_no_connection_is_refused(connection: object) -> None:
+    with pytest.raises(sessions.ConfigurationError, match="sqlite3, psycopg 3 or pymysql"):
+        sessions.bind(connection)
+
+
+def test_an_asynchronous_connection_is_refused(postgresql_url: str) -> None:
+    import asyncio
+
+    async def work() -> None:
+        async with await psycopg.AsyncConnection.connect(postgresql_url) as connection:
+            with pytest.raises(sessions.ConfigurationError, match="AsyncConnection"):
+                sessions.bind(connection)
+
+    asyncio.run(work())
+
+
+def test_a_cursor_is_refused(app_url: str) -> None:
+    with connected(app_url) as connection, connection.cursor() as cursor:
+        with pytest.raises(sessions.ConfigurationError):
+            sessions.bind(cursor)
+
+
+def test_a_backend_binds_connections_of_its_own_driver_alone(app_url: str, sqlite_url: str) -> None:
+    with connected(sqlite_url) as connection, sessions.connect(app_url) as backend:
+        with pytest.raises(sessions.ConfigurationError, match="same driver"):
+            backend.bind(connection)
+    with connected(app_url) as connection, sessions.connect(sqlite_url) as backend:
+        with pytest.raises(sessions.ConfigurationError, match="same driver"):
+            backend.bind(connection)
+
+
+@pytest.mark.parametrize("option", ["password", "ssl", "pool_size", "max_retries", "connection_timeout", "nonsense"])
+def test_an_option_of_a_connection_is_refused(sqlite_url: str, option: str) -> None:
+    with connected(sqlite_url) as connection, pytest.raises(sessions.ConfigurationError, match=option):
+        sessions.bind(connection, **{option: 1})
+
+
+def test_a_connection_that_is_closed_is_an_error_of_ours(sql_url: str) -> None:
+    prepare(sql_url)
+    with connected(sql_url) as connection:
+        session = sessions.bind(connection).session("chat_1")
+    for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
+        with pytest.raises(sessions.ConnectionFailedError):
+            operation()
+
+
+def test_no_password_is_in_what_a_bound_backend_says(server_url: str) -> None:
+    url = with_parts(server_url)
+    with connected(url) as connection:
+        backend = sessions.bind(connection)
+        with pytest.raises(sessions.SchemaError) as caught:
+            backend.session("chat_1").get_items()
+        for text in (repr(backend), repr(backend.session("chat_1")), str(caught.value)):
+            assert "w:rd" not in text

@@ -1,0 +1,306 @@
+"""bind() on a sqlite3 connection, however the application has set it up."""
+
+import gc
+import sqlite3
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedding.application import begin, orders, place_order, prepare, run
+from samples import items, stored_texts, texts
+
+import sessions
+
+needs_autocommit = pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit before Python 3.12")
+
+# Every way to set up transactions: what isolation_level was in its two meanings, and the attribute that replaces it.
+MODES = [
+    pytest.param({"isolation_level": ""}, id="default"),
+    pytest.param({"isolation_level": "DEFERRED"}, id="deferred"),
+    pytest.param({"isolation_level": "IMMEDIATE"}, id="immediate"),
+    pytest.param({"isolation_level": "EXCLUSIVE"}, id="exclusive"),
+    pytest.param({"isolation_level": None}, id="by-hand"),
+    pytest.param({"autocommit": True}, id="autocommit", marks=needs_autocommit),
+    pytest.param({"autocommit": False}, id="no-autocommit", marks=needs_autocommit),
+]
+
+
+@pytest.fixture
+def path(sqlite_url: str) -> str:
+    prepare(sqlite_url)
+    return sqlite_url.removeprefix("sqlite:///")
+
+
+@pytest.fixture
+def open_file(path: str) -> Iterator[Callable[..., sqlite3.Connection]]:
+    opened: list[sqlite3.Connection] = []
+
+    def open_it(**options: Any) -> sqlite3.Connection:
+        opened.append(sqlite3.connect(path, **{"timeout": 5, **options}))
+        return opened[-1]
+
+    yield open_it
+    for connection in opened:
+        connection.close()
+
+
+def is_by_hand(mode: dict[str, Any]) -> bool:
+    return mode.get("isolation_level", "") is None or mode.get("autocommit") is True
+
+
+def settings(connection: sqlite3.Connection) -> tuple[Any, ...]:
+    autocommit = getattr(connection, "autocommit", None)
+    return connection.isolation_level, connection.row_factory, connection.text_factory, autocommit
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_the_transaction_is_the_callers_in_every_mode(
+    sqlite_url: str, open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any], end: str
+) -> None:
+    connection = open_file(**mode)
+    before = settings(connection)
+    session = sessions.bind(connection).session("chat_1")
+    for number, order_first in enumerate((True, False)):
+        if is_by_hand(mode):
+            begin(connection)
+        if order_first:
+            place_order(connection, number)
+        session.add_items(items("a", "b"))
+        session.pop_item()
+        if not order_first:
+            place_order(connection, number)
+        assert orders(sqlite_url) == ([] if end == "rollback" else list(range(number)))
+        run(connection, end) if is_by_hand(mode) else getattr(connection, end)()
+    assert orders(sqlite_url) == ([0, 1] if end == "commit" else [])
+    assert len(stored_texts(sqlite_url)) == (2 if end == "commit" else 0)
+    assert settings(connection) == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_outside_a_transaction_the_mode_says_who_commits(
+    sqlite_url: str, open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any]
+) -> None:
+    connection = open_file(**mode)
+    sessions.bind(connection).session("chat_1").add_items(items("a"))
+    assert len(stored_texts(sqlite_url)) == int(is_by_hand(mode))
+    connection.commit()
+    assert len(stored_texts(sqlite_url)) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reading_begins_no_transaction(open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any]) -> None:
+    connection = open_file(**mode)
+    before = connection.in_transaction  # always so with autocommit=False
+    session = sessions.bind(connection).session("chat_1")
+    session.get_items()
+    session.position()
+    assert connection.in_transaction == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failed_write_takes_back_itself_alone_in_every_mode(
+    sqlite_url: str, open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any]
+) -> None:
+    connection = open_file(**mode)
+    session = sessions.bind(connection).session("chat_1")
+    if is_by_hand(mode):
+        begin(connection)
+    place_order(connection, 1)
+    session.add_items(items("a"))
+    run(connection, "CREATE TRIGGER refuse BEFORE INSERT ON agent_messages BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(sessions.DatabaseError):
+        session.add_items(items("b"))
+    run(connection, "DROP TRIGGER refuse")
+    session.add_items(items("c"))
+    connection.execute("COMMIT")
+    assert orders(sqlite_url) == [1]
+    assert texts(session.get_items()) == ["a", "c"]
+
+
+def test_a_write_waits_for_the_lock_instead_of_failing_later(open_file: Callable[..., sqlite3.Connection]) -> None:
+    # A transaction that begins by reading cannot write once another connection has written.
+    connection, other = open_file(isolation_level="IMMEDIATE"), open_file(isolation_level=None)
+    session = sessions.bind(connection).session("chat_1")
+    session.add_items(items("a", "b"))
+    connection.commit()
+    session.pop_item()
+    other.execute("PRAGMA busy_timeout = 0")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    connection.commit()
+    assert texts(session.get_items()) == ["a"]
+
+
+# --- factories: neither relied on nor changed
+
+
+class Shouting(sqlite3.Cursor):
+    def fetchall(self) -> list[Any]:
+        return ["A ROW"] * len(super().fetchall())
+
+
+class OwnConnection(sqlite3.Connection):
+    def cursor(self) -> Shouting:  # type: ignore[override]
+        return super().cursor(Shouting)
+
+
+ROW_FACTORIES: dict[str, Any] = {
+    "row": sqlite3.Row,
+    "dict": lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row, strict=True)},
+    "first": lambda cursor, row: row[0],
+    "none": lambda cursor, row: None,
+}
+
+
+@pytest.mark.parametrize("name", ROW_FACTORIES)
+def test_a_row_factory_is_left_alone(open_file: Callable[..., sqlite3.Connection], name: str) -> None:
+    connection = open_file()
+    connection.row_factory = ROW_FACTORIES[name]
+    use_everything(sessions.bind(connection).session("chat_1"))
+    assert connection.row_factory is ROW_FACTORIES[name]
+
+
+TEXT_FACTORIES: dict[str, Any] = {
+    "bytes": bytes,
+    "latin-1": lambda raw: raw.decode("latin-1"),
+    "bytearray": bytearray,
+    "length": len,
+}
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("name", TEXT_FACTORIES)
+def test_a_text_factory_is_left_alone(
+    open_file: Callable[..., sqlite3.Connection], name: str, ensure_ascii: bool
+) -> None:
+    connection = open_file()
+    connection.text_factory = TEXT_FACTORIES[name]
+    use_everything(sessions.bind(connection, ensure_ascii=ensure_ascii).session("chät_1"))
+    assert connection.text_factory is TEXT_FACTORIES[name]
+
+
+def test_a_text_factory_is_left_alone_after_an_error(open_file: Callable[..., sqlite3.Connection]) -> None:
+    connection = open_file()
+    connection.text_factory = bytes
+    with pytest.raises(sessions.SchemaError):
+        sessions.bind(connection, sessions_table="no_table").session("chat_1").add_items(items("a"))
+    with pytest.raises(sessions.SchemaError):
+        sessions.bind(connection, messages_table="no_table").session("chat_1").get_items()
+    assert connection.text_factory is bytes
+
+
+def test_a_cursor_class_of_the_callers_is_not_used(open_file: Callable[..., sqlite3.Connection]) -> None:
+    connection = open_file(factory=OwnConnection)
+    use_everything(sessions.bind(connection).session("chat_1"))
+    assert connection.cursor().execute("SELECT 1").fetchall() == ["A ROW"]
+
+
+def test_other_hooks_of_the_callers_do_no_harm(open_file: Callable[..., sqlite3.Connection]) -> None:
+    connection = open_file(cached_statements=0)
+    seen: list[str] = []
+    connection.set_trace_callback(seen.append)
+    connection.set_progress_handler(lambda: 0, 1)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA recursive_triggers = ON")
+    use_everything(sessions.bind(connection).session("chat_1"))
+    assert seen
+
+
+def use_everything(session: sessions.Session) -> None:
+    """Each operation once, with what goes in and out compared."""
+    session.add_items(items("ä", "b"))
+    session.add_items(items("c"), if_position=session.position())
+    assert texts(session.get_items()) == ["ä", "b", "c"]
+    assert texts(session.get_items(limit=2)) == ["b", "c"]
+    assert session.pop_item() == items("c")[0]
+    with pytest.raises(sessions.ConflictError):
+        session.replace_items([], if_position=0)
+    session.replace_items(items("d"))
+    assert session.get_items() == items("d")
+    session.clear_session()
+    assert session.get_items() == []
+
+
+# --- the connection's own rules
+
+
+def test_another_thread_is_refused_as_sqlite3_refuses_it(open_file: Callable[..., sqlite3.Connection]) -> None:
+    connection = open_file()
+    session = sessions.bind(connection).session("chat_1")
+    refused: list[BaseException] = []
+
+    def work() -> None:
+        for operation in (session.get_items, lambda: session.add_items(items("a"))):
+            try:
+                operation()
+            except sessions.SessionsError as exc:
+                refused.append(exc)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(refused) == 2
+    for exc in refused:
+        assert "thread" in str(exc)
+        assert isinstance(exc.__cause__, sqlite3.ProgrammingError)
+    session.add_items(items("in its own thread"))
+    connection.rollback()
+
+
+def test_a_connection_for_all_threads_serves_them_in_turn(open_file: Callable[..., sqlite3.Connection]) -> None:
+    connection = open_file(check_same_thread=False)
+    session = sessions.bind(connection).session("chat_1")
+    threads = [threading.Thread(target=lambda: [session.add_items(items("a", "b")) for _ in range(10)]) for _ in "1234"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts(session.get_items()) == ["a", "b"] * 40
+    connection.rollback()
+    assert session.get_items() == []
+
+
+def test_a_connection_in_memory_can_be_bound() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        use_everything(sessions.bind(connection, create_tables=True).session("chat_1"))
+
+
+def test_a_stale_snapshot_is_an_error_and_not_the_end_of_the_transaction(
+    sqlite_url: str, open_file: Callable[..., sqlite3.Connection]
+) -> None:
+    # WAL: who has read before another one wrote can no longer write, and is told at once.
+    connection, other = open_file(isolation_level=None), open_file(isolation_level=None)
+    session = sessions.bind(connection).session("chat_1")
+    connection.execute("BEGIN")
+    assert session.get_items() == []
+    place_order(other, 1)
+    with pytest.raises(sessions.DatabaseError, match="locked"):
+        session.add_items(items("a"))
+    assert connection.in_transaction
+    connection.execute("ROLLBACK")
+    session.add_items(items("a"))
+    assert orders(sqlite_url) == [1]
+
+
+def test_a_handle_that_is_dropped_keeps_no_connection(open_file: Callable[..., sqlite3.Connection], path: str) -> None:
+    connection = sqlite3.connect(path, factory=OwnConnection)
+    gone = weakref.ref(connection)
+    sessions.bind(connection).session("chat_1").get_items()
+    connection.close()
+    del connection
+    gc.collect()
+    assert gone() is None
+
+
+def test_binding_touches_neither_journal_nor_sync_mode(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        sessions.bind(connection, create_tables=True).session("chat_1").add_items(items("a"))
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (0,)

@@ -1,0 +1,178 @@
+"""Processes, signals and threads as applications have them; each program runs in an interpreter of its own."""
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedding.application import prepare, wait_until
+from samples import items
+from servers import dialect_of, execute_sql
+
+import sessions
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+
+TESTS = Path(__file__).parents[1]
+
+
+def run_program(name: str, url: str) -> dict[str, Any]:
+    """Run a program with every warning an error; its report."""
+    done = subprocess.run(
+        # Python 3.12 warns of fork() beside threads; that it works beside ours is what is tested.
+        [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:This process", "-m", "embedding.programs", name, url],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        cwd=TESTS.parent / "tests",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def connections(url: str) -> int:
+    """The server's connections to this database, ours aside; none for SQLite."""
+    dialect = dialect_of(url)
+    if dialect == "sqlite":
+        return 0
+    statement = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    }.get(
+        dialect,
+        "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+    )
+    return int(execute_sql(url, statement)[0][0])
+
+
+@pytest.fixture
+def quiet_url(sql_url: str) -> Any:
+    """A database that has no connection left at the end, a moment after the program's."""
+    prepare(sql_url)
+    wait_until(lambda: connections(sql_url) == 0)
+    yield sql_url
+    wait_until(lambda: connections(sql_url) == 0)
+
+
+# --- fork
+
+
+def test_children_forked_with_idle_connections_get_their_own_and_exit_in_peace(quiet_url: str) -> None:
+    report = run_program("forking_idle", quiet_url)
+    assert report["stored"] == sorted(["parent", "parent again", *(f"child {n}" for n in range(4))])
+    assert report["after"] == report["before"]
+
+
+def test_children_forked_amid_other_threads_operations_harm_nothing(quiet_url: str) -> None:
+    report = run_program("forking_busy", quiet_url)
+    assert report["stored"] == report["written"]
+    assert report["children"] == 4
+    assert report["after"] <= report["before"] + 6  # SQLite's files of the threads' connections
+
+
+def test_a_pool_of_forked_processes_inherits_a_backend(quiet_url: str) -> None:
+    report = run_program("multiprocessing_fork", quiet_url)
+    assert len(report["stored"]) == 21
+    assert report["after"] == report["before"]
+
+
+def test_a_bound_connection_stays_with_the_process_that_bound_it(quiet_url: str) -> None:
+    report = run_program("bound_in_a_child", quiet_url)
+    assert len(report["refusals"]) == 3
+    assert all("process" in text for text in report["refusals"])
+    assert report["stored"] == ["parent", "parent again"]
+
+
+# --- the end of a program
+
+
+@pytest.mark.parametrize(
+    "name", ["exit_with_open_backends", "exit_in_a_cycle", "exit_beside_a_daemon_thread", "exit_by_an_error"]
+)
+def test_a_program_ends_without_warning_or_hang(quiet_url: str, name: str) -> None:
+    assert run_program(name, quiet_url)["stored"] >= 1
+
+
+# --- spawn, and handles sent by mistake
+
+
+def test_a_spawned_process_gets_names_and_no_handles(quiet_url: str) -> None:
+    report = run_program("spawned", quiet_url)
+    assert len(report["refusals"]) == 3
+    assert all("cannot be pickled" in text for text in report["refusals"])
+    assert report["stored"] == ["parent", "child"]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_neither_handle_nor_backend_can_be_pickled(session: sessions.Session, protocol: int) -> None:
+    for thing in (session, session._backend, [session], session.add_items):
+        with pytest.raises(TypeError, match=r"cannot be pickled; send its .* and make a new"):
+            pickle.dumps(thing, protocol)
+
+
+def test_neither_handle_nor_backend_can_be_copied(session: sessions.Session) -> None:
+    for duplicate in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            duplicate(session)
+
+
+# --- signals
+
+
+def test_an_operation_that_a_signal_ends_is_whole_or_absent(quiet_url: str) -> None:
+    report = run_program("interrupted", quiet_url)
+    print(report)
+    assert report["whole"]
+    assert report["interruptions"] > 0
+    # What was interrupted may have been stored, or not; what was acknowledged is there.
+    assert report["acknowledged"] + 1 <= report["batches"] <= 121
+    assert report["after"] <= report["before"] + 12  # at most the connections of the pool
+
+
+def test_a_signal_whose_handler_returns_is_not_noticed(quiet_url: str) -> None:
+    report = run_program("handled", quiet_url)
+    assert report == {"rung": True, "stored": 30}
+
+
+# --- threads by the thousand
+
+
+def test_two_thousand_short_threads_leave_neither_connection_nor_descriptor(quiet_url: str) -> None:
+    failures: list[BaseException] = []
+    with sessions.connect(quiet_url, pool_size=4) as backend:
+
+        def work(number: int) -> None:
+            try:
+                backend.session(f"chat_{number % 8}").get_items(limit=1)
+            except BaseException as exc:
+                failures.append(exc)
+
+        def burst(count: int) -> None:
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        backend.session("chat_0").add_items(items("a"))
+        burst(50)
+        before = descriptors()
+        for _ in range(40):
+            burst(50)
+        assert failures == []
+        assert connections(quiet_url) <= 4
+        assert descriptors() <= before + 12  # what a pool of 4 may open later
+    assert threading.active_count() < 20
+
+
+def descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0

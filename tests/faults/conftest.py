@@ -1,0 +1,83 @@
+"""How many faults, by which seed, and what came of them.
+
+SESSIONS_TEST_FAULTS=N makes the runs long: N servers killed, 20 N connections cut and 5 N SQLite
+writers killed for each dialect. SESSIONS_TEST_FAULT_SEED=S replays the choices of a run.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import servers
+from faults.oracle import Figures
+from servers import Server
+
+DIALECTS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in servers.DIALECTS]
+
+_FIGURES = Figures()
+_SEED = os.environ.get("SESSIONS_TEST_FAULT_SEED") or str(random.SystemRandom().randrange(10**9))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """The choices of one test: the same for the same seed, whichever tests run beside it."""
+    print(f"SESSIONS_TEST_FAULT_SEED={_SEED}")
+    return random.Random(f"{_SEED} {request.node.nodeid.rpartition('/')[2]}")
+
+
+@pytest.fixture
+def scaled() -> Callable[[int, int], int]:
+    """A function of the short run's count and of what each N of the long one stands for."""
+    times = int(os.environ.get("SESSIONS_TEST_FAULTS", "0"))
+
+    def scale(short: int, each: int) -> int:
+        return times * each if times else short
+
+    return scale
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    """What the faults did, for the summary."""
+    return _FIGURES
+
+
+@pytest.fixture(scope="session")
+def own_servers(start_server: Callable[..., Any]) -> Iterator[Callable[[str], Server]]:
+    """A function from a dialect to a durable server that only the fault tests use: to kill, pause and configure."""
+    running: dict[str, Any] = {}
+    arguments = {"postgresql": ("-c", "max_connections=40")}
+
+    def own(dialect: str) -> Server:
+        if dialect not in running:
+            making = start_server(dialect, durable=True, arguments=arguments.get(dialect, ()))
+            running[dialect] = (making, making.__enter__())
+        server: Server = running[dialect][1]
+        return server
+
+    yield own
+    for making, _ in running.values():
+        making.__exit__(None, None, None)
+
+
+@pytest.fixture(params=DIALECTS)
+def own_server(request: pytest.FixtureRequest, own_servers: Callable[[str], Server]) -> Server:
+    """Such a server of each dialect in turn; leave it running and with its settings as they were."""
+    return own_servers(request.param)
+
+
+@pytest.fixture(params=DIALECTS)
+def any_dialect(request: pytest.FixtureRequest) -> str:
+    """The name of each server dialect in turn."""
+    dialect: str = request.param
+    return dialect
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _FIGURES:
+        terminalreporter.section(f"faults (SESSIONS_TEST_FAULT_SEED={_SEED})")
+        for line in _FIGURES.lines():
+            terminalreporter.write_line(line)

@@ -1,0 +1,262 @@
+"""A connection is cut at each packet of each operation, before and after the server has acted.
+
+OutcomeUnknownError is allowed where nothing can settle the outcome: for a pop, and for an add on
+a handle that knows no id of its session when equal items are there.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import sessions
+from faults.cutting import CuttingProxy
+from faults.oracle import Figures, Ledger
+from proxy import Proxy, When
+from samples import in_threads, items, texts
+from servers import dialect_of
+from sessions import OutcomeUnknownError, Session
+
+# CPython: ssl.wrap_socket() leaves the socket to the collector when it finds it reset.
+pytestmark = pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
+
+Texts = list[str]
+OLD = ["0", "1", "2", "3", "4", "5"]
+NEW = ["a", "b", "c"]
+QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retries": 10}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something done to the history OLD, what it returns, and what it leaves."""
+
+    run: Callable[[Session, int], Any]
+    answer: Any = None
+    leaves: tuple[str, ...] = tuple(OLD)
+
+
+OPERATIONS = {
+    "get_items": Operation(lambda session, _: texts(session.get_items()), OLD),
+    "get_items(limit)": Operation(lambda session, _: texts(session.get_items(limit=2)), OLD[-2:]),
+    "position": Operation(lambda session, position: session.position() - position, 0),
+    "add_items": Operation(lambda session, _: session.add_items(items(*NEW)), leaves=(*OLD, *NEW)),
+    "add_items(if_position)": Operation(
+        lambda session, position: session.add_items(items(*NEW), if_position=position), leaves=(*OLD, *NEW)
+    ),
+    "pop_item": Operation(lambda session, _: texts([session.pop_item() or {}]), OLD[-1:], leaves=tuple(OLD[:-1])),
+    "clear_session": Operation(lambda session, _: session.clear_session(), leaves=()),
+    "replace_items": Operation(lambda session, _: session.replace_items(items(*NEW)), leaves=tuple(NEW)),
+    "replace_items(if_position)": Operation(
+        lambda session, position: session.replace_items(items(*NEW), if_position=position), leaves=tuple(NEW)
+    ),
+    "replace_items by its beginning": Operation(
+        lambda session, _: session.replace_items(items(*OLD[:3])), leaves=tuple(OLD[:3])
+    ),
+    "replace_items by its beginning(if_position)": Operation(
+        lambda session, position: session.replace_items(items(*OLD[:3]), if_position=position), leaves=tuple(OLD[:3])
+    ),
+    "replace_items by none": Operation(lambda session, _: session.replace_items([]), leaves=()),
+    "replace_items by none(if_position)": Operation(
+        lambda session, position: session.replace_items([], if_position=position), leaves=()
+    ),
+}
+# The ways to cut, each tried at each packet; the last two, with a reset, in the long run only.
+CUTS: list[tuple[When, bool]] = [("before", False), ("half", False), ("after", False), ("before", True), ("after", True)]
+
+
+def cut_at_each_packet(
+    url: str, prepare: Callable[[str, sessions.Backend], Session], ways: list[tuple[When, bool]]
+) -> Iterator[tuple[Any, ...]]:
+    """Give a prepared session and its proxy, armed, until an operation has no more packets to cut."""
+    with sessions.connect(url) as direct, Proxy(url) as proxy:
+        for when, reset in ways:
+            for packet in itertools.count(1):
+                name = f"{when} {reset} {packet}"
+                witness = direct.session(name)
+                witness.add_items(items(*OLD))
+                with sessions.connect(proxy.url, **QUICK) as backend:
+                    session = prepare(name, backend)
+                    proxy.cut(packet=packet, when=when, reset=reset)
+                    yield session, witness, name
+                    if not proxy.was_cut:
+                        break
+                    assert session.get_items() == witness.get_items()
+                proxy.cut(packet=10**9)
+
+
+def warm(name: str, backend: sessions.Backend) -> Session:
+    """Knows what is there, on a connection that is open."""
+    session = backend.session(name)
+    session.get_items()
+    return session
+
+
+def cold(name: str, backend: sessions.Backend) -> Session:
+    """Knows nothing, and has to connect."""
+    return backend.session(name)
+
+
+@pytest.mark.parametrize("prepare", [warm, cold])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_survives_a_cut_at_each_packet(
+    name: str,
+    prepare: Callable[[str, sessions.Backend], Session],
+    server_url: str,
+    scaled: Callable[[int, int], int],
+    figures: Figures,
+) -> None:
+    operation, cuts, unknown = OPERATIONS[name], 0, 0
+    ways = CUTS[: min(scaled(3, 5), 5)] if prepare is warm else CUTS[: min(scaled(1, 5), 5)]
+    for session, witness, what in cut_at_each_packet(server_url, prepare, ways):
+        position = witness.position()
+        try:
+            answer = operation.run(session, position)
+        except OutcomeUnknownError:
+            unknown += 1
+            stored = texts(witness.get_items())
+            # A read cannot be in doubt; a position makes any write certain.
+            assert name in {"pop_item", "add_items", "replace_items by its beginning"}, what
+            if name != "pop_item":
+                assert prepare is cold, what
+            if name == "add_items":
+                assert stored == [*OLD, *NEW], what
+            else:
+                assert stored in (OLD, list(operation.leaves)), what
+        else:
+            assert answer == operation.answer, what
+            assert texts(witness.get_items()) == list(operation.leaves), what
+        cuts += 1
+    assert cuts > len(ways)  # each way was tried at one packet at least
+    figures.add(dialect_of(server_url), connections_cut=cuts - len(ways), outcome_unknown=unknown)
+
+
+def test_the_first_write_survives_a_cut_at_each_packet(
+    make_url: Callable[[str], str], any_dialect: str, figures: Figures
+) -> None:
+    """The tables are made on the way."""
+    for when, reset in CUTS[2:3]:
+        for packet in itertools.count(1):
+            url = make_url(any_dialect)
+            with Proxy(url) as proxy, Session.from_url("chat_1", proxy.url, **QUICK) as session:
+                proxy.cut(packet=packet, when=when, reset=reset)
+                try:
+                    session.add_items(items(*NEW))
+                except OutcomeUnknownError:
+                    assert texts(session.get_items()) == NEW
+                    figures.add(any_dialect, outcome_unknown=1)
+                if not proxy.was_cut:
+                    break
+                figures.add(any_dialect, connections_cut=1)
+                assert texts(session.get_items()) == NEW, f"{when} {packet}"
+
+
+def test_a_cut_while_connecting_leaves_no_doubt(server_url: str) -> None:
+    """Nothing has been sent of the pop yet, so it is simply done."""
+    with Session.from_url("chat_1", server_url) as direct, Proxy(server_url) as proxy:
+        direct.add_items(items(*OLD))
+        with Session.from_url("chat_1", proxy.url, **QUICK) as session:
+            proxy.cut(packet=2, when="after")
+            assert texts([session.pop_item() or {}]) == OLD[-1:]
+            assert proxy.was_cut
+
+
+# --- many cuts by chance
+
+
+WRITERS = 3
+
+
+def test_writers_under_cuts_lose_and_double_nothing(
+    server_url: str, rng: random.Random, scaled: Callable[[int, int], int], figures: Figures
+) -> None:
+    wanted = scaled(30, 15)
+    with (
+        sessions.connect(server_url) as direct,
+        CuttingProxy(server_url, rng, most_packets=24) as proxy,
+        sessions.connect(proxy.url, retry_delay=0.001, max_retries=20) as backend,
+    ):
+        round_number = 0
+        while proxy.cuts < wanted:
+            session_id = f"chat_{round_number}"
+            sizes = [[rng.randint(1, 5) for _ in range(6)] for _ in range(WRITERS)]
+            witness, ledger = direct.session(session_id), Ledger()
+            witness.position()
+
+            def write(
+                writer: int, session_id: str = session_id, ledger: Ledger = ledger, sizes: Any = sizes
+            ) -> None:
+                session = backend.session(session_id)
+                session.position()
+                for number, size in enumerate(sizes[writer]):
+                    session.add_items(ledger.begin(f"w{writer}", number, size))
+                    ledger.acknowledge(f"w{writer}", number)
+
+            proxy.rage(cuts=8)
+            in_threads(WRITERS, write)
+            proxy.calm()
+            verdict = ledger.verdict(witness.get_items())
+            assert verdict, f"in {session_id}: {verdict}"
+            figures.add(dialect_of(server_url), acknowledged_items=ledger.items)
+            round_number += 1
+        figures.add(dialect_of(server_url), connections_cut=proxy.cuts)
+
+
+def test_any_operations_under_cuts_agree_with_a_model(
+    server_url: str, rng: random.Random, scaled: Callable[[int, int], int], figures: Figures
+) -> None:
+    wanted, unknown = scaled(20, 5), 0
+    with (
+        sessions.connect(server_url) as direct,
+        CuttingProxy(server_url, rng, most_packets=14) as proxy,
+        sessions.connect(proxy.url, retry_delay=0.001, max_retries=20) as backend,
+    ):
+        session, witness = backend.session("chat_1"), direct.session("chat_1")
+        session.add_items(items("first"))
+        model, number = ["first"], 0
+        while proxy.cuts < wanted:
+            number += 1
+            new = [f"{number}.{part}" for part in range(rng.randint(1, 4))]
+            name = rng.choice(("get", "add", "add", "add_at", "pop", "pop", "clear", "replace", "shorten"))
+            position = witness.position()
+            proxy.rage(cuts=4)
+            try:
+                model = _step(session, name, model, new, position)
+            except OutcomeUnknownError:
+                assert name == "pop", f"step {number}: {name}"
+                unknown += 1
+                stored = texts(witness.get_items())
+                assert stored in (model, model[:-1]), f"step {number}"
+                model = stored
+            finally:
+                proxy.calm()
+            assert texts(witness.get_items()) == model, f"step {number}: {name}"
+    figures.add(dialect_of(server_url), connections_cut=proxy.cuts, pops_of_unknown_outcome=unknown)
+
+
+def _step(session: Session, name: str, model: Texts, new: Texts, position: int) -> Texts:
+    """Do one operation; the history that it must leave."""
+    if name == "get":
+        assert texts(session.get_items()) == model
+    elif name == "add":
+        session.add_items(items(*new))
+        return model + new
+    elif name == "add_at":
+        session.add_items(items(*new), if_position=position)
+        return model + new
+    elif name == "pop":
+        popped = session.pop_item()
+        assert texts([popped] if popped else []) == model[-1:]
+        return model[:-1]
+    elif name == "clear":
+        session.clear_session()
+        return []
+    elif name == "replace":
+        session.replace_items(items(*new))
+        return new
+    elif name == "shorten":
+        session.replace_items(items(*model[: len(model) // 2]))
+        return model[: len(model) // 2]
+    return model
