@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import os
 import pickle
+import signal
 import threading
 import time
 import traceback
@@ -49,13 +50,14 @@ class Child:
 
 def _run_and_exit(work: Callable[[], Any], writer: int) -> None:
     """Never return into pytest; a child that hangs reports its stacks and ends."""
-    faulthandler.dump_traceback_later(60, exit=True, file=writer)
+    faulthandler.register(signal.SIGALRM, file=writer, chain=True)
+    signal.alarm(60)
     try:
         report: tuple[bool, Any] = (True, work())
     except BaseException:  # noqa: BLE001 -- the parent tells it
         report = (False, traceback.format_exc())
     gc.collect()  # what the child inherited and dropped must do no harm
-    faulthandler.cancel_dump_traceback_later()
+    signal.alarm(0)
     with os.fdopen(writer, "wb") as stream:
         stream.write(pickle.dumps(report))
     os._exit(0)

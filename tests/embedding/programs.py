@@ -3,6 +3,7 @@
 They must end by themselves, with status 0 and without a word on stderr.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -106,10 +107,12 @@ def multiprocessing_fork(url: str) -> None:
     _inherited = sessions.connect(url)
     _inherited.session("chat_1").add_items(items("parent"))
     before = descriptors()
-    with multiprocessing.get_context("fork").Pool(CHILDREN) as pool:
-        done = pool.map(_work, range(20), chunksize=1)
-        pool.close()
-        pool.join()
+    pool = multiprocessing.get_context("fork").Pool(CHILDREN)
+    done = pool.map(_work, range(20), chunksize=1)
+    pool.close()
+    pool.join()
+    del pool
+    gc.collect()  # its pipes
     stored = sorted(texts(_inherited.session("chat_1").get_items()))
     assert sorted([*done, "parent"]) == stored
     report(stored=stored, before=before, after=descriptors())

@@ -56,10 +56,14 @@ async def open_peer(name: str, url: str, session_id: str, *, create_tables: bool
         with contextlib.closing(SQLiteSession(session_id, sqlite_path(url))) as sqlite:
             yield sqlite
     else:
+        engine_options: dict[str, Any] = {"poolclass": NullPool}
+        if dialect_of(url) == "mariadb":
+            # With MariaDB's default, the SDK's writers fail with error 1020 where they overlap.
+            engine_options["isolation_level"] = "READ COMMITTED"
         sqlalchemy = SQLAlchemySession.from_url(
             session_id,
             url=sqlalchemy_url(url, name.removeprefix("sdk-")),
-            engine_kwargs={"poolclass": NullPool},
+            engine_kwargs=engine_options,
             create_tables=create_tables,
         )
         try:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from agents.extensions.memory import EncryptedSession
+from agents.memory import OpenAIResponsesCompactionSession
 from openai import AsyncOpenAI
 
 import sessions
@@ -13,11 +15,8 @@ from openai_agents.scripted import SDK_VERSION, agent, run, words
 from servers import execute_sql
 from sessions.openai_agents import AgentsSession
 
-memory = pytest.importorskip("agents.memory")
-EncryptedSession = pytest.importorskip("agents.extensions.memory").EncryptedSession
-
 _KEY = "a key that is long enough for a test"
-_ITEMS = [{"role": "user", "content": str(number)} for number in range(5)]
+_ITEMS: list[Any] = [{"role": "user", "content": str(number)} for number in range(5)]
 
 
 # --- EncryptedSession
@@ -73,7 +72,7 @@ def test_another_key_opens_nothing(session: sessions.Session) -> None:
 
 # --- OpenAIResponsesCompactionSession
 
-replaces_atomically = pytest.mark.skipif(SDK_VERSION < (0, 23), reason="an SDK that clears and appends")
+replaces_atomically = pytest.mark.skipif(SDK_VERSION < (0, 24), reason="an SDK that clears and appends")
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def api() -> Iterator[ModelAPI]:
 
 def _compacting(adapter: Any, api: ModelAPI, **options: Any) -> Any:
     client = AsyncOpenAI(base_url=api.url, api_key="none", max_retries=0)
-    return memory.OpenAIResponsesCompactionSession(
+    return OpenAIResponsesCompactionSession(
         adapter.session_id, adapter, client=client, compaction_mode="input", **options
     )
 
@@ -152,9 +151,7 @@ def test_encryption_and_compaction_stack(session: sessions.Session, api: ModelAP
     asyncio.run(scenario())
 
 
-def test_a_subclass_that_changes_items_is_not_bypassed_by_compaction(
-    session: sessions.Session, api: ModelAPI
-) -> None:
+def test_a_subclass_that_changes_items_is_not_bypassed_by_compaction(session: sessions.Session, api: ModelAPI) -> None:
     class Stamping(AgentsSession):
         async def add_items(self, items: list[Any]) -> None:
             await super().add_items([{**item, "stamp": 1} for item in items])
