@@ -139,6 +139,7 @@ class BoundConnection:
     def _savepoint(self) -> Iterator[None]:
         try:
             yield
+            self._execute("release_savepoint")
         except BaseException as exc:
             try:
                 self._execute("rollback_to_savepoint")
@@ -149,7 +150,6 @@ class BoundConnection:
                     failure = self.backend.failure(exc)
                     raise AttemptFailed(replace(failure, remedy=_ALL_GONE), exc) from None
             raise
-        self._execute("release_savepoint")
 
     @contextmanager
     def _begun_transaction(self) -> Iterator[None]:

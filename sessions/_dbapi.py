@@ -256,26 +256,10 @@ class DBAPIBackend(Backend, Generic[C]):
         may_create = may_create and self._options.create_tables
         attempt, unsettled, rival = operation, False, None
         while True:
-            cause: Exception
-            session: int | None = None
             try:
-                with self._lender.connection(writes=writes) as connection:
-                    session = self.server_session(connection)
-                    if rival is not None:
-                        self._wait_for_end(connection, rival)
-                        rival = None
-                    return attempt(connection)
+                return self._attempt(attempt, writes=writes, rival=rival)
             except AttemptFailed as exc:
-                failure, cause = exc.failure, exc.cause
-            except UnicodeEncodeError as exc:
-                raise DatabaseError(
-                    f"{self._where}: the connection's character set lacks a character; "
-                    "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
-                ) from exc
-            except self.driver_error as exc:
-                failure, cause = self.failure(exc), exc
-                if failure.in_doubt and writes:
-                    rival = rival or session
+                failure, cause, rival = exc.failure, exc.cause, exc.rival
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()
@@ -288,6 +272,29 @@ class DBAPIBackend(Backend, Generic[C]):
                 raise self._error(failure, cause, unsettled=unsettled) from cause
             logger.warning("%s: %s; trying again in %.2f s", self._where, self.describe(cause), wait)
             time.sleep(wait)
+
+    def _attempt(self, operation: Callable[[C], T], *, writes: bool, rival: int | None) -> T:
+        """Run operation once, after a rival has ended; raise AttemptFailed for what the driver raises."""
+        session: int | None = None
+        try:
+            with self._lender.connection(writes=writes) as connection:
+                if rival is not None:
+                    self._wait_for_end(connection, rival)
+                    rival = None
+                session = self.server_session(connection)
+                return operation(connection)
+        except AttemptFailed as exc:
+            exc.rival = rival
+            raise
+        except UnicodeEncodeError as exc:
+            raise DatabaseError(
+                f"{self._where}: the connection's character set lacks a character; "
+                "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
+            ) from exc
+        except self.driver_error as exc:
+            failure = self.failure(exc)
+            in_doubt = writes and failure.in_doubt
+            raise AttemptFailed(failure, exc, sent=True, rival=rival or (session if in_doubt else None)) from None
 
     def _wait_for_end(self, connection: C, rival: int) -> None:
         """Wait until the server session whose connection was lost can write no more.

@@ -38,13 +38,13 @@ def delays(max_retries: int, first: float) -> Iterator[float]:
 
 
 class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
-    """No connection, or not the caller's transaction any more: what failed, and the driver's exception.
+    """One attempt failed: what that means, the driver's exception, and the server session that may go on.
 
-    Raised where more is known than the driver's exception says. Nothing of the
-    operation was committed.
+    Unless something was sent, nothing is in doubt, whatever the exception means elsewhere.
     """
 
-    def __init__(self, failure: Failure, cause: Exception) -> None:
+    def __init__(self, failure: Failure, cause: Exception, *, sent: bool = False, rival: int | None = None) -> None:
         super().__init__(failure, cause)
-        self.failure = replace(failure, in_doubt=False)
+        self.failure = failure if sent else replace(failure, in_doubt=False)
         self.cause = cause
+        self.rival = rival
