@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from ._options import Options
-from ._retry import AttemptFailed, Failure, delays
+from ._retry import AttemptFailed, Failure, Rival, delays
 from ._sql import load_statements
 from .backend import MAX_ID, Backend, Row
 from .errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError, conflict_error
@@ -119,6 +119,11 @@ class DBAPIBackend(Backend, Generic[C]):
     def server_session(self, connection: C) -> int | None:
         """Return the server's number for a connection; None without a server."""
         return None
+
+    def rival_state(self, connection: C, number: int, age: float) -> bool | None:
+        """Tell whether a server session older than age seconds is executing something; None when it has ended."""
+        rows = self.fetch(connection, "rival_is_busy", {"id": number, "age": age})
+        return bool(rows[0][0]) if rows else None
 
     @abstractmethod
     def failure(self, exc: Exception) -> Failure:
@@ -273,15 +278,16 @@ class DBAPIBackend(Backend, Generic[C]):
             logger.warning("%s: %s; trying again in %.2f s", self._where, self.describe(cause), wait)
             time.sleep(wait)
 
-    def _attempt(self, operation: Callable[[C], T], *, writes: bool, rival: int | None) -> T:
+    def _attempt(self, operation: Callable[[C], T], *, writes: bool, rival: Rival | None) -> T:
         """Run operation once, after a rival has ended; raise AttemptFailed for what the driver raises."""
-        session: int | None = None
+        session: Rival | None = None
         try:
             with self._lender.connection(writes=writes) as connection:
                 if rival is not None:
                     self._wait_for_end(connection, rival)
                     rival = None
-                session = self.server_session(connection)
+                if writes and (number := self.server_session(connection)) is not None:
+                    session = Rival(number, time.monotonic())
                 return operation(connection)
         except AttemptFailed as exc:
             exc.rival = rival
@@ -293,10 +299,11 @@ class DBAPIBackend(Backend, Generic[C]):
             ) from exc
         except self.driver_error as exc:
             failure = self.failure(exc)
-            in_doubt = writes and failure.in_doubt
-            raise AttemptFailed(failure, exc, sent=True, rival=rival or (session if in_doubt else None)) from None
+            raise AttemptFailed(
+                failure, exc, sent=True, rival=rival or (session if failure.in_doubt else None)
+            ) from None
 
-    def _wait_for_end(self, connection: C, rival: int) -> None:
+    def _wait_for_end(self, connection: C, rival: Rival) -> None:
         """Wait until the server session whose connection was lost can write no more.
 
         What was sent on it may still be waiting for a lock, or to be read at all. Its end
@@ -305,11 +312,11 @@ class DBAPIBackend(Backend, Generic[C]):
         """
         now = time.monotonic()
         patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_RIVAL_SECONDS
-        while rows := self.fetch(connection, "rival_is_busy", {"id": rival}):
-            if time.monotonic() > (patience if rows[0][0] else idle_patience):
+        while (busy := self.rival_state(connection, rival.number, time.monotonic() - rival.seen)) is not None:
+            if time.monotonic() > (patience if busy else idle_patience):
                 break
             time.sleep(_RIVAL_POLL_SECONDS)
-        if rows and rows[0][0]:
+        if busy:
             raise OutcomeUnknownError(
                 f"{self._where}: the connection was lost during a write that the server is still executing; "
                 "compare get_items() with what you expect once it has ended"

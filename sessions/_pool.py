@@ -56,6 +56,16 @@ class Connector(Protocol[C]):
         """The pool is closed: free what its connections shared; never raises."""
 
 
+class _Lease(Generic[C]):
+    """A borrower's place in the pool, and its connection once it has one.
+
+    The pool knows it weakly: when Ctrl-C falls between two steps of ours, the place is
+    free again as soon as the borrower is forgotten.
+    """
+
+    connection: C | None = None
+
+
 class Pool(Generic[C]):
     """At most size connections made by connector."""
 
@@ -68,25 +78,27 @@ class Pool(Generic[C]):
         _pools.add(self)
 
     def _start_empty(self) -> None:
-        self._condition = threading.Condition()
+        # Entered as it is, not by the condition's own `with`, which Ctrl-C can leave locked.
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._idle: list[C] = []
-        self._busy: dict[int, C] = {}
-        self._opening = 0
+        self._busy: WeakSet[_Lease[C]] = WeakSet()
         self._fork_pending = False
 
     @contextmanager
     def connection(self, *, writes: bool) -> Iterator[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
-        connection = self._take()
+        lease = _Lease[C]()
         try:
-            yield connection
+            yield self._take(lease)
         except BaseException as exc:
-            self._give_back(connection, keep=self._connector.restore(connection, exc))
+            connection = lease.connection
+            self._give_back(lease, keep=connection is not None and self._connector.restore(connection, exc))
             raise
-        self._give_back(connection, keep=True)
+        self._give_back(lease, keep=True)
 
-    def _take(self) -> C:
-        with self._condition:
+    def _take(self, lease: _Lease[C]) -> C:
+        with self._lock:
             while True:
                 if self._closed:
                     raise closed_error()
@@ -96,58 +108,51 @@ class Pool(Generic[C]):
                 while self._idle:
                     connection = self._idle.pop()
                     if self._connector.is_alive(connection):
-                        self._busy[id(connection)] = connection
+                        lease.connection = connection
+                        self._busy.add(lease)
                         return connection
                     self._connector.close(connection)
-                if len(self._busy) + self._opening < self._size:
-                    self._opening += 1
+                if len(self._busy) < self._size:
+                    self._busy.add(lease)
                     break
                 self._wait()
-        return self._open()
+        lease.connection = self._connector.open()
+        return lease.connection
 
     def _wait(self) -> None:
         deadline = monotonic() + self._timeout
-        while not self._idle and len(self._busy) + self._opening >= self._size and not self._closed:
+        while not self._idle and len(self._busy) >= self._size and not self._closed:
             if not self._condition.wait(deadline - monotonic()):
                 raise ConnectionFailedError(
                     f"all {self._size} connections have been in use for {self._timeout:g} s; raise pool_size"
                 )
 
-    def _open(self) -> C:
-        connection = None
-        try:
-            connection = self._connector.open()
-        finally:
-            with self._condition:
-                self._opening -= 1
-                if connection is not None:
-                    self._busy[id(connection)] = connection
-                self._condition.notify_all()
-        return connection
-
-    def _give_back(self, connection: C, *, keep: bool) -> None:
-        with self._condition:
-            if self._busy.pop(id(connection), None) is None:
+    def _give_back(self, lease: _Lease[C], *, keep: bool) -> None:
+        with self._lock:
+            if lease not in self._busy:
                 return  # taken before a fork, by the parent: the child has forgotten it
-            if keep and not self._closed:
-                self._idle.append(connection)
-            else:
-                self._connector.close(connection)
-            last = self._closed and not self._busy and not self._opening
+            connection = lease.connection
+            if connection is not None:
+                if keep and not self._closed:
+                    self._idle.append(connection)
+                else:
+                    self._connector.close(connection)
+            self._busy.discard(lease)
+            last = self._closed and not self._busy
             self._condition.notify_all()
         if last:
             self._connector.release()
 
     def close(self) -> None:
         """Close what is idle now and what is in use when it is given back; may be called twice."""
-        with self._condition:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
             for connection in self._idle:
                 self._connector.close(connection)
             self._idle.clear()
-            last = not self._busy and not self._opening
+            last = not self._busy
             self._condition.notify_all()
         if last:
             self._connector.release()
@@ -155,18 +160,19 @@ class Pool(Generic[C]):
     # fork(): no thread of the parent may be inside the pool, or the child inherits it half changed.
 
     def before_fork(self) -> None:
-        self._condition.acquire()
+        self._lock.acquire()
         if self._connector.quiesce_at_fork:
             self._fork_pending = True
-            self._condition.wait_for(lambda: not self._busy and not self._opening, _QUIESCE_SECONDS)
+            self._condition.wait_for(lambda: not self._busy, _QUIESCE_SECONDS)
 
     def after_fork_in_parent(self) -> None:
         self._fork_pending = False
         self._condition.notify_all()
-        self._condition.release()
+        self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        for connection in [*self._idle, *self._busy.values()]:
+        busy = [lease.connection for lease in self._busy if lease.connection is not None]
+        for connection in [*self._idle, *busy]:
             self._connector.abandon(connection)
         self._start_empty()
 

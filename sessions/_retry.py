@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .errors import DatabaseError, SessionsError
 
@@ -37,13 +38,20 @@ def delays(max_retries: int, first: float) -> Iterator[float]:
         delay = min(delay * 2, _MAX_DELAY)
 
 
+class Rival(NamedTuple):
+    """The server session of a lost connection, which may still be writing."""
+
+    number: int
+    seen: float  # a time.monotonic() at which it was open: after a restart the number may be another's
+
+
 class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
     """One attempt failed: what that means, the driver's exception, and the server session that may go on.
 
     Unless something was sent, nothing is in doubt, whatever the exception means elsewhere.
     """
 
-    def __init__(self, failure: Failure, cause: Exception, *, sent: bool = False, rival: int | None = None) -> None:
+    def __init__(self, failure: Failure, cause: Exception, *, sent: bool = False, rival: Rival | None = None) -> None:
         super().__init__(failure, cause)
         self.failure = failure if sent else replace(failure, in_doubt=False)
         self.cause = cause

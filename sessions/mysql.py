@@ -414,6 +414,11 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 
+    def rival_state(self, connection: MyConnection, number: int, age: float) -> bool | None:
+        [(_, uptime)] = self.fetch(connection, "uptime", {})
+        # After a restart the numbers begin anew. The time is whole seconds, rounded down.
+        return super().rival_state(connection, number, age) if int(uptime) + 1 >= age else None
+
     def failure(self, exc: Exception) -> Failure:
         return _FAILURES.get(_errno(exc), Failure(DatabaseError))
 

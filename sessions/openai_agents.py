@@ -158,7 +158,7 @@ class AgentsSession:
 
     def _pop_item(self) -> Item | None:
         item = self.session.pop_item()
-        if self._guarded:
+        if self._guarded:  # a row that was removed does not tell which one is the newest now
             self._position = self.session.position()
         return item
 

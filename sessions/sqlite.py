@@ -160,10 +160,14 @@ class MemoryConnector:
         self._kept: sqlite3.Connection | None = None
 
     def open(self) -> sqlite3.Connection:
-        kept, self._kept = self._kept, None
-        return kept or _connect(":memory:", 0)
+        # Kept here as well: Ctrl-C may make the pool forget it, and with it the database.
+        if self._kept is None:
+            self._kept = _connect(":memory:", 0)
+        _roll_back(self._kept)
+        return self._kept
 
     def close(self, connection: sqlite3.Connection) -> None:
+        self._kept = None
         connection.close()
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:

@@ -100,10 +100,16 @@ SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 SELECT @@max_allowed_packet;
 
 -- name: rival_is_busy
+-- Differs: uptime stands for the session's age.
 -- Whether another server session of ours is executing something; no row when it has ended.
 SELECT command <> 'Sleep'
 FROM information_schema.processlist
-WHERE id = %(id)s;
+WHERE id = %(id)s
+    AND id <> CONNECTION_ID();
+
+-- name: uptime
+-- Differs: MySQL tells no session's age, only the server's, in seconds.
+SHOW GLOBAL STATUS LIKE 'Uptime';
 
 -- name: savepoint
 SAVEPOINT agent_sql_sessions;

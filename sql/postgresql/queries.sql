@@ -158,11 +158,14 @@ message AS (
 SELECT (SELECT max(id) FROM message), (SELECT count(*) FROM session);
 
 -- name: rival_is_busy
--- Whether another server session of ours is executing something; no row when it has ended.
+-- Whether another server session of ours is executing something; no row when it has
+-- ended, or when the one with this number is too young to be it.
 SELECT state IS DISTINCT FROM 'idle'
 FROM pg_stat_activity
 WHERE pid = %(id)s
-    AND usename = current_user;
+    AND pid <> pg_backend_pid()
+    AND usename = current_user
+    AND backend_start < clock_timestamp() - make_interval(secs => %(age)s);
 
 -- name: savepoint
 SAVEPOINT agent_sql_sessions;
