@@ -10,7 +10,7 @@ import os
 import select
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
@@ -173,7 +173,9 @@ class Pool(Generic[C]):
     def after_fork_in_child(self) -> None:
         busy = [lease.connection for lease in self._busy if lease.connection is not None]
         for connection in [*self._idle, *busy]:
-            self._connector.abandon(connection)
+            # One that the parent was about to drop must not keep the child from the rest.
+            with suppress(Exception):
+                self._connector.abandon(connection)
         self._start_empty()
 
 

@@ -30,17 +30,13 @@ def plant(url: str, session_id: str, *rows: str) -> list[int]:
             "INSERT INTO agent_messages (session_id, message_data) VALUES (%s, %s)",
             (session_id, row),
         )
-    found = execute_sql(
-        url, "SELECT id FROM agent_messages WHERE session_id = %s ORDER BY id", (session_id,)
-    )
+    found = execute_sql(url, "SELECT id FROM agent_messages WHERE session_id = %s ORDER BY id", (session_id,))
     return [row[0] for row in found[-len(rows) :]]
 
 
 def stored_texts(url: str, session_id: str = "chat_1") -> list[str]:
     """The message texts as they are stored, oldest first."""
-    rows = execute_sql(
-        url, "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id", (session_id,)
-    )
+    rows = execute_sql(url, "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id", (session_id,))
     return [row[0] for row in rows]
 
 
@@ -130,9 +126,7 @@ def batch(writer: str, number: int, size: int) -> list[Item]:
     return [{"writer": writer, "batch": number, "part": part} for part in range(size)]
 
 
-def assert_contiguous_and_ordered(
-    history: Sequence[Item], writers: Iterable[str], *, batches: int, size: int
-) -> None:
+def assert_contiguous_and_ordered(history: Sequence[Item], writers: Iterable[str], *, batches: int, size: int) -> None:
     """Every batch of every writer is there once, in one piece, in its writer's order."""
     chunks = [history[start : start + size] for start in range(0, len(history), size)]
     for chunk in chunks:

@@ -7,9 +7,10 @@ from enum import IntEnum
 from typing import Any
 
 import pytest
-import sessions
 from hypothesis import given
 from hypothesis import strategies as st
+
+import sessions
 from sessions._items import decode_item, encode_items
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=30)

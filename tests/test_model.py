@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import pytest
-import sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import sessions
 
 # Few examples, since each costs a conversation on a server; together with a seed they are enough
 # for a run of all night: pytest --hypothesis-seed=random with a larger profile.
@@ -19,13 +20,7 @@ unicode_text = st.text(st.characters(codec="utf-8"), max_size=20)
 
 def items_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[dict[Any, Any]]:
     """Everything that the json module writes as an object, within reason."""
-    scalars = (
-        st.none()
-        | st.booleans()
-        | st.integers()
-        | st.floats(allow_nan=False, allow_infinity=False)
-        | text
-    )
+    scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
     keys = text | st.integers() | st.booleans() | st.none()
     values = st.recursive(
         scalars,
@@ -56,9 +51,7 @@ def exactly(history: Any) -> str:
 
 @FEW
 @given(st.lists(items_of(any_text), max_size=4))
-def test_items_come_back_as_json_gives_them(
-    backend: sessions.Backend, unused_id: Any, batch: list[Any]
-) -> None:
+def test_items_come_back_as_json_gives_them(backend: sessions.Backend, unused_id: Any, batch: list[Any]) -> None:
     session = backend.session(unused_id())
     session.add_items(batch)
     assert exactly(session.get_items()) == exactly([by_json(item) for item in batch])
@@ -66,9 +59,7 @@ def test_items_come_back_as_json_gives_them(
 
 @FEW
 @given(batch=st.lists(items_of(unicode_text), max_size=4))
-def test_items_come_back_from_readable_storage_too(
-    url: str, unused_id: Any, batch: list[Any]
-) -> None:
+def test_items_come_back_from_readable_storage_too(url: str, unused_id: Any, batch: list[Any]) -> None:
     with sessions.Session.from_url(unused_id(), url, ensure_ascii=False) as session:
         session.add_items(batch)
         assert exactly(session.get_items()) == exactly([by_json(item) for item in batch])

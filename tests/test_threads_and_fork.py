@@ -9,14 +9,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sessions
 from samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
-from servers import dialect_of, execute_sql
+from servers import connect_raw, dialect_of, execute_sql
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()"),
@@ -54,7 +56,7 @@ def _run_and_exit(work: Callable[[], Any], writer: int) -> None:
     signal.alarm(60)
     try:
         report: tuple[bool, Any] = (True, work())
-    except BaseException:  # noqa: BLE001 -- the parent tells it
+    except BaseException:
         report = (False, traceback.format_exc())
     gc.collect()  # what the child inherited and dropped must do no harm
     signal.alarm(0)
@@ -63,19 +65,40 @@ def _run_and_exit(work: Callable[[], Any], writer: int) -> None:
     os._exit(0)
 
 
-def connections(url: str) -> set[int]:
-    """The server's own numbers of the connections to this database, ours aside."""
-    if dialect_of(url) == "postgresql":
-        statement = (
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-    else:
-        statement = (
-            "SELECT id FROM information_schema.processlist "
-            "WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-        )
-    return {row[0] for row in execute_sql(url, statement)}
+class Watcher:
+    """Sees the server's own numbers of the connections to a database, its own one aside."""
+
+    def __init__(self, url: str) -> None:
+        if dialect_of(url) == "postgresql":
+            number = "SELECT pg_backend_pid()"
+            self._statement = (
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+                "AND backend_type = 'client backend'"
+            )
+        else:
+            number = "SELECT CONNECTION_ID()"
+            self._statement = "SELECT id FROM information_schema.processlist WHERE db = DATABASE()"
+        # One connection for all looks: a server sees that one has gone only a moment later.
+        self._connection = connect_raw(url)
+        self.own = self._ask(number)
+
+    def _ask(self, statement: str) -> set[int]:
+        cursor = self._connection.cursor()
+        cursor.execute(statement)
+        return {row[0] for row in cursor.fetchall()}
+
+    def __call__(self) -> set[int]:
+        return self._ask(self._statement) - self.own
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def connections(server_url: str) -> Iterator[Watcher]:
+    watcher = Watcher(server_url)
+    yield watcher
+    watcher.close()
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -107,9 +130,7 @@ def test_many_threads_use_one_handle(session: sessions.Session) -> None:
             assert session.get_items(limit=1)
 
     in_threads(12, work)
-    assert_contiguous_and_ordered(
-        session.get_items(), [f"w{n}" for n in range(12)], batches=5, size=2
-    )
+    assert_contiguous_and_ordered(session.get_items(), [f"w{n}" for n in range(12)], batches=5, size=2)
 
 
 def test_many_threads_use_one_backend_for_sessions_of_their_own(
@@ -155,7 +176,7 @@ def test_closing_beside_working_threads_ends_them_with_closed_error(url: str) ->
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_no_more_connections_than_the_pool_size_are_open(server_url: str, size: int) -> None:
+def test_no_more_connections_than_the_pool_size_are_open(server_url: str, connections: Watcher, size: int) -> None:
     counts: list[int] = []
     with sessions.connect(server_url, pool_size=size) as backend:
 
@@ -163,38 +184,38 @@ def test_no_more_connections_than_the_pool_size_are_open(server_url: str, size: 
             for _ in range(5):
                 backend.session(f"chat_{number}").add_items(items("a"))
                 if number == 0:
-                    counts.append(len(connections(server_url)))
+                    counts.append(len(connections()))
 
         in_threads(8, work)
     assert 1 <= max(counts) <= size
 
 
-def test_one_thread_needs_one_connection(server_url: str) -> None:
+def test_one_thread_needs_one_connection(server_url: str, connections: Watcher) -> None:
     with sessions.connect(server_url) as backend:
         for number in range(10):
             backend.session(f"chat_{number}").add_items(items("a"))
             backend.session("chat_0").get_items()
-        assert len(connections(server_url)) == 1
+        assert len(connections()) == 1
 
 
-def test_no_connection_is_made_before_it_is_needed(server_url: str) -> None:
+def test_no_connection_is_made_before_it_is_needed(server_url: str, connections: Watcher) -> None:
     with sessions.connect(server_url) as backend:
         backend.session("chat_1")
-        assert connections(server_url) == set()
+        assert connections() == set()
 
 
-def test_closing_the_backend_closes_its_connections(server_url: str) -> None:
+def test_closing_the_backend_closes_its_connections(server_url: str, connections: Watcher) -> None:
     with sessions.connect(server_url) as backend:
         in_threads(6, lambda number: backend.session(f"chat_{number}").add_items(items("a")))
-        assert connections(server_url)
-    assert eventually(lambda: not connections(server_url))
+        assert connections()
+    assert eventually(lambda: not connections())
 
 
-def test_dead_threads_leave_no_connections(server_url: str) -> None:
+def test_dead_threads_leave_no_connections(server_url: str, connections: Watcher) -> None:
     with sessions.connect(server_url, pool_size=4) as backend:
         for _ in range(10):
             in_threads(4, lambda number: backend.session(f"chat_{number}").add_items(items("a")))
-        assert len(connections(server_url)) <= 4
+        assert len(connections()) <= 4
 
 
 @needs_proc
@@ -262,21 +283,19 @@ def test_parent_and_children_write_at_the_same_time(sql_url: str) -> None:
                 session.add_items(batch(writer, count, 3))
                 assert session.get_items(limit=1)
 
-        children = [Child(lambda name=name: write(name)) for name in ("c1", "c2", "c3")]
+        children = [Child(partial(write, name)) for name in ("c1", "c2", "c3")]
         write("parent")
         for child in children:
             child.result()
-        assert_contiguous_and_ordered(
-            session.get_items(), ["parent", "c1", "c2", "c3"], batches=8, size=3
-        )
+        assert_contiguous_and_ordered(session.get_items(), ["parent", "c1", "c2", "c3"], batches=8, size=3)
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "nothing"])
-def test_a_child_leaves_the_parents_connection_alone(server_url: str, end: str) -> None:
+def test_a_child_leaves_the_parents_connection_alone(server_url: str, connections: Watcher, end: str) -> None:
     holder = {"backend": sessions.connect(server_url)}
     backend = holder["backend"]
     backend.session("chat_1").add_items(items("a"))
-    before = connections(server_url)
+    before = connections()
 
     def work() -> None:
         if end == "close":
@@ -287,23 +306,23 @@ def test_a_child_leaves_the_parents_connection_alone(server_url: str, end: str) 
     del backend
     Child(work).result()
     with holder["backend"] as backend:
-        assert connections(server_url) == before
+        assert connections() == before
         assert texts(backend.session("chat_1").get_items()) == ["a"]
-        assert connections(server_url) == before
+        assert connections() == before
 
 
-def test_a_childs_connections_are_its_own(server_url: str) -> None:
+def test_a_childs_connections_are_its_own(server_url: str, connections: Watcher) -> None:
     with sessions.connect(server_url) as backend:
         session = backend.session("chat_1")
         session.add_items(items("a"))
-        before = connections(server_url)
+        before = connections()
 
         def work() -> set[int]:
             session.get_items()
-            return connections(server_url)
+            return Watcher(server_url)()
 
-        assert len(Child(work).result() - before) == 1
-        assert eventually(lambda: connections(server_url) == before)
+        assert len(Child(work).result() - before - connections.own) == 1
+        assert eventually(lambda: connections() == before)
 
 
 def test_a_child_may_close_what_it_inherited_and_used(sql_url: str) -> None:
@@ -381,9 +400,7 @@ def test_forking_beside_writing_threads_harms_neither_side(sql_url: str) -> None
                 thread.join()
         assert len(backend.session("chat_c").get_items()) == 6
         for number, count in enumerate(written):
-            assert_contiguous_and_ordered(
-                backend.session(f"chat_w{number}").get_items(), ["w"], batches=count, size=3
-            )
+            assert_contiguous_and_ordered(backend.session(f"chat_w{number}").get_items(), ["w"], batches=count, size=3)
     if dialect_of(sql_url) == "sqlite":
         assert execute_sql(sql_url, "PRAGMA integrity_check") == [("ok",)]
 

@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import sessions
 from hypothesis import given
 from hypothesis import strategies as st
+
+import sessions
 from samples import items, texts
 from sessions import _url
 from sessions.errors import InvalidURLError
@@ -150,9 +151,7 @@ def test_an_address_shows_no_password(text: str) -> None:
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(min_size=1, max_size=30))
-def test_user_password_and_database_are_percent_decoded(
-    user: str, password: str, database: str
-) -> None:
+def test_user_password_and_database_are_percent_decoded(user: str, password: str, database: str) -> None:
     if "\0" in user + password + database:
         return
     text = "postgresql://{}:{}@host/{}".format(*(quote(part, safe="") for part in (user, password, database)))
@@ -166,18 +165,18 @@ def test_user_password_and_database_are_percent_decoded(
     | st.text(st.sampled_from("ab:/?#[]@!$&=%,+;0123\0 "), max_size=40),
 )
 def test_any_text_is_an_address_or_an_invalid_url(start: str, rest: str) -> None:
+    refused = None
     try:
         _url.parse(start + rest)
     except InvalidURLError as error:
-        assert "; " in str(error)
+        refused = str(error)
+    assert refused is None or "; " in refused
 
 
 # --- what they do
 
 
-def test_a_relative_path_starts_at_the_current_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_starts_at_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("sqlite:rel.db", "sqlite:///rel.db", "sqlite+aiosqlite:///rel.db"):
         with sessions.Session.from_url("chat_1", url) as session:
@@ -224,9 +223,7 @@ def test_a_postgresql_url_of_the_sdk_works_as_it_is(postgresql_url: str, suffix:
         pytest.param("mariadb_url", marks=pytest.mark.mariadb),
     ],
 )
-def test_either_scheme_serves_either_server(
-    request: pytest.FixtureRequest, fixture: str, scheme: str
-) -> None:
+def test_either_scheme_serves_either_server(request: pytest.FixtureRequest, fixture: str, scheme: str) -> None:
     url = f"{scheme}://{request.getfixturevalue(fixture).partition('://')[2]}"
     with sessions.Session.from_url("chat_1", url) as session:
         session.add_items(items("a"))

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from samples import batch
-
 import sessions
+from samples import batch
 
 
 def in_processes(work: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:

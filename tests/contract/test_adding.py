@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 import sessions
 from samples import (
     assert_contiguous_and_ordered,
@@ -70,9 +71,7 @@ def test_add_returns_nothing(session: sessions.Session) -> None:
 
 
 @pytest.mark.parametrize("container", [tuple, iter, lambda batch: (entry for entry in batch)])
-def test_any_iterable_of_items_is_a_batch(
-    session: sessions.Session, container: Callable[[Any], Any]
-) -> None:
+def test_any_iterable_of_items_is_a_batch(session: sessions.Session, container: Callable[[Any], Any]) -> None:
     session.add_items(container(items("a", "b")))
     assert texts(session.get_items()) == ["a", "b"]
 
@@ -95,9 +94,7 @@ def test_an_item_changed_after_the_add_is_stored_as_it_was(session: sessions.Ses
 
 
 @pytest.mark.parametrize("bad", BAD_ITEMS)
-def test_a_bad_item_in_the_middle_is_refused_and_nothing_is_written(
-    session: sessions.Session, bad: Any
-) -> None:
+def test_a_bad_item_in_the_middle_is_refused_and_nothing_is_written(session: sessions.Session, bad: Any) -> None:
     session.add_items(items("a"))
     with pytest.raises(sessions.InvalidItemError, match=r"\b2\b") as caught:
         session.add_items([item("b"), item("c"), bad, item("d")])
@@ -173,9 +170,7 @@ def test_batches_of_concurrent_threads_stay_in_one_piece(backend: sessions.Backe
             session.add_items(batch(f"w{number}", count, 4))
 
     in_threads(6, write)
-    assert_contiguous_and_ordered(
-        backend.session("chat_1").get_items(), [f"w{n}" for n in range(6)], batches=8, size=4
-    )
+    assert_contiguous_and_ordered(backend.session("chat_1").get_items(), [f"w{n}" for n in range(6)], batches=8, size=4)
 
 
 def test_a_reader_never_sees_part_of_a_batch(backend: sessions.Backend) -> None:
@@ -201,9 +196,7 @@ def test_batches_of_concurrent_backends_stay_in_one_piece(sql_url: str) -> None:
 
     in_threads(5, write)
     with sessions.Session.from_url("chat_1", sql_url) as session:
-        assert_contiguous_and_ordered(
-            session.get_items(), [f"w{n}" for n in range(5)], batches=6, size=4
-        )
+        assert_contiguous_and_ordered(session.get_items(), [f"w{n}" for n in range(5)], batches=6, size=4)
 
 
 @pytest.mark.slow
@@ -217,9 +210,11 @@ def test_batches_of_concurrent_processes_stay_in_one_piece(sql_url: str) -> None
 def test_the_first_writers_of_a_new_session_do_not_disturb_each_other(
     backend: sessions.Backend,
 ) -> None:
-    for number in range(5):
-        session = backend.session(f"chat_{number}")
-        in_threads(4, lambda n, session=session: session.add_items(batch(f"w{n}", 0, 3)))
-        assert_contiguous_and_ordered(
-            session.get_items(), [f"w{n}" for n in range(4)], batches=1, size=3
-        )
+    def write(number: int) -> None:
+        for count in range(5):
+            backend.session(f"chat_{count}").add_items(batch(f"w{number}", 0, 3))
+
+    in_threads(4, write)
+    for count in range(5):
+        history = backend.session(f"chat_{count}").get_items()
+        assert_contiguous_and_ordered(history, [f"w{n}" for n in range(4)], batches=1, size=3)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+
 import sessions
 from samples import item, items, plant, stored_texts, texts
 from servers import execute_sql
@@ -38,9 +39,7 @@ def session(sql_url: str) -> Iterator[sessions.Session]:
 
 
 @pytest.mark.parametrize("corrupt", CORRUPT)
-def test_a_corrupt_row_is_skipped_and_not_counted(
-    session: sessions.Session, sql_url: str, corrupt: str
-) -> None:
+def test_a_corrupt_row_is_skipped_and_not_counted(session: sessions.Session, sql_url: str, corrupt: str) -> None:
     plant(sql_url, "chat_1", corrupt)
     assert texts(session.get_items()) == ["v0", "v1", "v2"]
     assert texts(session.get_items(limit=2)) == ["v1", "v2"]
@@ -89,9 +88,7 @@ def test_a_corrupt_row_older_than_the_limit_reaches_is_not_spoken_of(
 
 
 @pytest.mark.parametrize("corrupt", CORRUPT)
-def test_pop_removes_a_corrupt_newest_row_on_the_way(
-    session: sessions.Session, sql_url: str, corrupt: str
-) -> None:
+def test_pop_removes_a_corrupt_newest_row_on_the_way(session: sessions.Session, sql_url: str, corrupt: str) -> None:
     plant(sql_url, "chat_1", corrupt)
     assert session.pop_item() == item("v2")
     assert len(stored_texts(sql_url)) == 2
@@ -103,9 +100,7 @@ def test_pop_removes_many_corrupt_newest_rows(session: sessions.Session, sql_url
     assert len(stored_texts(sql_url)) == 2
 
 
-def test_pop_of_nothing_but_corrupt_rows_is_none_and_removes_them(
-    session: sessions.Session, sql_url: str
-) -> None:
+def test_pop_of_nothing_but_corrupt_rows_is_none_and_removes_them(session: sessions.Session, sql_url: str) -> None:
     execute_sql(sql_url, "UPDATE agent_messages SET message_data = '{'")
     assert session.pop_item() is None
     assert stored_texts(sql_url) == []
@@ -138,9 +133,7 @@ def test_a_popped_corrupt_row_is_logged_with_its_id_and_without_its_content(
         pytest.param('{"a": "\\u0000\\ud800"}', {"a": "\0\ud800"}, id="escaped-NUL-and-surrogate"),
     ],
 )
-def test_unusual_objects_are_readable(
-    session: sessions.Session, sql_url: str, stored: str, expected: object
-) -> None:
+def test_unusual_objects_are_readable(session: sessions.Session, sql_url: str, stored: str, expected: object) -> None:
     plant(sql_url, "chat_1", stored)
     assert session.get_items(limit=1) == [expected]
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 import sessions
 from samples import item, items, refuse_poisoned_rows, stored_sessions, texts
 from servers import connect_raw, dialect_of, execute_sql
@@ -67,9 +68,7 @@ def test_a_session_is_usable_after_a_failed_add(poisoned: sessions.Backend) -> N
     assert texts(session.get_items()) == ["a", "a", "a"]
 
 
-def test_a_failed_add_leaves_no_transaction_and_no_lock(
-    poisoned: sessions.Backend, sql_url: str
-) -> None:
+def test_a_failed_add_leaves_no_transaction_and_no_lock(poisoned: sessions.Backend, sql_url: str) -> None:
     with pytest.raises(sessions.DatabaseError):
         poisoned.session("chat_0").add_items(items("poison"))
     assert open_transactions(sql_url) == 0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 import sessions
 from samples import items, texts
 
@@ -20,9 +21,7 @@ Operation = Callable[[sessions.Session], Any]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_closed_session_refuses_every_operation(
-    session: sessions.Session, operation: Operation
-) -> None:
+def test_a_closed_session_refuses_every_operation(session: sessions.Session, operation: Operation) -> None:
     session.close()
     with pytest.raises(sessions.ClosedError):
         operation(session)
@@ -40,9 +39,7 @@ def test_the_sessions_of_a_closed_backend_refuse_every_operation(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_session_of_from_url_refuses_every_operation_once_closed(
-    url: str, operation: Operation
-) -> None:
+def test_a_session_of_from_url_refuses_every_operation_once_closed(url: str, operation: Operation) -> None:
     session = sessions.Session.from_url("chat_1", url)
     session.get_items()
     session.close()
@@ -111,12 +108,15 @@ def test_a_backend_is_a_context_manager_that_closes_it(url: str) -> None:
 
 
 def test_leaving_a_with_block_by_an_error_closes_and_keeps_the_error(url: str) -> None:
-    with (
-        pytest.raises(KeyError, match="of the caller"),
-        sessions.Session.from_url("chat_1", url) as session,
-    ):
-        session.add_items(items("a"))
-        raise KeyError("of the caller")
+    session = sessions.Session.from_url("chat_1", url)
+
+    def work() -> None:
+        with session:
+            session.add_items(items("a"))
+            raise KeyError("of the caller")
+
+    with pytest.raises(KeyError, match="of the caller"):
+        work()
     with pytest.raises(sessions.ClosedError):
         session.get_items()
 
@@ -161,9 +161,7 @@ def test_two_backends_in_memory_share_nothing(make_url: Callable[[str], str]) ->
     ],
 )
 def test_the_url_picks_the_backend(fixture: str, name: str) -> None:
-    address = {"memory": "memory:", "sqlite": "sqlite::memory:"}.get(
-        fixture, f"{fixture}://app@127.0.0.1:1/chat"
-    )
+    address = {"memory": "memory:", "sqlite": "sqlite::memory:"}.get(fixture, f"{fixture}://app@127.0.0.1:1/chat")
     with sessions.connect(address) as backend:  # lazy: nobody listens there
         assert isinstance(backend, getattr(sessions, name))
         assert isinstance(backend, sessions.Backend)

@@ -1,6 +1,7 @@
 """Clause 4: pop_item gives the newest item, to one caller."""
 
 import pytest
+
 import sessions
 from samples import in_threads, item, items, texts
 from workers import in_processes, pop_many
@@ -53,7 +54,7 @@ def test_concurrent_poppers_share_the_items_and_none_finds_too_few(
     session = backend.session("chat_1")
     session.add_items([{"n": n} for n in range(48)])
     popped = in_threads(6, lambda _: [backend.session("chat_1").pop_item() for _ in range(8)])
-    assert None not in sum(popped, [])
+    assert all(entry is not None for part in popped for entry in part)
     assert sorted(entry["n"] for part in popped for entry in part) == list(range(48))
     assert session.pop_item() is None
 

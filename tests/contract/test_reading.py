@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import pytest
+
 import sessions
 from samples import item, items, make_tables_without_foreign_key, stored_sessions, texts
 from servers import execute_sql
@@ -32,9 +33,7 @@ def test_items_come_oldest_first(session: sessions.Session) -> None:
         pytest.param(2**63, "abcd", id="more-than-64-bit"),
     ],
 )
-def test_limit_gives_the_newest_oldest_first(
-    session: sessions.Session, limit: int | None, expected: str
-) -> None:
+def test_limit_gives_the_newest_oldest_first(session: sessions.Session, limit: int | None, expected: str) -> None:
     session.add_items(items(*"abcd"))
     assert texts(session.get_items(limit=limit)) == list(expected)
 
@@ -54,16 +53,12 @@ def test_limit_may_be_positional(session: sessions.Session) -> None:
         pytest.param(2.0, TypeError, id="float"),
     ],
 )
-def test_a_limit_that_is_no_count_is_refused(
-    session: sessions.Session, limit: Any, error: type[Exception]
-) -> None:
+def test_a_limit_that_is_no_count_is_refused(session: sessions.Session, limit: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         session.get_items(limit=limit)
 
 
-@pytest.mark.parametrize(
-    ("default", "expected"), [(None, "abc"), (0, ""), (2, "bc"), (2147483647, "abc")]
-)
+@pytest.mark.parametrize(("default", "expected"), [(None, "abc"), (0, ""), (2, "bc"), (2147483647, "abc")])
 def test_default_limit_is_what_no_limit_means(url: str, default: int | None, expected: str) -> None:
     with sessions.connect(url, default_limit=default) as backend:
         session = backend.session("chat_1")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 import sessions
 from samples import batch, in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
 from servers import dialect_of, execute_sql, with_parts
@@ -54,8 +55,7 @@ def test_a_writer_with_foreign_keys_on_is_never_refused(sql_url: str) -> None:
     in_threads(4, write)
     orphans = execute_sql(
         sql_url,
-        "SELECT COUNT(*) FROM agent_messages "
-        "WHERE session_id NOT IN (SELECT session_id FROM agent_sessions)",
+        "SELECT COUNT(*) FROM agent_messages WHERE session_id NOT IN (SELECT session_id FROM agent_sessions)",
     )
     assert orphans == [(0,)]
 
@@ -170,15 +170,16 @@ def test_many_processes_may_open_an_empty_database_at_once(sql_url: str) -> None
 
 def test_create_tables_false_makes_none(sql_url: str) -> None:
     with sessions.connect(sql_url, create_tables=False) as backend:
+        session = backend.session("chat_1")
         for operation in (
-            lambda session: session.get_items(),
-            lambda session: session.get_items(limit=1),
-            lambda session: session.add_items(items("a")),
-            lambda session: session.pop_item(),
-            lambda session: session.clear_session(),
+            session.get_items,
+            lambda: session.get_items(limit=1),
+            lambda: session.add_items(items("a")),
+            session.pop_item,
+            session.clear_session,
         ):
             with pytest.raises(sessions.SchemaError, match="create_tables"):
-                operation(backend.session("chat_1"))
+                operation()
     assert tables(sql_url) == set()
 
 
@@ -214,7 +215,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_is_quoted(sql_url: str, name: str) -> None:
-    options = {"sessions_table": name, "messages_table": f"{name}_msg"}
+    options: dict[str, Any] = {"sessions_table": name, "messages_table": f"{name}_msg"}
     for _ in range(2):
         with sessions.Session.from_url("chat_1", sql_url, **options) as session:
             session.add_items(items("a", "b"))
@@ -231,9 +232,7 @@ def test_any_name_is_quoted(sql_url: str, name: str) -> None:
 def raw_table_names(url: str) -> set[str]:
     dialect = dialect_of(url)
     if dialect == "postgresql":
-        statement = (
-            "SELECT tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-        )
+        statement = "SELECT tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         return {row[0] for row in execute_sql(url, statement)}
     return tables(url)
 
@@ -251,14 +250,10 @@ def test_names_that_need_a_capital_are_different_tables(postgresql_url: str) -> 
 def test_pairs_of_tables_in_one_database_do_not_meet(sql_url: str) -> None:
     pairs = [("a_sessions", "a_messages"), ("b_sessions", "b_messages"), ("agent_sessions", "c")]
     for parents, messages in pairs:
-        with sessions.Session.from_url(
-            "chat_1", sql_url, sessions_table=parents, messages_table=messages
-        ) as session:
+        with sessions.Session.from_url("chat_1", sql_url, sessions_table=parents, messages_table=messages) as session:
             session.add_items(items(messages))
     for parents, messages in pairs:
-        with sessions.Session.from_url(
-            "chat_1", sql_url, sessions_table=parents, messages_table=messages
-        ) as session:
+        with sessions.Session.from_url("chat_1", sql_url, sessions_table=parents, messages_table=messages) as session:
             assert texts(session.get_items()) == [messages]
             session.clear_session()
 
@@ -275,7 +270,7 @@ def test_long_names_with_a_common_beginning_do_not_meet(sql_url: str) -> None:
 
 @pytest.mark.parametrize("length", [50, 54, 57, 58, 60, 63])
 def test_a_name_that_is_accepted_works(sql_url: str, length: int) -> None:
-    names = {"sessions_table": "s" * length, "messages_table": "m" * length}
+    names: dict[str, Any] = {"sessions_table": "s" * length, "messages_table": "m" * length}
     try:
         session = sessions.Session.from_url("chat_1", sql_url, **names)
     except sessions.ConfigurationError:
@@ -289,7 +284,7 @@ def test_a_name_that_is_accepted_works(sql_url: str, length: int) -> None:
 
 def test_a_schema_of_postgresql_may_be_named(postgresql_url: str) -> None:
     execute_sql(postgresql_url, 'CREATE SCHEMA "My Schema"')
-    options = {"sessions_table": "My Schema.chats", "messages_table": "My Schema.lines"}
+    options: dict[str, Any] = {"sessions_table": "My Schema.chats", "messages_table": "My Schema.lines"}
     with sessions.Session.from_url("chat_1", postgresql_url, **options) as session:
         session.add_items(items("a"))
         assert texts(session.get_items()) == ["a"]
@@ -314,12 +309,10 @@ def test_the_two_tables_may_stand_in_two_schemas(postgresql_url: str) -> None:
     "name",
     [pytest.param("mysql", marks=pytest.mark.mysql), pytest.param("mariadb", marks=pytest.mark.mariadb)],
 )
-def test_another_database_of_a_mysql_server_may_be_named(
-    make_url: Callable[[str], str], name: str
-) -> None:
+def test_another_database_of_a_mysql_server_may_be_named(make_url: Callable[[str], str], name: str) -> None:
     here, there = make_url(name), make_url(name)
     database = there.rpartition("/")[2]
-    options = {"sessions_table": f"{database}.chats", "messages_table": f"{database}.lines"}
+    options: dict[str, Any] = {"sessions_table": f"{database}.chats", "messages_table": f"{database}.lines"}
     with sessions.Session.from_url("chat_1", here, **options) as session:
         session.add_items(items("a"))
         assert texts(session.get_items()) == ["a"]
@@ -372,18 +365,14 @@ def test_the_right_to_change_rows_is_enough(
         assert texts(session.get_items(limit=1)) == ["d"]
 
 
-def test_the_right_to_read_is_enough_for_reading(
-    server_url: str, make_user: Callable[[str], str]
-) -> None:
+def test_the_right_to_read_is_enough_for_reading(server_url: str, make_user: Callable[[str], str]) -> None:
     with sessions.Session.from_url("chat_1", server_url) as session:
         session.add_items(items("a"))
     with sessions.Session.from_url("chat_1", make_user("SELECT")) as session:
         assert texts(session.get_items()) == ["a"]
 
 
-def test_a_missing_right_is_named_and_nothing_is_written(
-    server_url: str, make_user: Callable[[str], str]
-) -> None:
+def test_a_missing_right_is_named_and_nothing_is_written(server_url: str, make_user: Callable[[str], str]) -> None:
     with sessions.Session.from_url("chat_1", server_url) as owner:
         owner.add_items(items("a"))
         with sessions.Session.from_url("chat_1", make_user("SELECT")) as session:

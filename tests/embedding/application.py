@@ -73,3 +73,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
+
+
+def someone_waits_for_a_lock(url: str) -> bool:
+    """Tell whether a statement on this server waits for a lock."""
+    if dialect_of(url) == "postgresql":
+        statement = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(execute_sql(url, statement))
+    # Not innodb_trx, a copy that is not renewed for who asks too often.
+    return str(execute_sql(url, "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")[0][1]) != "0"

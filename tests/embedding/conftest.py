@@ -1,4 +1,4 @@
-"""Databases with a table of the application, and the application's own connections to them."""
+"""Databases with a table of the application, the application's own connections to them, and a pooler."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 from embedding.application import connected, prepare
+from embedding.pooler import pooler
+from servers import Server, ServerUnavailableError
+
+_NO_POOLER = pytest.StashKey[str]()
 
 
 @pytest.fixture
@@ -20,3 +24,23 @@ def connect(app_url: str) -> Iterator[Callable[..., Any]]:
     """A function that opens connections of the application, closed at the end."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(connected(app_url, **options))
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(request: pytest.FixtureRequest, postgresql_server: Server) -> Iterator[tuple[str, int]]:
+    """Host and port of a PgBouncer in transaction mode; skipped where there is none, also where servers are required."""
+    with ExitStack() as stack:
+        reason = ""
+        try:
+            address = stack.enter_context(pooler(postgresql_server))
+        except ServerUnavailableError as exc:
+            reason = request.config.stash[_NO_POOLER] = str(exc)
+        if reason:
+            pytest.skip(reason)
+        yield address
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if reason := config.stash.get(_NO_POOLER, None):
+        terminalreporter.section("SKIPPED: no PgBouncer", sep="!", red=True, bold=True)
+        terminalreporter.write_line(reason, red=True)

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from embedding.application import connect_as
+from embedding.application import connect_as, someone_waits_for_a_lock, wait_until
 from samples import items, texts
 
 import sessions
@@ -91,6 +91,30 @@ def forking_busy(url: str) -> None:
         stored = [len(backend.session(f"chat_{number}").get_items()) for number in range(3)]
         children = len(backend.session("chat_c").get_items())
         report(stored=stored, written=written, children=children, before=before, after=after)
+
+
+def forking_amid_a_wait(url: str) -> None:
+    """Fork while another thread waits for the server's answer."""
+    blocker = connect_as(url, autocommit=False)
+    sessions.bind(blocker).session("chat_1").add_items(items("first"))
+    with sessions.connect(url) as backend:
+        session = backend.session("chat_1")
+        thread = threading.Thread(target=session.add_items, args=(items("second"),))
+        thread.start()
+        wait_until(lambda: someone_waits_for_a_lock(url))
+        if not (child := os.fork()):
+            signal.alarm(60)
+            backend.session("chat_c").add_items(items("child"))
+            gc.collect()
+            os._exit(0)  # the blocker is the application's to forget
+        # The child ends while the thread is still waiting.
+        wait_until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+        wait_for([child])
+        blocker.commit()
+        thread.join()
+        stored = [texts(backend.session(name).get_items()) for name in ("chat_1", "chat_c")]
+    blocker.close()
+    report(stored=stored)
 
 
 _inherited: Any = None

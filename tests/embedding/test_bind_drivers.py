@@ -11,7 +11,16 @@ import psycopg.rows
 import pymysql
 import pymysql.cursors
 import pytest
-from embedding.application import begin, connected, orders, place_order, prepare, run, wait_until
+from embedding.application import (
+    begin,
+    connected,
+    orders,
+    place_order,
+    prepare,
+    run,
+    someone_waits_for_a_lock,
+    wait_until,
+)
 from psycopg.pq import TransactionStatus
 from samples import in_threads, items, stored_texts, texts
 from servers import dialect_of, execute_sql, with_parts
@@ -304,14 +313,6 @@ def test_in_autocommit_too_a_connection_lost_before_is_an_error_of_ours(app_url:
             getattr(session, operation)(*arguments)
 
 
-def waiting_for_a_lock(url: str, connection: Any) -> bool:
-    if dialect_of(url) == "postgresql":
-        statement = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-        return bool(execute_sql(url, statement, (connection.info.backend_pid,)))
-    # innodb_trx is a copy, which is not renewed for who asks too often.
-    return execute_sql(url, "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")[0][1] != "0"
-
-
 def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> None:
     with connected(app_url) as connection, connected(app_url) as rival:
         for number in range(2):
@@ -327,7 +328,7 @@ def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> Non
         rivals.add_items(items(*"abcdefghij"))  # more work than ours: InnoDB gives up the smaller transaction
         thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
         thread.start()
-        wait_until(lambda: waiting_for_a_lock(app_url, rival))
+        wait_until(lambda: someone_waits_for_a_lock(app_url))
         with pytest.raises(sessions.DatabaseError, match="(?i)deadlock") as caught:
             session.add_items(items("ours"))
         if dialect_of(app_url) == "postgresql":
@@ -361,7 +362,7 @@ def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(
         sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
         thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
         thread.start()
-        wait_until(lambda: waiting_for_a_lock(app_url, rival))
+        wait_until(lambda: someone_waits_for_a_lock(app_url))
         with pytest.raises(sessions.DatabaseError):
             session.add_items(items("ours"))
         thread.join()

@@ -62,6 +62,14 @@ def quiet_url(sql_url: str) -> Any:
     wait_until(lambda: connections(sql_url) == 0)
 
 
+@pytest.fixture
+def quiet_server_url(server_url: str) -> Any:
+    prepare(server_url)
+    wait_until(lambda: connections(server_url) == 0)
+    yield server_url
+    wait_until(lambda: connections(server_url) == 0)
+
+
 # --- fork
 
 
@@ -76,6 +84,11 @@ def test_children_forked_amid_other_threads_operations_harm_nothing(quiet_url: s
     assert report["stored"] == report["written"]
     assert report["children"] == 4
     assert report["after"] <= report["before"] + 6  # SQLite's files of the threads' connections
+
+
+def test_a_child_forked_while_a_thread_waits_for_the_server_is_not_held_up(quiet_server_url: str) -> None:
+    report = run_program("forking_amid_a_wait", quiet_server_url)
+    assert report["stored"] == [["first", "second"], ["child"]]
 
 
 def test_a_pool_of_forked_processes_inherits_a_backend(quiet_url: str) -> None:

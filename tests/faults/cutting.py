@@ -15,6 +15,10 @@ class CuttingProxy(Proxy):
         self._most_packets = most_packets
         self._left = 0
 
+    def __enter__(self) -> "CuttingProxy":
+        super().__enter__()
+        return self
+
     def rage(self, cuts: int) -> None:
         """Cut so often, or until calm(). Not for ever: the waits between retries double."""
         self._left = cuts

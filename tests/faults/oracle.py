@@ -97,11 +97,9 @@ class Ledger:
         found = Verdict()
         seen = Counter((item["writer"], item["batch"], item["part"]) for item in history)
         for key in self._acknowledged:
-            found.lost += [(*key, part) for part in range(self._sizes[key]) if not seen[(*key, part)]]
+            found.lost += [part for part in _parts(key, self._sizes[key]) if not seen[part]]
         found.duplicated += [part for part, count in seen.items() if count > 1]
-        found.unasked += [
-            part for part in seen if part[:2] not in self._acknowledged and part[:2] not in self._unknown
-        ]
+        found.unasked += [part for part in seen if part[:2] not in self._acknowledged and part[:2] not in self._unknown]
         found.torn += list(_torn(history))
         order = {key: place for place, key in enumerate(self._acknowledged)}
         last: dict[str, int] = {}
@@ -112,6 +110,10 @@ class Ledger:
                     found.reordered.append((writer, item["batch"]))
                 last[writer] = place
         return found
+
+
+def _parts(key: Key, size: int) -> list[tuple[str, int, int]]:
+    return [(*key, part) for part in range(size)]
 
 
 def _torn(history: Sequence[Item]) -> Iterator[Key]:

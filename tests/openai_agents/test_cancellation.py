@@ -73,6 +73,28 @@ def test_a_cancelled_write_is_finished_first(write: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_a_write_outlives_the_cancellation_of_every_task(write: Any) -> None:
+    """As a framework, or asyncio.run() itself, does when it shuts down."""
+    call, expected = write
+
+    async def scenario() -> None:
+        session = _Held("chat")
+        sessions.Session.add_items(session, [_ITEM])
+        task = asyncio.ensure_future(call(AgentsSession(session)))
+        await _begun(session)
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not task.done()
+        session.released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert session.get_items() == expected
+
+    asyncio.run(scenario())
+
+
 def test_a_failure_behind_a_cancellation_stays_quiet() -> None:
     reports: list[Any] = []
 

@@ -22,9 +22,14 @@ _ITEMS: list[Any] = [{"role": "user", "content": str(number)} for number in rang
 # --- EncryptedSession
 
 
+def _encrypted(session: Any, key: str = _KEY) -> EncryptedSession:
+    # Any: the SDK names its own base class there, and asks for no more than the protocol.
+    return EncryptedSession(session.session_id, session, key)
+
+
 def test_an_encrypted_session_reads_back_what_it_wrote(session: sessions.Session) -> None:
     async def scenario() -> None:
-        encrypted = EncryptedSession("chat_1", AgentsSession(session), _KEY)
+        encrypted = _encrypted(AgentsSession(session))
         await encrypted.add_items(_ITEMS)
         assert await encrypted.get_items() == _ITEMS
         assert await encrypted.get_items(limit=2) == _ITEMS[-2:]
@@ -39,7 +44,7 @@ def test_an_encrypted_session_reads_back_what_it_wrote(session: sessions.Session
 def test_only_ciphertext_reaches_the_database(sql_url: str) -> None:
     async def scenario() -> None:
         async with AgentsSession.from_url("chat", sql_url) as adapter:
-            encrypted = EncryptedSession("chat", adapter, _KEY)
+            encrypted = _encrypted(adapter)
             await encrypted.add_items([{"role": "user", "content": "Geheimnis"}])
             [(text,)] = execute_sql(sql_url, "SELECT message_data FROM agent_messages")
             assert "Geheimnis" not in text
@@ -51,7 +56,7 @@ def test_only_ciphertext_reaches_the_database(sql_url: str) -> None:
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
 def test_runs_remember_through_encryption(session: sessions.Session, how: str) -> None:
     async def scenario() -> None:
-        encrypted = EncryptedSession("chat_1", AgentsSession(session), _KEY)
+        encrypted = _encrypted(AgentsSession(session))
         assistant, model = agent("one", "two")
         await run(how, assistant, "first", session=encrypted)
         await run(how, assistant, "second", session=encrypted)
@@ -63,8 +68,8 @@ def test_runs_remember_through_encryption(session: sessions.Session, how: str) -
 def test_another_key_opens_nothing(session: sessions.Session) -> None:
     async def scenario() -> None:
         adapter = AgentsSession(session)
-        await EncryptedSession("chat_1", adapter, _KEY).add_items(_ITEMS)
-        assert await EncryptedSession("chat_1", adapter, _KEY + "?").get_items() == []
+        await _encrypted(adapter).add_items(_ITEMS)
+        assert await _encrypted(adapter, _KEY + "?").get_items() == []
         assert len(session.get_items()) == len(_ITEMS)
 
     asyncio.run(scenario())
@@ -141,7 +146,7 @@ def test_runs_compact_by_themselves_and_go_on(session: sessions.Session, api: Mo
 def test_encryption_and_compaction_stack(session: sessions.Session, api: ModelAPI) -> None:
     async def scenario() -> None:
         compacting = _compacting(AgentsSession(session), api)
-        encrypted = EncryptedSession("chat_1", compacting, _KEY)
+        encrypted = _encrypted(compacting)
         await encrypted.add_items(_ITEMS)
         await encrypted.run_compaction({"force": True})
         await compacting.client.close()

@@ -1,0 +1,75 @@
+"""What others do on the same database: look, lock, terminate."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from servers import connect_raw, dialect_of, execute_sql
+
+
+def others(url: str) -> list[int]:
+    """The server's numbers of the connections to this database, that of this question aside."""
+    if dialect_of(url) == "postgresql":
+        statement = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' ORDER BY pid"
+        )
+    else:
+        statement = (
+            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID() ORDER BY id"
+        )
+    return [row[0] for row in execute_sql(url, statement)]
+
+
+def terminate(url: str, number: int, *, query_only: bool = False) -> None:
+    """End a connection, or what it is executing; it may be gone by now."""
+    if dialect_of(url) == "postgresql":
+        function = "pg_cancel_backend" if query_only else "pg_terminate_backend"
+        execute_sql(url, f"SELECT {function}({number})")
+    else:
+        with contextlib.suppress(Exception):
+            execute_sql(url, f"KILL {'QUERY ' if query_only else ''}{number}")
+
+
+def waiting(url: str) -> int:
+    """How many connections to this server wait for a lock."""
+    statement = {
+        "postgresql": "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+        "AND datname = current_database()",
+        "mysql": "SELECT COUNT(*) FROM performance_schema.data_lock_waits",
+        "mariadb": "SELECT COUNT(*) FROM information_schema.innodb_lock_waits",
+    }[dialect_of(url)]
+    count: int = execute_sql(url, statement)[0][0]
+    return count
+
+
+def open_transactions(url: str) -> int:
+    """How many transactions of others are open in this database."""
+    if dialect_of(url) == "postgresql":
+        statement = (
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle'"
+        )
+    else:
+        statement = (
+            "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist "
+            "ON trx_mysql_thread_id = id WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+    count: int = execute_sql(url, statement)[0][0]
+    return count
+
+
+@contextlib.contextmanager
+def locked_session(url: str, session_id: str = "chat_1") -> Iterator[Any]:
+    """A foreign transaction that holds the session's row; rolled back at the end, or before by the test."""
+    connection = connect_raw(url)
+    try:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE" if dialect_of(url) == "sqlite" else "BEGIN")
+            if dialect_of(url) != "sqlite":
+                cursor.execute("SELECT session_id FROM agent_sessions WHERE session_id = %s FOR UPDATE", (session_id,))
+                cursor.fetchall()
+        yield connection
+        connection.rollback()
+    finally:
+        connection.close()

@@ -1,0 +1,163 @@
+"""No operation waits for ever: a hang or a foreign lock ends in the named error.
+
+The bound for one attempt is statement_timeout, or connection_timeout while connecting; what is
+asserted here is the error, within a time of another order of magnitude than the options.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessions
+from faults.rivals import locked_session, open_transactions
+from faults.writers import eventually
+from proxy import Proxy
+from samples import items, texts
+from servers import connect_raw, dialect_of
+from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session, SessionsError
+
+HASTY: dict[str, Any] = {"statement_timeout": 0.3, "connection_timeout": 0.3, "max_retries": 1, "retry_delay": 0.01}
+_ORDER_OF_MAGNITUDE = 60.0
+
+OPERATIONS: dict[str, Callable[[Session], Any]] = {
+    "get_items": lambda session: session.get_items(),
+    "position": lambda session: session.position(),
+    "add_items": lambda session: session.add_items(items("b")),
+    "add_items(if_position)": lambda session: session.add_items(items("b"), if_position=1),
+    "pop_item": lambda session: session.pop_item(),
+    "clear_session": lambda session: session.clear_session(),
+    "replace_items": lambda session: session.replace_items(items("b")),
+}
+READS = ("get_items", "position")
+# A clear that is done once more does no harm, so it is never of unknown outcome.
+DOUBTFUL = ("add_items", "add_items(if_position)", "pop_item", "replace_items")
+
+
+def error_in_time(operation: Callable[[], Any]) -> BaseException | None:
+    """What the operation raises; it fails the test to wait much longer than the options say."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            operation()
+        except BaseException as exc:
+            raised.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_ORDER_OF_MAGNITUDE)
+    assert not thread.is_alive(), "the operation hangs"
+    return raised[0] if raised else None
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_server_that_hangs_is_an_error_in_time(name: str, server_url: str) -> None:
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **HASTY) as session:
+        session.add_items(items("a"))
+        proxy.pause()
+        error = error_in_time(lambda: OPERATIONS[name](session))
+        assert type(error) is (OutcomeUnknownError if name in DOUBTFUL else ConnectionFailedError)
+        proxy.drop()
+        proxy.resume()
+        assert eventually(lambda: open_transactions(server_url) == 0)
+        session.add_items(items("c"))
+        assert texts(session.get_items())[-1] == "c"
+
+
+@pytest.mark.parametrize("name", ["get_items", "add_items", "pop_item"])
+def test_a_server_that_hangs_at_connect_is_a_connection_error_in_time(name: str, server_url: str) -> None:
+    """Nothing was sent, so nothing is in doubt."""
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **HASTY) as session:
+        proxy.pause()
+        assert type(error_in_time(lambda: OPERATIONS[name](session))) is ConnectionFailedError
+        proxy.drop()
+        proxy.resume()
+        assert session.get_items() == []
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_foreign_lock_on_the_session_is_an_error_in_time(name: str, sql_url: str) -> None:
+    with Session.from_url("chat_1", sql_url, **HASTY) as session:
+        session.add_items(items("a"))
+        position = session.position()
+        with locked_session(sql_url):
+            error = error_in_time(lambda: OPERATIONS[name](session))
+        if name in READS:
+            assert error is None
+        elif name == "pop_item" and dialect_of(sql_url) != "sqlite":
+            assert error is None  # it needs the message's lock alone
+        elif name == "add_items(if_position)" and position != 1:
+            assert isinstance(error, SessionsError)
+        else:
+            assert isinstance(error, (DatabaseError, OutcomeUnknownError, ConnectionFailedError)), error
+        if dialect_of(sql_url) != "sqlite":
+            assert eventually(lambda: open_transactions(sql_url) == 0)
+        history = texts(session.get_items())
+        if isinstance(error, DatabaseError):
+            assert history == ["a"]  # refused: certainly not written
+        assert history.count("b") <= 1
+        session.add_items(items("c"))
+        assert texts(session.get_items())[-1] == "c"
+
+
+def test_a_pool_that_is_used_up_is_a_connection_error_in_time(server_url: str) -> None:
+    options = HASTY | {"statement_timeout": 3.0, "max_retries": 0}
+    with Proxy(server_url) as proxy, sessions.connect(proxy.url, pool_size=1, **options) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        proxy.pause()
+        first = threading.Thread(target=error_in_time, args=(session.get_items,))
+        with proxy.counting() as count:
+            first.start()
+            assert eventually(lambda: not _idle(backend))
+            error = error_in_time(backend.session("chat_2").get_items)
+        assert isinstance(error, ConnectionFailedError)
+        assert "pool_size" in str(error)
+        assert count.connections == 0
+        proxy.resume()
+        first.join(60)
+        assert texts(session.get_items()) == ["a"]
+
+
+def _idle(backend: Any) -> list[Any]:
+    idle: list[Any] = backend._lender._idle if hasattr(backend, "_lender") else backend._pool._idle
+    return idle
+
+
+def test_a_file_locked_by_another_process_is_an_error_in_time(sqlite_url: str) -> None:
+    """Also for a reader, where the other one keeps the file to itself."""
+    with Session.from_url("chat_1", sqlite_url, **HASTY) as session:
+        session.add_items(items("a"))
+    connection = connect_raw(sqlite_url)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        with Session.from_url("chat_1", sqlite_url, **HASTY) as session:
+            error = error_in_time(session.get_items)
+            assert isinstance(error, SessionsError)
+            assert "locked" in str(error)
+            connection.close()
+            assert texts(session.get_items()) == ["a"]
+    finally:
+        connection.close()
+
+
+def test_a_lock_held_by_a_thread_of_this_process_is_waited_for(sqlite_url: str, tmp_path: Path) -> None:
+    with sessions.connect(sqlite_url, **(HASTY | {"max_retries": 0})) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        with locked_session(sqlite_url) as lock:
+            errors: list[Any] = []
+            threads = [
+                threading.Thread(target=lambda: errors.append(error_in_time(backend.session("chat_1").pop_item)))
+                for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            lock.rollback()
+        assert [type(error) for error in errors] == [DatabaseError] * 3
+        assert texts(backend.session("chat_1").get_items()) == ["a"]

@@ -1,0 +1,141 @@
+"""Ctrl-C in the middle of an operation: no transaction stays open, and the session goes on."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import sessions
+from faults.oracle import Figures, Ledger
+from faults.rivals import locked_session, open_transactions, waiting
+from faults.writers import eventually
+from samples import items, texts
+from servers import dialect_of, execute_sql
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+
+
+@pytest.fixture
+def ctrl_c_as_usual() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+WRITES: dict[str, Callable[[sessions.Session], Any]] = {
+    "add_items": lambda session: session.add_items(items("b")),
+    "clear_session": lambda session: session.clear_session(),
+    "replace_items": lambda session: session.replace_items(items("b")),
+}
+
+
+@pytest.mark.usefixtures("ctrl_c_as_usual")
+@pytest.mark.parametrize("name", WRITES)
+def test_ctrl_c_while_waiting_for_a_lock(name: str, sql_url: str) -> None:
+    sqlite = dialect_of(sql_url) == "sqlite"
+    # SQLite's own wait sees a signal only when it ends.
+    with sessions.connect(sql_url, pool_size=1, statement_timeout=1.0 if sqlite else 30.0) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        with locked_session(sql_url):
+            interrupter = threading.Thread(target=_interrupt_when, args=(lambda: _waits_for_a_lock(backend, sql_url),))
+            interrupter.start()
+            with pytest.raises(KeyboardInterrupt):
+                WRITES[name](session)
+            interrupter.join()
+        if not sqlite:
+            assert eventually(lambda: open_transactions(sql_url) == 0)
+        history = texts(session.get_items())
+        assert history in (["a"], ["a", "b"], ["b"], [])
+        session.add_items(items("c"))
+        assert texts(session.get_items()) == [*history, "c"]
+        if sqlite:
+            execute_sql(sql_url, "BEGIN EXCLUSIVE")  # no reader and no writer is left
+
+
+def _waits_for_a_lock(backend: Any, url: str) -> bool:
+    if dialect_of(url) == "sqlite":
+        waits: bool = backend._writers._lock.locked()
+        return waits
+    return waiting(url) > 0
+
+
+def _interrupt_when(condition: Callable[[], bool]) -> None:
+    assert eventually(condition)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class _Interrupts:
+    """Ctrl-C at a time of chance; by the timer's signal, so that the timer can be taken back."""
+
+    def __init__(self) -> None:
+        self.armed = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+
+    def run(self, seconds: float, operation: Callable[[], Any]) -> bool:
+        """Tell whether the operation ended before it was interrupted."""
+        try:
+            self.armed = True
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            operation()
+            self.armed = False
+        except KeyboardInterrupt:
+            return False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
+
+
+@pytest.fixture
+def interrupts() -> Iterator[_Interrupts]:
+    interrupts = _Interrupts()
+    before = signal.signal(signal.SIGALRM, interrupts.handle)
+    yield interrupts
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+# What the collector meets of an operation that was interrupted between two of Python's own steps.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_ctrl_c_at_any_time_leaves_a_usable_session(
+    url: str, rng: random.Random, interrupts: _Interrupts, scaled: Callable[[int, int], int], figures: Figures
+) -> None:
+    count, done, number, ledger = scaled(40, 5), 0, 0, Ledger()
+    # One connection and a short wait for it: one that is lost in an interrupt would be missed.
+    with sessions.connect(url, pool_size=1, connection_timeout=2.0, statement_timeout=2.0) as backend:
+        session = backend.session("chat_1")
+        session.add_items(ledger.begin("w", 0, 1))
+        ledger.acknowledge("w", 0)
+        started = time.perf_counter()
+        session.position()
+        typical = 4 * (time.perf_counter() - started) + 0.0005
+        while done < count:
+            number += 1
+            batch = ledger.begin("w", number, rng.randint(1, 4))
+            if interrupts.run(rng.uniform(1e-6, typical), lambda batch=batch: session.add_items(batch)):  # type: ignore[misc]
+                ledger.acknowledge("w", number)
+            else:
+                done += 1
+                session.position()
+        verdict = ledger.verdict(session.get_items())
+        assert verdict, verdict
+        session.clear_session()
+        assert session.get_items() == []
+    figures.add(_name(url), interrupts=done)
+    if dialect_of(url) in {"postgresql", "mysql", "mariadb"}:
+        assert eventually(lambda: open_transactions(url) == 0)
+
+
+def _name(url: str) -> str:
+    return "sqlite-memory" if url == "sqlite::memory:" else dialect_of(url)

@@ -1,0 +1,102 @@
+"""Threads that write to one session, and events instead of waiting."""
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import sessions
+from faults.oracle import Ledger
+
+_PATIENCE = 120.0
+
+
+class Writers:
+    """Append to one session until told to stop, each thread with a handle of its own."""
+
+    def __init__(self, backend: sessions.Backend, session_id: str, rng: random.Random, *, threads: int = 3) -> None:
+        self.ledger = Ledger()
+        self.errors: list[sessions.SessionsError] = []
+        self._backend = backend
+        self._session_id = session_id
+        self._seeds = [rng.random() for _ in range(threads)]
+        self._counts = [0] * threads
+        self._stopped = threading.Event()
+        self._progress = threading.Condition()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator["Writers"]:
+        """Write while the block runs; what escaped a thread is raised at its end."""
+        with ThreadPoolExecutor(len(self._seeds)) as pool:
+            running = [pool.submit(self._write, writer) for writer in range(len(self._seeds))]
+            try:
+                yield self
+            finally:
+                self._stopped.set()
+        for future in running:
+            future.result()
+
+    def wait_for(self, batches: int) -> None:
+        """Return when every thread has had its answer on that many more batches."""
+        with self._progress:
+            targets = [count + batches for count in self._counts]
+            reached = self._progress.wait_for(
+                lambda: all(count >= target for count, target in zip(self._counts, targets, strict=True)), _PATIENCE
+            )
+        assert reached, "the writers hang"
+
+    def _write(self, writer: int) -> None:
+        rng, name, number = random.Random(self._seeds[writer]), f"w{writer}", 0
+        session = self._backend.session(self._session_id)
+        session.position()
+        while not self._stopped.is_set():
+            items = self.ledger.begin(name, number, rng.randint(1, 5))
+            try:
+                session.add_items(items)
+            except sessions.SessionsError as exc:
+                self.errors.append(exc)
+                if not isinstance(exc, sessions.OutcomeUnknownError):
+                    self.ledger.refuse(name, number)
+            else:
+                self.ledger.acknowledge(name, number)
+            number += 1
+            with self._progress:
+                self._counts[writer] += 1
+                self._progress.notify_all()
+
+
+class _AtFirst(logging.Handler):
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.act = act
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "trying again" in record.getMessage():
+            self.count += 1
+            if self.count == 1:
+                self.act()
+
+
+@contextlib.contextmanager
+def at_first_retry(act: Callable[[], object] = lambda: None) -> Iterator[_AtFirst]:
+    """Act when the library logs its first retry; the handler counts them."""
+    handler = _AtFirst(act)
+    logger = logging.getLogger("sessions")
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Ask until it is so: a server notices a moment later what has happened to a client."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True

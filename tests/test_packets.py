@@ -1,0 +1,320 @@
+"""Packets of several statements on MySQL and MariaDB: nothing gets in, and none grows too large.
+
+CLIENT.MULTI_STATEMENTS is what makes one round trip of a transaction, and what would make a
+statement of a badly escaped value. Here the values try to.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import sessions
+from proxy import Proxy
+from samples import items, refuse_poisoned_rows, stored_sessions, stored_texts
+from servers import Server, connect_raw, execute_sql, with_parts
+
+INJECTIONS = {
+    "quote": "'; DROP TABLE canary; -- ",
+    "escaped quote": "\\'; DROP TABLE canary; -- ",
+    "twice escaped quote": "\\\\'; DROP TABLE canary; -- ",
+    "doubled quote": "''; DROP TABLE canary; -- ",
+    "double quote": '"; DROP TABLE canary; -- ',
+    "escaped double quote": '\\"; DROP TABLE canary; -- ',
+    "backtick": "`; DROP TABLE canary; -- ",
+    "end of a row": "'); DROP TABLE canary; COMMIT; -- ",
+    "another row": "', '{}'), ('chat_2', '{}",
+    "hash comment": "'; DROP TABLE canary #",
+    "comment": "*/'; DROP TABLE canary /*",
+    "version comment": "/*!00000 ';DROP TABLE canary; */",
+    "lone quote": "'",
+    "lone backslash": "\\",
+    "backslash at the end": "'; DROP TABLE canary; \\",
+    "line end": "\n'; DROP TABLE canary;\r\n",
+    "delimiter": "DELIMITER //\nDROP TABLE canary//",
+    "control Z": "\x1a'; DROP TABLE canary; -- ",
+    "percent": "%",
+    "placeholder": "%s %(session_id)s %(message_data)s '; DROP TABLE canary; -- ",
+    "word behind VALUES": "VALUES ('; DROP TABLE canary; -- ",
+    "GBK lead byte": "\u00bf\u5c27'; DROP TABLE canary; -- ",
+    "quote-like letters": "\u2019\uff07\u02bc\u0027; DROP TABLE canary; -- ",
+    "zero width": "\ufeff\u200b'; DROP TABLE canary; -- ",
+    "hexadecimal": "0x27; DROP TABLE canary; -- ",
+    "semicolons": ";;;DROP TABLE canary;;;",
+}
+NUL_IN_ITEMS = "\0'; DROP TABLE canary; -- "
+
+SQL_MODES = ("", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT")
+
+by_server = pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")], scope="module"
+)
+
+
+@pytest.fixture(scope="module")
+def own_server(dialect: str, start_server: Callable[..., Any]) -> Iterator[Server]:
+    """A server whose settings these tests change: packets of at most 1 MiB, and its sql_mode."""
+    with start_server(dialect, arguments=("--max-allowed-packet=1M", "--innodb-buffer-pool-size=64M")) as server:
+        yield server
+
+
+@pytest.fixture
+def database(own_server: Server) -> Iterator[str]:
+    with own_server.database() as url:
+        yield url
+    execute_sql(own_server.url, "SET GLOBAL sql_mode = DEFAULT")
+
+
+@pytest.fixture(params=SQL_MODES, ids=["default mode", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"])
+def moded(request: pytest.FixtureRequest, database: str, own_server: Server) -> str:
+    """A database with a canary, on a server with that sql_mode for every new connection."""
+    execute_sql(database, "CREATE TABLE canary (id INTEGER PRIMARY KEY)")
+    execute_sql(database, "INSERT INTO canary (id) VALUES (1)")
+    if request.param:
+        execute_sql(own_server.url, "SET GLOBAL sql_mode = %s", (request.param,))
+    return database
+
+
+def _use_every_statement(session: sessions.Session, text: str) -> list[dict[str, Any]]:
+    """Call every operation with the text in every place; the history that is left."""
+    item = {"role": "user", "content": text, text: [text, {text: text}]}
+    session.clear_session()
+    session.add_items([item, item])
+    session.add_items([item], if_position=session.position())
+    assert session.pop_item() == item
+    assert session.get_items() == [item, item]
+    session.replace_items([item, {"kept": True}])
+    session.replace_items([item] * 3, if_position=session.position())
+    with pytest.raises(sessions.ConflictError):
+        session.add_items([item], if_position=session.position() - 1)
+    assert session.get_items(limit=1) == [item]
+    return [item] * 3
+
+
+@contextlib.contextmanager
+def _raw_with_multi_statements(url: str) -> Iterator[Any]:
+    """An application's connection that takes several statements in a packet, the worst that could be bound."""
+    import pymysql
+    from pymysql.constants import CLIENT
+
+    plain = connect_raw(url)
+    connection = pymysql.connect(
+        host=plain.host,
+        port=plain.port,
+        user=plain.user,
+        password=plain.password,
+        database=plain.db,
+        charset="utf8mb4",
+        autocommit=True,
+        client_flag=CLIENT.MULTI_STATEMENTS,
+    )
+    plain.close()
+    with contextlib.closing(connection):
+        yield connection
+
+
+# --- values stay values
+
+
+@by_server
+@pytest.mark.parametrize("ascii_json", [True, False], ids=["ASCII", "Unicode"])
+def test_no_value_turns_into_a_statement(moded: str, *, ascii_json: bool) -> None:
+    with sessions.connect(moded, ensure_ascii=ascii_json) as backend:
+        for text in INJECTIONS.values():
+            session = backend.session(text)
+            history = _use_every_statement(session, text)
+            assert session.get_items() == history
+        with_nul = _use_every_statement(backend.session("chat_1"), NUL_IN_ITEMS)
+        assert backend.session("chat_1").get_items() == with_nul
+    assert execute_sql(moded, "SELECT id FROM canary") == [(1,)]
+    assert set(stored_sessions(moded)) == {*INJECTIONS.values(), "chat_1"}
+
+
+@by_server
+def test_no_value_turns_into_a_statement_on_a_bound_connection(moded: str) -> None:
+    with sessions.connect(moded) as backend:
+        backend.session("chat_1").add_items(items("makes the tables"))
+    with _raw_with_multi_statements(moded) as connection, sessions.bind(connection) as backend:
+        for text in INJECTIONS.values():
+            session = backend.session(text)
+            history = _use_every_statement(session, text)
+            assert session.get_items() == history
+    assert execute_sql(moded, "SELECT id FROM canary") == [(1,)]
+
+
+@by_server
+def test_a_mode_that_changes_under_a_bound_connection_changes_its_escaping(moded: str) -> None:
+    with sessions.connect(moded) as backend:
+        backend.session("chat_1").add_items(items("makes the tables"))
+    with _raw_with_multi_statements(moded) as connection, sessions.bind(connection) as backend:
+        session = backend.session("'\\")
+        for mode in ("NO_BACKSLASH_ESCAPES", "", "ANSI_QUOTES"):
+            connection.cursor().execute("SET sql_mode = %s", (mode,))
+            for text in INJECTIONS.values():
+                session.replace_items(items(text))
+                assert session.get_items() == items(text)
+    assert execute_sql(moded, "SELECT id FROM canary") == [(1,)]
+
+
+@by_server
+def test_the_server_executes_as_many_statements_as_for_harmless_values(moded: str) -> None:
+    with sessions.connect(moded) as backend:
+        backend.session("harmless").add_items(items("makes the tables"))
+        expected = _executed(backend, "harmless", "harmless")
+        for text in INJECTIONS.values():
+            assert _executed(backend, text, text) == expected
+
+
+def _executed(backend: sessions.Backend, session_id: str, text: str) -> Counter[str]:
+    """What the server itself counts on the connection, for one of each operation."""
+
+    def count() -> Counter[str]:
+        with backend._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
+            cursor = connection.cursor()
+            cursor.execute("SHOW SESSION STATUS LIKE 'Com\\_%'")
+            return Counter({name: int(value) for name, value in cursor.fetchall() if int(value)})
+
+    session = backend.session(session_id)
+    before = count()
+    _use_every_statement(session, text)
+    return count() - before
+
+
+TABLE_NAMES = {
+    "quote": "t'; DROP TABLE canary; -- ",
+    "backtick": "t`; DROP TABLE canary; -- ",
+    "escaped backtick": "t``; DROP TABLE canary; -- ",
+    "double quote": 't"; DROP TABLE canary',
+    "semicolon": "t; DROP TABLE canary",
+    "backslash": "t\\",
+    "comment": "t/*",
+    "version comment": "t/*!*/",
+    "line end": "t\n",
+    "percent": "t%s",
+    "parenthesis": "t (id) VALUES",
+    "NUL": "t\0",
+}
+
+
+@by_server
+@pytest.mark.parametrize("option", ["sessions_table", "messages_table"])
+@pytest.mark.parametrize("name", TABLE_NAMES.values(), ids=TABLE_NAMES)
+def test_no_table_name_turns_into_a_statement(dialect: str, option: str, name: str) -> None:
+    with pytest.raises(sessions.ConfigurationError, match=option):
+        sessions.connect(f"{dialect}://nobody@127.0.0.1/nowhere", **{option: name})  # type: ignore[arg-type]
+
+
+@by_server
+@pytest.mark.parametrize("name", ["select", "a--b", "-- a", "$$", "100", "a b c", "ALL-ÜÑÎ"])
+def test_odd_table_names_that_are_allowed_are_names(moded: str, name: str) -> None:
+    with sessions.connect(moded, messages_table=name, sessions_table=f"{name}_sessions") as backend:
+        history = _use_every_statement(backend.session("chat_1"), "'; DROP TABLE canary; -- ")
+        assert backend.session("chat_1").get_items() == history
+    assert execute_sql(moded, "SELECT id FROM canary") == [(1,)]
+
+
+@by_server
+def test_a_database_name_stays_a_name(own_server: Server) -> None:
+    bad = with_parts(own_server.url, database="mysql`; DROP DATABASE mysql; -- ")
+    with sessions.connect(bad, max_retries=0) as backend, pytest.raises(sessions.SessionsError):
+        backend.session("chat_1").get_items()
+    assert execute_sql(own_server.url, "SELECT COUNT(*) > 0 FROM mysql.user") == [(1,)]
+
+
+# --- packets stay below the server's limit
+
+
+def _large(count: int) -> list[dict[str, Any]]:
+    return [{"number": number, "content": "x'\\" * 4000} for number in range(count)]
+
+
+@by_server
+def test_a_large_batch_is_one_transaction_in_several_packets(database: str) -> None:
+    with Proxy(database) as proxy, sessions.Session.from_url("chat_1", proxy.url + "?ssl-mode=DISABLED") as session:
+        session.add_items(items("first"))
+        before = _counted(session)
+        with proxy.counting() as count:
+            session.add_items(_large(300))
+        statements = _counted(session) - before
+        assert session.get_items() == [*items("first"), *_large(300)]
+    assert (statements["Com_begin"], statements["Com_commit"]) == (1, 1)
+    # 7.3 MB as SQL, two of three characters being escaped, in packets of a little less than 1 MiB.
+    assert 7 <= count.round_trips <= 10
+    assert statements["Com_insert"] == 1 + count.round_trips
+
+
+def _counted(session: sessions.Session) -> Counter[str]:
+    with session._backend._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
+        cursor = connection.cursor()
+        cursor.execute("SHOW SESSION STATUS LIKE 'Com\\_%'")
+        return Counter({name: int(value) for name, value in cursor.fetchall()})
+
+
+@by_server
+@pytest.mark.parametrize("bad", [0, 150, 299], ids=["first packet", "in the middle", "last packet"])
+def test_a_large_batch_that_fails_in_any_packet_leaves_nothing(database: str, bad: int) -> None:
+    with sessions.Session.from_url("chat_1", database) as session:
+        session.add_items(items("first"))
+        refuse_poisoned_rows(database)
+        batch = _large(300)
+        batch[bad] = {"content": "poison"}
+        with pytest.raises(sessions.DatabaseError):
+            session.add_items(batch)
+        assert session.get_items() == items("first")
+        session.add_items(items("second"))
+        assert session.get_items() == items("first", "second")
+
+
+@by_server
+def test_a_large_replacement_that_fails_keeps_the_old_history(database: str) -> None:
+    with sessions.Session.from_url("chat_1", database) as session:
+        session.add_items(items("old"))
+        refuse_poisoned_rows(database)
+        with pytest.raises(sessions.DatabaseError):
+            session.replace_items([*_large(200), {"content": "poison"}])
+        assert session.get_items() == items("old")
+        session.replace_items(_large(200))
+        assert session.get_items() == _large(200)
+
+
+@by_server
+@pytest.mark.parametrize("bound", [False, True], ids=["pooled", "bound"])
+def test_an_item_above_the_limit_is_a_named_error_and_writes_nothing(database: str, *, bound: bool) -> None:
+    batch = [*items("before"), {"content": "x" * (1 << 20)}, *items("after")]
+    with sessions.Session.from_url("chat_1", database) as session:
+        session.add_items(items("first"))
+    with contextlib.ExitStack() as stack:
+        if bound:
+            connection = stack.enter_context(_raw_with_multi_statements(database))
+            backend = stack.enter_context(sessions.bind(connection))
+        else:
+            backend = stack.enter_context(sessions.connect(database))
+        session = backend.session("chat_1")
+        with pytest.raises(sessions.DatabaseError, match="max_allowed_packet"):
+            session.add_items(batch)
+        with pytest.raises(sessions.DatabaseError, match="max_allowed_packet"):
+            session.replace_items(batch)
+        assert session.get_items() == items("first")
+        session.add_items(items("second"))
+    assert len(stored_texts(database)) == 2
+
+
+@by_server
+@pytest.mark.parametrize("letter", ["x", "'", "\u00e9", "\U0001f600"], ids=["ASCII", "escaped", "2 bytes", "4 bytes"])
+def test_an_item_near_the_limit_is_stored_or_refused_by_name(database: str, letter: str) -> None:
+    # The limit is one of bytes of SQL: what counts is the item escaped and encoded.
+    bytes_each = len(letter.encode()) + (letter == "'")
+    stored = 0
+    with sessions.Session.from_url("chat_'\\" * 20, database, ensure_ascii=False, max_retries=0) as session:
+        for distance in (40_000, 17_000, 16_500, 16_400, 16_300, 16_000, 1000, 100, 0, -100):
+            entry = {"content": letter * (((1 << 20) - distance) // bytes_each)}
+            try:
+                session.replace_items([{"small": 1}, entry])
+            except sessions.DatabaseError as exc:
+                assert "max_allowed_packet" in str(exc)
+                continue
+            stored += 1
+            assert session.get_items() == [{"small": 1}, entry]
+    assert stored >= 2

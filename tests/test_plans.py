@@ -1,0 +1,228 @@
+"""The plans of the statements whose cost must not grow with what they do not touch.
+
+The measured conversation is the oldest of many: an index that does not begin with its id would
+lead through all newer rows of the others first.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+import sessions
+from interop.tables import make_tables
+from samples import items
+from servers import connect_raw, dialect_of, execute_sql
+from sessions.backend import MAX_ID
+
+OTHERS = 30
+ROWS = 1000
+
+# What a plan of each statement is asked with.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "newest_items": {"session_id": "chat_1", "count": 20, "before": MAX_ID},
+    "pop_item": {"session_id": "chat_1"},
+    "lock_newest_item": {"session_id": "chat_1"},
+    "delete_newest_item": {"session_id": "chat_1"},
+    "delete_item": {"session_id": "chat_1", "id": 17},
+    "check_position": {"session_id": "chat_1", "position": 17},
+    "append_items_at": {"session_id": "chat_1", "position": 17, "items": ["{}"]},
+}
+
+
+def _fill(url: str) -> None:
+    """Give chat_1 the oldest 1,000 rows of 31,000, and the planner its statistics."""
+    with contextlib.closing(connect_raw(url)) as connection:
+        mark = "?" if dialect_of(url) == "sqlite" else "%s"
+        digits = " UNION ALL ".join(f"SELECT {n} AS n" for n in range(10))
+        rows = f"FROM ({digits}) AS a CROSS JOIN ({digits}) AS b CROSS JOIN ({digits}) AS c"
+        for session_id in ("chat_1", *(f"other_{number}" for number in range(OTHERS))):
+            cursor = connection.cursor()
+            cursor.execute(f"INSERT INTO agent_sessions (session_id) VALUES ({mark})", (session_id,))
+            cursor.execute(
+                f"INSERT INTO agent_messages (session_id, message_data) SELECT {mark}, '{{\"role\":\"user\"}}' {rows}",
+                (session_id,),
+            )
+        for table in ("agent_sessions", "agent_messages"):
+            analyze = "ANALYZE TABLE" if dialect_of(url) in ("mysql", "mariadb") else "ANALYZE"
+            cursor = connection.cursor()
+            cursor.execute(f"{analyze} {table}")
+            if cursor.description:
+                cursor.fetchall()
+
+
+@pytest.fixture
+def filled(make_url: Callable[[str], str]) -> Callable[..., str]:
+    """A function from a backend's name, and from who makes the tables, to the URL of a full database."""
+
+    def fill(name: str, maker: str = "ours") -> str:
+        url = make_url(name)
+        if maker == "ours":
+            with sessions.Session.from_url("first", url) as session:
+                session.add_items(items("makes the tables"))
+                session.clear_session()
+        else:
+            asyncio.run(make_tables(maker, url))
+        _fill(url)
+        return url
+
+    return fill
+
+
+def _statement(url: str, name: str) -> str:
+    with sessions.connect(url) as backend:
+        return str(backend._statements[name])  # type: ignore[attr-defined]
+
+
+# --- PostgreSQL
+
+SLOW = {"Seq Scan", "Bitmap Heap Scan"}
+SORTS = {"Sort", "Incremental Sort"}
+
+def _postgresql_plan(url: str, name: str) -> list[Mapping[str, Any]]:
+    """The nodes of the plan."""
+    with contextlib.closing(connect_raw(url)) as connection:
+        statement = "EXPLAIN (FORMAT JSON) " + _statement(url, name)
+        [(plans,)] = connection.execute(statement.encode(), PARAMETERS[name], prepare=False).fetchall()
+
+    def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        yield plan
+        for part in plan.get("Plans", ()):
+            yield from nodes(part)
+
+    return list(nodes(plans[0]["Plan"]))
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("name", ["newest_items", "pop_item", "append_items_at"])
+def test_postgresql_walks_the_index_of_the_session(filled: Callable[..., str], name: str) -> None:
+    plan = _postgresql_plan(filled("postgresql"), name)
+    looks = [node for node in plan if node.get("Relation Name") == "agent_messages" and "Index Name" in node]
+    assert [node["Index Name"] for node in looks][:1] == ["agent_messages_session_id_id_key"]
+    assert "session_id" in looks[0]["Index Cond"]
+    # pop finds the row once more by its id.
+    assert [node["Index Name"] for node in looks][1:] == ["agent_messages_pkey"] * (name == "pop_item")
+    assert not any("Filter" in node for node in looks)
+    assert not {node["Node Type"] for node in plan if "agent_messages" in str(node.get("Relation Name"))} & SLOW
+    # append_items_at sorts the items that it is given, not the table's.
+    assert name == "append_items_at" or not {node["Node Type"] for node in plan} & SORTS
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("maker", ["sdk-asyncpg", "npm"])
+@pytest.mark.parametrize("name", ["newest_items", "pop_item", "append_items_at"])
+def test_postgresql_reads_no_other_conversation_in_tables_of_others(
+    filled: Callable[..., str], maker: str, name: str
+) -> None:
+    # Their index is (session_id, created_at): the conversation has to be sorted, which is as much as
+    # can be had without an index of ours.
+    plan = _postgresql_plan(filled("postgresql", maker), name)
+    looks = [node for node in plan if node.get("Relation Name") == "agent_messages" and "Index Name" in node]
+    assert looks[0]["Index Name"] == "idx_agent_messages_session_time"
+    assert "session_id" in looks[0]["Index Cond"]
+    assert not {node["Node Type"] for node in plan if node.get("Relation Name") == "agent_messages"} & SLOW
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("name", ["newest_items", "pop_item"])
+def test_one_more_index_makes_the_tables_of_the_sdk_as_quick_as_ours(filled: Callable[..., str], name: str) -> None:
+    url = filled("postgresql", "sdk-asyncpg")
+    execute_sql(url, "CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id)")
+    plan = _postgresql_plan(url, name)
+    assert not {node["Node Type"] for node in plan} & SORTS
+    backward = [node for node in plan if node.get("Scan Direction") == "Backward"]
+    assert [node["Index Name"] for node in backward] == ["agent_messages_by_session"]
+
+
+# --- MySQL and MariaDB
+
+
+def _mysql_plan(url: str, name: str) -> list[dict[str, Any]]:
+    from pymysql.cursors import DictCursor
+
+    with contextlib.closing(connect_raw(url)) as connection:
+        cursor = connection.cursor(DictCursor)
+        cursor.execute("EXPLAIN FORMAT=TRADITIONAL " + _statement(url, name), PARAMETERS[name])
+        return [row for row in cursor.fetchall() if row["table"] == "agent_messages"]
+
+
+by_server = pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
+)
+
+MYSQL_STATEMENTS = ("newest_items", "lock_newest_item", "delete_newest_item", "delete_item", "check_position")
+
+
+@by_server
+@pytest.mark.parametrize("name", MYSQL_STATEMENTS)
+def test_mysql_walks_the_primary_key(filled: Callable[..., str], dialect: str, name: str) -> None:
+    for row in _mysql_plan(filled(dialect), name):
+        assert "filesort" not in (row["Extra"] or "")
+        # Optimized away: the answer is one look into an index.
+        assert row["key"] in ("PRIMARY", None)
+        assert row["type"] in ("ref", "range", "const") or "optimized away" in row["Extra"]
+
+
+@by_server
+def test_mysql_touches_only_the_rows_that_it_returns_or_removes(filled: Callable[..., str], dialect: str) -> None:
+    # Exact, as the storage engine counts: not what the optimizer means to do.
+    with sessions.Session.from_url("chat_1", filled(dialect)) as session:
+        session.position()
+        assert _rows_read(session, lambda: session.get_items(limit=20)) <= 22
+        assert _rows_read(session, session.pop_item) <= 6
+        assert _rows_read(session, lambda: session.add_items(items("x"), if_position=session._seen)) <= 6
+
+
+@by_server
+@pytest.mark.parametrize("maker", ["sdk-by-hand", "npm"])
+def test_mysql_reads_no_other_conversation_in_tables_of_others(
+    filled: Callable[..., str], dialect: str, maker: str
+) -> None:
+    with sessions.Session.from_url("chat_1", filled(dialect, maker)) as session:
+        session.position()
+        assert _rows_read(session, lambda: session.get_items(limit=20)) <= ROWS + 40
+        assert _rows_read(session, session.pop_item) <= 2 * ROWS + 40
+
+
+def _rows_read(session: sessions.Session, work: Callable[[], object]) -> int:
+    def count() -> int:
+        with session._backend._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
+            cursor = connection.cursor()
+            cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+            return sum(int(value) for name, value in cursor.fetchall() if not name.endswith("rnd_next"))
+
+    before = count()
+    work()
+    return count() - before
+
+
+# --- SQLite
+
+
+def _sqlite_plan(url: str, name: str) -> list[str]:
+    with contextlib.closing(connect_raw(url)) as connection:
+        rows = connection.execute("EXPLAIN QUERY PLAN " + _statement(url, name), PARAMETERS[name]).fetchall()
+    return [row[3] for row in rows]
+
+
+@pytest.mark.sqlite
+def test_sqlite_walks_the_index_of_the_session(filled: Callable[..., str]) -> None:
+    plan = _sqlite_plan(filled("sqlite"), "newest_items")
+    assert plan == ["SEARCH agent_messages USING INDEX sqlite_autoindex_agent_messages_1 (session_id=? AND id<?)"]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("maker", ["ours", "sdk-sqlite", "sdk-aiosqlite", "npm"])
+def test_sqlite_removes_a_row_by_its_id(filled: Callable[..., str], maker: str) -> None:
+    plan = _sqlite_plan(filled("sqlite", maker), "delete_item")
+    assert plan == ["SEARCH agent_messages USING INTEGER PRIMARY KEY (rowid=?)"]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("maker", ["sdk-sqlite", "sdk-aiosqlite", "npm"])
+def test_sqlite_reads_no_other_conversation_in_tables_of_others(filled: Callable[..., str], maker: str) -> None:
+    plan = _sqlite_plan(filled("sqlite", maker), "newest_items")
+    assert plan[0].startswith("SEARCH agent_messages USING INDEX idx_agent_messages_session_"), json.dumps(plan)
