@@ -51,6 +51,8 @@ class DBAPIBackend(Backend, Generic[C]):
     dialect: str
     identifier_quote: str
     driver_error: type[Exception]
+    # Reads the newest row as it is now, also where the transaction's snapshot is older.
+    position_statement = "newest_items"
 
     def __init__(self, where: str, options: Options, lender: Lender[C]) -> None:
         self.default_limit = options.default_limit
@@ -75,9 +77,6 @@ class DBAPIBackend(Backend, Generic[C]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._where}>"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a backend cannot be pickled; send its URL and make a new one there")
 
     @property
     def closed(self) -> bool:
@@ -136,10 +135,11 @@ class DBAPIBackend(Backend, Generic[C]):
     # The operations
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
+        name = "all_items" if count == before == MAX_ID else "newest_items"
         parameters = {"session_id": session_id, "count": count, "before": before}
 
         def read(connection: C) -> list[Row]:
-            return self.fetch(connection, "newest_items", parameters)
+            return self.fetch(connection, name, parameters)
 
         return self._run(read, settle=read, writes=False)
 
@@ -195,7 +195,7 @@ class DBAPIBackend(Backend, Generic[C]):
         if expected is None:
             return
         parameters = {"session_id": session_id, "count": 1, "before": MAX_ID}
-        rows = self.fetch(connection, "newest_items", parameters)
+        rows = self.fetch(connection, self.position_statement, parameters)
         position = rows[0][0] if rows else 0
         if position != expected:
             raise conflict_error(session_id, expected=expected, position=position)

@@ -6,15 +6,15 @@ fork() forgets its parent's connections without a word to the server.
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
+from ._fork import tell_of_forks
 from .errors import ConnectionFailedError, closed_error
 
 C = TypeVar("C")
@@ -75,7 +75,7 @@ class Pool(Generic[C]):
         self._timeout = timeout
         self._closed = False
         self._start_empty()
-        _pools.add(self)
+        tell_of_forks(self)
 
     def _start_empty(self) -> None:
         # Entered as it is, not by the condition's own `with`, which Ctrl-C can leave locked.
@@ -92,8 +92,11 @@ class Pool(Generic[C]):
         try:
             yield self._take(lease)
         except BaseException as exc:
-            connection = lease.connection
-            self._give_back(lease, keep=connection is not None and self._connector.restore(connection, exc))
+            keep = False
+            try:
+                keep = lease.connection is not None and self._connector.restore(lease.connection, exc)
+            finally:
+                self._give_back(lease, keep=keep)
             raise
         self._give_back(lease, keep=True)
 
@@ -177,29 +180,3 @@ class Pool(Generic[C]):
             with suppress(Exception):
                 self._connector.abandon(connection)
         self._start_empty()
-
-
-_pools: WeakSet[Pool[Any]] = WeakSet()
-_forking: list[Pool[Any]] = []
-
-
-def _before_fork() -> None:
-    _forking.extend(_pools)
-    for pool in _forking:
-        pool.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for pool in _forking:
-        pool.after_fork_in_parent()
-    _forking.clear()
-
-
-def _after_fork_in_child() -> None:
-    for pool in _forking:
-        pool.after_fork_in_child()
-    _forking.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -256,6 +256,7 @@ class KeyFiles:
     def __init__(self) -> None:
         self._descriptors: list[int] = []
         self._paths: list[str] = []
+        self._process = os.getpid()
 
     def add(self, data: bytes) -> str:
         """Make a file with this content and return its path."""
@@ -276,7 +277,8 @@ class KeyFiles:
         """Remove the files; may be called twice."""
         for descriptor in self._descriptors:
             os.close(descriptor)
-        for path in self._paths:
+        # A forked child shares the names, not the right to remove them.
+        for path in self._paths if self._process == os.getpid() else ():
             with suppress(OSError):
                 Path(path).unlink()
         self._descriptors.clear()

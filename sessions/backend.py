@@ -34,6 +34,9 @@ class Backend(ABC):
             raise closed_error()
         return Session(session_id, self)
 
+    def __reduce__(self) -> str:
+        raise TypeError("a backend cannot be pickled; send its URL and make a new one there")
+
     def __enter__(self: Self) -> Self:
         return self
 

@@ -39,7 +39,7 @@ class SchemaError(SessionsError):
     """The tables are missing, cannot be created, or lack what is needed."""
 
 
-class InvalidItemError(SessionsError, ValueError):
+class InvalidItemError(SessionsError, ValueError, TypeError):
     """An item is no JSON object; nothing of its batch was written."""
 
 

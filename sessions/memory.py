@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from itertools import islice
 
+from ._fork import tell_of_forks
 from ._options import Options
 from .backend import MAX_ID, Backend, Row
 from .errors import closed_error, conflict_error
@@ -21,6 +22,16 @@ class MemoryBackend(Backend):
         self._rows: dict[str, list[Row]] = {}
         self._last_id = 0
         self._closed = False
+        tell_of_forks(self)
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} memory:>"

@@ -7,9 +7,9 @@ has passed through its escaping.
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -38,6 +38,7 @@ from .errors import (
 MyConnection = pymysql.connections.Connection
 
 _UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
+_NO_SERVER = Failure(ConnectionFailedError, "check that a MySQL or MariaDB server listens there")
 _UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
 _BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
 _NO_USER = Failure(AuthenticationError, "check user and password; a user that needs a client certificate gets the same")
@@ -107,6 +108,8 @@ _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
     "not known": _UNKNOWN_HOST,
     "No address": _UNKNOWN_HOST,
 }
+# What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
+_UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
 # Errors whose text repeats a value of the statement.
 _QUOTING = (1062, 1064, 1264, 1265, 1292, 1366, 1406)
 _MORE_THAN_ONE_ROW = 1242
@@ -117,6 +120,10 @@ _LEAVE = (1290, 1792, 1836)
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
+# The server gives up a lock so many seconds before we give up the server: its answer
+# leaves nothing in doubt.
+_HEAD_START = 2
+
 # What a packet holds beside the rows, generously: the statements, the session id twice.
 _OVERHEAD = 16_384
 
@@ -125,9 +132,11 @@ class PacketConnection(pymysql.connections.Connection):
     """A connection that is ready after one round trip, with its TLS context built once."""
 
     packet_limit: int
+    id_step: int
     requires_tls = False
     server_capabilities: int
-    _sock: socket.socket
+    _sock: socket.socket | None
+    _rfile: Any
     _read_timeout: float
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
@@ -151,20 +160,23 @@ class PacketConnection(pymysql.connections.Connection):
         except BaseException:
             self.drop()
             raise
-        self.packet_limit = rows[0][0]
+        [(self.packet_limit, self.id_step)] = rows
         self._read_timeout = read_timeout
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
-        return self._sock.fileno()
+        return self._sock.fileno() if self._sock else -1
 
     def drop(self) -> None:
         """Close the socket without a goodbye to the server."""
         self._force_close()  # type: ignore[attr-defined]
 
     def forget(self) -> None:
-        """Close the descriptor alone: a thread of the parent may have been reading, and its lock is held for ever."""
-        os.close(self._sock.detach())
+        """Close without the reader, whose lock a thread of the parent may hold for ever; it then counts as closed."""
+        if self._sock is not None:
+            self._rfile.raw.close()
+            self._sock.close()
+        self._rfile = self._sock = None
 
 
 class MySQLConnector:
@@ -188,12 +200,13 @@ class MySQLConnector:
         }
 
     def open(self) -> PacketConnection:
-        password = self._options.password
+        # Asked for outside: its own errors are the application's.
+        password = "" if self._options.password is None else password_of(self._options.password)
         try:
             connection = PacketConnection(
                 **self._parameters,
                 # As bytes: PyMySQL would encode a str as Latin-1.
-                password=password_of(password).encode() if password is not None else "",
+                password=password.encode(),
                 charset="utf8mb4",
                 autocommit=None,
                 client_flag=CLIENT.MULTI_STATEMENTS,
@@ -202,10 +215,13 @@ class MySQLConnector:
                 read_timeout=self._options.connection_timeout,
                 write_timeout=self._options.statement_timeout,
             )
-            connection.prepare(self._prepare, self._options.statement_timeout)
-        except (pymysql.Error, RuntimeError, OSError) as exc:
+            lock_timeout = max(1, int(self._options.statement_timeout) - _HEAD_START)
+            settings = Cursor(connection).mogrify(self._prepare, {"lock_timeout": lock_timeout})
+            connection.prepare(settings, self._options.statement_timeout)
+        except Exception as exc:  # noqa: BLE001  (PyMySQL reads what is no MySQL server's without checks)
             # A copy: the frames behind the driver's own hold the password.
-            raise AttemptFailed(_connect_failure(exc), type(exc)(*exc.args)) from None
+            cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
+            raise AttemptFailed(_connect_failure(exc), cause) from None
         return connection
 
     def close(self, connection: PacketConnection) -> None:
@@ -235,12 +251,20 @@ class MySQLConnector:
 def send(connection: MyConnection, *statements: str) -> list[tuple[Sequence[Any], int]]:
     """Send the statements as one packet; return each one's rows and last inserted id."""
     cursor = Cursor(connection)
-    cursor.execute("; ".join(statements))
+    try:
+        return _answers(cursor, "; ".join(statements))
+    except _UNREADABLE as exc:
+        connection.close()
+        raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
+
+
+def _answers(cursor: Cursor, packet: str) -> list[tuple[Sequence[Any], int]]:
+    cursor.execute(packet)
     results: list[tuple[Sequence[Any], int]] = [(cursor.fetchall(), cursor.lastrowid or 0)]
     # Every answer is read: an error left unread would be taken for the next packet's.
     while cursor.nextset():
         results.append((cursor.fetchall(), cursor.lastrowid or 0))
-    if cursor.warning_count and not isinstance(connection, PacketConnection):
+    if cursor.warning_count and not isinstance(cursor.connection, PacketConnection):
         _refuse_what_was_cut(cursor)
     return results
 
@@ -259,6 +283,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     dialect = "mysql"
     identifier_quote = "`"
     driver_error = pymysql.Error
+    position_statement = "lock_newest_item"
 
     def __init__(self, where: str, options: Options, lender: Lender[MyConnection]) -> None:
         _check_options(options)
@@ -351,22 +376,24 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         after: Sequence[str] = (),
     ) -> int:
         """Insert in as few packets as the server's limit allows; the first and the last carry the rest."""
-        packets = self._packets(connection, session_id, texts)
+        limit, step = self._limits(connection)
+        packets = self._packets(connection, session_id, texts, limit - _OVERHEAD)
         if not packets:
             send(connection, *before, *after)
             return 0
         for number, (statement, _) in enumerate(packets):
             first, last = number == 0, number == len(packets) - 1
             results = send(connection, *(before if first else ()), statement, *(after if last else ()))
-        # The ids of one INSERT are consecutive, and its answer tells the first.
+        # The ids of one INSERT keep the server's step, and its answer tells the first.
         first_id = max(inserted_id for _, inserted_id in results)
-        return first_id + packets[-1][1] - 1
+        return first_id + (packets[-1][1] - 1) * step
 
-    def _packets(self, connection: MyConnection, session_id: str, texts: Sequence[str]) -> list[tuple[str, int]]:
+    def _packets(
+        self, connection: MyConnection, session_id: str, texts: Sequence[str], limit: int
+    ) -> list[tuple[str, int]]:
         """Split a batch into INSERT statements, each with its number of rows."""
-        head, row = self._statements["insert_item"].split("VALUES")
+        head, _, row = self._statements["insert_item"].rpartition("VALUES")
         cursor = Cursor(connection)
-        limit = self._packet_limit(connection) - _OVERHEAD
         packets: list[list[str]] = []
         room = 0
         for text in texts:
@@ -384,10 +411,12 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
             room -= size
         return [(head + "VALUES" + ",".join(rows), len(rows)) for rows in packets]
 
-    def _packet_limit(self, connection: MyConnection) -> int:
+    def _limits(self, connection: MyConnection) -> tuple[int, int]:
+        """Return the bytes that a packet may have, and the step from one id to the next."""
         if isinstance(connection, PacketConnection):
-            return connection.packet_limit
-        return int(self.fetch(connection, "packet_limit", {})[0][0])
+            return connection.packet_limit, connection.id_step
+        [(limit, step)] = self.fetch(connection, "packet_limit", {})
+        return int(limit), int(step)
 
     def pop(self, connection: MyConnection, session_id: str) -> Row | None:
         parameters = {"session_id": session_id}
@@ -455,6 +484,8 @@ _OPPORTUNISTIC = make_context(TLS("require"))
 def _connect_failure(exc: Exception) -> Failure:
     if isinstance(exc, RuntimeError):  # PyMySQL: an optional package is missing
         return Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS")
+    if not isinstance(exc, (pymysql.Error, OSError)):
+        return _NO_SERVER
     failure = _FAILURES.get(_errno(exc), Failure(ConnectionFailedError, "see the server's words"))
     if not isinstance(exc, OSError) and failure not in (_UNREACHABLE, _LOST):
         return failure

@@ -157,9 +157,11 @@ class AgentsSession:
             self._position = self.session._replace_items_at(items, if_position=self._position)  # noqa: SLF001
 
     def _pop_item(self) -> Item | None:
-        item = self.session.pop_item()
-        if self._guarded:  # a row that was removed does not tell which one is the newest now
-            self._position = self.session.position()
+        if not self._guarded:
+            return self.session.pop_item()
+        item, popped = self.session._pop_item_at()  # noqa: SLF001
+        # The row before it is the newest now; a newer one is another run's, and was not seen.
+        self._position = min(self.session.position(), popped)
         return item
 
     def _clear_session(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import zip_longest
 from time import monotonic
@@ -100,7 +100,7 @@ _FAILURES: Mapping[str, Failure] = {
     "25P03": _GONE,
     "53300": _BUSY,
     "53": Failure(DatabaseError, "free resources on the server; nothing was written"),
-    "57014": Failure(DatabaseError, "the server's statement_timeout is too short, or someone cancelled it"),
+    "57014": Failure(DatabaseError, "a lock was held for longer than statement_timeout, or someone cancelled it"),
     "42P01": Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True),
     "3F000": Failure(SchemaError, "create the schema, or give another one"),
     "42703": _OTHER_TABLES,
@@ -112,23 +112,43 @@ _FAILURES: Mapping[str, Failure] = {
 _LEAVE = ("25006", "57P", "25P03")
 
 
+# How long a cancelled statement may take to say so.
+_CANCEL_SECONDS = 1.0
+
+
 class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
 
+    def __del__(self, *_: Any) -> None:
+        """Say nothing: the pool closes it, or it is another process's."""
+
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().wait(_bounded(gen, self.statement_timeout), *args, **kwargs)
+        return super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+
+    def _cancel(self) -> None:
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
-def _bounded(generator: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
-    deadline = monotonic() + seconds
+def _bounded(
+    generator: Generator[Any, Any, Any], seconds: float, cancel: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Cancel what takes too long, and give up when even that is not answered.
+
+    A server that is well answers whether the statement was cancelled or done, so that nothing is in doubt.
+    """
+    deadline, cancelled = monotonic() + seconds, False
     try:
         wanted = next(generator)
         while True:
             ready = yield wanted
             if not ready and monotonic() > deadline:
-                raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)")
+                if cancelled:
+                    raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)")
+                cancel()
+                deadline, cancelled = monotonic() + _CANCEL_SECONDS, True
             wanted = generator.send(ready)
     except StopIteration as exc:
         return exc.value

@@ -96,12 +96,7 @@ class Session:
         are removed on the way. Raises OutcomeUnknownError when the connection was lost
         before the answer came.
         """
-        self._check_open()
-        while row := self._backend.pop_row(self.session_id):
-            self._saw(row[0])
-            if (item := self._decode(row)) is not None:
-                return item
-        return None
+        return self._pop_item_at()[0]
 
     def clear_session(self) -> None:
         """Remove all items and the session itself; nothing happens to an unused session."""
@@ -160,6 +155,15 @@ class Session:
         position = self._backend.append_rows(self.session_id, texts, seen=self._seen, if_position=if_position)
         self._saw(position)
         return position
+
+    def _pop_item_at(self) -> tuple[Item | None, int]:
+        """Also return the id of the item, 0 when there was none."""
+        self._check_open()
+        while row := self._backend.pop_row(self.session_id):
+            self._saw(row[0])
+            if (item := self._decode(row)) is not None:
+                return item, row[0]
+        return None, 0
 
     def _replace_items_at(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self._check_open()
@@ -233,5 +237,5 @@ def _check_position(position: object) -> None:
         return
     if isinstance(position, bool) or not isinstance(position, int):
         raise TypeError(f"if_position is a {type(position).__name__}; pass what position() returned")
-    if position < 0:
+    if not 0 <= position <= _MAX_LIMIT:
         raise ValueError(f"if_position is {position}; pass what position() returned")

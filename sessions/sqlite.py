@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -65,14 +65,11 @@ class Writers:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, timeout: float) -> Iterator[None]:
-        """Wait for a turn; raise what SQLite raises when it does not come."""
-        if not self._lock.acquire(timeout=timeout):
-            raise sqlite3.OperationalError("database is locked")
-        try:
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn; each of those before us is bounded by SQLite's own timeout."""
+        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
+        with self._lock:
             yield
-        finally:
-            self._lock.release()
 
 
 class FileConnection(sqlite3.Connection):
@@ -188,6 +185,26 @@ def _connect(path: str, timeout: float) -> FileConnection:
     return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False, factory=FileConnection)
 
 
+def _rows(
+    connection: sqlite3.Connection, statement: str, parameters: Parameters, text: Callable[[bytes], str]
+) -> list[Any]:
+    """Execute with our own kind of cursor and of text, whatever factories an application's connection has."""
+    factory = connection.text_factory
+    connection.text_factory = text
+    try:
+        return sqlite3.Cursor(connection).execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = factory
+
+
+def _text(stored: bytes) -> str:
+    """Decode a text; what is not UTF-8 is no JSON either, and the empty text stands for it."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
 def _roll_back(connection: sqlite3.Connection) -> bool:
     with suppress(sqlite3.Error):
         connection.rollback()
@@ -234,23 +251,20 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
         return cls(str(address), options, pool, writers)
 
     def fetch(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
-        # Of its own kind and with str for text, whatever factories an application's connection has.
-        cursor = sqlite3.Cursor(connection)
-        factory = connection.text_factory
-        if factory is str:
-            return cursor.execute(self._statements[name], parameters).fetchall()
-        connection.text_factory = str
+        statement = self._statements[name]
         try:
-            return cursor.execute(self._statements[name], parameters).fetchall()
-        finally:
-            connection.text_factory = factory
+            return _rows(connection, statement, parameters, str)
+        except sqlite3.OperationalError as exc:
+            if "Could not decode" not in str(exc):
+                raise
+        return _rows(connection, statement, parameters, _text)
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             yield
             return
-        with self._writers.turn(self._options.statement_timeout):
+        with self._writers.turn():
             self.fetch(connection, "begin", {})
             try:
                 yield

@@ -1,6 +1,13 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump. The backend sends
 -- several of these statements as one packet, so that a transaction takes one round trip.
 
+-- name: all_items
+-- The rows of a session, newest first.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = %(session_id)s
+ORDER BY id DESC;
+
 -- name: newest_items
 -- At most count rows older than id before, newest first.
 SELECT id, message_data
@@ -46,18 +53,21 @@ VALUES (%(session_id)s, %(message_data)s);
 -- name: lock_newest_item
 -- Differs: with delete_newest_item this is pop; there is no DELETE ... RETURNING on
 -- MySQL, and user variables lose rows. The gap lock of REPEATABLE READ keeps a newer
--- row from coming between the two.
+-- row from coming between the two. With a plain `=` and ORDER BY id, tables without an index
+-- on both columns would be walked, and locked, by id through all sessions.
 SELECT id, message_data
 FROM agent_messages
-WHERE session_id = %(session_id)s
-ORDER BY id DESC
+WHERE session_id >= %(session_id)s
+    AND session_id <= %(session_id)s
+ORDER BY session_id DESC, id DESC
 LIMIT 1
 FOR UPDATE;
 
 -- name: delete_newest_item
+-- MariaDB sorts the whole conversation first unless the order names the primary key in full.
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s
-ORDER BY id DESC
+ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
 -- name: lock_session
@@ -87,17 +97,20 @@ START TRANSACTION;
 COMMIT;
 
 -- name: prepare_connection
--- Outside strict mode the server cuts what is too long, without an error.
+-- Outside strict mode the server cuts what is too long, without an error. A lock that is
+-- waited for too long is an error of the server's, before the connection is given up.
 SET NAMES utf8mb4,
     SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
-    SESSION autocommit = 1;
+    SESSION autocommit = 1,
+    SESSION innodb_lock_wait_timeout = CAST(LEAST(@@innodb_lock_wait_timeout, %(lock_timeout)s) AS SIGNED),
+    SESSION lock_wait_timeout = CAST(LEAST(@@lock_wait_timeout, %(lock_timeout)s) AS SIGNED);
 
 -- name: use_repeatable_read
 -- pop needs its gap locks, whatever the server's default is.
 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: packet_limit
-SELECT @@max_allowed_packet;
+SELECT @@max_allowed_packet, @@auto_increment_increment;
 
 -- name: rival_is_busy
 -- Differs: uptime stands for the session's age.

@@ -1,12 +1,21 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump.
 
--- name: newest_items
--- At most count rows older than id before, newest first.
+-- name: all_items
+-- The rows of a session, newest first.
 SELECT id, message_data
 FROM agent_messages
 WHERE session_id = %(session_id)s
+ORDER BY id DESC;
+
+-- name: newest_items
+-- At most count rows older than id before, newest first. Differs: with a plain `=` the
+-- planner drops session_id from the order, and then walks the newer rows of all sessions
+-- by id where no index has both columns, as in tables made by others.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = ANY (ARRAY[%(session_id)s])
     AND id < %(before)s
-ORDER BY id DESC
+ORDER BY session_id DESC, id DESC
 LIMIT %(count)s;
 
 -- name: newer_items
@@ -58,11 +67,13 @@ WITH seen AS (
 session AS (
     INSERT INTO agent_sessions AS present (session_id)
     SELECT %(session_id)s
-    WHERE %(position)s = (
-        SELECT coalesce(max(id), 0)
+    WHERE %(position)s = coalesce((
+        SELECT id
         FROM agent_messages
-        WHERE session_id = %(session_id)s
-    )
+        WHERE session_id = ANY (ARRAY[%(session_id)s])
+        ORDER BY session_id DESC, id DESC
+        LIMIT 1
+    ), 0)
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     WHERE present.ctid = (SELECT version FROM seen)
@@ -94,13 +105,14 @@ FROM message;
 
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
--- without it, the loser of the race would find nothing although rows remain.
+-- without it, the loser of the race would find nothing although rows remain. The order
+-- is that of newest_items.
 DELETE FROM agent_messages
 WHERE id = (
     SELECT id
     FROM agent_messages
-    WHERE session_id = %(session_id)s
-    ORDER BY id DESC
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
     LIMIT 1
     FOR UPDATE
 )
@@ -132,11 +144,13 @@ session AS (
     INSERT INTO agent_sessions AS present (session_id)
     SELECT %(session_id)s
     WHERE %(position)s::bigint IS NULL
-        OR %(position)s = (
-            SELECT coalesce(max(id), 0)
+        OR %(position)s = coalesce((
+            SELECT id
             FROM agent_messages
-            WHERE session_id = %(session_id)s
-        )
+            WHERE session_id = ANY (ARRAY[%(session_id)s])
+            ORDER BY session_id DESC, id DESC
+            LIMIT 1
+        ), 0)
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     WHERE present.ctid = (SELECT version FROM seen)

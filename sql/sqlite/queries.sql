@@ -1,11 +1,19 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump.
 
--- name: newest_items
--- At most count rows older than id before, newest first.
+-- name: all_items
+-- The rows of a session, newest first.
 SELECT id, message_data
 FROM agent_messages
 WHERE session_id = :session_id
-    AND id < :before
+ORDER BY id DESC;
+
+-- name: newest_items
+-- At most count rows older than id before, newest first. Without likely() SQLite would
+-- walk all sessions' rows by id where no index has both columns, as in tables of others.
+SELECT id, message_data
+FROM agent_messages
+WHERE session_id = :session_id
+    AND likely(id < :before)
 ORDER BY id DESC
 LIMIT :count;
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
-from servers import connect_raw, dialect_of, execute_sql
 
 import sessions
+from servers import connect_raw, dialect_of, execute_sql
 
 
 def prepare(url: str) -> None:
@@ -26,7 +26,7 @@ def connect_as(url: str, *, autocommit: bool, **options: Any) -> Any:
     dialect = dialect_of(url)
     if dialect == "sqlite":
         path = url.removeprefix("sqlite:///")
-        return sqlite3.connect(path, isolation_level=None if autocommit else "", timeout=5, **options)
+        return sqlite3.connect(path, timeout=5, **{"isolation_level": None if autocommit else "", **options})
     connection = connect_raw(url)
     if dialect == "postgresql":
         connection.autocommit = autocommit

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+
 from embedding.application import connected, prepare
 from embedding.pooler import pooler
 from servers import Server, ServerUnavailableError
@@ -28,7 +29,7 @@ def connect(app_url: str) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="module")
 def pgbouncer(request: pytest.FixtureRequest, postgresql_server: Server) -> Iterator[tuple[str, int]]:
-    """Host and port of a PgBouncer in transaction mode; skipped where there is none, also where servers are required."""
+    """Host and port of a PgBouncer in transaction mode; where there is none, even required servers are no failure."""
     with ExitStack() as stack:
         reason = ""
         try:

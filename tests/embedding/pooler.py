@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+
 from embedding.application import wait_until
 from servers import Server, ServerUnavailableError, _free_port, execute_sql, with_parts
 

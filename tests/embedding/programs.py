@@ -14,10 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import sessions
 from embedding.application import connect_as, someone_waits_for_a_lock, wait_until
 from samples import items, texts
-
-import sessions
 
 CHILDREN = 4
 
@@ -170,25 +169,20 @@ def bound_in_a_child(url: str) -> None:
 
 
 def exit_with_open_backends(url: str) -> None:
-    """Leave everything open: a backend with idle connections, a handle, a bound connection, a generator of work."""
+    """Leave everything open: backends with idle connections, one in a cycle, a handle, a bound connection."""
     backend = sessions.connect(url)
-    kept = [backend, backend.session("chat_1"), sessions.Session.from_url("chat_2", url)]
-    for session in kept[1:]:
+    handles = [backend.session("chat_1"), sessions.Session.from_url("chat_2", url)]
+    for session in handles:
         session.add_items(items("a"))
+    cycle: Any = sessions.connect(url)
+    cycle.session("chat_3").add_items(items("a"))
+    cycle.itself = cycle
     in_memory = sqlite3.connect(":memory:")
     bound = sessions.bind(in_memory, create_tables=True)
     bound.session("chat_1").add_items(items("a"))
     in_memory.close()
-    globals()["kept"] = [*kept, bound, sessions.InMemorySession("chat_3")]
-    report(stored=len(kept[1].get_items()))
-
-
-def exit_in_a_cycle(url: str) -> None:
-    """Leave a backend that only a reference cycle holds."""
-    backend: Any = sessions.connect(url)
-    backend.session("chat_1").add_items(items("a"))
-    backend.itself = backend
-    report(stored=1)
+    globals()["kept"] = [backend, *handles, bound, sessions.InMemorySession("chat_4")]
+    report(stored=len(handles[0].get_items()))
 
 
 def exit_beside_a_daemon_thread(url: str) -> None:

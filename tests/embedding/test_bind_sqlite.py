@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedding.application import begin, orders, place_order, prepare, run
-from samples import items, stored_texts, texts
 
 import sessions
+from embedding.application import begin, orders, place_order, prepare, run
+from samples import in_threads, items, stored_texts, texts
 
 needs_autocommit = pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit before Python 3.12")
 
@@ -256,11 +256,12 @@ def test_another_thread_is_refused_as_sqlite3_refuses_it(open_file: Callable[...
 def test_a_connection_for_all_threads_serves_them_in_turn(open_file: Callable[..., sqlite3.Connection]) -> None:
     connection = open_file(check_same_thread=False)
     session = sessions.bind(connection).session("chat_1")
-    threads = [threading.Thread(target=lambda: [session.add_items(items("a", "b")) for _ in range(10)]) for _ in "1234"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+    def work(number: int) -> None:
+        for _ in range(10):
+            session.add_items(items("a", "b"))
+
+    in_threads(4, work)
     assert texts(session.get_items()) == ["a", "b"] * 40
     connection.rollback()
     assert session.get_items() == []

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from embedding.application import begin, orders, place_order, run
-from samples import items, refuse_poisoned_rows, stored_sessions, stored_texts, texts
-from servers import dialect_of, execute_sql
 
 import sessions
+from embedding.application import begin, connected, orders, place_order, run
+from samples import items, refuse_poisoned_rows, stored_sessions, stored_texts, texts
+from servers import dialect_of, execute_sql
 
 Connect = Callable[..., Any]
 
@@ -238,8 +238,6 @@ def test_savepoints_of_the_caller_work_across_ours(app_url: str, connect: Connec
 
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_missing_tables_are_not_created(sql_url: str, autocommit: bool) -> None:
-    from embedding.application import connected
-
     with connected(sql_url, autocommit=autocommit) as connection:
         session = sessions.bind(connection).session("chat_1")
         for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
@@ -254,8 +252,6 @@ def test_missing_tables_are_not_created(sql_url: str, autocommit: bool) -> None:
 @pytest.mark.parametrize("autocommit", [False, True])
 @pytest.mark.parametrize("first", ["read", "write"])
 def test_tables_that_are_asked_for_belong_to_the_transaction(sql_url: str, first: str, autocommit: bool) -> None:
-    from embedding.application import connected
-
     with connected(sql_url, autocommit=autocommit) as connection:
         if dialect_of(sql_url) in ("mysql", "mariadb"):
             with pytest.raises(sessions.ConfigurationError, match="would commit"):

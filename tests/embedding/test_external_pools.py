@@ -14,12 +14,12 @@ import psycopg_pool
 import pymysql
 import pytest
 from dbutils.pooled_db import PooledDB
-from embedding.application import connect_as, orders, place_order, prepare, wait_until
-from samples import assert_contiguous_and_ordered, batch, in_threads, items, refuse_poisoned_rows, stored_texts, texts
-from servers import dialect_of, execute_sql
 from sqlalchemy.pool import QueuePool
 
 import sessions
+from embedding.application import connect_as, orders, place_order, prepare, wait_until
+from samples import assert_contiguous_and_ordered, batch, in_threads, items, refuse_poisoned_rows, stored_texts, texts
+from servers import dialect_of, execute_sql
 
 SIZE = 3
 
@@ -87,9 +87,7 @@ class Application:
 
 
 @pytest.fixture
-def application(
-    request: pytest.FixtureRequest, make_url: Callable[[str], str]
-) -> Iterator[Callable[..., Application]]:
+def application(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Callable[..., Application]]:
     with ExitStack() as stack:
 
         def make(kind: tuple[Callable[..., Any], str], *, autocommit: bool = False, **options: Any) -> Application:
@@ -209,16 +207,17 @@ def end_all_connections(url: str) -> None:
 
 def test_a_pool_that_lends_nothing_is_an_error_of_ours(postgresql_url: str) -> None:
     prepare(postgresql_url)
-    with psycopg_pool.ConnectionPool(postgresql_url, min_size=0, max_size=1, timeout=0.05) as pool:
-        with sessions.connect(pool=pool, retry_delay=0.01) as backend:
-            session = backend.session("chat_1")
-            with pool.connection():
-                for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
-                    with pytest.raises(sessions.ConnectionFailedError, match=r"0\.05 sec"):
-                        operation()
-                with pytest.raises(sessions.ConnectionFailedError):
-                    sessions.connect(pool=pool)
-            session.add_items(items("a"))
+    with (
+        psycopg_pool.ConnectionPool(postgresql_url, min_size=0, max_size=1, timeout=0.05) as pool,
+        sessions.connect(pool=pool, retry_delay=0.01) as backend,
+    ):
+        session = backend.session("chat_1")
+        with pool.connection():
+            for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
+                with pytest.raises(sessions.ConnectionFailedError, match=r"0\.05 sec"):
+                    operation()
+            with pytest.raises(sessions.ConnectionFailedError):
+                sessions.connect(pool=pool)
     with pytest.raises(sessions.ConnectionFailedError):
         sessions.connect(pool=pool)
 
@@ -266,8 +265,9 @@ def test_a_url_beside_the_pool_may_only_agree(sqlite_url: str) -> None:
         with pytest.raises(sessions.ConfigurationError, match="URL"):
             sessions.connect("postgresql://db/app", pool=pool)
         for option in ("password", "ssl", "pool_size"):
+            options: Any = {option: 1}
             with pytest.raises(sessions.ConfigurationError, match=option):
-                sessions.connect(pool=pool, **{option: 1})
+                sessions.connect(pool=pool, **options)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -277,9 +277,8 @@ def test_missing_tables_are_created_through_the_pool_unless_forbidden(
     open_pool, dialect = kind
     url = make_url(dialect)
     with open_pool(url) as pool:
-        with sessions.connect(pool=pool, create_tables=False) as backend:
-            with pytest.raises(sessions.SchemaError):
-                backend.session("chat_1").get_items()
+        with sessions.connect(pool=pool, create_tables=False) as backend, pytest.raises(sessions.SchemaError):
+            backend.session("chat_1").get_items()
         with sessions.connect(pool=pool) as backend:
             assert backend.session("chat_1").get_items() == []
             backend.session("chat_1").add_items(items("a"))

@@ -1,12 +1,13 @@
 """PgBouncer in transaction mode: consecutive transactions of a client run on whatever server connection is free."""
 
 import pytest
+
+import sessions
 from embedding.application import begin, connected, orders, place_order, prepare, run
 from embedding.pooler import SERVER_CONNECTIONS
 from samples import assert_contiguous_and_ordered, batch, in_threads, items, stored_texts, texts
 from servers import execute_sql, with_parts
 
-import sessions
 
 @pytest.fixture
 def pooled_url(pgbouncer: tuple[str, int], postgresql_url: str) -> str:
@@ -102,7 +103,12 @@ def test_a_pool_that_prepares_statements_does_not_make_us_prepare_any(pooled_url
 
     # psycopg prepares after five uses by default, which PgBouncer before 1.21 breaks; ours never are.
     with ConnectionPool(pooled_url, min_size=0, max_size=8) as pool, sessions.connect(pool=pool) as backend:
-        in_threads(8, lambda number: [backend.session(f"chat_{number}").add_items(items("a")) for _ in range(10)])
+
+        def work(number: int) -> None:
+            for _ in range(10):
+                backend.session(f"chat_{number}").add_items(items("a"))
+
+        in_threads(8, work)
         assert [len(backend.session(f"chat_{number}").get_items()) for number in range(8)] == [10] * 8
 
 

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
+import sessions
 from embedding.application import connected, run, wait_until
 from samples import items, stored_texts, texts
 from servers import dialect_of, execute_sql, with_parts
-
-import sessions
 
 PASSWORD = "first p@ss"
 
@@ -86,16 +86,18 @@ TABLES = ("agent_sessions", "agent_messages")
 @pytest.mark.parametrize("create_tables", [False, True])
 def test_missing_tables_are_said_to_be_missing(server_url: str, create_tables: bool) -> None:
     usage = ["GRANT SELECT ON {database}.* TO {user}"] if dialect_of(server_url) != "postgresql" else []
-    with role_of(server_url, *usage) as url:
-        with sessions.Session.from_url("chat_1", url, create_tables=create_tables) as session:
-            for operation in (session.get_items, lambda: session.add_items(items("a"))):
-                remedy = "grant the right to create them" if create_tables else "create_tables=True"
-                with pytest.raises((sessions.SchemaError, sessions.DatabaseError)) as caught:
-                    operation()
-                if isinstance(caught.value, sessions.SchemaError):
-                    assert remedy in str(caught.value)
-                else:  # MySQL hides from who has no right on a table whether there is one
-                    assert "grant" in str(caught.value)
+    remedy = "grant the right to create them" if create_tables else "create_tables=True"
+    with (
+        role_of(server_url, *usage) as url,
+        sessions.Session.from_url("chat_1", url, create_tables=create_tables) as session,
+    ):
+        for operation in (session.get_items, lambda: session.add_items(items("a"))):
+            with pytest.raises((sessions.SchemaError, sessions.DatabaseError)) as caught:
+                operation()
+            if isinstance(caught.value, sessions.SchemaError):
+                assert remedy in str(caught.value)
+            else:  # MySQL hides from who has no right on a table whether there is one
+                assert "grant" in str(caught.value)
 
 
 # --- a schema of their own
@@ -144,9 +146,11 @@ def test_tables_in_a_database_of_their_own(
     chats = chats_url.rpartition("/")[2]
     names: Any = {"sessions_table": f"{chats}.agent_sessions", "messages_table": f"{chats}.agent_messages"}
     own = ["GRANT SELECT ON {database}.* TO {user}"]
-    with role_of(app_url, *own, *(grant.replace("{database}", chats) for grant in grants(app_url, *TABLES))) as url:
-        with sessions.Session.from_url("chat_1", url, create_tables=False, **names) as session:
-            use_everything(session)
+    with (
+        role_of(app_url, *own, *(grant.replace("{database}", chats) for grant in grants(app_url, *TABLES))) as url,
+        sessions.Session.from_url("chat_1", url, create_tables=False, **names) as session,
+    ):
+        use_everything(session)
     assert len(stored_texts(chats_url)) == 1
 
 

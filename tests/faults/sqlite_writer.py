@@ -1,4 +1,4 @@
-"""A process that writes to a SQLite file until it is killed, and says what was acknowledged: see test_sqlite_faults.py."""
+"""A process that writes to a SQLite file until it is killed, and says what was acknowledged."""
 
 import random
 import sys

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import sessions
 from faults.oracle import Figures
-from faults.writers import Writers
+from faults.writers import Popper, Writers
 from servers import Server
 
 
@@ -16,7 +16,8 @@ def test_writers_outlive_killed_servers(
         for kill in range(scaled(1, 1)):
             session_id = f"kill_{kill}"
             writers = Writers(backend, session_id, rng)
-            with writers.working():
+            popper = Popper(backend, f"stack_{kill}", 2000)
+            with writers.working(), popper.working():
                 writers.wait_for(rng.randint(1, 40))
                 own_server.kill()
                 own_server.start()
@@ -30,6 +31,9 @@ def test_writers_outlive_killed_servers(
                 duplicated=len(verdict.duplicated),
                 reordered=len(verdict.reordered),
                 adds_of_unknown_outcome=writers.ledger.unknown,
+                items_popped_across_kills=len(popper.popped),
+                pops_of_unknown_outcome=popper.unknown,
             )
+            popper.check()
             assert verdict, f"kill {kill}: {verdict}"
             assert writers.errors == [], f"kill {kill}"

@@ -68,6 +68,49 @@ class Writers:
                 self._progress.notify_all()
 
 
+class Popper:
+    """Pops from one session until told to stop, or until nothing is left."""
+
+    def __init__(self, backend: sessions.Backend, session_id: str, count: int) -> None:
+        self.popped: list[int] = []
+        self.unknown = 0
+        self._session = backend.session(session_id)
+        self._stopped = threading.Event()
+        self._session.add_items([{"n": n} for n in range(count)])
+        self._count = count
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator["Popper"]:
+        """Pop while the block runs."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self._pop)
+            try:
+                yield self
+            finally:
+                self._stopped.set()
+        running.result()
+
+    def _pop(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                item = self._session.pop_item()
+            except sessions.OutcomeUnknownError:
+                self.unknown += 1
+                continue
+            if item is None:
+                return
+            self.popped.append(item["n"])
+
+    def check(self) -> None:
+        """Nothing was popped twice, comes back, or is gone but for the pops of unknown outcome."""
+        left = [item["n"] for item in self._session.get_items()]
+        assert self.popped == sorted(set(self.popped), reverse=True), "popped twice, or out of order"
+        assert not set(left) & set(self.popped), "popped and still there"
+        assert left == list(range(len(left))), "gone from below the top"
+        gone = set(range(self._count)) - set(left) - set(self.popped)
+        assert len(gone) <= self.unknown, f"lost: {gone}"
+
+
 class _AtFirst(logging.Handler):
     def __init__(self, act: Callable[[], object]) -> None:
         super().__init__()
