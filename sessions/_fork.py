@@ -38,24 +38,24 @@ def tell_of_forks(forkable: Forkable) -> None:
 
 def _before() -> None:
     _turn.acquire()
-    _told.extend(_known)
-    for forkable in _told:
+    for forkable in list(_known):
         forkable.before_fork()
+        _told.append(forkable)
 
 
 def _after_in_parent() -> None:
-    for forkable in _told:
-        forkable.after_fork_in_parent()
-    _told.clear()
-    _turn.release()
+    try:
+        while _told:
+            _told.pop().after_fork_in_parent()
+    finally:
+        _turn.release()
 
 
 def _after_in_child() -> None:
     global _turn  # noqa: PLW0603  (the parent's belongs to a thread, by a number that need not be ours)
-    for forkable in _told:
-        forkable.after_fork_in_child()
-    _told.clear()
     _turn = threading.RLock()
+    while _told:
+        _told.pop().after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

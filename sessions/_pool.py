@@ -127,7 +127,8 @@ class Pool(Generic[C]):
         while not self._idle and len(self._busy) >= self._size and not self._closed:
             if not self._condition.wait(deadline - monotonic()):
                 raise ConnectionFailedError(
-                    f"all {self._size} connections have been in use for {self._timeout:g} s; raise pool_size"
+                    f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
+                    "raise it or pool_size (which sqlite::memory: does not have)"
                 )
 
     def _give_back(self, lease: _Lease[C], *, keep: bool) -> None:
@@ -164,9 +165,13 @@ class Pool(Generic[C]):
 
     def before_fork(self) -> None:
         self._lock.acquire()
-        if self._connector.quiesce_at_fork:
-            self._fork_pending = True
-            self._condition.wait_for(lambda: not self._busy, _QUIESCE_SECONDS)
+        try:
+            if self._connector.quiesce_at_fork:
+                self._fork_pending = True
+                self._condition.wait_for(lambda: not self._busy, _QUIESCE_SECONDS)
+        except BaseException:
+            self.after_fork_in_parent()
+            raise
 
     def after_fork_in_parent(self) -> None:
         self._fork_pending = False

@@ -6,15 +6,12 @@ simply repeated: it is settled first, or its outcome is reported as unknown.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .errors import DatabaseError, SessionsError
-
-logger = logging.getLogger("sessions")
 
 _MAX_DELAY = 30.0
 

@@ -104,11 +104,16 @@ class Address:
         if self.dialect == "memory":
             return "memory:"
         if self.dialect == "sqlite":
-            return f"sqlite:{self.database or ':memory:'}"
+            return _printable(f"sqlite:{self.database or ':memory:'}")
         hosts = ",".join(
             (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "") for host, port in self.hosts
         )
-        return f"{self.dialect}://{hosts or self.parameters.get('unix_socket', '')}/{self.database or ''}"
+        return _printable(f"{self.dialect}://{hosts or self.parameters.get('unix_socket', '')}/{self.database or ''}")
+
+
+def _printable(text: str) -> str:
+    """Escape what would begin a new line in a log or speak to a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def parse(url: str) -> Address:

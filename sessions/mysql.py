@@ -128,6 +128,10 @@ _HEAD_START = 2
 _OVERHEAD = 16_384
 
 
+# For the driver's default, which takes TLS where the server has it.
+_OPPORTUNISTIC = make_context(TLS("require"))
+
+
 class PacketConnection(pymysql.connections.Connection):
     """A connection that is ready after one round trip, with its TLS context built once."""
 
@@ -330,9 +334,6 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
             connection.begin()
         return self.in_transaction(connection)
 
-    def insert(self, connection: MyConnection, session_id: str, texts: Sequence[str]) -> int:
-        return self._insert(connection, session_id, texts)
-
     def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
         if isinstance(connection, PacketConnection):
             newest = self._write(connection, session_id, texts, if_position)
@@ -360,18 +361,19 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         check = [] if if_position is None else ["check_position"]
         before = [self._bind(connection, name, parameters) for name in ("begin", "touch_session", *check, *then)]
         try:
-            return self._insert(connection, session_id, texts, before, [self._statements["commit"]])
+            return self.insert(connection, session_id, texts, before=before, after=[self._statements["commit"]])
         except pymysql.Error as exc:
             if _errno(exc) != _MORE_THAN_ONE_ROW:
                 raise
         connection.rollback()
         return None
 
-    def _insert(
+    def insert(
         self,
         connection: MyConnection,
         session_id: str,
         texts: Sequence[str],
+        *,
         before: Sequence[str] = (),
         after: Sequence[str] = (),
     ) -> int:
@@ -421,10 +423,11 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def pop(self, connection: MyConnection, session_id: str) -> Row | None:
         parameters = {"session_id": session_id}
         if isinstance(connection, PacketConnection):
-            names = ["begin", "lock_newest_item", "delete_newest_item", "commit"]
-            _, rows, _, _ = self._send(connection, names, parameters)
+            names = ["begin", "lock_session", "lock_newest_item", "delete_newest_item", "commit"]
+            _, _, rows, _, _ = self._send(connection, names, parameters)
             return rows[0] if rows else None
         with self.transaction(connection):
+            self.fetch(connection, "lock_session", parameters)
             rows = self.fetch(connection, "lock_newest_item", parameters)
             if not rows:
                 return None
@@ -476,9 +479,6 @@ def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
     if tls is None or tls.mode == "prefer":
         return {}
     return {"ssl": make_context(tls)} if tls.required else {"ssl_disabled": True}
-
-
-_OPPORTUNISTIC = make_context(TLS("require"))
 
 
 def _connect_failure(exc: Exception) -> Failure:

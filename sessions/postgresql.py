@@ -116,7 +116,7 @@ _LEAVE = ("25006", "57P", "25P03")
 _CANCEL_SECONDS = 1.0
 
 
-class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
+class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
@@ -152,6 +152,10 @@ def _bounded(
             wanted = generator.send(ready)
     except StopIteration as exc:
         return exc.value
+    except psycopg.errors.QueryCanceled:
+        if not cancelled:
+            raise
+        raise psycopg.errors.LockNotAvailable(f"no answer within statement_timeout ({seconds:g} s)") from None
 
 
 class PostgresConnector:
@@ -170,12 +174,12 @@ class PostgresConnector:
             self._files.close()
             raise
 
-    def open(self) -> BoundedConnection:
+    def open(self) -> TimedConnection:
         parameters = self._parameters
         if self._options.password is not None:
             parameters = parameters | {"password": password_of(self._options.password)}
         try:
-            connection = BoundedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
+            connection = TimedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
         except psycopg.Error as exc:
             # A copy: psycopg's own carries the connection's settings, password included.
             raise AttemptFailed(_connect_failure(exc), type(exc)(str(exc))) from None
@@ -188,14 +192,14 @@ class PostgresConnector:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 
-    def close(self, connection: BoundedConnection) -> None:
+    def close(self, connection: TimedConnection) -> None:
         with suppress(psycopg.Error):
             connection.close()
 
-    def is_alive(self, connection: BoundedConnection) -> bool:
+    def is_alive(self, connection: TimedConnection) -> bool:
         return not connection.closed and not is_readable(connection.fileno())
 
-    def restore(self, connection: BoundedConnection, exc: BaseException) -> bool:
+    def restore(self, connection: TimedConnection, exc: BaseException) -> bool:
         if connection.closed:
             return False
         status = connection.pgconn.transaction_status
@@ -205,7 +209,7 @@ class PostgresConnector:
         sqlstate = getattr(exc, "sqlstate", None) or ""
         return isinstance(exc, Exception) and status == TransactionStatus.IDLE and not sqlstate.startswith(_LEAVE)
 
-    def abandon(self, connection: BoundedConnection) -> None:
+    def abandon(self, connection: TimedConnection) -> None:
         # psycopg ends no session of another process; the descriptor is a copy of ours.
         _inherited.append(connection)
         if not connection.closed:
@@ -215,7 +219,7 @@ class PostgresConnector:
         self._files.close()
 
 
-_inherited: list[BoundedConnection] = []
+_inherited: list[TimedConnection] = []
 
 
 class PostgresBackend(DBAPIBackend[PGConnection]):
@@ -274,11 +278,20 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
         return self.fetch(connection, name, parameters)[0][0] or 0
 
     def pop(self, connection: PGConnection, session_id: str) -> Row | None:
-        rows = self.fetch(connection, "pop_item", {"session_id": session_id})
-        return rows[0] if rows else None
+        [(row_id, text, _)] = self._in_turn(connection, "pop_item", {"session_id": session_id})
+        return None if row_id is None else (row_id, text)
 
     def delete(self, connection: PGConnection, session_id: str) -> None:
-        self.fetch(connection, "delete_session", {"session_id": session_id})
+        self._in_turn(connection, "delete_session", {"session_id": session_id})
+
+    def _in_turn(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement that ends with whether it was its turn; wait for that under the session row's lock."""
+        rows = self.fetch(connection, name, parameters)
+        if rows[0][-1]:
+            return rows
+        with self.transaction(connection):
+            self.fetch(connection, "lock_session", parameters)
+            return self.fetch(connection, name, parameters)
 
     def create_tables(self, connection: PGConnection) -> None:
         with self.transaction(connection):

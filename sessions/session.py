@@ -24,6 +24,9 @@ Self = TypeVar("Self", bound="Session")
 _MAX_SESSION_ID = 255
 _MAX_LIMIT = 2**63 - 1
 
+# How many rows are read at a time beyond corrupt ones.
+_NEXT_ROWS = 100
+
 
 class Session:
     """The history of one conversation, named by session_id.
@@ -76,6 +79,9 @@ class Session:
         Corrupt rows are skipped, do not count, and are logged with their id.
         Raises ValueError for a negative limit, TypeError for what is no int.
         """
+        if limit == 0 and not isinstance(limit, bool):
+            self._check_open()
+            return []
         return self._get_items_at(limit)[0]
 
     def add_items(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> None:
@@ -117,7 +123,7 @@ class Session:
 
     @property
     def session_settings(self) -> None:
-        """None; the OpenAI Agents SDK asks for it before it uses a session directly."""
+        """None. The OpenAI Agents SDK asks for it first: here one that is too old can be told."""
         from .openai_agents import check_direct_use
 
         check_direct_use()
@@ -134,13 +140,15 @@ class Session:
         limit = min(limit, _MAX_LIMIT)
         if limit == 0:
             return [], self.position()
-        rows = self._backend.newest_rows(self.session_id, count=limit)
+        count = limit
+        rows = self._backend.newest_rows(self.session_id, count=count)
         position = rows[0][0] if rows else 0
         self._saw(position)
         items = self._readable(rows)
         # Further rows are needed only where corrupt ones stood in for readable ones.
-        while len(items) < limit and len(rows) == limit:
-            rows = self._backend.newest_rows(self.session_id, count=limit, before=rows[-1][0])
+        while len(items) < limit and len(rows) == count:
+            count = max(limit, _NEXT_ROWS)
+            rows = self._backend.newest_rows(self.session_id, count=count, before=rows[-1][0])
             items += self._readable(rows)
         items = items[:limit]
         items.reverse()

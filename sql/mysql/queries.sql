@@ -71,7 +71,7 @@ ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
 -- name: lock_session
--- Differs: taken before the messages are deleted, in the order in which writers take it.
+-- Differs: taken before messages are deleted, in the order in which writers take it.
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = %(session_id)s

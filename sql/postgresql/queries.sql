@@ -106,30 +106,75 @@ FROM message;
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
 -- without it, the loser of the race would find nothing although rows remain. The order
--- is that of newest_items.
-DELETE FROM agent_messages
-WHERE id = (
-    SELECT id
-    FROM agent_messages
-    WHERE session_id = ANY (ARRAY[%(session_id)s])
-    ORDER BY session_id DESC, id DESC
-    LIMIT 1
-    FOR UPDATE
+-- is that of newest_items. Like append_items_at it does nothing, and says so, when another
+-- writer got in while it waited.
+WITH seen AS (
+    SELECT ctid AS version
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+),
+session AS (
+    UPDATE agent_sessions
+    SET updated_at = clock_timestamp()
+    WHERE session_id = %(session_id)s
+        AND ctid = (SELECT version FROM seen)
+    RETURNING session_id
+),
+turn AS (
+    SELECT EXISTS (SELECT FROM session) OR NOT EXISTS (SELECT FROM seen) AS is_ours
+),
+message AS (
+    DELETE FROM agent_messages
+    WHERE id = (
+        SELECT id
+        FROM agent_messages
+        WHERE session_id = ANY (ARRAY[%(session_id)s])
+            AND (SELECT is_ours FROM turn)
+        ORDER BY session_id DESC, id DESC
+        LIMIT 1
+        FOR UPDATE
+    )
+    RETURNING id, message_data
 )
-RETURNING id, message_data;
+SELECT message.id, message.message_data, turn.is_ours
+FROM turn
+LEFT JOIN message ON TRUE;
 
 -- name: delete_items
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s;
 
 -- name: delete_session
--- Differs: the messages go in the same statement, for one round trip.
-WITH message AS (
+-- Differs: the messages go in the same statement, for one round trip. Like append_items_at
+-- it does nothing, and says so, when another writer got in while it waited.
+WITH seen AS (
+    SELECT ctid AS version
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+),
+session AS (
+    DELETE FROM agent_sessions
+    WHERE session_id = %(session_id)s
+        AND ctid = (SELECT version FROM seen)
+    RETURNING session_id
+),
+turn AS (
+    SELECT EXISTS (SELECT FROM session) OR NOT EXISTS (SELECT FROM seen) AS is_ours
+),
+message AS (
     DELETE FROM agent_messages
     WHERE session_id = %(session_id)s
+        AND (SELECT is_ours FROM turn)
 )
-DELETE FROM agent_sessions
-WHERE session_id = %(session_id)s;
+SELECT is_ours
+FROM turn;
+
+-- name: lock_session
+-- Differs: gives a statement that was overtaken its turn.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id = %(session_id)s
+FOR UPDATE;
 
 -- name: replace_items
 -- Differs: touch_session, delete_items and insert_items as one statement. Like

@@ -1,6 +1,8 @@
 """bind() on connections of psycopg and PyMySQL, however the application has set them up; and on wrong ones."""
 
 import gc
+import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -374,6 +376,33 @@ def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(
         session.add_items(items("ours"))  # in autocommit: there is no transaction any more
         assert texts(session.get_items()) == ["ours"]
     assert len(stored_texts(app_url)) == 1
+
+
+def test_ctrl_c_in_the_middle_of_a_wait_takes_back_the_operation_alone(app_url: str) -> None:
+    with connected(app_url) as connection, connected(app_url) as blocker:
+        sessions.bind(blocker).session("chat_1").add_items(items("first"))
+        session = sessions.bind(connection).session("chat_1")
+        place_order(connection, 1)
+
+        def press() -> None:
+            wait_until(lambda: someone_waits_for_a_lock(app_url))
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            session.add_items(items("interrupted"))
+        thread.join()
+        blocker.rollback()
+        if dialect_of(app_url) == "postgresql":
+            session.add_items(items("second"))
+            connection.commit()
+        else:  # PyMySQL closes a connection whose answer nobody has read, and with it the transaction
+            with pytest.raises(sessions.ConnectionFailedError):
+                session.add_items(items("second"))
+    kept = dialect_of(app_url) == "postgresql"
+    assert orders(app_url) == ([1] if kept else [])
+    assert len(stored_texts(app_url)) == int(kept)
 
 
 def test_a_handle_that_is_dropped_keeps_no_connection(app_url: str) -> None:

@@ -49,7 +49,7 @@ def figures() -> Figures:
 def own_servers(start_server: Callable[..., Any]) -> Iterator[Callable[[str], Server]]:
     """A function from a dialect to a durable server that only the fault tests use: to kill, pause and configure."""
     running: dict[str, Any] = {}
-    arguments = {"postgresql": ("-c", "max_connections=40")}
+    arguments = {"postgresql": ("-c", "max_connections=24")}
 
     def own(dialect: str) -> Server:
         if dialect not in running:

@@ -343,7 +343,7 @@ def test_a_paused_server_is_an_error_in_time_and_the_session_goes_on(own_server:
     with (
         own_server.database() as url,
         Session.from_url(
-            "chat_1", url, max_retries=1, statement_timeout=0.3, connection_timeout=0.3, **QUICK
+            "chat_1", url, max_retries=0, statement_timeout=0.3, connection_timeout=0.3, **QUICK
         ) as session,
     ):
         session.add_items(items("a"))
