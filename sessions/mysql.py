@@ -77,7 +77,7 @@ _FAILURES: Mapping[int, Failure] = {
     1153: Failure(DatabaseError, "raise the server's max_allowed_packet"),
     1180: _TRY_AGAIN,
     1203: _BUSY,
-    1205: _TRY_AGAIN,
+    1205: Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True),
     1213: _TRY_AGAIN,
     1226: _BUSY,
     1265: _TOO_LONG,

@@ -92,7 +92,7 @@ _OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is mis
 _FAILURES: Mapping[str, Failure] = {
     "25P02": Failure(DatabaseError, "an earlier statement of your transaction failed; roll it back first"),
     "40": _TRY_AGAIN,
-    "55P03": _TRY_AGAIN,
+    "55P03": Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True),
     "23503": _TRY_AGAIN,  # the session was cleared by another one at this moment
     "25006": Failure(DatabaseError, "connect to the primary server", transient=True),
     "57P": _GONE,
@@ -105,7 +105,7 @@ _FAILURES: Mapping[str, Failure] = {
     "3F000": Failure(SchemaError, "create the schema, or give another one"),
     "42703": _OTHER_TABLES,
     "42P10": _OTHER_TABLES,
-    "42501": Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables"),
+    "42501": Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables, and USAGE on a sequence"),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
 # A new connection may lead to the server that is now the primary.

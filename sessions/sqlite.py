@@ -119,7 +119,7 @@ class FileConnector:
         except sqlite3.OperationalError:
             return  # read-only, or another process is switching it at this moment
         if mode != "wal":
-            logger.info("%r: this file system has no write-ahead log; using journal mode %s", self._path, mode)
+            logger.warning("%r: this file system has no write-ahead log; using journal mode %s", self._path, mode)
 
     def _identity(self) -> tuple[int, int]:
         found = os.stat(self._path)

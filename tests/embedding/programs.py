@@ -253,13 +253,14 @@ def interrupted(url: str) -> None:
         before = descriptors()
         for number in range(1, 121):
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00008 * (number % 60))
-                session.add_items([{"n": number}] * 3)
-                acknowledged += 1
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00008 * (number % 60))
+                    session.add_items([{"n": number}] * 3)
+                    acknowledged += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
             except _AlarmError:
                 interruptions += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
         history = session.get_items()
         after = descriptors()
     numbers = [item["n"] for item in history]
