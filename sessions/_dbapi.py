@@ -70,7 +70,6 @@ class DBAPIBackend(Backend, Generic[C]):
         return load_statements(cls.dialect, options.sessions_table, options.messages_table, quote=cls.identifier_quote)
 
     def bind(self, connection: object) -> DBAPIBackend[C]:
-        """Return a backend with these tables and limits on the caller's own connection; see sessions.bind()."""
         from ._bound import bind_to
 
         return bind_to(connection, replace(self._options, create_tables=False), kind=type(self))

@@ -7,6 +7,8 @@ fork() forgets its parent's connections without a word to the server.
 from __future__ import annotations
 
 import select
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +32,15 @@ def is_readable(fileno: int) -> bool:
         poll.register(fileno, select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([fileno], [], [], 0)[0])
+
+
+def forget_unsent(end: socket.socket) -> None:
+    """Let close() reset the connection, so that the kernel does not go on sending what nobody waits for.
+
+    A network that was gone for a while would deliver it after the outcome has been settled.
+    """
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class Connector(Protocol[C]):

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import closed_error
+from .errors import ConfigurationError, closed_error
 from .session import Session
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Backend(ABC):
         if self.closed:
             raise closed_error()
         return Session(session_id, self)
+
+    def bind(self, connection: object) -> Backend:
+        """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""
+        raise ConfigurationError(f"{self!r} has no connections to bind; use sessions.bind()")
 
     def __reduce__(self) -> str:
         raise TypeError("a backend cannot be pickled; send its URL and make a new one there")

@@ -20,7 +20,7 @@ from pymysql.cursors import Cursor
 
 from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._options import Options, password_of
-from ._pool import Pool, is_readable
+from ._pool import Pool, forget_unsent, is_readable
 from ._retry import AttemptFailed, Failure
 from ._tls import TLS, make_context, read_tls
 from ._url import Address
@@ -110,6 +110,8 @@ _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
 }
 # What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
 _UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
+# By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
+_CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError, *_UNREADABLE)
 # Errors whose text repeats a value of the statement.
 _QUOTING = (1062, 1064, 1264, 1265, 1292, 1366, 1406)
 _MORE_THAN_ONE_ROW = 1242
@@ -171,9 +173,15 @@ class PacketConnection(pymysql.connections.Connection):
         """Return the socket's descriptor."""
         return self._sock.fileno() if self._sock else -1
 
+    def _force_close(self) -> None:
+        # After close() the goodbye is to arrive. Otherwise nothing is, once we have given up on the answer.
+        if self._sock is not None and not self._closed:  # type: ignore[attr-defined]
+            forget_unsent(self._sock)
+        super()._force_close()  # type: ignore[misc]
+
     def drop(self) -> None:
         """Close the socket without a goodbye to the server."""
-        self._force_close()  # type: ignore[attr-defined]
+        self._force_close()
 
     def forget(self) -> None:
         """Close without the reader, whose lock a thread of the parent may hold for ever; it then counts as closed."""
@@ -222,7 +230,7 @@ class MySQLConnector:
             lock_timeout = max(1, int(self._options.statement_timeout) - _HEAD_START)
             settings = Cursor(connection).mogrify(self._prepare, {"lock_timeout": lock_timeout})
             connection.prepare(settings, self._options.statement_timeout)
-        except Exception as exc:  # noqa: BLE001  (PyMySQL reads what is no MySQL server's without checks)
+        except _CONNECT_ERRORS as exc:
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
             raise AttemptFailed(_connect_failure(exc), cause) from None

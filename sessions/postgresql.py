@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import socket
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import zip_longest
@@ -22,7 +23,7 @@ from psycopg.rows import tuple_row
 
 from ._dbapi import DBAPIBackend, Parameters
 from ._options import Options, password_of
-from ._pool import Pool, is_readable
+from ._pool import Pool, forget_unsent, is_readable
 from ._retry import AttemptFailed, Failure
 from ._tls import TLS, KeyFiles, libpq_parameters, make_context, read_tls
 from ._url import TLS_PARAMETERS, Address
@@ -205,7 +206,9 @@ class PostgresConnector:
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.ACTIVE:
             with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=1.0)
+                connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+                forget_unsent(end)
         sqlstate = getattr(exc, "sqlstate", None) or ""
         return isinstance(exc, Exception) and status == TransactionStatus.IDLE and not sqlstate.startswith(_LEAVE)
 

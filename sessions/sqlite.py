@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 from ._dbapi import DBAPIBackend, Lender, Parameters
@@ -65,10 +66,13 @@ class Writers:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn; each of those before us is bounded by SQLite's own timeout."""
+    def turn(self, timeout: float) -> Iterator[None]:
+        """Wait for a turn; raise what SQLite raises when it comes too late."""
+        deadline = monotonic() + timeout
         # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
         with self._lock:
+            if monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
             yield
 
 
@@ -76,6 +80,9 @@ class FileConnection(sqlite3.Connection):
     """A connection that knows which file it opened: device and inode."""
 
     file: tuple[int, int]
+
+    def __del__(self) -> None:
+        """Say nothing: the pool closes it, or it is another process's."""
 
 
 class FileConnector:
@@ -264,7 +271,7 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
         if connection.in_transaction:
             yield
             return
-        with self._writers.turn():
+        with self._writers.turn(self._options.statement_timeout):
             self.fetch(connection, "begin", {})
             try:
                 yield

@@ -9,10 +9,10 @@ from typing import Any
 
 import agents
 import pytest
-from model_api import serve_model_api
-from tls.authority import Authority
 
 import sessions
+from model_api import serve_model_api
+from tls.authority import Authority
 
 README = Path(__file__).parent.parent / "README.md"
 CHAPTER = re.compile(r"^## (.+)$", re.MULTILINE)

@@ -110,8 +110,8 @@ def test_a_foreign_lock_on_the_session_is_a_database_error_in_time(name: str, sq
         session.add_items(items("a"))
         with locked_session(sql_url):
             error = error_in_time(lambda: OPERATIONS[name](session))
-        if name in READS or (name == "pop_item" and dialect_of(sql_url) != "sqlite"):
-            assert error is None  # a pop needs the message's lock alone
+        if name in READS:
+            assert error is None
             return
         assert type(error) is DatabaseError
         if dialect_of(sql_url) != "sqlite":
