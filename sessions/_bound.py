@@ -18,7 +18,7 @@ from typing import Any
 from ._dbapi import DBAPIBackend
 from ._options import Options
 from ._retry import AttemptFailed, Failure
-from .errors import ClosedError, ConfigurationError, ConnectionFailedError, closed_error
+from .errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
@@ -97,6 +97,12 @@ def _connection_class(driver: Any) -> type:
     return found
 
 
+def _note_interruption(backend: DBAPIBackend[Any], connection: Any, exc: BaseException) -> None:
+    """Tell the backend of an exception that came from outside: a signal handler's, or Ctrl-C."""
+    if not isinstance(exc, (backend.driver_error, SessionsError, UnicodeEncodeError)):
+        backend.interrupted(connection)
+
+
 class BoundConnection:
     """Lends the application's connection, each time within its transaction and a savepoint of ours."""
 
@@ -141,6 +147,7 @@ class BoundConnection:
             yield
             self._execute("release_savepoint")
         except BaseException as exc:
+            _note_interruption(self.backend, self._connection, exc)
             try:
                 self._execute("rollback_to_savepoint")
                 self._execute("release_savepoint")
@@ -157,6 +164,7 @@ class BoundConnection:
         try:
             yield
         except BaseException as exc:
+            _note_interruption(self.backend, self._connection, exc)
             with suppress(self.backend.driver_error):
                 self._connection.rollback()
             if isinstance(exc, self.backend.driver_error):
@@ -194,7 +202,8 @@ class ApplicationPool:
                 yield connection
                 if self.backend.in_transaction(connection):
                     connection.commit()
-            except BaseException:
+            except BaseException as exc:
+                _note_interruption(self.backend, connection, exc)
                 with suppress(self.backend.driver_error):
                     if self.backend.in_transaction(connection):
                         connection.rollback()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from json.scanner import make_scanner
 from typing import Any, NoReturn
 
 from .errors import InvalidItemError
@@ -21,7 +22,9 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+# The decoder without its search for white space around a value, which our own texts do not have.
+_scan = make_scanner(_decoder)  # type: ignore[arg-type]  # any object with the decoder's attributes will do
 
 
 def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> list[str]:
@@ -63,7 +66,16 @@ def _reason(exc: Exception) -> str:
 def decode_item(text: object) -> Item | None:
     """Return the JSON object that text holds; None when it is corrupt."""
     try:
-        item = _decode(text.decode() if isinstance(text, bytes) else text)  # type: ignore[arg-type]
+        item, end = _scan(text, 0)  # type: ignore[arg-type]
+        if end != len(text):  # type: ignore[arg-type]
+            item = _decode_odd(text)
+    except (StopIteration, TypeError, ValueError, RecursionError):
+        item = _decode_odd(text)
+    return item if isinstance(item, dict) else None
+
+
+def _decode_odd(text: object) -> object:
+    try:
+        return _decoder.decode(text.decode() if isinstance(text, bytes) else text)  # type: ignore[arg-type]
     except (TypeError, ValueError, RecursionError):
         return None
-    return item if isinstance(item, dict) else None

@@ -32,6 +32,7 @@ from .errors import (
     DatabaseError,
     DriverNotInstalledError,
     SchemaError,
+    SessionsError,
     TLSError,
 )
 
@@ -244,7 +245,10 @@ class MySQLConnector:
         return connection.open and not is_readable(connection.fileno())
 
     def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
-        if not isinstance(exc, Exception) or not connection.open or _errno(exc) in _LEAVE:
+        # After anything else, such as a signal handler's exception, an answer may still be on its way.
+        if not isinstance(exc, (pymysql.Error, SessionsError, UnicodeEncodeError)):
+            return False
+        if not connection.open or _errno(exc) in _LEAVE:
             return False
         try:
             # After an error in the middle of a packet its transaction is still open.
@@ -309,12 +313,12 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
         return cls(str(address), options, pool)
 
-    def _bind(self, connection: MyConnection, name: str, parameters: Parameters) -> str:
-        return Cursor(connection).mogrify(self._statements[name], parameters)
+    def _bind(self, connection: MyConnection, names: Sequence[str], parameters: Parameters) -> str:
+        """Put the parameters into statements, which become one packet."""
+        return Cursor(connection).mogrify("; ".join([self._statements[name] for name in names]), parameters)
 
     def _send(self, connection: MyConnection, names: Sequence[str], parameters: Parameters) -> list[Any]:
-        statements = [self._bind(connection, name, parameters) for name in names]
-        return [rows for rows, _ in send(connection, *statements)]
+        return [rows for rows, _ in send(connection, self._bind(connection, names, parameters))]
 
     def fetch(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         return list(self._send(connection, [name], parameters)[0])
@@ -367,7 +371,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
         check = [] if if_position is None else ["check_position"]
-        before = [self._bind(connection, name, parameters) for name in ("begin", "touch_session", *check, *then)]
+        before = [self._bind(connection, ("begin", "touch_session", *check, *then), parameters)]
         try:
             return self.insert(connection, session_id, texts, before=before, after=[self._statements["commit"]])
         except pymysql.Error as exc:
@@ -403,11 +407,11 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     ) -> list[tuple[str, int]]:
         """Split a batch into INSERT statements, each with its number of rows."""
         head, _, row = self._statements["insert_item"].rpartition("VALUES")
-        cursor = Cursor(connection)
+        quoted_id = connection.escape(session_id)
         packets: list[list[str]] = []
         room = 0
         for text in texts:
-            values = cursor.mogrify(row, {"session_id": session_id, "message_data": text})
+            values = row % {"session_id": quoted_id, "message_data": connection.escape(text)}
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(
@@ -453,6 +457,10 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
+
+    def interrupted(self, connection: MyConnection) -> None:
+        # Its next answer would be taken for another statement's.
+        connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def rival_state(self, connection: MyConnection, number: int, age: float) -> bool | None:
         [(_, uptime)] = self.fetch(connection, "uptime", {})

@@ -246,7 +246,8 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         cursor = psycopg.Cursor(connection, row_factory=tuple_row)
         cursor.execute(self._statements[name].encode(), parameters or None, prepare=False)
-        return cursor.fetchall() if cursor.description else []
+        # What cursor.description says too, which would make an object of each column.
+        return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         if not connection.autocommit and not self.in_transaction(connection):

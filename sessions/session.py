@@ -182,7 +182,10 @@ class Session:
         return position
 
     def _readable(self, rows: list[Row]) -> list[Item]:
-        return [item for row in rows if (item := self._decode(row)) is not None]
+        items = [decode_item(text) for _, text in rows]
+        if None in items:
+            return [item for row in rows if (item := self._decode(row)) is not None]
+        return items  # type: ignore[return-value]
 
     def _decode(self, row: Row) -> Item | None:
         item = decode_item(row[1])

@@ -313,7 +313,7 @@ def test_an_item_near_the_limit_is_stored_or_refused_by_name(database: str, lett
             try:
                 session.replace_items([{"small": 1}, entry])
             except sessions.DatabaseError as exc:
-                assert "max_allowed_packet" in str(exc)
+                assert "max_allowed_packet" in str(exc)  # noqa: PT017  (some of them are small enough)
                 continue
             stored += 1
             assert session.get_items() == [{"small": 1}, entry]

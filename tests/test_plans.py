@@ -43,7 +43,7 @@ def _fill(url: str) -> None:
             cursor = connection.cursor()
             cursor.execute(f"INSERT INTO agent_sessions (session_id) VALUES ({mark})", (session_id,))
             cursor.execute(
-                f"INSERT INTO agent_messages (session_id, message_data) SELECT {mark}, '{{\"role\":\"user\"}}' {rows}",
+                f'INSERT INTO agent_messages (session_id, message_data) SELECT {mark}, \'{{"role":"user"}}\' {rows}',
                 (session_id,),
             )
         for table in ("agent_sessions", "agent_messages"):
@@ -81,6 +81,7 @@ def _statement(url: str, name: str) -> str:
 
 SLOW = {"Seq Scan", "Bitmap Heap Scan"}
 SORTS = {"Sort", "Incremental Sort"}
+
 
 def _postgresql_plan(url: str, name: str) -> list[Mapping[str, Any]]:
     """The nodes of the plan."""

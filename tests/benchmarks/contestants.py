@@ -231,7 +231,8 @@ class _PostgresHandle:
             )
             return [json.loads(text) for (text,) in rows.fetchall()]
         rows = self._connection().execute(
-            "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id DESC LIMIT %s",
+            "SELECT message_data FROM agent_messages WHERE session_id = ANY (ARRAY[%s]) "
+            "ORDER BY session_id DESC, id DESC LIMIT %s",
             (self._id, limit),
             binary=self._binary,
         )
@@ -257,8 +258,9 @@ class _PostgresHandle:
         row = (
             self._connection()
             .execute(
-                "DELETE FROM agent_messages WHERE id = (SELECT id FROM agent_messages WHERE session_id = %s "
-                "ORDER BY id DESC LIMIT 1 FOR UPDATE) RETURNING message_data",
+                "DELETE FROM agent_messages WHERE id = (SELECT id FROM agent_messages "
+                "WHERE session_id = ANY (ARRAY[%s]) ORDER BY session_id DESC, id DESC LIMIT 1 FOR UPDATE) "
+                "RETURNING message_data",
                 (self._id,),
             )
             .fetchone()
@@ -313,9 +315,7 @@ class _MySQLHandle:
     def get(self, limit: int | None = None) -> list[Any]:
         cursor = self._connection().cursor()
         if limit is None:
-            cursor.execute(
-                "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id", (self._id,)
-            )
+            cursor.execute("SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id", (self._id,))
             return [json.loads(text) for (text,) in cursor.fetchall()]
         cursor.execute(
             "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id DESC LIMIT %s", (self._id, limit)
@@ -339,8 +339,10 @@ class _MySQLHandle:
         self._send(
             [
                 "START TRANSACTION",
-                f"INSERT INTO agent_sessions (session_id) VALUES ({session_id}) "
-                "ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP",
+                (
+                    f"INSERT INTO agent_sessions (session_id) VALUES ({session_id}) "
+                    "ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP"
+                ),
                 f"INSERT INTO agent_messages (session_id, message_data) VALUES {rows}",
                 "COMMIT",
             ]

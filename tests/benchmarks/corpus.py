@@ -5,7 +5,40 @@ from typing import Any
 
 Item = dict[str, Any]
 
-_WORDS = ["the", "agent", "reads", "a", "history", "and", "appends", "to", "it", "while", "a", "tool", "call", "returns", "rows", "of", "weather", "in", "Zürich,", "prices,", "tickets,", "and", "a", "plan", "for", "tomorrow", "that", "nobody", "has", "asked", "about", "yet"]
+_WORDS = [
+    "the",
+    "agent",
+    "reads",
+    "a",
+    "history",
+    "and",
+    "appends",
+    "to",
+    "it",
+    "while",
+    "a",
+    "tool",
+    "call",
+    "returns",
+    "rows",
+    "of",
+    "weather",
+    "in",
+    "Zürich,",
+    "prices,",
+    "tickets,",
+    "and",
+    "a",
+    "plan",
+    "for",
+    "tomorrow",
+    "that",
+    "nobody",
+    "has",
+    "asked",
+    "about",
+    "yet",
+]
 
 
 def make_items(count: int, *, seed: int = 1) -> list[Item]:

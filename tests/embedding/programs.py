@@ -11,11 +11,15 @@ import signal
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import sessions
-from embedding.application import connect_as, someone_waits_for_a_lock, wait_until
+from embedding.application import connect_as, run, someone_waits_for_a_lock, wait_until
 from samples import items, texts
 
 CHILDREN = 4
@@ -254,15 +258,9 @@ def interrupted(url: str) -> None:
         for number in range(1, 121):
             if number % 4:
                 session.get_items(limit=1)  # else the connection may have to be opened, and is interrupted there
-            try:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00008 * (number % 60))
-                    session.add_items([{"n": number}] * 3)
-                    acknowledged += 1
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            except _AlarmError:
-                interruptions += 1
+            rung = _ring_after(0.0001 + 0.00008 * (number % 60), partial(session.add_items, [{"n": number}] * 3))
+            interruptions += rung
+            acknowledged += not rung
         history = session.get_items()
         after = descriptors()
     numbers = [item["n"] for item in history]
@@ -275,6 +273,58 @@ def interrupted(url: str) -> None:
         before=before,
         after=after,
     )
+
+
+def _ring_after(seconds: float, work: Callable[[], object]) -> bool:
+    """Do the work with a timer running; tell whether the timer's exception ended it."""
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            work()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _AlarmError:
+        return True
+    return False
+
+
+def interrupted_on_the_applications_connection(url: str, how: str) -> None:
+    """Interrupt operations on a connection of the application; it then answers truly, or not at all."""
+
+    def ring(*_: object) -> None:
+        raise _AlarmError
+
+    signal.signal(signal.SIGALRM, ring)
+    connections = [connect_as(url, autocommit=False)]
+
+    @contextmanager
+    def lend() -> Iterator[Any]:
+        yield connections[-1]
+
+    def open_backend() -> sessions.Backend:
+        if how == "bind":
+            return sessions.bind(connections[-1])
+        return sessions.connect(pool=SimpleNamespace(connection=lend), max_retries=0)
+
+    def write(backend: sessions.Backend) -> None:
+        for _ in range(20):
+            backend.session("chat_1").add_items(items("a", "b"))
+
+    write(open_backend())
+    interruptions, lost, wrong = 0, 0, 0
+    for number in range(100):
+        work = partial(write, open_backend())
+        interruptions += _ring_after(0.0001 + 0.00005 * (number % 50), work)
+        try:
+            wrong += run(connections[-1], f"SELECT {number}") != [(number,)]
+            connections[-1].rollback()
+        except Exception:
+            lost += 1
+            with suppress(Exception):
+                connections[-1].close()
+            connections.append(connect_as(url, autocommit=False))
+    connections[-1].close()
+    report(interruptions=interruptions, lost=lost, wrong=wrong)
 
 
 def handled(url: str) -> None:

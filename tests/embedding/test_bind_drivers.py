@@ -173,9 +173,11 @@ def test_threads_share_a_connection_of_psycopg(pg: psycopg.Connection[Any]) -> N
 # --- MySQL and MariaDB
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
+MYSQL = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
+
+
+@pytest.fixture(params=MYSQL)
 def my_url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> str:
-    request.applymarker(request.param)
     url = make_url(request.param)
     prepare(url)
     return url
@@ -352,15 +354,9 @@ def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> Non
         assert run(connection, "SELECT state FROM orders WHERE id = 0") == [("theirs",)]
 
 
-@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
-def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(
-    dialect: str, make_url: Callable[[str], str], request: pytest.FixtureRequest
-) -> None:
+def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(my_url: str) -> None:
     # InnoDB has rolled back all; PyMySQL still believes in the transaction until the next answer.
-    request.applymarker(dialect)
-    app_url = make_url(dialect)
-    prepare(app_url)
-    with connected(app_url, autocommit=True) as connection, connected(app_url) as rival:
+    with connected(my_url, autocommit=True) as connection, connected(my_url) as rival:
         place_order(connection, 0)
         session = sessions.bind(connection).session("chat_1")
         begin(connection)
@@ -368,14 +364,14 @@ def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(
         sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
         thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
         thread.start()
-        wait_until(lambda: someone_waits_for_a_lock(app_url))
+        wait_until(lambda: someone_waits_for_a_lock(my_url))
         with pytest.raises(sessions.DatabaseError):
             session.add_items(items("ours"))
         thread.join()
         rival.rollback()
         session.add_items(items("ours"))  # in autocommit: there is no transaction any more
         assert texts(session.get_items()) == ["ours"]
-    assert len(stored_texts(app_url)) == 1
+    assert len(stored_texts(my_url)) == 1
 
 
 def test_ctrl_c_in_the_middle_of_a_wait_takes_back_the_operation_alone(app_url: str) -> None:

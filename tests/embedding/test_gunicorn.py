@@ -22,6 +22,7 @@ TESTS = Path(__file__).parents[1]
 WORKERS, THREADS, REQUESTS = 2, 4, 60
 
 
+@pytest.mark.slow
 def test_preloaded_workers_share_the_database_and_no_connection(sql_url: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -24,15 +24,15 @@ TESTS = Path(__file__).parents[1]
 IGNORED = "ignore:This process"
 
 
-def run_program(name: str, url: str, *, quiet: bool = True) -> dict[str, Any]:
+def run_program(name: str, *arguments: str, quiet: bool = True) -> dict[str, Any]:
     """Run a program with every warning an error; its report."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-W", IGNORED, "-m", "embedding.programs", name, url],
+        [sys.executable, "-X", "dev", "-W", "error", "-W", IGNORED, "-m", "embedding.programs", name, *arguments],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=60,
     )
     assert (done.stderr if quiet else "", done.returncode) == ("", 0)
     report: dict[str, Any] = json.loads(done.stdout)
@@ -80,6 +80,7 @@ def test_children_forked_with_idle_connections_get_their_own_and_exit_in_peace(q
     assert report["after"] == report["before"]
 
 
+@pytest.mark.slow
 def test_children_forked_amid_other_threads_operations_harm_nothing(quiet_url: str) -> None:
     report = run_program("forking_busy", quiet_url)
     assert report["stored"] == report["written"]
@@ -149,6 +150,13 @@ def test_an_operation_that_a_signal_ends_is_whole_or_absent(quiet_url: str) -> N
     assert report["after"] <= report["before"] + 12  # at most the connections of the pool
 
 
+@pytest.mark.parametrize("how", ["bind", "pool"])
+def test_a_connection_of_the_application_never_gives_anothers_answer_after_a_signal(quiet_url: str, how: str) -> None:
+    report = run_program("interrupted_on_the_applications_connection", quiet_url, how, quiet=False)
+    assert report["interruptions"] > 0
+    assert report["wrong"] == 0
+
+
 def test_a_signal_whose_handler_returns_is_not_noticed(quiet_url: str) -> None:
     report = run_program("handled", quiet_url)
     assert report == {"rung": True, "stored": 30}
@@ -157,6 +165,7 @@ def test_a_signal_whose_handler_returns_is_not_noticed(quiet_url: str) -> None:
 # --- threads by the thousand
 
 
+@pytest.mark.slow
 def test_two_thousand_short_threads_leave_neither_connection_nor_descriptor(quiet_url: str) -> None:
     failures: list[BaseException] = []
     with sessions.connect(quiet_url, pool_size=4) as backend:

@@ -136,11 +136,10 @@ def test_the_search_path_decides_about_names_without_schema(postgresql_url: str)
         assert execute_sql(postgresql_url, f"SELECT count(*) FROM {schema}.agent_messages") == [(1,)]
 
 
-@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
-def test_tables_in_a_database_of_their_own(
-    dialect: str, make_url: Callable[[str], str], request: pytest.FixtureRequest
-) -> None:
-    request.applymarker(dialect)
+@pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
+)
+def test_tables_in_a_database_of_their_own(dialect: str, make_url: Callable[[str], str]) -> None:
     app_url, chats_url = make_url(dialect), make_url(dialect)
     make_tables(chats_url)
     chats = chats_url.rpartition("/")[2]

@@ -34,6 +34,7 @@ def test_the_order_and_the_history_are_committed_together_with_flask(sql_url: st
     assert found["histories"]["bob"] == []
 
 
+@pytest.mark.slow
 def test_the_order_and_the_history_are_committed_together_with_django(sql_url: str) -> None:
     # A process of its own: Django is configured once for a process.
     done = run_script(django_raw, sql_url)

@@ -20,9 +20,6 @@ from samples import in_threads, items, texts
 from servers import dialect_of
 from sessions import OutcomeUnknownError, Session
 
-# CPython: ssl.wrap_socket() leaves the socket to the collector when it finds it reset.
-pytestmark = pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
-
 Texts = list[str]
 OLD = ["0", "1", "2", "3", "4", "5"]
 NEW = ["a", "b", "c"]

@@ -329,6 +329,8 @@ def test_a_file_system_without_shared_memory_works_and_is_logged(tmp_path: Path)
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if "cannot be told" in done.stdout:
+        pytest.skip(done.stdout.strip())
     assert "no write-ahead log" in done.stdout
     assert done.stdout.endswith("[{'n': 1}]\n")
     connection = sqlite3.connect(tmp_path / "chat.db")
