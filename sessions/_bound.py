@@ -196,7 +196,7 @@ class ApplicationPool:
         with ExitStack() as stack:
             try:
                 connection = unwrap(stack.enter_context(self._pool.connection()))
-            except Exception as exc:  # noqa: BLE001  (every pool has errors of its own)
+            except self.backend.driver_error as exc:
                 raise AttemptFailed(Failure(ConnectionFailedError, "see the pool's words"), exc) from None
             try:
                 yield connection
