@@ -18,7 +18,7 @@ from typing import Any
 from ._dbapi import DBAPIBackend
 from ._options import Options
 from ._retry import AttemptFailed, Failure
-from .errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
+from .errors import ClosedError, ConfigurationError, ConnectionFailedError, closed_error
 
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
@@ -97,12 +97,6 @@ def _connection_class(driver: Any) -> type:
     return found
 
 
-def _note_interruption(backend: DBAPIBackend[Any], connection: Any, exc: BaseException) -> None:
-    """Tell the backend of an exception that came from outside: a signal handler's, or Ctrl-C."""
-    if not isinstance(exc, (backend.driver_error, SessionsError, UnicodeEncodeError)):
-        backend.interrupted(connection)
-
-
 class BoundConnection:
     """Lends the application's connection, each time within its transaction and a savepoint of ours."""
 
@@ -138,6 +132,9 @@ class BoundConnection:
                 return self._begun_transaction()
         except self.backend.driver_error as exc:
             raise AttemptFailed(self.backend.failure(exc), exc) from None
+        except BaseException as exc:
+            self.backend.close_if_interrupted(connection, exc)
+            raise
         # In autocommit an operation is a transaction of its own.
         return nullcontext()
 
@@ -147,7 +144,7 @@ class BoundConnection:
             yield
             self._execute("release_savepoint")
         except BaseException as exc:
-            _note_interruption(self.backend, self._connection, exc)
+            self.backend.close_if_interrupted(self._connection, exc)
             try:
                 self._execute("rollback_to_savepoint")
                 self._execute("release_savepoint")
@@ -164,7 +161,7 @@ class BoundConnection:
         try:
             yield
         except BaseException as exc:
-            _note_interruption(self.backend, self._connection, exc)
+            self.backend.close_if_interrupted(self._connection, exc)
             with suppress(self.backend.driver_error):
                 self._connection.rollback()
             if isinstance(exc, self.backend.driver_error):
@@ -203,7 +200,7 @@ class ApplicationPool:
                 if self.backend.in_transaction(connection):
                     connection.commit()
             except BaseException as exc:
-                _note_interruption(self.backend, connection, exc)
+                self.backend.close_if_interrupted(connection, exc)
                 with suppress(self.backend.driver_error):
                     if self.backend.in_transaction(connection):
                         connection.rollback()

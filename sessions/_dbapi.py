@@ -118,8 +118,8 @@ class DBAPIBackend(Backend, Generic[C]):
         """Return the server's number for a connection; None without a server."""
         return None
 
-    def interrupted(self, connection: C) -> None:
-        """An application's connection was interrupted at an unknown point: make sure that no wrong answer is read."""
+    def close_if_interrupted(self, connection: C, exc: BaseException) -> None:
+        """After a signal handler's exception close a connection that cannot tell which answer comes next."""
 
     def rival_state(self, connection: C, number: int, age: float) -> bool | None:
         """Tell whether a server session older than age seconds is executing something; None when it has ended."""

@@ -111,6 +111,8 @@ _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
 }
 # What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
 _UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
+# After these no answer of the server is left unread.
+_FROM_WITHIN = (pymysql.Error, SessionsError, UnicodeEncodeError)
 # By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
 _CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError, *_UNREADABLE)
 # Errors whose text repeats a value of the statement.
@@ -246,7 +248,7 @@ class MySQLConnector:
 
     def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
         # After anything else, such as a signal handler's exception, an answer may still be on its way.
-        if not isinstance(exc, (pymysql.Error, SessionsError, UnicodeEncodeError)):
+        if not isinstance(exc, _FROM_WITHIN):
             return False
         if not connection.open or _errno(exc) in _LEAVE:
             return False
@@ -332,7 +334,8 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         try:
             yield
             connection.commit()
-        except BaseException:
+        except BaseException as exc:
+            self.close_if_interrupted(connection, exc)
             with suppress(pymysql.Error):
                 connection.rollback()
             raise
@@ -458,9 +461,9 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 
-    def interrupted(self, connection: MyConnection) -> None:
-        # Its next answer would be taken for another statement's.
-        connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+    def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
+        if not isinstance(exc, _FROM_WITHIN):
+            connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def rival_state(self, connection: MyConnection, number: int, age: float) -> bool | None:
         [(_, uptime)] = self.fetch(connection, "uptime", {})

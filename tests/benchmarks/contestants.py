@@ -39,6 +39,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # Kept, so that a thread's connection is there when its turn comes again.
+        self.threads = ThreadPoolExecutor(8)
 
     def handle(self, session_id: str) -> Any:
         """Make a handle that satisfies Handle."""
@@ -55,8 +57,7 @@ class Store:
                 handle.get(20) if self.limits else handle.get()
                 handle.add(batch)
 
-        with ThreadPoolExecutor(len(handles)) as threads:
-            list(threads.map(work, handles))
+        list(self.threads.map(work, handles))
 
     def open_read_close(self, session_id: str) -> None:
         """Do what a script does that starts, reads and ends."""
