@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,6 +18,18 @@ from pymysql.constants import CLIENT, CR, SERVER_STATUS
 from pymysql.cursors import Cursor
 
 from ._dbapi import DBAPIBackend, Lender, Parameters
+from ._mysql_errors import (
+    CONNECT_ERRORS,
+    CUTS,
+    FROM_WITHIN,
+    LEAVE,
+    MORE_THAN_ONE_ROW,
+    UNREADABLE,
+    connect_failure,
+    describe,
+    errno_of,
+    statement_failure,
+)
 from ._options import Options, password_of
 from ._pool import Pool, forget_unsent, is_readable
 from ._retry import AttemptFailed, Failure
@@ -26,101 +37,11 @@ from ._tls import TLS, make_context, read_tls
 from ._url import Address
 from .backend import Row
 from .errors import (
-    AuthenticationError,
     ConfigurationError,
-    ConnectionFailedError,
     DatabaseError,
-    DriverNotInstalledError,
-    SchemaError,
-    SessionsError,
-    TLSError,
 )
 
 MyConnection = pymysql.connections.Connection
-
-_UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
-_NO_SERVER = Failure(ConnectionFailedError, "check that a MySQL or MariaDB server listens there")
-_UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
-_BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
-_NO_USER = Failure(AuthenticationError, "check user and password; a user that needs a client certificate gets the same")
-_NO_DATABASE = Failure(ConnectionFailedError, "create the database and grant the user rights on it, or correct the URL")
-_CERTIFICATE = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
-_CLIENT_CERTIFICATE = Failure(
-    TLSError, "pass a client certificate that the server accepts as ssl={'cert': ..., 'key': ...}"
-)
-_NAME = Failure(TLSError, "connect by a name in the server's certificate")
-_TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
-_READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True)
-_GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
-_LOST = Failure(ConnectionFailedError, "check that the server runs", transient=True, in_doubt=True)
-_NO_RIGHT = Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables")
-_OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
-_TOO_LONG = Failure(DatabaseError, "widen the column message_data to LONGTEXT")
-_FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
-
-# "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
-_FAILURES: Mapping[int, Failure] = {
-    0: _GONE,  # PyMySQL: the connection was closed before
-    1020: _TRY_AGAIN,
-    1021: _FULL,
-    1040: _BUSY,
-    1044: _NO_DATABASE,
-    1045: _NO_USER,
-    1047: _GONE,  # a Galera node that is not in the cluster
-    1049: _NO_DATABASE,
-    1053: _GONE,
-    1054: _OTHER_TABLES,
-    1114: _FULL,
-    1130: _NO_USER,
-    1142: _NO_RIGHT,
-    1143: _NO_RIGHT,
-    1146: Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True),
-    1153: Failure(DatabaseError, "raise the server's max_allowed_packet"),
-    1180: _TRY_AGAIN,
-    1203: _BUSY,
-    1205: Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True),
-    1213: _TRY_AGAIN,
-    1226: _BUSY,
-    1265: _TOO_LONG,
-    1290: _READ_ONLY,
-    1364: _OTHER_TABLES,
-    1366: Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True"),
-    1406: _TOO_LONG,
-    1698: _NO_USER,
-    1792: _READ_ONLY,
-    1836: _READ_ONLY,
-    1927: _LOST,
-    2003: _UNREACHABLE,
-    2006: _GONE,  # the packet was not sent completely
-    2013: _LOST,
-    2026: Failure(TLSError, "switch TLS on at the server, or pass ssl=False"),
-    2059: Failure(AuthenticationError, "give the user an authentication plugin that PyMySQL knows"),
-    3032: _GONE,
-    3159: Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}"),
-    3572: _TRY_AGAIN,
-    4031: _GONE,
-}
-# What Python says of a connection that failed below MySQL's protocol; the first that fits counts.
-_HANDSHAKE_FAILURES: Mapping[str, Failure] = {
-    "EOF occurred": _UNREACHABLE,
-    "ismatch, certificate": _NAME,
-    "_ALERT_": _CLIENT_CERTIFICATE,
-    "SSL": _CERTIFICATE,
-    "not known": _UNKNOWN_HOST,
-    "No address": _UNKNOWN_HOST,
-}
-# What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
-_UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
-# After these no answer of the server is left unread.
-_FROM_WITHIN = (pymysql.Error, SessionsError, UnicodeEncodeError)
-# By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
-_CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError, *_UNREADABLE)
-# Errors whose text repeats a value of the statement.
-_QUOTING = (1062, 1064, 1264, 1265, 1292, 1366, 1406)
-_MORE_THAN_ONE_ROW = 1242
-_CUTS = (1265, 1366, 1406)
-# A new connection may lead to the server that is now the primary.
-_LEAVE = (1290, 1792, 1836)
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -233,10 +154,10 @@ class MySQLConnector:
             lock_timeout = max(1, int(self._options.statement_timeout) - _HEAD_START)
             settings = Cursor(connection).mogrify(self._prepare, {"lock_timeout": lock_timeout})
             connection.prepare(settings, self._options.statement_timeout)
-        except _CONNECT_ERRORS as exc:
+        except CONNECT_ERRORS as exc:
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
-            raise AttemptFailed(_connect_failure(exc), cause) from None
+            raise AttemptFailed(connect_failure(exc), cause) from None
         return connection
 
     def close(self, connection: PacketConnection) -> None:
@@ -248,9 +169,9 @@ class MySQLConnector:
 
     def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
         # After anything else, such as a signal handler's exception, an answer may still be on its way.
-        if not isinstance(exc, _FROM_WITHIN):
+        if not isinstance(exc, FROM_WITHIN):
             return False
-        if not connection.open or _errno(exc) in _LEAVE:
+        if not connection.open or errno_of(exc) in LEAVE:
             return False
         try:
             # After an error in the middle of a packet its transaction is still open.
@@ -271,7 +192,7 @@ def send(connection: MyConnection, *statements: str) -> list[tuple[Sequence[Any]
     cursor = Cursor(connection)
     try:
         return _answers(cursor, "; ".join(statements))
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         connection.close()
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
 
@@ -291,7 +212,7 @@ def _refuse_what_was_cut(cursor: Cursor) -> None:
     """Raise what strict mode would have raised; an application's connection may be without it."""
     cursor.execute("SHOW WARNINGS")
     for _, errno, message in cursor.fetchall():
-        if errno in _CUTS:
+        if errno in CUTS:
             raise pymysql.DataError(errno, message)
 
 
@@ -378,7 +299,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         try:
             return self.insert(connection, session_id, texts, before=before, after=[self._statements["commit"]])
         except pymysql.Error as exc:
-            if _errno(exc) != _MORE_THAN_ONE_ROW:
+            if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
         connection.rollback()
         return None
@@ -462,7 +383,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 
     def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
-        if not isinstance(exc, _FROM_WITHIN):
+        if not isinstance(exc, FROM_WITHIN):
             connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def rival_state(self, connection: MyConnection, number: int, age: float) -> bool | None:
@@ -471,13 +392,10 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         return super().rival_state(connection, number, age) if int(uptime) + 1 >= age else None
 
     def failure(self, exc: Exception) -> Failure:
-        return _FAILURES.get(_errno(exc), Failure(DatabaseError))
+        return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:
-        errno = _errno(exc)
-        if isinstance(exc, pymysql.Error) and errno in _QUOTING:
-            return f"server error {errno}"
-        return str(exc.args[-1]) if exc.args and exc.args[-1] else "the connection is closed"
+        return describe(exc)
 
 
 def _check_options(options: Options) -> None:
@@ -488,26 +406,9 @@ def _check_options(options: Options) -> None:
         )
 
 
-def _errno(exc: BaseException) -> int:
-    return exc.args[0] if exc.args and isinstance(exc.args[0], int) else -1
-
-
 def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
     # Exactly one of the two, or neither for the driver's default: PyMySQL takes an empty
     # or misspelt setting for "TLS if the server has it, and never mind the certificate".
     if tls is None or tls.mode == "prefer":
         return {}
     return {"ssl": make_context(tls)} if tls.required else {"ssl_disabled": True}
-
-
-def _connect_failure(exc: Exception) -> Failure:
-    if isinstance(exc, RuntimeError):  # PyMySQL: an optional package is missing
-        return Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS")
-    if not isinstance(exc, (pymysql.Error, OSError)):
-        return _NO_SERVER
-    failure = _FAILURES.get(_errno(exc), Failure(ConnectionFailedError, "see the server's words"))
-    if not isinstance(exc, OSError) and failure not in (_UNREACHABLE, _LOST):
-        return failure
-    # The network's and OpenSSL's words stand in brackets, behind the host's name, which may be any word.
-    text = str(exc) if isinstance(exc, OSError) else str(exc.args[-1]).partition("(")[2]
-    return next((found for fragment, found in _HANDSHAKE_FAILURES.items() if fragment in text), _UNREACHABLE)

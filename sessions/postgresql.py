@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import socket
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import zip_longest
 from time import monotonic
@@ -24,94 +23,17 @@ from psycopg.rows import tuple_row
 from ._dbapi import DBAPIBackend, Parameters
 from ._options import Options, password_of
 from ._pool import Pool, forget_unsent, is_readable
+from ._postgresql_errors import LEAVE, connect_failure, describe, statement_failure
 from ._retry import AttemptFailed, Failure
 from ._tls import TLS, KeyFiles, libpq_parameters, make_context, read_tls
 from ._url import TLS_PARAMETERS, Address
 from .backend import Row
 from .errors import (
-    AuthenticationError,
     ConfigurationError,
-    ConnectionFailedError,
-    DatabaseError,
-    SchemaError,
     TLSError,
 )
 
 PGConnection = psycopg.Connection[Any]
-
-_UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
-_BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
-_NO_USER = Failure(AuthenticationError, "check the user and the password, and pg_hba.conf on the server")
-_BAD_CERTIFICATE = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
-
-# libpq gives no SQLSTATE while it connects, only texts; the first that fits counts.
-_CONNECT_FAILURES: Mapping[str, Failure] = {
-    "no encryption": Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}"),
-    "SSL encryption": Failure(TLSError, "pg_hba.conf on the server admits no such TLS connection"),
-    "valid client certificate": Failure(
-        AuthenticationError, "pass your client certificate as ssl={'cert': ..., 'key': ...}"
-    ),
-    "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
-    "does not match host name": Failure(TLSError, "connect by a name in the server's certificate"),
-    "server does not support SSL": Failure(TLSError, "switch TLS on at the server, or pass ssl=False"),
-    "SSL SYSCALL": _UNREACHABLE,
-    "unexpected eof": _UNREACHABLE,
-    "certificate": _BAD_CERTIFICATE,
-    "SSL error": _BAD_CERTIFICATE,
-    "SSL": _BAD_CERTIFICATE,
-    "password": _NO_USER,
-    "authentication": _NO_USER,
-    "pg_hba.conf": _NO_USER,
-    'role "': _NO_USER,
-    'database "': Failure(ConnectionFailedError, "create the database, or correct the URL"),
-    "invalid connection option": Failure(ConfigurationError, "drop the parameter, or install a newer libpq"),
-    "resolve host": Failure(ConnectionFailedError, "check the host's name"),
-    "too many": _BUSY,
-    "remaining connection slots": _BUSY,
-    "starting up": _UNREACHABLE,
-    "shutting down": _UNREACHABLE,
-    "recovery": _UNREACHABLE,
-    "not yet accepting": _UNREACHABLE,
-    "read-only": _UNREACHABLE,
-    "refused": _UNREACHABLE,
-    "timeout": _UNREACHABLE,
-    "timed out": _UNREACHABLE,
-    "reset": _UNREACHABLE,
-    "closed": _UNREACHABLE,
-    "unreachable": _UNREACHABLE,
-    "No route": _UNREACHABLE,
-    "Temporary failure": _UNREACHABLE,
-    "No such file": Failure(ConnectionFailedError, "check the socket's directory, and that the server runs"),
-}
-
-_TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
-_GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
-_LOST = Failure(ConnectionFailedError, "check that the server runs", transient=True, in_doubt=True)
-_OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
-
-# PostgreSQL manual, appendix A: SQLSTATE, or its class.
-_FAILURES: Mapping[str, Failure] = {
-    "25P02": Failure(DatabaseError, "an earlier statement of your transaction failed; roll it back first"),
-    "40": _TRY_AGAIN,
-    "55P03": Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True),
-    "23503": _TRY_AGAIN,  # the session was cleared by another one at this moment
-    "25006": Failure(DatabaseError, "connect to the primary server", transient=True),
-    "57P": _GONE,
-    "08": _LOST,
-    "25P03": _GONE,
-    "53300": _BUSY,
-    "53": Failure(DatabaseError, "free resources on the server; nothing was written"),
-    "57014": Failure(DatabaseError, "a lock was held for longer than statement_timeout, or someone cancelled it"),
-    "42P01": Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True),
-    "3F000": Failure(SchemaError, "create the schema, or give another one"),
-    "42703": _OTHER_TABLES,
-    "42P10": _OTHER_TABLES,
-    "42501": Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables, and USAGE on a sequence"),
-    "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
-}
-# A new connection may lead to the server that is now the primary.
-_LEAVE = ("25006", "57P", "25P03")
-
 
 # How long a cancelled statement may take to say so.
 _CANCEL_SECONDS = 1.0
@@ -183,7 +105,7 @@ class PostgresConnector:
             connection = TimedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
         except psycopg.Error as exc:
             # A copy: psycopg's own carries the connection's settings, password included.
-            raise AttemptFailed(_connect_failure(exc), type(exc)(str(exc))) from None
+            raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
         if self._requires_tls and not connection.pgconn.ssl_in_use:
             connection.close()
             raise AttemptFailed(
@@ -210,7 +132,7 @@ class PostgresConnector:
             with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
                 forget_unsent(end)
         sqlstate = getattr(exc, "sqlstate", None) or ""
-        return isinstance(exc, Exception) and status == TransactionStatus.IDLE and not sqlstate.startswith(_LEAVE)
+        return isinstance(exc, Exception) and status == TransactionStatus.IDLE and not sqlstate.startswith(LEAVE)
 
     def abandon(self, connection: TimedConnection) -> None:
         # psycopg ends no session of another process; the descriptor is a copy of ours.
@@ -306,20 +228,10 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
         return connection.info.backend_pid
 
     def failure(self, exc: Exception) -> Failure:
-        sqlstate = getattr(exc, "sqlstate", None)
-        if sqlstate is None:
-            if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
-                return Failure(DatabaseError)
-            # psycopg's words for a loss that it knew of before it sent anything.
-            return _GONE if str(exc) in ("the connection is closed", "the connection is lost") else _LOST
-        for length in (5, 3, 2):
-            if (failure := _FAILURES.get(sqlstate[:length])) is not None:
-                return failure
-        return Failure(DatabaseError)
+        return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:
-        primary = exc.diag.message_primary if isinstance(exc, psycopg.Error) else None
-        return " ".join((primary or str(exc)).split())
+        return describe(exc)
 
 
 def _libpq(address: Address, options: Options, tls: TLS | None, files: KeyFiles) -> dict[str, Any]:
@@ -360,12 +272,3 @@ def _may_be_local(address: Address) -> bool:
     count = max(len(names), len(numbers))
     pairs = zip_longest(names[:count], numbers[:count], fillvalue="")
     return any(not number and (not name or name.startswith(("/", "@"))) for name, number in pairs)
-
-
-def _connect_failure(exc: Exception) -> Failure:
-    # Names that the user chose stand in quotes, and may be any word.
-    text = re.sub(r'"[^"]*"', '""', str(exc))
-    return next(
-        (failure for fragment, failure in _CONNECT_FAILURES.items() if fragment in text),
-        Failure(ConnectionFailedError, "see the server's words"),
-    )

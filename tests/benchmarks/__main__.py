@@ -45,13 +45,16 @@ def main() -> None:
     for dialect in arguments.dialects.split(","):
         with _database(dialect, results) as url:
             workloads.measure(url, results, sizes)
-    text = report.render(results)
-    print("\n" + text)
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "results.md").write_text(text)
-        (arguments.output / "results.json").write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
-        plots.draw(results, arguments.output)
+        if arguments.output:
+            _save(results, arguments.output)
+    print("\n" + report.render(results))
+
+
+def _save(results: workloads.Results, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.md").write_text(report.render(results))
+    (folder / "results.json").write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
+    plots.draw(results, folder)
 
 
 @contextlib.contextmanager

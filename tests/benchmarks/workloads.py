@@ -33,6 +33,9 @@ class Sizes:
     delays: tuple[float, ...] = (0.0, 0.001, 0.002, 0.005)
 
 
+# What a peer has for the bulk load.
+_PATIENCE_SECONDS = 30.0
+
 QUICK = Sizes(seconds=1.0, most=20, rows=(100, 2_000, 20_000), others=2_000, bulk=5_000, delays=(0.0, 0.005))
 
 
@@ -214,28 +217,39 @@ def _bulk(dialect: str, url: str, results: Results, sizes: Sizes) -> None:
             continue
         # How memory is looked at is Linux's.
         for task in ("bulk", "read") if Path("/proc/self/clear_refs").exists() else ():
-            child = subprocess.run(
-                [sys.executable, str(Path(__file__).parent), "--child", task, kind.name, url, str(sizes.bulk)],
-                check=not is_peer(kind.name),
-                capture_output=True,
-                text=True,
-                env={**os.environ, "PYTHONWARNINGS": "ignore"},
-            )
-            if child.returncode:
-                print(f"{kind.name} fails at {task}: {child.stderr.strip().splitlines()[-1][:200]}")
-                continue
-            seconds, peak = child.stdout.split()[-2:]
+            measured = _in_child(task, kind, url, sizes.bulk)
+            if measured is None:
+                break
+            seconds, peak = measured
             workload = f"bulk load of {sizes.bulk:,}" if task == "bulk" else f"get {sizes.bulk // 10:,}"
-            results.memory.setdefault(dialect, {}).setdefault(workload, {})[kind.name] = float(peak)
+            results.memory.setdefault(dialect, {}).setdefault(workload, {})[kind.name] = peak
             if task == "bulk":
-                times[kind.name] = float(seconds)
+                times[kind.name] = seconds
     results.add(dialect, f"bulk load of {sizes.bulk:,}", times)
+
+
+def _in_child(task: str, kind: type[Store], url: str, bulk: int) -> tuple[float, float] | None:
+    """Let a process of its own do run_child(); the seconds and bytes that it prints, None if a peer gives up."""
+    command = [sys.executable, str(Path(__file__).parent), "--child", task, kind.name, url, str(bulk)]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    try:
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment, timeout=_PATIENCE_SECONDS
+        )
+    except (subprocess.SubprocessError, OSError) as exc:
+        if not is_peer(kind.name):
+            raise
+        print(f"{kind.name} does not finish {task}: {type(exc).__name__}")
+        return None
+    seconds, peak = done.stdout.split()[-2:]
+    return float(seconds), float(peak)
 
 
 def run_child(task: str, name: str, url: str, bulk: int) -> None:
     """Do one thing; print its seconds and by how much the process has grown at most, in bytes."""
     [kind] = [kind for kind in contestants(dialect_of(url)) if kind.name == name]
-    items = make_items(bulk if task == "bulk" else bulk // 10)
+    count = bulk if task == "bulk" else bulk // 10
+    items = (make_items(1000) * (count // 1000 + 1))[:count]
     with opened([kind], url) as [store]:
         handle = store.handle(f"{name} {task}")
         handle.add(items[:1])
