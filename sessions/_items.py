@@ -27,13 +27,17 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 _scan = make_scanner(_decoder)  # type: ignore[arg-type]  # any object with the decoder's attributes will do
 
 
+_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+_encode_unicode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> list[str]:
     """Serialise every item, or raise InvalidItemError that names the first bad one."""
     if isinstance(items, (str, bytes, bytearray, Mapping)) or not isinstance(items, Iterable):
         raise InvalidItemError(
             f"items must be an iterable of dicts, not {type(items).__name__}; wrap a single item in a list"
         )
-    encode = json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":")).encode
+    encode = _encode_ascii if ensure_ascii else _encode_unicode
     texts = []
     for index, item in enumerate(items):
         if not isinstance(item, dict):

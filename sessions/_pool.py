@@ -99,7 +99,7 @@ class Pool(Generic[C]):
     @contextmanager
     def connection(self, *, writes: bool) -> Iterator[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
-        lease = _Lease[C]()
+        lease: _Lease[C] = _Lease()
         try:
             yield self._take(lease)
         except BaseException as exc:
