@@ -122,7 +122,8 @@ _ALIASES = {"ssl-mode": "sslmode", "ssl-ca": "sslrootcert", "ssl-cert": "sslcert
 def _mode_of(text: str) -> str:
     mode = _MYSQL_MODES.get(text.lower(), text.lower())
     if mode not in _MODES:
-        raise InvalidURLError(f"unknown sslmode {text!r}; use one of {', '.join(_MODES)}")
+        shown = f" {text!r}" if re.fullmatch(r"[\w-]{1,20}", text) else ""
+        raise InvalidURLError(f"unknown sslmode{shown}; use one of {', '.join(_MODES)}")
     return "prefer" if mode == "allow" else mode
 
 

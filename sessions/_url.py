@@ -246,9 +246,9 @@ def _parse_parameters(dialect: str, query: str) -> dict[str, str]:
                 if known
                 else f"{dialect} URLs take none, write %3F for a '?' in a name"
             )
-            if "@" in query:
-                raise InvalidURLError("unknown parameter; is a '?' in the password not written as %3F?")
-            raise InvalidURLError(f"unknown parameter {name[:40]!r} for {dialect}; {use}")
+            if "@" in query or not re.fullmatch(r"[A-Za-z][\w-]{0,39}", name):
+                raise InvalidURLError(f"unknown parameter for {dialect}; is a '?' in the password not written as %3F?")
+            raise InvalidURLError(f"unknown parameter {name!r} for {dialect}; {use}")
         if not equals:
             raise InvalidURLError(f"parameter {name!r} has no value; write {name}=value")
         if name in parameters:
