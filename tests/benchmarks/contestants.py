@@ -336,18 +336,22 @@ class _MySQLHandle:
     def add(self, items: list[Item]) -> None:
         quoted = self._connection().escape
         session_id = quoted(self._id)
-        rows = ",".join([f"({session_id},{quoted(_encode(item))})" for item in items])
-        self._send(
-            [
-                "START TRANSACTION",
-                (
-                    f"INSERT INTO agent_sessions (session_id) VALUES ({session_id}) "
-                    "ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP"
-                ),
-                f"INSERT INTO agent_messages (session_id, message_data) VALUES {rows}",
-                "COMMIT",
-            ]
-        )
+        rows = [f"({session_id},{quoted(_encode(item))})" for item in items]
+        statements = [
+            "START TRANSACTION",
+            (
+                f"INSERT INTO agent_sessions (session_id) VALUES ({session_id}) "
+                "ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP"
+            ),
+        ]
+        # No packet may be larger than the server's max_allowed_packet, 16 MiB on MariaDB.
+        for start in range(0, len(rows), 3000):
+            values = ",".join(rows[start : start + 3000])
+            statements.append(f"INSERT INTO agent_messages (session_id, message_data) VALUES {values}")
+            if start + 3000 < len(rows):
+                self._send(statements)
+                statements = []
+        self._send([*statements, "COMMIT"])
 
     def pop(self) -> Any:
         where = f"WHERE session_id = {self._connection().escape(self._id)} ORDER BY session_id DESC, id DESC LIMIT 1"
