@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+OLDEST = .venv-oldest-sdk
 SOURCES = pyproject.toml README.md LICENSE $(shell find sessions sql -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-fast test-faults coverage lint typecheck wheel bench
+.PHONY: help demo test test-fast test-faults test-oldest-sdk coverage lint typecheck wheel bench
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +16,15 @@ test: $(VENV)/wheel ## every test, on the built wheel; servers by Docker or SESS
 	$(BIN)/pytest $(ARGS)
 
 test-fast: $(VENV)/wheel ## what needs no server and takes no time
-	$(BIN)/pytest --backends=memory,sqlite,sqlite-memory -m 'not slow' $(ARGS)
+	$(BIN)/pytest --backends=memory,sqlite,sqlite-memory -m 'not slow' --ignore=tests/faults $(ARGS)
 
 test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections cut
 	$(BIN)/pytest tests/faults $(ARGS)
+
+test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we support
+	$(MAKE) --no-print-directory $(OLDEST)/wheel VENV=$(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check 'openai-agents==0.18.3'
+	$(OLDEST)/bin/pytest --backends=memory,sqlite,sqlite-memory tests/openai_agents tests/interop $(ARGS)
 
 coverage: $(VENV)/wheel ## every test, and which lines they reach
 	$(BIN)/coverage erase
