@@ -274,7 +274,9 @@ class DBAPIBackend(Backend, Generic[C]):
             if failure.in_doubt and settle is not operation:
                 unsettled = True
                 attempt = settle or attempt
-            wait = next(waits, None) if failure.transient and not (unsettled and settle is None) else None
+            # An attempt to settle that the server refused, or somebody cancelled, is worth another one.
+            may_pass = failure.transient or (unsettled and failure.error is DatabaseError)
+            wait = next(waits, None) if may_pass and not (unsettled and settle is None) else None
             if wait is None:
                 raise self._error(failure, cause, unsettled=unsettled) from cause
             logger.warning("%s: %s; trying again in %.2f s", self._where, self.describe(cause), wait)
