@@ -6,7 +6,8 @@ A text that is no JSON object is corrupt: it decodes to None, never to an error.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from json.encoder import c_make_encoder, encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
 from json.scanner import make_scanner
 from typing import Any, NoReturn
 
@@ -27,8 +28,23 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 _scan = make_scanner(_decoder)  # type: ignore[arg-type]  # any object with the decoder's attributes will do
 
 
-_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
-_encode_unicode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+def _make_encoder(*, ensure_ascii: bool) -> Callable[[Any], str]:
+    """Return what JSONEncoder.encode does, without making the C encoder anew for each item."""
+    slow = json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":"))
+    if c_make_encoder is None:  # not CPython
+        return slow.encode
+    escape = encode_basestring_ascii if ensure_ascii else encode_basestring
+    # Without the record of what is being encoded, which threads cannot share: a circular item ends as RecursionError.
+    chunks = c_make_encoder(None, slow.default, escape, None, ":", ",", False, False, False)
+
+    def encode(item: object) -> str:
+        return "".join(chunks(item, 0))
+
+    return encode
+
+
+_encode_ascii = _make_encoder(ensure_ascii=True)
+_encode_unicode = _make_encoder(ensure_ascii=False)
 
 
 def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> list[str]:
@@ -62,7 +78,7 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, UnicodeEncodeError):
         return "a lone surrogate cannot be stored with ensure_ascii=False"
     if isinstance(exc, RecursionError):
-        return "nested too deeply"
+        return "nested too deeply, or within itself"
     # json's messages name types; only the one on floats ends with the value.
     return str(exc).partition(": ")[0] or type(exc).__name__
 

@@ -10,14 +10,16 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from weakref import ref
 
 from ._fork import tell_of_forks
 from .errors import ConnectionFailedError, closed_error
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 C = TypeVar("C")
 
@@ -68,13 +70,34 @@ class Connector(Protocol[C]):
 
 
 class _Lease(Generic[C]):
-    """A borrower's place in the pool, and its connection once it has one.
+    """A borrower's place in the pool, and its connection once it has one: what `with` works on.
 
     The pool knows it weakly: when Ctrl-C falls between two steps of ours, the place is
     free again as soon as the borrower is forgotten.
     """
 
-    connection: C | None = None
+    __slots__ = ("__weakref__", "_pool", "connection", "place")
+
+    def __init__(self, pool: Pool[C]) -> None:
+        self._pool = pool
+        self.connection: C | None = None
+        self.place: ref[_Lease[C]] | None = None
+
+    def __enter__(self) -> C:
+        try:
+            return self._pool.take(self)
+        except BaseException as exc:
+            self.__exit__(type(exc), exc, None)
+            raise
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        keep = exc is None
+        try:
+            keep = exc is None or self._pool.restores(self, exc)
+        finally:
+            self._pool.give_back(self, keep=keep)
 
 
 class Pool(Generic[C]):
@@ -93,25 +116,16 @@ class Pool(Generic[C]):
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
         self._idle: list[C] = []
-        self._busy: WeakSet[_Lease[C]] = WeakSet()
+        # The places taken. Each knows its lease weakly, and goes with it.
+        self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
 
-    @contextmanager
-    def connection(self, *, writes: bool) -> Iterator[C]:
+    def connection(self, *, writes: bool) -> _Lease[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
-        lease: _Lease[C] = _Lease()
-        try:
-            yield self._take(lease)
-        except BaseException as exc:
-            keep = False
-            try:
-                keep = lease.connection is not None and self._connector.restore(lease.connection, exc)
-            finally:
-                self._give_back(lease, keep=keep)
-            raise
-        self._give_back(lease, keep=True)
+        return _Lease(self)
 
-    def _take(self, lease: _Lease[C]) -> C:
+    def take(self, lease: _Lease[C]) -> C:
+        """Find or open a connection for a lease."""
         with self._lock:
             while True:
                 if self._closed:
@@ -123,15 +137,19 @@ class Pool(Generic[C]):
                     connection = self._idle.pop()
                     if self._connector.is_alive(connection):
                         lease.connection = connection
-                        self._busy.add(lease)
+                        self._occupy(lease)
                         return connection
                     self._connector.close(connection)
                 if len(self._busy) < self._size:
-                    self._busy.add(lease)
+                    self._occupy(lease)
                     break
                 self._wait()
         lease.connection = self._connector.open()
         return lease.connection
+
+    def _occupy(self, lease: _Lease[C]) -> None:
+        lease.place = ref(lease, self._busy.discard)
+        self._busy.add(lease.place)
 
     def _wait(self) -> None:
         deadline = monotonic() + self._timeout
@@ -142,9 +160,14 @@ class Pool(Generic[C]):
                     "raise it or pool_size (which sqlite::memory: does not have)"
                 )
 
-    def _give_back(self, lease: _Lease[C], *, keep: bool) -> None:
+    def restores(self, lease: _Lease[C], exc: BaseException) -> bool:
+        """After an operation that failed, tell whether its connection can be used again."""
+        return lease.connection is not None and self._connector.restore(lease.connection, exc)
+
+    def give_back(self, lease: _Lease[C], *, keep: bool) -> None:
+        """End a lease; its connection becomes idle or is closed."""
         with self._lock:
-            if lease not in self._busy:
+            if lease.place not in self._busy:
                 return  # taken before a fork, by the parent: the child has forgotten it
             connection = lease.connection
             if connection is not None:
@@ -152,7 +175,7 @@ class Pool(Generic[C]):
                     self._idle.append(connection)
                 else:
                     self._connector.close(connection)
-            self._busy.discard(lease)
+            self._busy.discard(lease.place)
             last = self._closed and not self._busy
             self._condition.notify_all()
         if last:
@@ -190,7 +213,8 @@ class Pool(Generic[C]):
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        busy = [lease.connection for lease in self._busy if lease.connection is not None]
+        leases = [place() for place in list(self._busy)]
+        busy = [lease.connection for lease in leases if lease is not None and lease.connection is not None]
         for connection in [*self._idle, *busy]:
             # One that the parent was about to drop must not keep the child from the rest.
             with suppress(Exception):
