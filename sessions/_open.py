@@ -35,6 +35,8 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
         raise InvalidURLError("neither a URL nor a pool is given; pass a URL such as 'sqlite:chat.db'")
     address = parse(url)
     settings = _with_url(address, options)
+    if settings.prepared_statements and address.dialect != "postgresql":
+        raise ConfigurationError(f"prepared_statements=True is for PostgreSQL; drop it for {address.dialect}")
     if address.dialect == "memory":
         from .memory import MemoryBackend
 

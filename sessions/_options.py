@@ -38,6 +38,8 @@ class Keywords(TypedDict, total=False):
     pool_size: int
     default_limit: int | None
     ensure_ascii: bool
+    prepared_statements: bool
+    multi_statements: bool
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class Options:
     pool_size: int = 10
     default_limit: int | None = None
     ensure_ascii: bool = True
+    prepared_statements: bool = False
+    multi_statements: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("create_tables", "ensure_ascii"):
+        for name in ("create_tables", "ensure_ascii", "prepared_statements", "multi_statements"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; pass True or False")
         _check_int("max_retries", self.max_retries, 0, 1000)

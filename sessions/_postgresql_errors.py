@@ -65,10 +65,16 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
 _TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
 _GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
 _LOST = Failure(ConnectionFailedError, "check that the server runs", transient=True, in_doubt=True)
+_UNPREPARED = Failure(
+    DatabaseError, "a pooler stands between that keeps no prepared statements: drop prepared_statements"
+)
 _OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
 
 # PostgreSQL manual, appendix A: SQLSTATE, or its class.
 _FAILURES: Mapping[str, Failure] = {
+    "0A000": _TRY_AGAIN,  # a column got another type under a prepared statement
+    "26000": _UNPREPARED,
+    "42P05": _UNPREPARED,
     "25P02": Failure(DatabaseError, "an earlier statement of your transaction failed; roll it back first"),
     "40": _TRY_AGAIN,
     "55P03": Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True),
@@ -87,8 +93,8 @@ _FAILURES: Mapping[str, Failure] = {
     "42501": Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables, and USAGE on a sequence"),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
-# A new connection may lead to the server that is now the primary.
-LEAVE = ("25006", "57P", "25P03")
+# A new connection may lead to the server that is now the primary, and has nothing prepared.
+LEAVE = ("0A000", "25006", "25P03", "57P")
 
 
 def statement_failure(exc: Exception) -> Failure:

@@ -1,21 +1,21 @@
 """Sessions in MySQL and MariaDB, through PyMySQL.
 
-A transaction travels as one packet of several statements, and so takes one round trip.
-PyMySQL puts values into statements on this side: everything that goes into a packet
-has passed through its escaping.
+A transaction travels as one packet of several statements, and so takes one round trip;
+with multi_statements=False as packets that are sent ahead, and takes two. PyMySQL puts
+values into statements on this side: everything that goes into a packet has passed through
+its escaping.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT, CR, SERVER_STATUS
-from pymysql.cursors import Cursor
+from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
 
 from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._mysql_errors import (
@@ -42,6 +42,8 @@ from .errors import (
 )
 
 MyConnection = pymysql.connections.Connection
+# The rows of a statement, and the first id that it gave to new rows.
+Result = tuple[Sequence[Any], int]
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -49,6 +51,9 @@ _MAX_MESSAGES_TABLE = 56
 # The server gives up a lock so many seconds before we give up the server: its answer
 # leaves nothing in doubt.
 _HEAD_START = 2
+
+# Large batches are cut into packets of about so many bytes, or one item each if that is larger.
+_PACKET = 4 * 1024 * 1024
 
 # What a packet holds beside the rows, generously: the statements, the session id twice.
 _OVERHEAD = 16_384
@@ -63,7 +68,10 @@ class PacketConnection(pymysql.connections.Connection):
 
     packet_limit: int
     id_step: int
+    multi_statements: bool
     requires_tls = False
+    # What is to be sent together.
+    _held: list[bytes] | None = None
     server_capabilities: int
     _sock: socket.socket | None
     _rfile: Any
@@ -83,15 +91,52 @@ class PacketConnection(pymysql.connections.Connection):
             raise pymysql.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which is required")
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, packet: str, read_timeout: float) -> None:
+    def prepare(self, statements: Sequence[str], read_timeout: float) -> None:
         """Send the settings of a new connection and learn the server's packet limit."""
         try:
-            *_, (rows, _) = send(self, packet)
+            *_, (rows, _) = send(self, *statements)
         except BaseException:
             self.drop()
             raise
         [(self.packet_limit, self.id_step)] = rows
         self._read_timeout = read_timeout
+
+    def rollback(self) -> None:
+        """Also switch autocommit on again, which is off while statements are sent ahead."""
+        super().rollback()
+        if not self.get_autocommit():
+            self.autocommit(True)
+
+    def send_ahead(self, statements: Sequence[str]) -> list[Result]:
+        """Send each statement as a packet of its own, all before the first answer; raise the first error of all."""
+        self._held = []
+        try:
+            for statement in statements:
+                self._execute_command(COMMAND.COM_QUERY, statement)  # type: ignore[attr-defined]
+            packets = b"".join(self._held)
+        finally:
+            self._held = None
+        self._write_bytes(packets)
+        results: list[Result] = []
+        error: pymysql.Error | None = None
+        for _ in statements:
+            self._next_seq_id = 1
+            try:
+                self._read_query_result()  # type: ignore[attr-defined]
+                results.append(_result(self))
+            except pymysql.Error as exc:
+                error = error or exc
+                if not self.open:
+                    break
+        if error is not None:
+            raise error
+        return results
+
+    def _write_bytes(self, data: bytes) -> None:
+        if self._held is None:
+            super()._write_bytes(data)  # type: ignore[misc]
+        else:
+            self._held.append(data)
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -122,9 +167,12 @@ class MySQLConnector:
 
     def __init__(self, address: Address, options: Options, statements: Mapping[str, str]) -> None:
         self._options = options
-        self._prepare = "; ".join(
-            statements[name] for name in ("prepare_connection", "use_repeatable_read", "packet_limit")
-        )
+        lock_timeout = max(1, int(options.statement_timeout) - _HEAD_START)
+        self._prepare = [
+            statements["prepare_connection"] % {"lock_timeout": lock_timeout},
+            statements["use_repeatable_read"],
+            statements["packet_limit"],
+        ]
         host, port = address.hosts[0] if address.hosts else ("localhost", None)
         self._parameters: dict[str, Any] = {
             "host": host,
@@ -145,15 +193,14 @@ class MySQLConnector:
                 password=password.encode(),
                 charset="utf8mb4",
                 autocommit=None,
-                client_flag=CLIENT.MULTI_STATEMENTS,
+                client_flag=CLIENT.MULTI_STATEMENTS if self._options.multi_statements else 0,
                 connect_timeout=self._options.connection_timeout,
                 # Without these a server that accepts and then hangs is waited for without end.
                 read_timeout=self._options.connection_timeout,
                 write_timeout=self._options.statement_timeout,
             )
-            lock_timeout = max(1, int(self._options.statement_timeout) - _HEAD_START)
-            settings = Cursor(connection).mogrify(self._prepare, {"lock_timeout": lock_timeout})
-            connection.prepare(settings, self._options.statement_timeout)
+            connection.multi_statements = self._options.multi_statements
+            connection.prepare(self._prepare, self._options.statement_timeout)
         except CONNECT_ERRORS as exc:
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
@@ -187,31 +234,47 @@ class MySQLConnector:
         pass
 
 
-def send(connection: MyConnection, *statements: str) -> list[tuple[Sequence[Any], int]]:
-    """Send the statements as one packet; return each one's rows and last inserted id."""
-    cursor = Cursor(connection)
+def send(connection: MyConnection, *statements: str, then: str | None = None) -> list[Result]:
+    """Send the statements in one round trip; return each one's rows and last inserted id.
+
+    An error keeps `then` from being executed, and in one packet also every statement behind it.
+    """
     try:
-        return _answers(cursor, "; ".join(statements))
+        if isinstance(connection, PacketConnection) and not connection.multi_statements:
+            results = connection.send_ahead(statements)
+            return results if then is None else results + _send_packet(connection, then)
+        return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
     except UNREADABLE as exc:
         connection.close()
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
 
 
-def _answers(cursor: Cursor, packet: str) -> list[tuple[Sequence[Any], int]]:
-    cursor.execute(packet)
-    results: list[tuple[Sequence[Any], int]] = [(cursor.fetchall(), cursor.lastrowid or 0)]
+def _send_packet(connection: MyConnection, packet: str) -> list[Result]:
+    connection.query(packet)
+    results = [_result(connection)]
     # Every answer is read: an error left unread would be taken for the next packet's.
-    while cursor.nextset():
-        results.append((cursor.fetchall(), cursor.lastrowid or 0))
-    if cursor.warning_count and not isinstance(cursor.connection, PacketConnection):
-        _refuse_what_was_cut(cursor)
+    while _answer(connection).has_next:
+        connection.next_result()
+        results.append(_result(connection))
+    if not isinstance(connection, PacketConnection) and _answer(connection).warning_count:
+        _refuse_what_was_cut(connection)
     return results
 
 
-def _refuse_what_was_cut(cursor: Cursor) -> None:
+def _answer(connection: MyConnection) -> Any:
+    # What a cursor shows, at several times the cost.
+    return connection._result  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _result(connection: MyConnection) -> Result:
+    answer = _answer(connection)
+    return answer.rows or (), answer.insert_id or 0
+
+
+def _refuse_what_was_cut(connection: MyConnection) -> None:
     """Raise what strict mode would have raised; an application's connection may be without it."""
-    cursor.execute("SHOW WARNINGS")
-    for _, errno, message in cursor.fetchall():
+    connection.query("SHOW WARNINGS")
+    for _, errno, message in _result(connection)[0]:
         if errno in CUTS:
             raise pymysql.DataError(errno, message)
 
@@ -227,6 +290,10 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def __init__(self, where: str, options: Options, lender: Lender[MyConnection]) -> None:
         _check_options(options)
         super().__init__(where, options, lender)
+        # After a deadlock the server rolls back, and would autocommit what was sent ahead behind it.
+        self._begin, self._commit = (
+            ("begin", "commit") if options.multi_statements else ("suspend_autocommit", "resume_autocommit")
+        )
 
     @classmethod
     def from_address(cls, address: Address, options: Options) -> MySQLBackend:
@@ -236,15 +303,14 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
         return cls(str(address), options, pool)
 
-    def _bind(self, connection: MyConnection, names: Sequence[str], parameters: Parameters) -> str:
-        """Put the parameters into statements, which become one packet."""
-        return Cursor(connection).mogrify("; ".join([self._statements[name] for name in names]), parameters)
-
-    def _send(self, connection: MyConnection, names: Sequence[str], parameters: Parameters) -> list[Any]:
-        return [rows for rows, _ in send(connection, self._bind(connection, names, parameters))]
+    def _bind(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
+        """Put the parameters, escaped, into statements."""
+        escaped = {name: connection.escape(value) for name, value in parameters.items()}
+        return [self._statements[name] % escaped for name in names]
 
     def fetch(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        return list(self._send(connection, [name], parameters)[0])
+        [(rows, _)] = send(connection, *self._bind(connection, [name], parameters))
+        return list(rows)
 
     @contextmanager
     def transaction(self, connection: MyConnection) -> Iterator[None]:
@@ -295,9 +361,9 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
         check = [] if if_position is None else ["check_position"]
-        before = [self._bind(connection, ("begin", "touch_session", *check, *then), parameters)]
+        before = self._bind(connection, (self._begin, "touch_session", *check, *then), parameters)
         try:
-            return self.insert(connection, session_id, texts, before=before, after=[self._statements["commit"]])
+            return self.insert(connection, session_id, texts, before=before, then=self._statements[self._commit])
         except pymysql.Error as exc:
             if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
@@ -311,43 +377,46 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         texts: Sequence[str],
         *,
         before: Sequence[str] = (),
-        after: Sequence[str] = (),
+        then: str | None = None,
     ) -> int:
-        """Insert in as few packets as the server's limit allows; the first and the last carry the rest."""
+        """Insert in packets that the server takes; the first and the last carry the rest."""
         limit, step = self._limits(connection)
-        packets = self._packets(connection, session_id, texts, limit - _OVERHEAD)
-        if not packets:
-            send(connection, *before, *after)
-            return 0
-        for number, (statement, _) in enumerate(packets):
-            first, last = number == 0, number == len(packets) - 1
-            results = send(connection, *(before if first else ()), statement, *(after if last else ()))
+        statements = list(before)
+        count = 0
+        for statement, rows in self._packets(connection, session_id, texts, limit - _OVERHEAD):
+            if count:
+                send(connection, *statements)
+                statements.clear()
+            statements.append(statement)
+            count = rows
+        results = send(connection, *statements, then=then) if statements else []
         # The ids of one INSERT keep the server's step, and its answer tells the first.
-        first_id = max(inserted_id for _, inserted_id in results)
-        return first_id + (packets[-1][1] - 1) * step
+        return max(first_id for _, first_id in results) + (count - 1) * step if count else 0
 
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], limit: int
-    ) -> list[tuple[str, int]]:
-        """Split a batch into INSERT statements, each with its number of rows."""
+    ) -> Iterator[tuple[str, int]]:
+        """Cut a batch into INSERT statements, each with its number of rows."""
         head, _, row = self._statements["insert_item"].rpartition("VALUES")
-        quoted_id = connection.escape(session_id)
-        packets: list[list[str]] = []
-        room = 0
+        escaped_id = connection.escape(session_id)
+        rows: list[str] = []
+        room = min(limit, _PACKET)
         for text in texts:
-            values = row % {"session_id": quoted_id, "message_data": connection.escape(text)}
+            values = row % {"session_id": escaped_id, "message_data": connection.escape(text)}
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(
                     f"an item takes {size} bytes, more than the server's max_allowed_packet of "
                     f"{limit + _OVERHEAD}; raise it or make the item smaller"
                 )
-            if size > room:
-                packets.append([])
-                room = limit
-            packets[-1].append(values)
+            if size > room and rows:
+                yield head + "VALUES" + ",".join(rows), len(rows)
+                rows.clear()
+                room = min(limit, _PACKET)
+            rows.append(values)
             room -= size
-        return [(head + "VALUES" + ",".join(rows), len(rows)) for rows in packets]
+        if rows:
+            yield head + "VALUES" + ",".join(rows), len(rows)
 
     def _limits(self, connection: MyConnection) -> tuple[int, int]:
         """Return the bytes that a packet may have, and the step from one id to the next."""
@@ -359,8 +428,9 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def pop(self, connection: MyConnection, session_id: str) -> Row | None:
         parameters = {"session_id": session_id}
         if isinstance(connection, PacketConnection):
-            names = ["begin", "lock_session", "lock_newest_item", "delete_newest_item", "commit"]
-            _, _, rows, _, _ = self._send(connection, names, parameters)
+            names = (self._begin, "lock_session", "lock_newest_item", "delete_newest_item")
+            results = send(connection, *self._bind(connection, names, parameters), then=self._statements[self._commit])
+            rows, _ = results[2]
             return rows[0] if rows else None
         with self.transaction(connection):
             self.fetch(connection, "lock_session", parameters)
@@ -371,9 +441,10 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
             return rows[0]  # type: ignore[no-any-return]
 
     def delete(self, connection: MyConnection, session_id: str) -> None:
-        names = ["lock_session", "delete_items", "delete_session"]
+        names = ("lock_session", "delete_items", "delete_session")
         if isinstance(connection, PacketConnection):
-            self._send(connection, ["begin", *names, "commit"], {"session_id": session_id})
+            statements = self._bind(connection, (self._begin, *names), {"session_id": session_id})
+            send(connection, *statements, then=self._statements[self._commit])
             return
         with self.transaction(connection):
             for name in names:

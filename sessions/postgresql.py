@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Callable, Generator, Sequence
+import struct
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import zip_longest
 from time import monotonic
@@ -35,8 +36,39 @@ from .errors import (
 
 PGConnection = psycopg.Connection[Any]
 
+# After so many uses on a connection a statement is prepared there, as psycopg does by default.
+_PREPARE_AFTER = 5
+
+# A larger batch, in characters, is a transaction of several statements: libpq and the server hold each of
+# them as a whole, and take none above 1 GB.
+_STATEMENT = 16 * 1024 * 1024
+
 # How long a cancelled statement may take to say so.
 _CANCEL_SECONDS = 1.0
+
+
+class _TextArray(bytearray):
+    """A text[] in PostgreSQL's binary form, which psycopg makes of a list in several times as long."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        # Dimensions, no NULL among them, their type; then elements and first subscript of the one dimension.
+        super().__init__(struct.pack("!5I", 1, 0, _TEXT_OID, len(texts), 1))
+        for text in texts:
+            element = text.encode()
+            self += len(element).to_bytes(4, "big")
+            self += element
+
+
+_TEXT_OID = 25
+_TEXT_ARRAY_OID = 1009
+
+
+class _TextArrayDumper(psycopg.adapt.Dumper):
+    format = psycopg.pq.Format.BINARY
+    oid = _TEXT_ARRAY_OID
+
+    def dump(self, obj: _TextArray) -> _TextArray:
+        return obj
 
 
 class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -102,7 +134,11 @@ class PostgresConnector:
         if self._options.password is not None:
             parameters = parameters | {"password": password_of(self._options.password)}
         try:
-            connection = TimedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
+            connection = TimedConnection.connect(
+                autocommit=True,
+                prepare_threshold=_PREPARE_AFTER if self._options.prepared_statements else None,
+                **parameters,
+            )
         except psycopg.Error as exc:
             # A copy: psycopg's own carries the connection's settings, password included.
             raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
@@ -111,6 +147,7 @@ class PostgresConnector:
             raise AttemptFailed(
                 Failure(TLSError, "name the host in the URL"), psycopg.OperationalError("the connection has no TLS")
             )
+        connection.adapters.register_dumper(_TextArray, _TextArrayDumper)
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
@@ -162,12 +199,13 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
         return cls(str(address), options, pool)
 
     def fetch(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        own = isinstance(connection, TimedConnection)
+        if not own and connection.pgconn.pipeline_status:
+            raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         # An application's connection may have another row factory, and prepare what is repeated,
         # which a pooler in transaction mode breaks.
-        if connection.pgconn.pipeline_status:
-            raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-        cursor.execute(self._statements[name].encode(), parameters or None, prepare=False)
+        cursor.execute(self._statements[name], parameters or None, prepare=None if own else False)
         # What cursor.description says too, which would make an object of each column.
         return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
@@ -185,10 +223,16 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
         return self.in_transaction(connection) or not connection.autocommit
 
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
-        return self._insert(connection, "insert_items", {"session_id": session_id, "items": list(texts)})
+        newest = 0
+        for part in _parts(texts):
+            parameters = {"session_id": session_id, "items": _array(connection, part)}
+            newest = self._insert(connection, "insert_items", parameters)
+        return newest
 
     def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        parameters = {"session_id": session_id, "items": list(texts), "position": if_position}
+        if _is_large(texts):
+            return super().append(connection, session_id, texts, if_position)
+        parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
         if if_position is None:
             return self._insert(connection, "append_items", parameters)
         newest = self._insert(connection, "append_items_at", parameters)
@@ -196,12 +240,15 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
         return newest or super().append(connection, session_id, texts, if_position)
 
     def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        parameters = {"session_id": session_id, "items": list(texts), "position": if_position}
+        if _is_large(texts):
+            return super().replace(connection, session_id, texts, if_position)
+        parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
         [(newest, written)] = self.fetch(connection, "replace_items", parameters)
         return (newest or 0) if written else super().replace(connection, session_id, texts, if_position)
 
     def _insert(self, connection: PGConnection, name: str, parameters: Parameters) -> int:
-        return self.fetch(connection, name, parameters)[0][0] or 0
+        rows = self.fetch(connection, name, parameters)
+        return rows[-1][0] if rows else 0
 
     def pop(self, connection: PGConnection, session_id: str) -> Row | None:
         [(row_id, text, _)] = self._in_turn(connection, "pop_item", {"session_id": session_id})
@@ -225,13 +272,35 @@ class PostgresBackend(DBAPIBackend[PGConnection]):
             super().create_tables(connection)
 
     def server_session(self, connection: PGConnection) -> int | None:
-        return connection.info.backend_pid
+        return connection.pgconn.backend_pid
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
+
+
+def _is_large(texts: Sequence[str]) -> bool:
+    return sum(map(len, texts)) > _STATEMENT
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a batch into parts of at most a statement's size; an item that is larger is a part of its own."""
+    start = room = 0
+    for end, text in enumerate(texts):
+        room -= len(text)
+        if room < 0:
+            if end > start:
+                yield texts[start:end]
+            start, room = end, _STATEMENT - len(text)
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _array(connection: PGConnection, texts: Sequence[str]) -> Sequence[str] | _TextArray:
+    # An application's connection does not know our kind.
+    return _TextArray(texts) if isinstance(connection, TimedConnection) else list(texts)
 
 
 def _libpq(address: Address, options: Options, tls: TLS | None, files: KeyFiles) -> dict[str, Any]:

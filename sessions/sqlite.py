@@ -291,7 +291,7 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
         return connection.in_transaction
 
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
-        rows = [{"session_id": session_id, "message_data": text} for text in texts]
+        rows = ({"session_id": session_id, "message_data": text} for text in texts)
         sqlite3.Cursor(connection).executemany(self._statements["insert_item"], rows)
         return int(self.fetch(connection, "last_id", {})[0][0])
 

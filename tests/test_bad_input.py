@@ -135,6 +135,8 @@ BAD_OPTIONS: list[Any] = [
     pytest.param({"create_tables": "no"}, id="create_tables-str"),
     pytest.param({"create_tables": None}, id="create_tables-None"),
     pytest.param({"ensure_ascii": 0}, id="ensure_ascii-int"),
+    pytest.param({"prepared_statements": 1}, id="prepared_statements-int"),
+    pytest.param({"multi_statements": "no"}, id="multi_statements-str"),
     pytest.param({"max_retries": -1}, id="max_retries-negative"),
     pytest.param({"max_retries": 1.5}, id="max_retries-float"),
     pytest.param({"max_retries": True}, id="max_retries-bool"),
@@ -198,6 +200,7 @@ def test_an_unknown_option_is_named_with_the_known_ones(name: str) -> None:
     for known in (
         "create_tables", "max_retries", "retry_delay", "connection_timeout", "ssl", "password",
         "sessions_table", "messages_table", "pool_size", "default_limit", "ensure_ascii",
+        "prepared_statements", "multi_statements",
     ):  # fmt: skip
         assert known in str(caught.value)
     assert repr(name) in str(caught.value)

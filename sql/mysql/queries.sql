@@ -25,6 +25,30 @@ WHERE session_id = %(session_id)s
     AND id > %(after)s
 ORDER BY id;
 
+-- name: records
+-- At most count rows after id after and up to id upto, oldest first. The two comparisons
+-- are those of lock_newest_item, for its reason.
+SELECT id, created_at, message_data
+FROM agent_messages
+WHERE session_id >= %(session_id)s
+    AND session_id <= %(session_id)s
+    AND id > %(after)s
+    AND id <= %(upto)s
+ORDER BY session_id, id
+LIMIT %(count)s;
+
+-- name: newest_range
+-- The oldest and the newest id of the newest count rows.
+SELECT MIN(id), MAX(id)
+FROM (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id >= %(session_id)s
+        AND session_id <= %(session_id)s
+    ORDER BY session_id DESC, id DESC
+    LIMIT %(count)s
+) AS newest;
+
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
 -- As the first statement of a transaction it does not deadlock with its like.
@@ -95,6 +119,15 @@ START TRANSACTION;
 
 -- name: commit
 COMMIT;
+
+-- name: suspend_autocommit
+-- Differs: begin, where the statements behind it are sent ahead. When a deadlock ends the
+-- transaction, what follows begins another one, which can be rolled back.
+SET autocommit = 0;
+
+-- name: resume_autocommit
+-- Differs: commit, behind suspend_autocommit; the server commits by itself.
+SET autocommit = 1;
 
 -- name: prepare_connection
 -- Outside strict mode the server cuts what is too long, without an error. A lock that is

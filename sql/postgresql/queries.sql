@@ -26,6 +26,27 @@ WHERE session_id = %(session_id)s
     AND id > %(after)s
 ORDER BY id;
 
+-- name: records
+-- At most count rows after id after and up to id upto, oldest first; in the order of newest_items.
+SELECT id, created_at, message_data
+FROM agent_messages
+WHERE session_id = ANY (ARRAY[%(session_id)s])
+    AND id > %(after)s
+    AND id <= %(upto)s
+ORDER BY session_id, id
+LIMIT %(count)s;
+
+-- name: newest_range
+-- The oldest and the newest id of the newest count rows.
+SELECT min(id), max(id)
+FROM (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT %(count)s
+) AS newest;
+
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
 INSERT INTO agent_sessions (session_id)
@@ -37,23 +58,20 @@ SET updated_at = clock_timestamp();
 -- Differs: touch_session and insert_items as one statement, for one round trip. The
 -- INSERT reads from the locked row, so no other batch comes between; its time is taken
 -- under that lock, or the order by (created_at, id) would differ from the one by id.
+-- The newest id comes last.
 WITH session AS (
     INSERT INTO agent_sessions (session_id)
     VALUES (%(session_id)s)
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     RETURNING session_id, clock_timestamp() AS locked_at
-),
-message AS (
-    INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, session.locked_at
-    FROM session
-    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
-    ORDER BY item.n
-    RETURNING id
 )
-SELECT max(id)
-FROM message;
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT session.session_id, item.text, session.locked_at
+FROM session
+CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+ORDER BY item.n
+RETURNING id;
 
 -- name: append_items_at
 -- Differs: append_items, if the newest row still has the id position. This statement
@@ -78,30 +96,22 @@ session AS (
     SET updated_at = clock_timestamp()
     WHERE present.ctid = (SELECT version FROM seen)
     RETURNING session_id, clock_timestamp() AS locked_at
-),
-message AS (
-    INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, session.locked_at
-    FROM session
-    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
-    ORDER BY item.n
-    RETURNING id
 )
-SELECT max(id)
-FROM message;
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT session.session_id, item.text, session.locked_at
+FROM session
+CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+ORDER BY item.n
+RETURNING id;
 
 -- name: insert_items
 -- Differs: insert_item for all items of a batch in one statement. created_at is read under the session
 -- row's lock, like append_items does.
-WITH message AS (
-    INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT %(session_id)s, item.text, statement_timestamp()
-    FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
-    ORDER BY item.n
-    RETURNING id
-)
-SELECT max(id)
-FROM message;
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT %(session_id)s, item.text, statement_timestamp()
+FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+ORDER BY item.n
+RETURNING id;
 
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;

@@ -25,6 +25,27 @@ WHERE session_id = :session_id
     AND id > :after
 ORDER BY id;
 
+-- name: records
+-- At most count rows after id after and up to id upto, oldest first; with likely() as in newest_items.
+SELECT id, created_at, message_data
+FROM agent_messages
+WHERE session_id = :session_id
+    AND likely(id > :after)
+    AND likely(id <= :upto)
+ORDER BY id
+LIMIT :count;
+
+-- name: newest_range
+-- The oldest and the newest id of the newest count rows.
+SELECT min(id), max(id)
+FROM (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = :session_id
+    ORDER BY id DESC
+    LIMIT :count
+) AS newest;
+
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write.
 INSERT INTO agent_sessions (session_id)
