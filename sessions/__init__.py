@@ -32,6 +32,7 @@ from .session import InMemorySession, Session
 
 if TYPE_CHECKING:
     from ._open import bind, connect
+    from ._records import Record
     from .backend import Backend
     from .memory import MemoryBackend
     from .mysql import MySQLBackend
@@ -57,6 +58,7 @@ __all__ = [
     "MySQLBackend",
     "OutcomeUnknownError",
     "PostgresBackend",
+    "Record",
     "SQLiteBackend",
     "SchemaError",
     "Session",
@@ -70,6 +72,7 @@ __all__ = [
 _LAZY = {
     "bind": "_open",
     "connect": "_open",
+    "Record": "_records",
     "Backend": "backend",
     "MemoryBackend": "memory",
     "SQLiteBackend": "sqlite",

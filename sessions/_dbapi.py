@@ -14,13 +14,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ._options import Options
 from ._retry import AttemptFailed, Failure, Rival, delays
 from ._sql import load_statements
 from .backend import MAX_ID, Backend, Row
 from .errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError, conflict_error
+
+if TYPE_CHECKING:
+    from ._records import RecordRow
 
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
@@ -144,6 +147,21 @@ class DBAPIBackend(Backend, Generic[C]):
             return self.fetch(connection, name, parameters)
 
         return self._run(read, settle=read, writes=False)
+
+    def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
+        parameters = {"session_id": session_id, "after": after, "upto": upto, "count": count}
+
+        def read(connection: C) -> list[RecordRow]:
+            return self.fetch(connection, "records", parameters)
+
+        return self._run(read, settle=read, writes=False)
+
+    def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
+        def read(connection: C) -> list[tuple[int | None, int | None]]:
+            return self.fetch(connection, "newest_range", {"session_id": session_id, "count": count})
+
+        [(oldest, newest)] = self._run(read, settle=read, writes=False)
+        return oldest or 0, newest or 0
 
     def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         if if_position is not None:

@@ -15,6 +15,8 @@ from .session import Session
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._records import RecordRow
+
 Self = TypeVar("Self", bound="Backend")
 Row = tuple[int, str]
 
@@ -61,6 +63,14 @@ class Backend(ABC):
     @abstractmethod
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
         """Return at most count rows older than id before, newest first."""
+
+    @abstractmethod
+    def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
+        """Return at most count rows after id after and up to id upto, oldest first, with their times."""
+
+    @abstractmethod
+    def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
+        """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
 
     @abstractmethod
     def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, takewhile
+from time import time
+from typing import TYPE_CHECKING
 
 from ._fork import tell_of_forks
 from ._options import Options
 from .backend import MAX_ID, Backend, Row
 from .errors import closed_error, conflict_error
+
+if TYPE_CHECKING:
+    from ._records import RecordRow
 
 
 class MemoryBackend(Backend):
@@ -19,7 +25,7 @@ class MemoryBackend(Backend):
         self.default_limit = options.default_limit
         self.ensure_ascii = options.ensure_ascii
         self._lock = threading.RLock()
-        self._rows: dict[str, list[Row]] = {}
+        self._rows: dict[str, list[RecordRow]] = {}
         self._last_id = 0
         self._closed = False
         tell_of_forks(self)
@@ -48,7 +54,20 @@ class MemoryBackend(Backend):
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
         with self._lock:
             newest_first = reversed(self._rows_of(session_id))
-            return list(islice((row for row in newest_first if row[0] < before), count))
+            return [
+                (row_id, text) for row_id, _, text in islice((row for row in newest_first if row[0] < before), count)
+            ]
+
+    def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            first = bisect_right(rows, after, key=_id_of)
+            return list(takewhile(lambda row: row[0] <= upto, rows[first : first + count]))
+
+    def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
+        with self._lock:
+            rows = self._rows_of(session_id)[-count:] if count else []
+            return (rows[0][0], rows[-1][0]) if rows else (0, 0)
 
     def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         with self._lock:
@@ -60,7 +79,10 @@ class MemoryBackend(Backend):
     def pop_row(self, session_id: str) -> Row | None:
         with self._lock:
             rows = self._rows_of(session_id)
-            return rows.pop() if rows else None
+            if not rows:
+                return None
+            row_id, _, text = rows.pop()
+            return row_id, text
 
     def replace_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         with self._lock:
@@ -72,22 +94,27 @@ class MemoryBackend(Backend):
             self._rows_of(session_id).clear()
             self._rows.pop(session_id, None)
 
-    def _rows_of(self, session_id: str) -> list[Row]:
+    def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:
             raise closed_error()
         return self._rows.get(session_id, [])
 
-    def _number(self, texts: Sequence[str]) -> list[Row]:
+    def _number(self, texts: Sequence[str]) -> list[RecordRow]:
         first = self._last_id + 1
         self._last_id += len(texts)
-        return list(enumerate(texts, first))
+        now = time()
+        return [(row_id, now, text) for row_id, text in enumerate(texts, first)]
 
-    def _put(self, session_id: str, rows: list[Row]) -> int:
+    def _put(self, session_id: str, rows: list[RecordRow]) -> int:
         self._rows[session_id] = rows
         return rows[-1][0] if rows else 0
 
 
-def _check_position(session_id: str, rows: list[Row], expected: int | None) -> None:
+def _id_of(row: RecordRow) -> int:
+    return row[0]
+
+
+def _check_position(session_id: str, rows: list[RecordRow], expected: int | None) -> None:
     position = rows[-1][0] if rows else 0
     if expected is not None and position != expected:
         raise conflict_error(session_id, expected=expected, position=position)

@@ -5,7 +5,7 @@ The rule: everything is checked and serialised here, before a backend sees it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._items import Item, decode_item, encode_items
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._options import Keywords
+    from ._records import Record
     from .backend import Backend, Row
 
 Self = TypeVar("Self", bound="Session")
@@ -26,6 +27,11 @@ _MAX_LIMIT = 2**63 - 1
 
 # How many rows are read at a time beyond corrupt ones.
 _NEXT_ROWS = 100
+
+# The pages of records(): the rows of the first one, and what a later one has at most, by the mean of the one before.
+_FIRST_PAGE = 20
+_PAGE_ROWS = 1000
+_PAGE_CHARACTERS = 4_000_000
 
 
 class Session:
@@ -121,12 +127,45 @@ class Session:
         """Put the items in place of the whole history, atomically; if_position as in add_items()."""
         self._replace_items_at(items, if_position=if_position)
 
+    def records(self, limit: int | None = None) -> Iterator[Record]:
+        """Iterate over the newest limit rows, all of them when limit is None, oldest first.
+
+        Corrupt rows are among them and count, with item None. Rows are read in pages,
+        as they are asked for: a history of any length takes little memory, and between
+        two pages neither a connection nor a transaction is held. Rows that others add
+        after the second page was begun, or remove before their page is read, are not seen.
+        Raises ValueError and TypeError as get_items() does.
+        """
+        self._check_open()
+        if limit is not None:
+            _check_limit(limit)
+        return self._iterate_records(limit)
+
     @property
     def session_settings(self) -> None:
         """None. The OpenAI Agents SDK asks for it first: here one that is too old can be told."""
         from .openai_agents import check_direct_use
 
         check_direct_use()
+
+    def _iterate_records(self, limit: int | None) -> Iterator[Record]:
+        from ._records import make_record
+
+        after, upto, count = 0, _MAX_LIMIT, _FIRST_PAGE
+        if limit is not None:
+            first, upto = self._backend.newest_range(self.session_id, min(limit, _MAX_LIMIT))
+            after = max(first - 1, 0)
+        while after < upto:
+            self._check_open()
+            rows = self._backend.record_rows(self.session_id, after=after, upto=upto, count=count)
+            yield from map(make_record, rows)
+            if len(rows) < count:
+                return
+            after = rows[-1][0]
+            if upto == _MAX_LIMIT:
+                upto = self.position()
+            mean = sum(len(text) for _, _, text in rows) // len(rows) + 1
+            count = min(_PAGE_ROWS, _PAGE_CHARACTERS // mean + 1)
 
     # The same, and the position that was read or reached, without another round trip.
 

@@ -24,6 +24,8 @@ ROWS = 1000
 # What a plan of each statement is asked with.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "newest_items": {"session_id": "chat_1", "count": 20, "before": MAX_ID},
+    "records": {"session_id": "chat_1", "after": 17, "upto": MAX_ID, "count": 20},
+    "newest_range": {"session_id": "chat_1", "count": 20},
     "pop_item": {"session_id": "chat_1"},
     "lock_newest_item": {"session_id": "chat_1"},
     "delete_newest_item": {"session_id": "chat_1"},
@@ -98,7 +100,7 @@ def _postgresql_plan(url: str, name: str) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("name", ["newest_items", "pop_item", "append_items_at"])
+@pytest.mark.parametrize("name", ["newest_items", "records", "newest_range", "pop_item", "append_items_at"])
 def test_postgresql_walks_the_index_of_the_session(filled: Callable[..., str], name: str) -> None:
     plan = _postgresql_plan(filled("postgresql"), name)
     looks = [node for node in plan if node.get("Relation Name") == "agent_messages" and "Index Name" in node]
@@ -114,7 +116,7 @@ def test_postgresql_walks_the_index_of_the_session(filled: Callable[..., str], n
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("maker", ["sdk-asyncpg", "npm"])
-@pytest.mark.parametrize("name", ["newest_items", "pop_item", "append_items_at"])
+@pytest.mark.parametrize("name", ["newest_items", "records", "newest_range", "pop_item", "append_items_at"])
 def test_postgresql_reads_no_other_conversation_in_tables_of_others(
     filled: Callable[..., str], maker: str, name: str
 ) -> None:
@@ -128,14 +130,15 @@ def test_postgresql_reads_no_other_conversation_in_tables_of_others(
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("name", ["newest_items", "pop_item"])
+@pytest.mark.parametrize("name", ["newest_items", "records", "pop_item"])
 def test_one_more_index_makes_the_tables_of_the_sdk_as_quick_as_ours(filled: Callable[..., str], name: str) -> None:
     url = filled("postgresql", "sdk-asyncpg")
     execute_sql(url, "CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id)")
     plan = _postgresql_plan(url, name)
     assert not {node["Node Type"] for node in plan} & SORTS
-    backward = [node for node in plan if node.get("Scan Direction") == "Backward"]
-    assert [node["Index Name"] for node in backward] == ["agent_messages_by_session"]
+    direction = "Forward" if name == "records" else "Backward"
+    walks = [node["Index Name"] for node in plan if node.get("Scan Direction") == direction]
+    assert walks[:1] == ["agent_messages_by_session"]
 
 
 # --- MySQL and MariaDB
@@ -154,7 +157,10 @@ by_server = pytest.mark.parametrize(
     "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
 )
 
-MYSQL_STATEMENTS = ("newest_items", "lock_newest_item", "delete_newest_item", "delete_item", "check_position")
+MYSQL_STATEMENTS = (
+    *("newest_items", "records", "newest_range", "check_position"),
+    *("lock_newest_item", "delete_newest_item", "delete_item"),
+)
 
 
 @by_server
@@ -173,6 +179,7 @@ def test_mysql_touches_only_the_rows_that_it_returns_or_removes(filled: Callable
     with sessions.Session.from_url("chat_1", filled(dialect)) as session:
         session.position()
         assert _rows_read(session, lambda: session.get_items(limit=20)) <= 22
+        assert _rows_read(session, lambda: list(session.records(limit=20))) <= 2 * 22
         assert _rows_read(session, lambda: session.add_items(items("x"), if_position=session._seen)) <= 6
         assert _rows_read(session, session.pop_item) <= 6
 
@@ -185,6 +192,7 @@ def test_mysql_reads_no_other_conversation_in_tables_of_others(
     with sessions.Session.from_url("chat_1", filled(dialect, maker)) as session:
         session.position()
         assert _rows_read(session, lambda: session.get_items(limit=20)) <= ROWS + 40
+        assert _rows_read(session, lambda: list(session.records(limit=20))) <= 2 * ROWS + 40
         assert _rows_read(session, session.pop_item) <= 2 * ROWS + 40
 
 
@@ -210,9 +218,15 @@ def _sqlite_plan(url: str, name: str) -> list[str]:
 
 
 @pytest.mark.sqlite
-def test_sqlite_walks_the_index_of_the_session(filled: Callable[..., str]) -> None:
-    plan = _sqlite_plan(filled("sqlite"), "newest_items")
-    assert plan == ["SEARCH agent_messages USING INDEX sqlite_autoindex_agent_messages_1 (session_id=? AND id<?)"]
+@pytest.mark.parametrize(
+    ("name", "bounds"), [("newest_items", "id<?"), ("records", "id>? AND id<?"), ("newest_range", None)]
+)
+def test_sqlite_walks_the_index_of_the_session(filled: Callable[..., str], name: str, bounds: str | None) -> None:
+    plan = _sqlite_plan(filled("sqlite"), name)
+    index = f"sqlite_autoindex_agent_messages_1 (session_id=?{f' AND {bounds}' if bounds else ''})"
+    looks = [step for step in plan if "agent_messages" in step]
+    assert looks in ([f"SEARCH agent_messages USING {kind} {index}"] for kind in ("INDEX", "COVERING INDEX"))
+    assert not any("TEMP B-TREE" in step for step in plan)
 
 
 @pytest.mark.sqlite
@@ -224,6 +238,11 @@ def test_sqlite_removes_a_row_by_its_id(filled: Callable[..., str], maker: str) 
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("maker", ["sdk-sqlite", "sdk-aiosqlite", "npm"])
-def test_sqlite_reads_no_other_conversation_in_tables_of_others(filled: Callable[..., str], maker: str) -> None:
-    plan = _sqlite_plan(filled("sqlite", maker), "newest_items")
-    assert plan[0].startswith("SEARCH agent_messages USING INDEX idx_agent_messages_session_"), json.dumps(plan)
+@pytest.mark.parametrize("name", ["newest_items", "records", "newest_range"])
+def test_sqlite_reads_no_other_conversation_in_tables_of_others(
+    filled: Callable[..., str], maker: str, name: str
+) -> None:
+    plan = _sqlite_plan(filled("sqlite", maker), name)
+    [look] = [step for step in plan if "agent_messages" in step]
+    assert look.startswith("SEARCH agent_messages USING"), json.dumps(plan)
+    assert "INDEX idx_agent_messages_session_" in look, json.dumps(plan)

@@ -1,0 +1,178 @@
+"""records(): every row as it is stored, oldest first, page by page."""
+
+import itertools
+import tracemalloc
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+import sessions
+from proxy import Proxy
+from samples import item, items, make_tables_without_foreign_key, plant
+from servers import execute_sql
+
+
+def contents(records: Any) -> list[str | None]:
+    return [None if record.item is None else record.item["content"] for record in records]
+
+
+def test_records_are_the_rows_oldest_first(session: sessions.Session) -> None:
+    session.add_items(items("a", "b"))
+    session.add_items(items("c"))
+    records = list(session.records())
+    assert contents(records) == ["a", "b", "c"]
+    assert [record.item for record in records] == session.get_items()
+    assert [record.id for record in records] == sorted(record.id for record in records)
+    assert records[-1].id == session.position()
+    assert records[0].text == '{"role":"user","content":"a"}'
+    assert all(type(record) is sessions.Record for record in records)
+
+
+def test_an_unused_session_has_no_records(session: sessions.Session) -> None:
+    assert list(session.records()) == []
+    assert list(session.records(limit=5)) == []
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, ""), (1, "c"), (2, "bc"), (3, "abc"), (2147483647, "abc")])
+def test_the_limit_takes_the_newest(session: sessions.Session, limit: int, expected: str) -> None:
+    session.add_items(items("a", "b", "c"))
+    assert contents(session.records(limit=limit)) == list(expected)
+
+
+@pytest.mark.parametrize(("limit", "error"), [(-1, ValueError), (True, TypeError), ("5", TypeError), (1.0, TypeError)])
+def test_a_bad_limit_is_refused_at_once(session: sessions.Session, limit: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        session.records(limit=limit)
+
+
+def test_the_default_limit_is_not_for_records(url: str) -> None:
+    with sessions.Session.from_url("chat_1", url, default_limit=1) as session:
+        session.add_items(items("a", "b"))
+        assert contents(session.records()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("limit", [None, 2500, 1001])
+def test_many_pages_are_one_history(session: sessions.Session, limit: int | None) -> None:
+    numbers = [str(number) for number in range(3000)]
+    session.add_items(items(*numbers))
+    assert contents(session.records(limit=limit)) == numbers[-(limit or 3000) :]
+
+
+def test_other_sessions_are_not_seen(backend: sessions.Backend) -> None:
+    one, other = backend.session("chat_1"), backend.session("chat_2")
+    for number in range(60):
+        one.add_items(items(f"one {number}"))
+        other.add_items(items(f"other {number}"))
+    assert contents(one.records()) == [f"one {number}" for number in range(60)]
+    assert contents(other.records(limit=55)) == [f"other {number}" for number in range(5, 60)]
+
+
+def test_what_is_written_during_the_iteration_does_not_prolong_it(session: sessions.Session) -> None:
+    session.add_items(items(*["old"] * 120))
+    found = 0
+    for _ in itertools.islice(session.records(), 1000):
+        found += 1
+        session.add_items(items("new"))
+    # What was added while the first page was looked at is seen; nothing after it.
+    assert 120 <= found < 200
+
+
+def test_what_is_removed_before_its_page_is_not_seen(session: sessions.Session) -> None:
+    session.add_items(items(*["old"] * 120))
+    records = session.records()
+    next(records)
+    session.replace_items(items("new"))
+    assert len(list(records)) < 119
+
+
+def test_between_two_pages_no_connection_is_held(url: str) -> None:
+    with sessions.connect(url, pool_size=1) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*["old"] * 120))
+        for number, _ in enumerate(session.records()):
+            if number in (0, 19, 20, 119):
+                backend.session("chat_2").add_items(items("meanwhile"))
+        assert len(backend.session("chat_2").get_items()) == 4
+
+
+def test_a_closed_session_ends_the_iteration_with_an_error(session: sessions.Session) -> None:
+    session.add_items(items(*["old"] * 120))
+    records = session.records()
+    next(records)
+    session.close()
+    with pytest.raises(sessions.ClosedError):
+        list(records)
+    with pytest.raises(sessions.ClosedError):
+        session.records()
+
+
+def test_created_at_is_when_it_was_written(session: sessions.Session, url: str) -> None:
+    session.add_items(items("a"))
+    [record] = session.records()
+    assert record.created_at is not None
+    assert record.created_at.tzinfo is None
+    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    if url.startswith(("postgresql", "mysql", "mariadb")):
+        [(now,)] = execute_sql(url, "SELECT LOCALTIMESTAMP")
+    assert abs(record.created_at - now) < timedelta(minutes=1)
+
+
+def test_a_corrupt_row_is_a_record_without_an_item(sql_url: str) -> None:
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        session.add_items(items("a"))
+        [corrupt] = plant(sql_url, "chat_1", '{"cut": off')
+        session.add_items(items("b"))
+        records = list(session.records(limit=2))
+        assert contents(records) == [None, "b"]
+        assert (records[0].id, records[0].text) == (corrupt, '{"cut": off')
+        assert contents(session.records()) == ["a", None, "b"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (1700000000, "2023-11-14T22:13:20"),
+        ("2023-11-14 22:13:20", "2023-11-14T22:13:20"),
+        ("2023-11-14T22:13:20.500+00:00", "2023-11-14T22:13:20.500000"),
+        ("yesterday", None),
+        (1e30, None),
+        (b"\xff", None),
+    ],
+)
+def test_a_time_of_another_store_is_read_or_none(sqlite_url: str, stored: object, read: str | None) -> None:
+    make_tables_without_foreign_key(sqlite_url)
+    with sessions.Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items("a"))
+        execute_sql(sqlite_url, "UPDATE agent_messages SET created_at = %s", (stored,))
+        [record] = session.records()
+        assert record.item == item("a")
+        assert (record.created_at and record.created_at.isoformat()) == read
+
+
+def test_a_page_is_one_round_trip(server_url: str) -> None:
+    with Proxy(server_url) as proxy, sessions.Session.from_url("chat_1", proxy.url) as session:
+        session.add_items(items(*["x"] * 19))
+        with proxy.counting() as short:
+            assert len(list(session.records())) == 19
+        session.add_items(items(*["x"] * 2000))
+        with proxy.counting() as long:
+            assert len(list(session.records())) == 2019
+    assert short.round_trips == 1
+    # 20, the newest id, 1,000, and 999, which end it.
+    assert long.round_trips == 4
+
+
+def test_large_items_make_small_pages(sql_url: str) -> None:
+    large = "x" * 200_000
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        for _ in range(12):
+            session.add_items(items(*[large] * 20))
+        total = 240 * len(large)
+        tracemalloc.start()
+        try:
+            assert sum(len(record.text) for record in session.records()) > total
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < total / 2
