@@ -3,76 +3,122 @@
 import argparse
 import contextlib
 import dataclasses
-import json
+import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 # Run as a folder: the tests' own modules are beside it.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import servers
-from benchmarks import plots, report, workloads
+from benchmarks import child, imports, key_layout, plots, report, workloads
+from benchmarks.contestants import make_tables
+from benchmarks.measuring import QUICK, Sizes
+from benchmarks.results import DIALECTS, WORKLOADS, Results
+from benchmarks.run import Run, is_wanted
 
 HERE = Path(__file__).parent
+_IMPORTS = "imports"
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, for about a minute")
-    parser.add_argument("--dialects", default="sqlite,postgresql,mysql,mariadb", help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a few minutes")
+    parser.add_argument("--dialects", default=",".join(DIALECTS), help="default: %(default)s")
+    parser.add_argument(
+        "--workloads", nargs="+", default=[], metavar="PREFIX", help=f"of: {'; '.join((*WORKLOADS, _IMPORTS))}"
+    )
+    parser.add_argument("--key-layout", action="store_true", help="only the experiment for MySQL and MariaDB")
     parser.add_argument("--seconds", type=float, help="for one workload on one dialect")
     parser.add_argument("--rows", type=int, nargs="+", help="sizes of the large histories")
     parser.add_argument("--others", type=int, help="other sessions in the table of the large histories")
     parser.add_argument("--bulk", type=int, help="items of the bulk load")
-    parser.add_argument("--output", type=Path, help="folder for results.json, results.md and the plots")
+    parser.add_argument("--stream", type=int, nargs="+", help="rows of the streams")
+    parser.add_argument(
+        "--output", type=Path, help="folder for results.json, results.md and the plots; what is not measured is kept"
+    )
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.child:
-        task, name, url, bulk = arguments.child
-        workloads.run_child(task, name, url, int(bulk))
+        task, name, url, count = arguments.child
+        child.run_task(task, name, url, int(count))
         return
+    dialects = arguments.dialects.split(",")
+    if unknown := [dialect for dialect in dialects if dialect not in DIALECTS]:
+        parser.error(f"unknown dialect {unknown[0]!r}; use some of {', '.join(DIALECTS)}")
+    for prefix in arguments.workloads:
+        if not _begins(prefix, (*WORKLOADS, _IMPORTS)):
+            parser.error(f"no workload begins with {prefix!r}; use some of {'; '.join((*WORKLOADS, _IMPORTS))}")
+    _measure(arguments, dialects, _sizes(arguments))
+
+
+def _sizes(arguments: argparse.Namespace) -> Sizes:
     given = {name: value for name in ("seconds", "others", "bulk") if (value := getattr(arguments, name)) is not None}
-    if arguments.rows:
-        given["rows"] = tuple(arguments.rows)
-    sizes = dataclasses.replace(workloads.QUICK if arguments.quick else workloads.Sizes(), **given)
-    results = workloads.Results()
-    workloads.measure_imports(results, sizes)
-    for dialect in arguments.dialects.split(","):
-        with _database(dialect, results) as url:
-            workloads.measure(url, results, sizes)
-        if arguments.output:
-            _save(results, arguments.output)
+    given |= {name: tuple(value) for name in ("rows", "stream") if (value := getattr(arguments, name))}
+    return dataclasses.replace(QUICK if arguments.quick else Sizes(), **given)
+
+
+def _begins(prefix: str, names: Sequence[str]) -> bool:
+    return any(name.startswith(prefix) or prefix.startswith(name) for name in names)
+
+
+def _measure(arguments: argparse.Namespace, dialects: list[str], sizes: Sizes) -> None:
+    results = Results.read(arguments.output) if arguments.output else Results()
+    results.machine = report.machine()
+    prefixes = arguments.workloads
+    if not arguments.key_layout and is_wanted(prefixes, _IMPORTS):
+        imports.measure_imports(results, sizes.imports)
+        _save(results, arguments.output)
+    on_databases = not prefixes or any(_begins(prefix, WORKLOADS) for prefix in prefixes)
+    for dialect in dialects if on_databases else ():
+        if not arguments.key_layout:
+            with _databases(dialect, results) as database:
+                workloads.measure(Run(dialect, sizes, results, prefixes, database))
+        elif dialect in key_layout.DIALECTS:
+            key_layout.measure(dialect, results, sizes)
+        _save(results, arguments.output)
     print("\n" + report.render(results))
 
 
-def _save(results: workloads.Results, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.md").write_text(report.render(results))
-    (folder / "results.json").write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
-    plots.draw(results, folder)
+def _save(results: Results, folder: Path | None) -> None:
+    if folder is not None:
+        results.write(folder)
+        (folder / "results.md").write_text(report.render(results))
+        plots.draw(results, folder)
 
 
 @contextlib.contextmanager
-def _database(dialect: str, results: workloads.Results) -> Iterator[str]:
-    """An empty database; of a server that keeps its data on a disk, as users' servers do."""
+def _databases(dialect: str, results: Results) -> Iterator[Callable[[], AbstractContextManager[str]]]:
+    """Where empty databases are made; of a server that keeps its data on a disk, as users' servers do."""
     if dialect == "sqlite":
-        with tempfile.TemporaryDirectory(dir=HERE) as folder:
-            results.versions[dialect] = "SQLite"
-            yield f"sqlite:///{folder}/chat.db"
+        results.versions[dialect] = "SQLite"
+        yield _sqlite_file
         return
-    variable = f"SESSIONS_TEST_{dialect.upper()}_URL"
-    import os
-
-    ready = variable in os.environ
+    ready = f"SESSIONS_TEST_{dialect.upper()}_URL" in os.environ
     with servers.shared_server(dialect) if ready else servers.fresh_server(dialect, durable=True) as server:
         results.versions[dialect] = f"{dialect} {server.version}"
-        with server.database() as url:
-            yield url
+
+        @contextlib.contextmanager
+        def database() -> Iterator[str]:
+            with server.database() as url:
+                make_tables(url)
+                yield url
+
+        yield database
+
+
+@contextlib.contextmanager
+def _sqlite_file() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=HERE) as folder:
+        url = f"sqlite:///{folder}/chat.db"
+        make_tables(url)
+        yield url
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def make_items(count: int, *, seed: int = 1) -> list[Item]:
     return [_SHAPES[number % 4](chance, number) for number in range(count)]
 
 
-def make_short_items(count: int) -> list[Item]:
-    """Items of some 200 bytes, for tables of millions of rows."""
-    return [_question(random.Random(number), number, length=60) for number in range(count)]
+def make_short_items(count: int, *, length: int = 60) -> list[Item]:
+    """Items with a text of this length, some 200 bytes in all, for tables of millions of rows."""
+    return [_question(random.Random(number), number, length=length) for number in range(count)]
 
 
 def _text(chance: random.Random, length: int) -> str:

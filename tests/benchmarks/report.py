@@ -3,61 +3,100 @@
 import os
 import platform
 import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.contestants import is_peer
-from benchmarks.workloads import Results
+from benchmarks.contestants import is_peer, rival_of
+from benchmarks.results import Results
+
+# workload -> contestant -> what its cell shows
+_Cells = dict[str, dict[str, str]]
+
+_HOW = (
+    "Times are medians. A ratio is the median of the ratios within each round, in which the contestants take turns; "
+    "it may differ from the ratio of the medians, and varies less from run to run."
+)
+_STREAMS = "`stream`: the floors and ours hold a part of the rows at a time; the SDK's cannot, they hold all of them."
 
 
 def render(results: Results) -> str:
-    """All tables: times with their ratios, round trips, memory, imports."""
-    lines = [f"{_machine()}.", ""]
-    for dialect, workloads in results.times.items():
-        lines += [f"### {results.versions.get(dialect, dialect)}: milliseconds, medians", ""]
-        names = list(dict.fromkeys(name for figures in workloads.values() for name in figures))
-        lines += _header(["workload", *names, "ours / floor", "best peer / ours"])
-        for workload, figures in workloads.items():
-            cells = [f"{figures[name] * 1e3:.2f}" if name in figures else "" for name in names]
-            lines.append(_row([workload, *cells, _to_floor(figures), _to_peer(figures)]))
-        lines.append("")
-    lines += _table("Round trips on a warm connection, exactly", results.round_trips, "{:.0f}", 1)
-    lines += _table("Peak memory above what the process had before, MB", results.memory, "{:.1f}", 1e6)
-    if results.imports:
-        lines += ["### Import, milliseconds above a bare interpreter", "", *_header(["module", "ms"])]
-        lines += [_row([name, f"{seconds * 1e3:.1f}"]) for name, seconds in results.imports.items()]
-    return "\n".join(lines) + "\n"
+    """All tables: times with their ratios, round trips, memory, imports, the key layouts."""
+    lines = [f"{results.machine}.", "", _HOW, ""]
+    for dialect in results.times:
+        lines += _times(results, dialect)
+    for dialect, trips in results.round_trips.items():
+        title = f"Round trips on a warm connection, exactly: {dialect}"
+        lines += _table(title, "operation", _cells(trips, lambda count: f"{count:.0f}"))
+    for dialect, peaks in results.memory.items():
+        cells = _cells(peaks, lambda size: f"{size / 1e6:.1f}")
+        _mark_missing(cells, results, dialect)
+        title = f"Peak memory above what the process had before, MB: {dialect}"
+        lines += _table(title, "workload", cells) + _notes(results, dialect, cells)
+    if results.import_times:
+        title = "Import, milliseconds above a bare interpreter"
+        lines += _table(title, "module", _cells(results.import_times, lambda seconds: f"{seconds * 1e3:.1f}"))
+    for dialect, layouts in results.key_layouts.items():
+        title = f"Key layouts, milliseconds, medians: {dialect}"
+        lines += _table(title, "ours, in tables with", _cells(layouts, _milliseconds))
+        lines += [results.key_layout_notes[dialect], ""]
+    return "\n".join(lines)
 
 
-def _to_floor(figures: dict[str, float]) -> str:
-    return f"{figures['ours'] / figures['floor']:.2f}" if figures.get("floor") else ""
+def _times(results: Results, dialect: str) -> list[str]:
+    cells = _cells(results.times[dialect], _milliseconds)
+    _mark_missing(cells, results, dialect)
+    pairs = {name: f"{name} / {rival_of(name)}" for name in _columns(cells) if name.startswith("ours")}
+    for workload, row in cells.items():
+        ratios = results.ratios.get(dialect, {}).get(workload, {})
+        row |= {column: f"{ratios[name]:.2f}" if name in ratios else "" for name, column in pairs.items()}
+        peers = [ratio for name, ratio in ratios.items() if is_peer(name)]
+        row["best peer / ours"] = f"{min(peers):.1f}" if peers else ""
+    title = f"{results.versions.get(dialect, dialect)}: milliseconds"
+    lines = _table(title, "workload", cells, last=(*pairs.values(), "best peer / ours"))
+    return lines + _notes(results, dialect, cells)
 
 
-def _to_peer(figures: dict[str, float]) -> str:
-    peers = [value for name, value in figures.items() if is_peer(name)]
-    return f"{min(peers) / figures['ours']:.1f}" if peers and "ours" in figures else ""
+def _cells(figures: Mapping[str, Mapping[str, float]], form: Callable[[float], str]) -> _Cells:
+    return {row: {name: form(value) for name, value in cells.items()} for row, cells in figures.items()}
 
 
-def _table(title: str, by_dialect: dict[str, dict[str, dict[str, float]]], form: str, unit: float) -> list[str]:
-    lines = []
-    for dialect, rows in by_dialect.items():
-        names = list(dict.fromkeys(name for figures in rows.values() for name in figures))
-        lines += [f"### {title}: {dialect}", "", *_header(["operation", *names])]
-        for operation, figures in rows.items():
-            cells = [form.format(figures[name] / unit) if name in figures else "" for name in names]
-            lines.append(_row([operation, *cells]))
-        lines.append("")
-    return lines
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
 
 
-def _header(cells: list[str]) -> list[str]:
-    return [_row(cells), _row(["---", *["---:"] * (len(cells) - 1)])]
+def _mark_missing(cells: _Cells, results: Results, dialect: str) -> None:
+    for workload, reasons in results.missing.get(dialect, {}).items():
+        if workload in cells:
+            cells[workload] |= dict.fromkeys(reasons, "-")
 
 
-def _row(cells: list[str]) -> str:
+def _notes(results: Results, dialect: str, workloads: Iterable[str]) -> list[str]:
+    """Say why a contestant has no figure, and who streams."""
+    where: dict[str, list[str]] = {}
+    for workload in workloads:
+        for name, reason in results.missing.get(dialect, {}).get(workload, {}).items():
+            where.setdefault(f"{name} {reason}", []).append(f"`{workload}`")
+    reasons = [f"{reason} in {', '.join(names)}" for reason, names in where.items()]
+    lines = [f"\\- gave up or was left out: {'; '.join(reasons)}.", ""] if reasons else []
+    return lines + ([_STREAMS, ""] if any(workload.startswith("stream") for workload in workloads) else [])
+
+
+def _columns(cells: _Cells) -> list[str]:
+    return list(dict.fromkeys(name for row in cells.values() for name in row))
+
+
+def _table(title: str, first: str, cells: _Cells, *, last: Sequence[str] = ()) -> list[str]:
+    columns = [name for name in _columns(cells) if name not in last] + list(last)
+    rows = [_row([name, *[row.get(column, "") for column in columns]]) for name, row in cells.items()]
+    return [f"### {title}", "", _row([first, *columns]), _row(["---", *["---:"] * len(columns)]), *rows, ""]
+
+
+def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Describe what this runs on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
