@@ -10,9 +10,6 @@ URL asks for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from ._items import Item
 from .errors import (
     AuthenticationError,
     ClosedError,
@@ -30,9 +27,12 @@ from .errors import (
 )
 from .session import InMemorySession, Session
 
+TYPE_CHECKING = False  # as in _items
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._open import bind, connect
-    from ._records import Record
+    from ._records import Item, Record
     from .backend import Backend
     from .memory import MemoryBackend
     from .mysql import MySQLBackend
@@ -72,6 +72,7 @@ __all__ = [
 _LAZY = {
     "bind": "_open",
     "connect": "_open",
+    "Item": "_records",
     "Record": "_records",
     "Backend": "backend",
     "MemoryBackend": "memory",

@@ -9,11 +9,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from json.encoder import c_make_encoder, encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
 from json.scanner import make_scanner
-from typing import Any, NoReturn
 
 from .errors import InvalidItemError
 
-Item = dict[str, Any]
+# Not from typing, which would take a third of the time of `import sessions`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from ._records import Item
 
 # Below this many brackets no text comes near Python's recursion limit.
 _FLAT = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._options import Keywords, Options, options_from_keywords
@@ -96,17 +95,17 @@ def _check_applies(options: Keywords, known: tuple[str, ...], where: str) -> Non
             raise ConfigurationError(f"option {name!r} does not apply to {where}; use one of {', '.join(known)}")
 
 
-def _with_url(address: Address, keywords: Keywords) -> Options:
+def _with_url(address: Address, options: Keywords) -> Options:
     """Add what the URL says about an option; raise ConfigurationError where the two differ."""
-    options = options_from_keywords(keywords)
+    keywords: Keywords = {**options}
     if address.password is not None:
-        if options.password not in (None, address.password):
+        if keywords.get("password") not in (None, address.password):
             raise ConfigurationError("the URL and password= give different passwords; keep one")
-        options = replace(options, password=address.password)
+        keywords["password"] = address.password
     if (text := address.parameters.get("connect_timeout")) is not None:
         if not text.isdecimal() or not int(text):
             raise InvalidURLError("connect_timeout in the URL is no whole number of seconds above 0; correct it")
         if keywords.get("connection_timeout", int(text)) != int(text):
             raise ConfigurationError("the URL's connect_timeout and connection_timeout= differ; keep one")
-        options = replace(options, connection_timeout=float(text))
-    return options
+        keywords["connection_timeout"] = float(text)
+    return options_from_keywords(keywords)

@@ -82,12 +82,14 @@ class Options:
             )
 
 
+_KNOWN = tuple(option.name for option in fields(Options))
+
+
 def options_from_keywords(keywords: Mapping[str, Any]) -> Options:
     """Build the options; raise ConfigurationError that names the known ones for an unknown one."""
-    known = [option.name for option in fields(Options)]
     for name in keywords:
-        if name not in known:
-            raise ConfigurationError(f"unknown option {name!r}; use one of {', '.join(known)}")
+        if name not in _KNOWN:
+            raise ConfigurationError(f"unknown option {name!r}; use one of {', '.join(_KNOWN)}")
     return Options(**keywords)
 
 

@@ -119,6 +119,7 @@ class Pool(Generic[C]):
         # The places taken. Each knows its lease weakly, and goes with it.
         self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
+        self._waiting = 0
 
     def connection(self, *, writes: bool) -> _Lease[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
@@ -127,38 +128,49 @@ class Pool(Generic[C]):
     def take(self, lease: _Lease[C]) -> C:
         """Find or open a connection for a lease."""
         with self._lock:
-            while True:
-                if self._closed:
-                    raise closed_error()
-                if self._fork_pending:
-                    self._condition.wait()
-                    continue
-                while self._idle:
-                    connection = self._idle.pop()
-                    if self._connector.is_alive(connection):
-                        lease.connection = connection
-                        self._occupy(lease)
-                        return connection
-                    self._connector.close(connection)
-                if len(self._busy) < self._size:
-                    self._occupy(lease)
-                    break
-                self._wait()
+            if self._closed or self._fork_pending or not self._idle:
+                self._wait_for_place()
+            lease.place = ref(lease, self._busy.discard)
+            self._busy.add(lease.place)
+            lease.connection = self._idle.pop() if self._idle else None
+        # Not under the lock: other threads would wait for what this one asks the system.
+        while lease.connection is not None:
+            if self._connector.is_alive(lease.connection):
+                return lease.connection
+            dead, lease.connection = lease.connection, None
+            self._connector.close(dead)
+            with self._lock:
+                lease.connection = self._idle.pop() if self._idle else None
         lease.connection = self._connector.open()
         return lease.connection
 
-    def _occupy(self, lease: _Lease[C]) -> None:
-        lease.place = ref(lease, self._busy.discard)
-        self._busy.add(lease.place)
+    def _wait_for_place(self) -> None:
+        while True:
+            if self._closed:
+                raise closed_error()
+            if self._fork_pending:
+                self._wait_for_change(None)
+            elif self._idle or len(self._busy) < self._size:
+                return
+            else:
+                self._wait()
 
     def _wait(self) -> None:
         deadline = monotonic() + self._timeout
         while not self._idle and len(self._busy) >= self._size and not self._closed:
-            if not self._condition.wait(deadline - monotonic()):
+            if not self._wait_for_change(deadline - monotonic()):
                 raise ConnectionFailedError(
                     f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
                     "raise it or pool_size (which sqlite::memory: does not have)"
                 )
+
+    def _wait_for_change(self, timeout: float | None) -> bool:
+        """Wait until a place is free, a fork is over or the pool is closed; False when it takes too long."""
+        self._waiting += 1
+        try:
+            return self._condition.wait(timeout)
+        finally:
+            self._waiting -= 1
 
     def restores(self, lease: _Lease[C], exc: BaseException) -> bool:
         """After an operation that failed, tell whether its connection can be used again."""
@@ -177,7 +189,8 @@ class Pool(Generic[C]):
                     self._connector.close(connection)
             self._busy.discard(lease.place)
             last = self._closed and not self._busy
-            self._condition.notify_all()
+            if self._waiting:
+                self._condition.notify_all()
         if last:
             self._connector.release()
 
@@ -202,7 +215,9 @@ class Pool(Generic[C]):
         try:
             if self._connector.quiesce_at_fork:
                 self._fork_pending = True
-                self._condition.wait_for(lambda: not self._busy, _QUIESCE_SECONDS)
+                deadline = monotonic() + _QUIESCE_SECONDS
+                while self._busy and self._wait_for_change(deadline - monotonic()):
+                    pass
         except BaseException:
             self.after_fork_in_parent()
             raise

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ._items import Item, decode_item
+from ._items import decode_item
+
+Item = dict[str, Any]
 
 # A row's id, its created_at in the form of the driver or of whoever wrote it, and its text.
 RecordRow = tuple[int, Any, str]

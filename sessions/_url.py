@@ -113,7 +113,7 @@ class Address:
 
 def _printable(text: str) -> str:
     """Escape what would begin a new line in a log or speak to a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def parse(url: str) -> Address:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ._items import Item
+from ._records import Item
 from .errors import ConfigurationError
 from .session import Session
 

@@ -6,21 +6,20 @@ The rule: everything is checked and serialised here, before a backend sees it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._items import Item, decode_item, encode_items
+from ._items import decode_item, encode_items
 from .errors import closed_error, conflict_error
 
+TYPE_CHECKING = False  # as in _items
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any
 
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from ._options import Keywords
-    from ._records import Record
+    from ._records import Item, Record
     from .backend import Backend, Row
-
-Self = TypeVar("Self", bound="Session")
 
 _MAX_SESSION_ID = 255
 _MAX_LIMIT = 2**63 - 1
@@ -52,7 +51,7 @@ class Session:
         self._seen: int | None = None
 
     @classmethod
-    def from_url(cls: type[Self], session_id: str, url: str, **options: Unpack[Keywords]) -> Self:
+    def from_url(cls, session_id: str, url: str, **options: Unpack[Keywords]) -> Self:
         """Make a session on a backend of its own, which close() closes; the options are those of connect()."""
         from ._open import connect
 
@@ -62,7 +61,7 @@ class Session:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.session_id!r} on {self._backend!r}>"
 
-    def __enter__(self: Self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

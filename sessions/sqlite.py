@@ -63,23 +63,13 @@ class Writers:
 
     def restart(self) -> None:
         """Begin anew in a forked child, where a thread that held the lock does not exist."""
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def turn(self, timeout: float) -> Iterator[None]:
-        """Wait for a turn; raise what SQLite raises when it comes too late."""
-        deadline = monotonic() + timeout
-        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
-        with self._lock:
-            if monotonic() > deadline:
-                raise sqlite3.OperationalError("database is locked")
-            yield
+        self.lock = threading.Lock()
 
 
 class FileConnection(sqlite3.Connection):
-    """A connection that knows which file it opened: device and inode."""
+    """A connection that knows which file it opened."""
 
-    file: tuple[int, int]
+    file: os.stat_result
 
     def __del__(self) -> None:
         """Say nothing: the pool closes it, or it is another process's."""
@@ -99,8 +89,9 @@ class FileConnector:
 
     def open(self) -> FileConnection:
         try:
-            with suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            if not os.path.exists(self._path):
+                with suppress(FileExistsError):
+                    os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             connection = _connect(self._path, self._timeout)
         except OSError as exc:
             failure = Failure(ConnectionFailedError, "create the directory, or give this process access to it")
@@ -114,7 +105,7 @@ class FileConnector:
             if isinstance(exc, sqlite3.Error):
                 raise AttemptFailed(failure_of(exc), exc) from None
             raise
-        connection.file = self._identity()
+        connection.file = os.stat(self._path)
         return connection
 
     def _prepare(self, connection: FileConnection) -> None:
@@ -128,10 +119,6 @@ class FileConnector:
         if mode != "wal":
             logger.warning("%r: this file system has no write-ahead log; using journal mode %s", self._path, mode)
 
-    def _identity(self) -> tuple[int, int]:
-        found = os.stat(self._path)
-        return found.st_dev, found.st_ino
-
     def close(self, connection: FileConnection) -> None:
         with suppress(sqlite3.Error):
             connection.close()
@@ -139,7 +126,7 @@ class FileConnector:
     def is_alive(self, connection: FileConnection) -> bool:
         # A file that was removed or replaced would take what we write with it.
         try:
-            return self._identity() == connection.file
+            return os.path.samestat(os.stat(self._path), connection.file)
         except OSError:
             return False
 
@@ -260,6 +247,8 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
     def fetch(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
         statement = self._statements[name]
         try:
+            if isinstance(connection, FileConnection):
+                return connection.execute(statement, parameters).fetchall()
             return _rows(connection, statement, parameters, str)
         except sqlite3.OperationalError as exc:
             if "Could not decode" not in str(exc):
@@ -271,7 +260,11 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
         if connection.in_transaction:
             yield
             return
-        with self._writers.turn(self._options.statement_timeout):
+        deadline = monotonic() + self._options.statement_timeout
+        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
+        with self._writers.lock:
+            if monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
             self.fetch(connection, "begin", {})
             try:
                 yield
@@ -291,9 +284,12 @@ class SQLiteBackend(DBAPIBackend[sqlite3.Connection]):
         return connection.in_transaction
 
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
-        rows = ({"session_id": session_id, "message_data": text} for text in texts)
-        sqlite3.Cursor(connection).executemany(self._statements["insert_item"], rows)
-        return int(self.fetch(connection, "last_id", {})[0][0])
+        statement = self._statements["insert_item"]
+        cursor = sqlite3.Cursor(connection)
+        cursor.executemany(statement, ({"session_id": session_id, "message_data": text} for text in texts[:-1]))
+        # executemany() tells no id.
+        cursor.execute(statement, {"session_id": session_id, "message_data": texts[-1]})
+        return cursor.lastrowid or 0
 
     def pop(self, connection: sqlite3.Connection, session_id: str) -> Row | None:
         with self.transaction(connection):

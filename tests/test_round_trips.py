@@ -59,11 +59,11 @@ MYSQL_STATEMENTS = {
     "add_items of 1": _ADD,
     "add_items of 100": _ADD,
     "add_items(if_position)": (*_ADD, "select"),
-    "pop_item": ("begin", "select", "select", "delete", "commit"),
+    "pop_item": ("begin", "update", "select", "delete", "commit"),
     "replace_items": (*_ADD, "delete"),
     "replace_items(if_position)": (*_ADD, "select", "delete"),
     "replace_items of nothing": ("begin", "insert", "delete", "commit"),
-    "clear_session": ("begin", "select", "delete", "delete", "commit"),
+    "clear_session": ("begin", "update", "delete", "delete", "commit"),
 }
 
 # The first words of the statements, in order; SQLite runs each item of a batch by itself.
@@ -71,12 +71,12 @@ SQLITE_STATEMENTS = {
     "get_items": ("SELECT",),
     "get_items(limit=20)": ("SELECT",),
     "position": ("SELECT",),
-    "add_items of 1": ("BEGIN", "INSERT", "INSERT", "SELECT", "COMMIT"),
-    "add_items of 100": ("BEGIN", "INSERT", *["INSERT"] * 100, "SELECT", "COMMIT"),
-    "add_items(if_position)": ("BEGIN", "INSERT", "SELECT", "INSERT", "SELECT", "COMMIT"),
+    "add_items of 1": ("BEGIN", "INSERT", "INSERT", "COMMIT"),
+    "add_items of 100": ("BEGIN", "INSERT", *["INSERT"] * 100, "COMMIT"),
+    "add_items(if_position)": ("BEGIN", "INSERT", "SELECT", "INSERT", "COMMIT"),
     "pop_item": ("BEGIN", "SELECT", "DELETE", "COMMIT"),
-    "replace_items": ("BEGIN", "INSERT", "DELETE", "INSERT", "INSERT", "INSERT", "SELECT", "COMMIT"),
-    "replace_items(if_position)": ("BEGIN", "INSERT", "SELECT", "DELETE", "INSERT", "SELECT", "COMMIT"),
+    "replace_items": ("BEGIN", "INSERT", "DELETE", "INSERT", "INSERT", "INSERT", "COMMIT"),
+    "replace_items(if_position)": ("BEGIN", "INSERT", "SELECT", "DELETE", "INSERT", "COMMIT"),
     "replace_items of nothing": ("BEGIN", "INSERT", "DELETE", "COMMIT"),
     "clear_session": ("BEGIN", "DELETE", "DELETE", "COMMIT"),
 }

@@ -95,11 +95,11 @@ ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
 -- name: lock_session
--- Differs: taken before messages are deleted, in the order in which writers take it.
-SELECT session_id
-FROM agent_sessions
-WHERE session_id = %(session_id)s
-FOR UPDATE;
+-- Differs: taken before messages are deleted, in the order in which writers take it. It
+-- changes nothing, and has no rows to send, as SELECT ... FOR UPDATE would.
+UPDATE agent_sessions
+SET updated_at = updated_at
+WHERE session_id = %(session_id)s;
 
 -- name: delete_item
 DELETE FROM agent_messages

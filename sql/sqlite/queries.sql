@@ -100,7 +100,3 @@ PRAGMA journal_mode = WAL;
 -- name: use_full_sync
 -- What was acknowledged survives a power cut.
 PRAGMA synchronous = FULL;
-
--- name: last_id
--- The id of the row that this connection inserted last.
-SELECT last_insert_rowid();

@@ -61,7 +61,7 @@ def test_ctrl_c_while_waiting_for_a_lock(name: str, sql_url: str) -> None:
 
 def _waits_for_a_lock(backend: Any, url: str) -> bool:
     if dialect_of(url) == "sqlite":
-        waits: bool = backend._writers._lock.locked()
+        waits: bool = backend._writers.lock.locked()
         return waits
     return waiting(url) > 0
 
