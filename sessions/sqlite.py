@@ -89,7 +89,7 @@ class FileConnector:
 
     def open(self) -> FileConnection:
         try:
-            if not os.path.exists(self._path):
+            if not os.access(self._path, os.F_OK):
                 with suppress(FileExistsError):
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             connection = _connect(self._path, self._timeout)
