@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT, COMMAND, CR, SERVER_STATUS
+from pymysql.constants import CLIENT, COMMAND, CR, FIELD_TYPE, SERVER_STATUS
 
 from ._dbapi import DBAPIBackend, Lender, Parameters
 from ._mysql_errors import (
@@ -58,6 +58,12 @@ _PACKET = 4 * 1024 * 1024
 # What a packet holds beside the rows, generously: the statements, the session id twice.
 _OVERHEAD = 16_384
 
+# Times arrive as text, which is read many times faster elsewhere.
+_CONVERSIONS = {
+    kind: conversion
+    for kind, conversion in pymysql.converters.conversions.items()
+    if kind not in (FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME)
+}
 
 # For the driver's default, which takes TLS where the server has it.
 _OPPORTUNISTIC = make_context(TLS("require"))
@@ -192,6 +198,7 @@ class MySQLConnector:
                 # As bytes: PyMySQL would encode a str as Latin-1.
                 password=password.encode(),
                 charset="utf8mb4",
+                conv=_CONVERSIONS,
                 autocommit=None,
                 client_flag=CLIENT.MULTI_STATEMENTS if self._options.multi_statements else 0,
                 connect_timeout=self._options.connection_timeout,
