@@ -119,9 +119,16 @@ def _raw_with_multi_statements(url: str) -> Iterator[Any]:
 
 
 @by_server
-@pytest.mark.parametrize("ascii_json", [True, False], ids=["ASCII", "Unicode"])
-def test_no_value_turns_into_a_statement(moded: str, *, ascii_json: bool) -> None:
-    with sessions.connect(moded, ensure_ascii=ascii_json) as backend:
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="ASCII"),
+        pytest.param({"ensure_ascii": False}, id="Unicode"),
+        pytest.param({"ensure_ascii": False, "multi_statements": False}, id="one by one"),
+    ],
+)
+def test_no_value_turns_into_a_statement(moded: str, options: dict[str, Any]) -> None:
+    with sessions.connect(moded, **options) as backend:
         for text in INJECTIONS.values():
             session = backend.session(text)
             history = _use_every_statement(session, text)

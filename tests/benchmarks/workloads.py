@@ -18,7 +18,8 @@ def measure(run: Run) -> None:
     _small(run)
     if run.dialect != "sqlite":
         _round_trips(run)
-        _delayed(run)
+        _delayed_turns(run)
+        _delayed_rest(run)
     child.measure(run)
     large.measure(run)
 
@@ -63,9 +64,9 @@ def _turns_and_adds(run: Run, stores: list[Store]) -> None:
         run.time(f"add {count}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(batch))  # noqa: B023
 
 
-def _at_once(run: Run, stores: list[Store]) -> None:
+def _at_once(run: Run, stores: list[Store], far: str = "") -> None:
     four = make_items(4, seed=2)
-    for name, count in (("8 at once, 8 sessions", 8), ("8 at once, 1 session", 1)):
+    for name, count in ((f"8 at once, 8 sessions{far}", 8), (f"8 at once, 1 session{far}", 1)):
 
         def eight(store: Store, number: int, name: str = name, count: int = count) -> Any:
             handles = [_kept(store, f"{name} {thread % count}") for thread in range(8)]
@@ -116,7 +117,7 @@ def _round_trips(run: Run) -> None:
             found.setdefault("open, read, close", {})[store.name] = count.round_trips
 
 
-def _delayed(run: Run) -> None:
+def _delayed_turns(run: Run) -> None:
     fifty, four = make_items(50), make_items(4, seed=2)
     names = {delay: f"turn, {delay * 1e3:g} ms each way" for delay in run.sizes.delays}
     if not run.wants(*names.values()):
@@ -135,3 +136,28 @@ def _delayed(run: Run) -> None:
                 opened(contestants(run.dialect), proxy.url) as stores,
             ):
                 run.time(workload, stores, fresh, turn_of(four))
+
+
+def _delayed_rest(run: Run) -> None:
+    """What is measured without a network too, at the longest delay of the turns."""
+    delay = max(run.sizes.delays)
+    far = f", {delay * 1e3:g} ms each way"
+    if not run.wants(*(name + far for name in ("add", "get 1,000", "8 at once, ", "open, read, close"))):
+        return
+    one, hundred = make_items(1), make_items(100, seed=3)
+    with (
+        run.database() as url,
+        Proxy(url, delay_to_server=delay, delay_to_client=delay) as proxy,
+        opened(contestants(run.dialect), proxy.url) as stores,
+        opened(contestants(run.dialect), url) as near,
+    ):
+        for store in near:
+            for part in range(10):
+                store.handle(f"{store.name} thousand").add(make_items(100, seed=part))
+        run.time(f"add 1{far}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(one))
+        run.time(f"add 100{far}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(hundred))
+        run.time(f"get 1,000{far}", stores, lambda store, _: _kept(store, "thousand"), lambda handle: handle.get())
+        _at_once(run, [store for store in stores if store.limits], far)
+        run.time(
+            f"open, read, close{far}", stores, lambda store, _: store, lambda store: store.open_read_close("opened")
+        )
