@@ -32,23 +32,21 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 _scan = make_scanner(_decoder)  # type: ignore[arg-type]  # any object with the decoder's attributes will do
 
 
+_slow_encoders = {
+    ensure_ascii: json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":"))
+    for ensure_ascii in (True, False)
+}
+
+
 def _make_encoder(*, ensure_ascii: bool) -> Callable[[Any], str]:
-    """Return what JSONEncoder.encode does, without making the C encoder anew for each item."""
-    slow = json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":"))
+    """Return what JSONEncoder.encode does; that makes the C encoder anew for each item, this once for a batch."""
+    slow = _slow_encoders[ensure_ascii]
     if c_make_encoder is None:  # not CPython
         return slow.encode
     escape = encode_basestring_ascii if ensure_ascii else encode_basestring
-    # Without the record of what is being encoded, which threads cannot share: a circular item ends as RecursionError.
-    chunks = c_make_encoder(None, slow.default, escape, None, ":", ",", False, False, False)
-
-    def encode(item: object) -> str:
-        return "".join(chunks(item, 0))
-
-    return encode
-
-
-_encode_ascii = _make_encoder(ensure_ascii=True)
-_encode_unicode = _make_encoder(ensure_ascii=False)
+    # The dict notes what is being encoded: without it a circular item could exhaust the C stack.
+    chunks = c_make_encoder({}, slow.default, escape, None, ":", ",", False, False, False)
+    return lambda item: "".join(chunks(item, 0))
 
 
 def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> list[str]:
@@ -57,7 +55,7 @@ def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> l
         raise InvalidItemError(
             f"items must be an iterable of dicts, not {type(items).__name__}; wrap a single item in a list"
         )
-    encode = _encode_ascii if ensure_ascii else _encode_unicode
+    encode = _make_encoder(ensure_ascii=ensure_ascii)
     texts = []
     for index, item in enumerate(items):
         if not isinstance(item, dict):
@@ -82,7 +80,7 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, UnicodeEncodeError):
         return "a lone surrogate cannot be stored with ensure_ascii=False"
     if isinstance(exc, RecursionError):
-        return "nested too deeply, or within itself"
+        return "nested too deeply"
     # json's messages name types; only the one on floats ends with the value.
     return str(exc).partition(": ")[0] or type(exc).__name__
 

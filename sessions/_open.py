@@ -36,6 +36,8 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     settings = _with_url(address, options)
     if settings.prepared_statements and address.dialect != "postgresql":
         raise ConfigurationError(f"prepared_statements=True is for PostgreSQL; drop it for {address.dialect}")
+    if not settings.multi_statements and address.dialect != "mysql":
+        raise ConfigurationError(f"multi_statements=False is for MySQL and MariaDB; drop it for {address.dialect}")
     if address.dialect == "memory":
         from .memory import MemoryBackend
 

@@ -49,6 +49,7 @@ class Connector(Protocol[C]):
     """What a dialect says about its connections."""
 
     quiesce_at_fork: bool  # a connection in use during fork() would harm the database
+    close_at_fork: bool  # an idle one, inherited, would harm it too
 
     def open(self) -> C:
         """Connect."""
@@ -95,7 +96,7 @@ class _Lease(Generic[C]):
     ) -> None:
         keep = exc is None
         try:
-            keep = exc is None or self._pool.restores(self, exc)
+            keep = keep or self._pool.restores(self, exc)
         finally:
             self._pool.give_back(self, keep=keep)
 
@@ -158,7 +159,8 @@ class Pool(Generic[C]):
     def _wait(self) -> None:
         deadline = monotonic() + self._timeout
         while not self._idle and len(self._busy) >= self._size and not self._closed:
-            if not self._wait_for_change(deadline - monotonic()):
+            # A place whose lease was forgotten is free without a word.
+            if not self._wait_for_change(deadline - monotonic()) and not self._idle and len(self._busy) >= self._size:
                 raise ConnectionFailedError(
                     f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
                     "raise it or pool_size (which sqlite::memory: does not have)"
@@ -172,9 +174,9 @@ class Pool(Generic[C]):
         finally:
             self._waiting -= 1
 
-    def restores(self, lease: _Lease[C], exc: BaseException) -> bool:
+    def restores(self, lease: _Lease[C], exc: BaseException | None) -> bool:
         """After an operation that failed, tell whether its connection can be used again."""
-        return lease.connection is not None and self._connector.restore(lease.connection, exc)
+        return lease.connection is not None and exc is not None and self._connector.restore(lease.connection, exc)
 
     def give_back(self, lease: _Lease[C], *, keep: bool) -> None:
         """End a lease; its connection becomes idle or is closed."""
@@ -218,6 +220,8 @@ class Pool(Generic[C]):
                 deadline = monotonic() + _QUIESCE_SECONDS
                 while self._busy and self._wait_for_change(deadline - monotonic()):
                     pass
+            while self._connector.close_at_fork and self._idle:
+                self._connector.close(self._idle.pop())
         except BaseException:
             self.after_fork_in_parent()
             raise

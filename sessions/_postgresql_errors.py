@@ -72,7 +72,6 @@ _OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is mis
 
 # PostgreSQL manual, appendix A: SQLSTATE, or its class.
 _FAILURES: Mapping[str, Failure] = {
-    "0A000": _TRY_AGAIN,  # a column got another type under a prepared statement
     "26000": _UNPREPARED,
     "42P05": _UNPREPARED,
     "25P02": Failure(DatabaseError, "an earlier statement of your transaction failed; roll it back first"),
@@ -94,12 +93,14 @@ _FAILURES: Mapping[str, Failure] = {
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
 # A new connection may lead to the server that is now the primary, and has nothing prepared.
-LEAVE = ("0A000", "25006", "25P03", "57P")
+LEAVE = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 
 
 def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     sqlstate = getattr(exc, "sqlstate", None)
+    if isinstance(exc, psycopg.errors.FeatureNotSupported) and exc.diag.source_function == "RevalidateCachedQuery":
+        return Failure(DatabaseError, "a column has got another type; try again", transient=True)
     if sqlstate is None:
         if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
             return Failure(DatabaseError)

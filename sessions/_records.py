@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import re
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from ._items import decode_item
@@ -18,8 +19,9 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as datab
 class Record(NamedTuple):
     """One row of a conversation.
 
-    created_at is the database's own time, without a time zone (UTC on SQLite and in
-    memory, elsewhere that of the server's session), and None when it cannot be read.
+    created_at is the database's own time, without a time zone (UTC on SQLite, in memory
+    and where the time was stored with a zone, elsewhere that of the server's session),
+    and None when it cannot be read.
     item is None when the row is corrupt: text, which is what the row holds, is then no
     JSON object.
     """
@@ -42,7 +44,17 @@ def _time(stored: object) -> datetime | None:
         try:
             if isinstance(stored, (int, float)):
                 return _EPOCH + timedelta(seconds=stored)
-            stored = datetime.fromisoformat(stored)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
+            stored = _from_text(str(stored))
+        except (ValueError, OverflowError):
             return None
-    return stored if stored.tzinfo is None else stored.replace(tzinfo=None)
+    return stored if stored.tzinfo is None else stored.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def _from_text(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        # Before Python 3.11 a fraction had 3 or 6 digits, and UTC no letter.
+        if (parts := re.fullmatch(r"(.{19})\.?(\d{0,6})(Z?)", text)) is None:
+            raise
+        return datetime.fromisoformat(f"{parts[1]}.{parts[2]:0<6}")

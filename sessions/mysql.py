@@ -52,6 +52,9 @@ _MAX_MESSAGES_TABLE = 56
 # leaves nothing in doubt.
 _HEAD_START = 2
 
+# How many statements of a transaction wait for locks, at most.
+_LOCKING_STATEMENTS = 3
+
 # Large batches are cut into packets of about so many bytes, or one item each if that is larger.
 _PACKET = 4 * 1024 * 1024
 
@@ -82,6 +85,7 @@ class PacketConnection(pymysql.connections.Connection):
     _sock: socket.socket | None
     _rfile: Any
     _read_timeout: float
+    _next_seq_id: int
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Send nothing: prepare() says it together with the rest."""
@@ -116,17 +120,19 @@ class PacketConnection(pymysql.connections.Connection):
     def send_ahead(self, statements: Sequence[str]) -> list[Result]:
         """Send each statement as a packet of its own, all before the first answer; raise the first error of all."""
         self._held = []
+        # The number of each first answer, which is higher behind a statement of several packets.
+        turns: list[int] = []
         try:
             for statement in statements:
                 self._execute_command(COMMAND.COM_QUERY, statement)  # type: ignore[attr-defined]
+                turns.append(self._next_seq_id)
             packets = b"".join(self._held)
         finally:
             self._held = None
         self._write_bytes(packets)
         results: list[Result] = []
         error: pymysql.Error | None = None
-        for _ in statements:
-            self._next_seq_id = 1
+        for self._next_seq_id in turns:
             try:
                 self._read_query_result()  # type: ignore[attr-defined]
                 results.append(_result(self))
@@ -170,12 +176,16 @@ class MySQLConnector:
     """Opens connections to one address."""
 
     quiesce_at_fork = False
+    close_at_fork = False
 
     def __init__(self, address: Address, options: Options, statements: Mapping[str, str]) -> None:
         self._options = options
-        lock_timeout = max(1, int(options.statement_timeout) - _HEAD_START)
+        lock_timeout = int(options.statement_timeout) - _HEAD_START
+        if not options.multi_statements:
+            # What was sent ahead waits for the lock once more.
+            lock_timeout //= _LOCKING_STATEMENTS
         self._prepare = [
-            statements["prepare_connection"] % {"lock_timeout": lock_timeout},
+            statements["prepare_connection"] % {"lock_timeout": max(1, lock_timeout)},
             statements["use_repeatable_read"],
             statements["packet_limit"],
         ]
@@ -242,7 +252,7 @@ class MySQLConnector:
 
 
 def send(connection: MyConnection, *statements: str, then: str | None = None) -> list[Result]:
-    """Send the statements in one round trip; return each one's rows and last inserted id.
+    """Send the statements in one round trip, or with `then` in two; return each one's rows and first inserted id.
 
     An error keeps `then` from being executed, and in one packet also every statement behind it.
     """
@@ -297,10 +307,10 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def __init__(self, where: str, options: Options, lender: Lender[MyConnection]) -> None:
         _check_options(options)
         super().__init__(where, options, lender)
-        # After a deadlock the server rolls back, and would autocommit what was sent ahead behind it.
-        self._begin, self._commit = (
-            ("begin", "commit") if options.multi_statements else ("suspend_autocommit", "resume_autocommit")
-        )
+        # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
+        # a deadlock, after which the server has rolled back.
+        self._begin: tuple[str, ...] = ("begin",) if options.multi_statements else ("suspend_autocommit", "begin")
+        self._commit = "commit" if options.multi_statements else "resume_autocommit"
 
     @classmethod
     def from_address(cls, address: Address, options: Options) -> MySQLBackend:
@@ -368,7 +378,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
         check = [] if if_position is None else ["check_position"]
-        before = self._bind(connection, (self._begin, "touch_session", *check, *then), parameters)
+        before = self._bind(connection, (*self._begin, "touch_session", *check, *then), parameters)
         try:
             return self.insert(connection, session_id, texts, before=before, then=self._statements[self._commit])
         except pymysql.Error as exc:
@@ -398,7 +408,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
             count = rows
         results = send(connection, *statements, then=then) if statements else []
         # The ids of one INSERT keep the server's step, and its answer tells the first.
-        return max(first_id for _, first_id in results) + (count - 1) * step if count else 0
+        return results[len(statements) - 1][1] + (count - 1) * step if count else 0
 
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], limit: int
@@ -435,9 +445,9 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def pop(self, connection: MyConnection, session_id: str) -> Row | None:
         parameters = {"session_id": session_id}
         if isinstance(connection, PacketConnection):
-            names = (self._begin, "lock_session", "lock_newest_item", "delete_newest_item")
+            names = (*self._begin, "lock_session", "lock_newest_item", "delete_newest_item")
             results = send(connection, *self._bind(connection, names, parameters), then=self._statements[self._commit])
-            rows, _ = results[2]
+            rows, _ = results[names.index("lock_newest_item")]
             return rows[0] if rows else None
         with self.transaction(connection):
             self.fetch(connection, "lock_session", parameters)
@@ -450,7 +460,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
     def delete(self, connection: MyConnection, session_id: str) -> None:
         names = ("lock_session", "delete_items", "delete_session")
         if isinstance(connection, PacketConnection):
-            statements = self._bind(connection, (self._begin, *names), {"session_id": session_id})
+            statements = self._bind(connection, (*self._begin, *names), {"session_id": session_id})
             send(connection, *statements, then=self._statements[self._commit])
             return
         with self.transaction(connection):

@@ -117,6 +117,7 @@ class PostgresConnector:
     """Opens connections to one address."""
 
     quiesce_at_fork = False
+    close_at_fork = False
 
     def __init__(self, address: Address, options: Options) -> None:
         self._options = options

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ._options import Keywords
     from ._records import Item, Record
     from .backend import Backend, Row
+else:
+    # For typing.get_type_hints(), which frameworks ask about what they call.
+    Any, Item, Record = object, dict, tuple
 
 _MAX_SESSION_ID = 255
 _MAX_LIMIT = 2**63 - 1
@@ -163,7 +166,7 @@ class Session:
             after = rows[-1][0]
             if upto == _MAX_LIMIT:
                 upto = self.position()
-            mean = sum(len(text) for _, _, text in rows) // len(rows) + 1
+            mean = sum(len(str(text)) for _, _, text in rows) // len(rows) + 1
             count = min(_PAGE_ROWS, _PAGE_CHARACTERS // mean + 1)
 
     # The same, and the position that was read or reached, without another round trip.

@@ -79,6 +79,9 @@ class FileConnector:
     """Opens a file. A file that does not exist is made, readable for its owner alone."""
 
     quiesce_at_fork = True
+    # SQLite knows an inherited connection of the process as its own, but not its locks: the parent would
+    # remove the write-ahead log under its child.
+    close_at_fork = True
 
     def __init__(self, path: str, timeout: float, statements: Mapping[str, str], writers: Writers) -> None:
         # A later chdir() must not lead to another file.
@@ -100,12 +103,14 @@ class FileConnector:
             raise AttemptFailed(failure_of(exc), exc) from None
         try:
             self._prepare(connection)
+            connection.file = os.stat(self._path)
         except BaseException as exc:
             connection.close()
             if isinstance(exc, sqlite3.Error):
                 raise AttemptFailed(failure_of(exc), exc) from None
+            if isinstance(exc, OSError):
+                raise AttemptFailed(Failure(ConnectionFailedError, "the file was removed meanwhile"), exc) from None
             raise
-        connection.file = os.stat(self._path)
         return connection
 
     def _prepare(self, connection: FileConnection) -> None:
@@ -145,6 +150,7 @@ class MemoryConnector:
     """One connection that is the database; a forked child goes on with a copy of its own."""
 
     quiesce_at_fork = True
+    close_at_fork = False
 
     def __init__(self, writers: Writers) -> None:
         self._writers = writers
@@ -158,8 +164,7 @@ class MemoryConnector:
         return self._kept
 
     def close(self, connection: sqlite3.Connection) -> None:
-        self._kept = None
-        connection.close()
+        """Keep it: whatever was interrupted, the next operation begins with a rollback."""
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:
         return True
@@ -172,7 +177,8 @@ class MemoryConnector:
         self._writers.restart()
 
     def release(self) -> None:
-        pass
+        if self._kept is not None:
+            self._kept.close()
 
 
 def _connect(path: str, timeout: float) -> FileConnection:

@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+import typing
 from collections import OrderedDict, UserDict, defaultdict
 from enum import IntEnum
 from typing import Any
@@ -107,3 +110,30 @@ def test_what_is_nearly_json_is_an_item_or_corrupt(found: str) -> None:
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_a_constant_that_is_no_json_is_corrupt(constant: str) -> None:
     assert decode_item(f'{{"n": {constant}}}') is None
+
+
+def test_a_circular_item_is_refused_however_small_the_stack_is() -> None:
+    # In a process of its own: what exhausts the C stack ends it.
+    program = (
+        "import sys, threading, sessions\n"
+        "sys.setrecursionlimit(100_000)\n"
+        "item = {}\n"
+        "item['self'] = [item]\n"
+        "def add():\n"
+        "    try:\n"
+        "        sessions.InMemorySession('chat_1').add_items([item])\n"
+        "    except sessions.InvalidItemError as error:\n"
+        "        print(error)\n"
+        "threading.stack_size(256 * 1024)\n"
+        "thread = threading.Thread(target=add)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Circular reference" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["get_items", "add_items", "pop_item", "replace_items", "records", "position"])
+def test_the_types_of_a_method_can_be_asked_for(name: str) -> None:
+    # Frameworks that make a tool of a function do.
+    assert "return" in typing.get_type_hints(getattr(sessions.Session, name))

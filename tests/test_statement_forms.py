@@ -19,6 +19,7 @@ from samples import (
     plant,
     refuse_poisoned_rows,
     stored_sessions,
+    stored_texts,
     texts,
 )
 from servers import connect_raw, dialect_of, execute_sql
@@ -225,6 +226,14 @@ def test_a_table_that_changes_under_a_prepared_statement_costs_one_more_attempt(
         assert texts(session.get_items()) == ["a"]
 
 
+def test_another_feature_that_is_missing_is_no_reason_to_try_again(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url, retry_delay=60) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        execute_sql(postgresql_url, "CREATE RULE one AS ON INSERT TO agent_sessions DO ALSO NOTHING")
+        with pytest.raises(sessions.DatabaseError):
+            backend.session("chat_1").add_items(items("b"))
+
+
 @pytest.mark.parametrize("sabotage", ["DEALLOCATE ALL", "prepared by another"])
 def test_a_pooler_that_keeps_no_prepared_statements_is_named(postgresql_url: str, sabotage: str) -> None:
     with sessions.connect(postgresql_url, prepared_statements=True) as backend:
@@ -242,6 +251,8 @@ def test_a_pooler_that_keeps_no_prepared_statements_is_named(postgresql_url: str
                     connection.pgconn.exec_(b"PREPARE _pg3_%d AS SELECT 1" % number)
         with pytest.raises(sessions.DatabaseError, match="drop prepared_statements"):
             _read(session, times=7)
+        # The connection that does not know what it has prepared is gone.
+        _read(session, times=7)
 
 
 def _read(session: sessions.Session, *, times: int) -> None:
@@ -249,11 +260,27 @@ def _read(session: sessions.Session, *, times: int) -> None:
         session.get_items()
 
 
-@pytest.mark.parametrize("address", ["memory:", "sqlite::memory:", "mysql://app@127.0.0.1:1/chat"])
-def test_prepared_statements_are_for_postgresql(address: str) -> None:
-    with pytest.raises(sessions.ConfigurationError, match="prepared_statements=True is for PostgreSQL"):
-        sessions.connect(address, prepared_statements=True)
-    sessions.connect(address, prepared_statements=False).close()
+ADDRESSES = {
+    "memory": "memory:",
+    "sqlite": "sqlite::memory:",
+    "postgresql": "postgresql://app@127.0.0.1:1/chat",
+    "mysql": "mysql://app@127.0.0.1:1/chat",
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "usual", "kind"), [("prepared_statements", False, "postgresql"), ("multi_statements", True, "mysql")]
+)
+def test_a_form_that_the_database_does_not_have_is_refused(option: str, usual: Any, kind: str) -> None:
+    as_usual: dict[str, Any] = {option: usual}
+    otherwise: dict[str, Any] = {option: not usual}
+    for dialect, address in ADDRESSES.items():
+        sessions.connect(address, **as_usual).close()
+        if dialect == kind:
+            sessions.connect(address, **otherwise).close()
+        else:
+            with pytest.raises(sessions.ConfigurationError, match=f"{option}={not usual} is for .*; drop it"):
+                sessions.connect(address, **otherwise)
 
 
 # --- without CLIENT.MULTI_STATEMENTS
@@ -328,6 +355,42 @@ def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(plain: tuple[str, An
         other.close()
     assert "Deadlock" in str(refused[0])
     assert texts(backend.session("chat_1").get_items()) == ["first"]
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_nothing_is_committed_when_the_first_statement_fails(plain: tuple[str, Any], name: str) -> None:
+    # As KILL QUERY can make it: what was sent behind it is executed all the same.
+    url, backend = plain
+    session = backend.session("chat_1")
+    session.position()
+    refused = {"suspend_autocommit": "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'interrupted'"}
+    backend._statements = {**backend._statements, **refused}
+    with pytest.raises(sessions.DatabaseError, match="interrupted"):
+        WRITES[name](session)
+    assert stored_texts(url) == ['{"role":"user","content":"first"}']
+
+
+def test_an_item_of_several_packets_of_the_protocol_is_stored(plain: tuple[str, Any]) -> None:
+    url, _ = plain
+    execute_sql(url, "SET GLOBAL max_allowed_packet = 67108864")
+    try:
+        with sessions.Session.from_url("chat_1", url, multi_statements=False) as session:
+            session.add_items(items("x" * 17_000_000, "y"))
+            assert [len(text) for text in texts(session.get_items(limit=2))] == [17_000_000, 1]
+            assert session.pop_item() == items("y")[0]
+    finally:
+        execute_sql(url, "SET GLOBAL max_allowed_packet = DEFAULT")
+
+
+@pytest.mark.parametrize("multi_statements", [True, False])
+def test_the_position_is_that_of_the_messages(plain: tuple[str, Any], *, multi_statements: bool) -> None:
+    # Where the sessions are numbered as well, their number is no position.
+    url, _ = plain
+    execute_sql(url, "ALTER TABLE agent_sessions ADD COLUMN number BIGINT NOT NULL AUTO_INCREMENT UNIQUE")
+    execute_sql(url, "ALTER TABLE agent_sessions AUTO_INCREMENT = 1000")
+    with sessions.Session.from_url("chat_2", url, multi_statements=multi_statements) as session:
+        session.add_items(items("a", "b"))
+        assert session._seen == session.position()
 
 
 def test_what_was_sent_ahead_of_a_lock_timeout_is_rolled_back(make_url: Callable[[str], str]) -> None:

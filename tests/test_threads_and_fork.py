@@ -454,3 +454,52 @@ def test_a_child_inherits_no_write_in_progress(sqlite_url: str) -> None:
             thread.join()
         assert len(backend.session("chat_1").get_items()) == sum(done)
     assert execute_sql(sqlite_url, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("ends", ["closes its backend", "exits"])
+def test_what_a_child_acknowledged_survives_the_end_of_its_parent(sqlite_url: str, ends: str) -> None:
+    # SQLite removes the write-ahead log when the last connection that it knows of is closed, as the parent's
+    # would be although its child goes on.
+    go_on, end = os.pipe(), os.pipe()
+    parent = os.fork()
+    if not parent:
+        backend = sessions.connect(sqlite_url)
+        session = backend.session("chat_1")
+        session.add_items(items("parent"))
+        if not os.fork():
+            session.get_items()
+            os.read(go_on[0], 1)
+            session.add_items(items("child"))
+            os.write(end[1], b"1")
+            os.read(go_on[0], 1)
+            session.add_items(items("child again"))
+            os.write(end[1], b"2")
+            os._exit(0)
+        if ends == "closes its backend":
+            backend.close()
+        os._exit(0)
+    os.waitpid(parent, 0)
+    for expected in (["parent", "child"], ["parent", "child", "child again"]):
+        os.write(go_on[1], b"x")
+        os.read(end[0], 1)
+        with sessions.Session.from_url("chat_1", sqlite_url) as other:
+            assert texts(other.get_items()) == expected
+    for descriptor in (*go_on, *end):
+        os.close(descriptor)
+
+
+def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
+    # As after a Ctrl-C between two steps of ours: nobody gives the place back, and nobody says so.
+    with sessions.connect(sqlite_url, pool_size=1, connection_timeout=0.5) as backend:
+        pool: Any = backend._lender  # type: ignore[attr-defined]
+        lease = pool.connection(writes=False)
+        pool.take(lease)
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.append(backend.session("chat_1").get_items()))
+        thread.start()
+        while not pool._waiting:
+            pass
+        del lease
+        gc.collect()
+        thread.join()
+        assert found == [[]]

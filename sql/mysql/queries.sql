@@ -96,7 +96,8 @@ LIMIT 1;
 
 -- name: lock_session
 -- Differs: taken before messages are deleted, in the order in which writers take it. It
--- changes nothing, and has no rows to send, as SELECT ... FOR UPDATE would.
+-- changes nothing, and has no rows to send, as SELECT ... FOR UPDATE would. A trigger on
+-- updates of this table runs.
 UPDATE agent_sessions
 SET updated_at = updated_at
 WHERE session_id = %(session_id)s;
@@ -121,8 +122,8 @@ START TRANSACTION;
 COMMIT;
 
 -- name: suspend_autocommit
--- Differs: begin, where the statements behind it are sent ahead. When a deadlock ends the
--- transaction, what follows begins another one, which can be rolled back.
+-- Differs: before begin, where the statements behind it are sent ahead. When a deadlock ends
+-- the transaction, what follows begins another one, which can be rolled back.
 SET autocommit = 0;
 
 -- name: resume_autocommit

@@ -135,6 +135,9 @@ def test_a_corrupt_row_is_a_record_without_an_item(sql_url: str) -> None:
         (1700000000, "2023-11-14T22:13:20"),
         ("2023-11-14 22:13:20", "2023-11-14T22:13:20"),
         ("2023-11-14T22:13:20.500+00:00", "2023-11-14T22:13:20.500000"),
+        ("2023-11-15T00:13:20+02:00", "2023-11-14T22:13:20"),
+        ("2023-11-14 22:13:20.25", "2023-11-14T22:13:20.250000"),
+        ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20"),
         ("yesterday", None),
         (1e30, None),
         (b"\xff", None),
@@ -176,3 +179,17 @@ def test_large_items_make_small_pages(sql_url: str) -> None:
         finally:
             tracemalloc.stop()
     assert peak < total / 2
+
+
+def test_a_row_without_a_text_is_a_corrupt_record(sqlite_url: str) -> None:
+    # What get_items() skips is no error here either; another store's column may admit it.
+    execute_sql(sqlite_url, "CREATE TABLE agent_sessions (session_id TEXT PRIMARY KEY, updated_at TEXT)")
+    execute_sql(
+        sqlite_url,
+        "CREATE TABLE agent_messages (id INTEGER PRIMARY KEY, session_id TEXT, message_data, created_at TEXT)",
+    )
+    with sessions.Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items(*["a"] * 30))
+        execute_sql(sqlite_url, "UPDATE agent_messages SET message_data = NULL WHERE id = 7")
+        execute_sql(sqlite_url, "UPDATE agent_messages SET message_data = 17 WHERE id = 8")
+        assert [record.id for record in session.records() if record.item is None] == [7, 8]

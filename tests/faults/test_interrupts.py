@@ -137,5 +137,23 @@ def test_ctrl_c_at_any_time_leaves_a_usable_session(
         assert eventually(lambda: open_transactions(url) == 0)
 
 
+def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sessions.sqlite
+
+    roll_back = sessions.sqlite._roll_back
+
+    def interrupted(connection: Any) -> bool:
+        monkeypatch.undo()
+        roll_back(connection)
+        raise KeyboardInterrupt
+
+    with sessions.Session.from_url("chat_1", "sqlite::memory:") as session:
+        session.add_items(items("a"))
+        monkeypatch.setattr(sessions.sqlite, "_roll_back", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.add_items(items("b"), if_position=99)
+        assert texts(session.get_items()) == ["a"]
+
+
 def _name(url: str) -> str:
     return "sqlite-memory" if url == "sqlite::memory:" else dialect_of(url)
