@@ -4,13 +4,14 @@ They do what the usual form does, and cost what the documentation says.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import sessions
+from faults.rivals import locked_session, waiting
+from faults.writers import eventually
 from proxy import Proxy
 from samples import (
     in_threads,
@@ -347,7 +348,7 @@ def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(plain: tuple[str, An
         cursor.fetchall()
         thread = threading.Thread(target=replace)
         thread.start()
-        _wait_for_a_lock(url)
+        assert eventually(lambda: waiting(url) > 0)
         cursor.execute("UPDATE agent_sessions SET updated_at = updated_at WHERE session_id = 'chat_1'")
         other.rollback()
         thread.join(60)
@@ -400,42 +401,20 @@ def test_what_was_sent_ahead_of_a_lock_timeout_is_rolled_back(make_url: Callable
     options: Any = {"multi_statements": False, "max_retries": 0, "statement_timeout": 3.0}
     with sessions.Session.from_url("chat_1", url, **options) as session:
         session.add_items(items("first"))
-        other = connect_raw(url)
-        try:
-            cursor = other.cursor()
-            cursor.execute("BEGIN")
-            cursor.execute("SELECT session_id FROM agent_sessions WHERE session_id = 'chat_1' FOR UPDATE")
-            cursor.fetchall()
-            with pytest.raises(sessions.DatabaseError, match="Lock wait timeout"):
-                session.add_items(items("second"))
-        finally:
-            other.close()
+        with locked_session(url), pytest.raises(sessions.DatabaseError, match="Lock wait timeout"):
+            session.add_items(items("second"))
         assert texts(session.get_items()) == ["first"]
-
-
-def _wait_for_a_lock(url: str) -> None:
-    deadline = time.monotonic() + 20
-    while execute_sql(url, "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")[0][1] == "0":
-        assert time.monotonic() < deadline
 
 
 def test_a_killed_connection_between_the_two_trips_writes_once(plain: tuple[str, Any]) -> None:
     url, backend = plain
     session = backend.session("chat_1")
-    locked = connect_raw(url)
-    try:
-        cursor = locked.cursor()
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT session_id FROM agent_sessions WHERE session_id = 'chat_1' FOR UPDATE")
-        cursor.fetchall()
-        with _connection(backend) as connection:
-            number = connection.thread_id()
+    with _connection(backend) as connection:
+        number = connection.thread_id()
+    with locked_session(url):
         thread = threading.Thread(target=session.add_items, args=(items("second"),))
         thread.start()
-        _wait_for_a_lock(url)
+        assert eventually(lambda: waiting(url) > 0)
         execute_sql(url, f"KILL {number}")
-        locked.rollback()
-        thread.join(60)
-    finally:
-        locked.close()
+    thread.join(60)
     assert texts(session.get_items()) == ["first", "second"]
