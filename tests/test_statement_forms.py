@@ -227,12 +227,16 @@ def test_a_table_that_changes_under_a_prepared_statement_costs_one_more_attempt(
         assert texts(session.get_items()) == ["a"]
 
 
-def test_another_feature_that_is_missing_is_no_reason_to_try_again(postgresql_url: str) -> None:
-    with sessions.connect(postgresql_url, retry_delay=60) as backend:
+def test_another_feature_that_is_missing_is_no_reason_to_try_again(
+    postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sessions.connect(postgresql_url, retry_delay=0.01) as backend:
         backend.session("chat_1").add_items(items("a"))
-        execute_sql(postgresql_url, "CREATE RULE one AS ON INSERT TO agent_sessions DO ALSO NOTHING")
+        execute_sql(postgresql_url, "CREATE RULE one AS ON INSERT TO agent_sessions DO ALSO NOTIFY written")
+        caplog.clear()
         with pytest.raises(sessions.DatabaseError):
             backend.session("chat_1").add_items(items("b"))
+        assert "trying again" not in caplog.text
 
 
 @pytest.mark.parametrize("sabotage", ["DEALLOCATE ALL", "prepared by another"])
