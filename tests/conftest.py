@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-import servers
-from servers import Server, ServerUnavailableError
+from support import servers
+from support.servers import Server, ServerUnavailableError
 
 BACKENDS = ("memory", "sqlite", "sqlite-memory", "postgresql", "mysql", "mariadb")
 SQL_BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")

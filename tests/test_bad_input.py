@@ -16,9 +16,9 @@ from typing import Any, cast
 import pytest
 
 import sessions
-from samples import item, items, stored_texts, texts
-from servers import connect_raw, execute_sql, with_parts
 from sessions import ConfigurationError, InvalidURLError, TLSError
+from support.samples import item, items, stored_texts, texts
+from support.servers import connect_raw, execute_sql, with_parts
 from tls.authority import DAY, Authority
 
 PASSWORD = "hunter2"

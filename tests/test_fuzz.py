@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import sessions
-from servers import connect_raw
+from support.servers import connect_raw
 
 CASES = int(os.environ.get("SESSIONS_TEST_FUZZ", "400"))
 SEED = int(os.environ.get("SESSIONS_TEST_FUZZ_SEED", random.randrange(2**32)))

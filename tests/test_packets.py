@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import sessions
-from proxy import Proxy
-from samples import items, refuse_poisoned_rows, stored_sessions, stored_texts
-from servers import Server, connect_raw, execute_sql, with_parts
+from support.proxy import Proxy
+from support.samples import items, refuse_poisoned_rows, stored_sessions, stored_texts
+from support.servers import Server, connect_raw, execute_sql, with_parts
 
 INJECTIONS = {
     "quote": "'; DROP TABLE canary; -- ",

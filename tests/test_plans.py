@@ -14,9 +14,9 @@ import pytest
 
 import sessions
 from interop.tables import make_tables
-from samples import items
-from servers import connect_raw, dialect_of, execute_sql
 from sessions.backend import MAX_ID
+from support.samples import items
+from support.servers import connect_raw, dialect_of, execute_sql
 
 OTHERS = 30
 ROWS = 1000

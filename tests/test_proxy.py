@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy import Proxy, When
-from servers import connect_raw, execute_sql
+from support.proxy import Proxy, When
+from support.servers import connect_raw, execute_sql
 
 
 def _connect(proxy: Proxy) -> Any:

@@ -11,7 +11,7 @@ import agents
 import pytest
 
 import sessions
-from model_api import serve_model_api
+from support.model_api import serve_model_api
 from tls.authority import Authority
 
 README = Path(__file__).parent.parent / "README.md"

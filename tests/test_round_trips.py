@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import sessions
-from proxy import Proxy
-from samples import items
-from servers import connect_raw, dialect_of, execute_sql
+from support.proxy import Proxy
+from support.samples import items
+from support.servers import connect_raw, dialect_of, execute_sql
 
 Operation = Callable[[sessions.Session], object]
 

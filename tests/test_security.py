@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sessions
-from servers import execute_sql
+from support.servers import execute_sql
 
 HOSTILE = [
     "'; DROP TABLE agent_messages; --",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import dialect_of, execute_sql
+from support.servers import dialect_of, execute_sql
 
 ROOT = Path(__file__).resolve().parent.parent
 DIALECTS = ("sqlite", "postgresql", "mysql")

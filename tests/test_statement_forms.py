@@ -12,8 +12,8 @@ import pytest
 import sessions
 from faults.rivals import locked_session, waiting
 from faults.writers import eventually
-from proxy import Proxy
-from samples import (
+from support.proxy import Proxy
+from support.samples import (
     in_threads,
     items,
     make_tables_without_foreign_key,
@@ -23,7 +23,7 @@ from samples import (
     stored_texts,
     texts,
 )
-from servers import connect_raw, dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql
 
 FORMS: dict[str, dict[str, Any]] = {
     "postgresql": {"prepared_statements": True},

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
-from servers import connect_raw, dialect_of, execute_sql
+from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
+from support.servers import connect_raw, dialect_of, execute_sql
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()"),

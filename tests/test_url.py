@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sessions
-from samples import items, texts
 from sessions import _url
 from sessions.errors import InvalidURLError
+from support.samples import items, texts
 
 Parts = Mapping[str, Any]
 
@@ -239,7 +239,7 @@ def test_several_hosts_are_tried_in_turn(postgresql_url: str) -> None:
 
 
 def test_parameters_of_libpq_reach_the_server(postgresql_url: str) -> None:
-    from servers import execute_sql
+    from support.servers import execute_sql
 
     with sessions.Session.from_url("chat_1", f"{postgresql_url}?application_name=my%20agent") as session:
         session.get_items()

@@ -14,12 +14,12 @@ from pathlib import Path
 # Run as a folder: the tests' own modules are beside it.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import servers
 from benchmarks import child, imports, key_layout, plots, report, workloads
 from benchmarks.contestants import make_tables
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.results import DIALECTS, WORKLOADS, Results
 from benchmarks.run import Run, is_wanted
+from support import servers
 
 HERE = Path(__file__).parent
 _IMPORTS = "imports"

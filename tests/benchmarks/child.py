@@ -17,7 +17,7 @@ from benchmarks.fill import fill, index_for_sdk
 from benchmarks.measuring import Rounds
 from benchmarks.run import Run
 from benchmarks.stores import Store
-from servers import dialect_of
+from support.servers import dialect_of
 
 # What a peer's process has.
 _PATIENCE_SECONDS = 60.0

@@ -20,7 +20,7 @@ from benchmarks.peers import (
     SDKSQLite,
 )
 from benchmarks.stores import Store
-from servers import dialect_of
+from support.servers import dialect_of
 
 
 class Ours(Store):

@@ -3,7 +3,7 @@
 import json
 
 from benchmarks.corpus import make_short_items
-from servers import connect_raw, dialect_of
+from support.servers import connect_raw, dialect_of
 
 _TIMES = {
     "sqlite": "datetime(1735689600 + n, 'unixepoch')",

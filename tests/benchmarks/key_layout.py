@@ -18,7 +18,7 @@ from benchmarks.measuring import Sizes, take_turns
 from benchmarks.results import Results
 from benchmarks.stores import Store
 from benchmarks.workloads import turn_of
-from servers import Server, execute_sql, fresh_server, shared_server
+from support.servers import Server, execute_sql, fresh_server, shared_server
 
 DIALECTS = ("mysql", "mariadb")
 

@@ -9,7 +9,7 @@ from benchmarks.contestants import contestants, is_peer, opened
 from benchmarks.corpus import Item, make_items
 from benchmarks.run import Run
 from benchmarks.stores import Store
-from proxy import Proxy
+from support.proxy import Proxy
 
 
 def measure(run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import (
+from support.samples import (
     assert_contiguous_and_ordered,
     batch,
     in_threads,
@@ -17,8 +17,8 @@ from samples import (
     stored_sessions,
     texts,
 )
-from servers import execute_sql
-from workers import add_batches, in_processes
+from support.servers import execute_sql
+from support.workers import add_batches, in_processes
 
 SECRET = "content-of-a-refused-item"
 

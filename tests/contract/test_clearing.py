@@ -1,8 +1,8 @@
 """Clause 5: clear_session removes the conversation from both tables."""
 
 import sessions
-from samples import in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
-from servers import execute_sql
+from support.samples import in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
+from support.servers import execute_sql
 
 
 def test_a_cleared_session_is_empty(session: sessions.Session) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import sessions
-from samples import item, items, plant, stored_texts, texts
-from servers import execute_sql
+from support.samples import item, items, plant, stored_texts, texts
+from support.servers import execute_sql
 
 SECRET = "content-of-a-corrupt-row"
 

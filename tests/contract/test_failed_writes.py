@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 import sessions
-from samples import item, items, refuse_poisoned_rows, stored_sessions, texts
-from servers import connect_raw, dialect_of, execute_sql
+from support.samples import item, items, refuse_poisoned_rows, stored_sessions, texts
+from support.servers import connect_raw, dialect_of, execute_sql
 
 
 @pytest.fixture

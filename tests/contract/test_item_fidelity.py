@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import stored_texts
+from support.samples import stored_texts
 
 ITEMS = [
     pytest.param({}, id="empty"),

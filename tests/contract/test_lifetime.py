@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import items, texts
+from support.samples import items, texts
 
 OPERATIONS = [
     pytest.param(lambda session: session.get_items(), id="get_items"),

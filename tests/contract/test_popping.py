@@ -3,8 +3,8 @@
 import pytest
 
 import sessions
-from samples import in_threads, item, items, texts
-from workers import in_processes, pop_many
+from support.samples import in_threads, item, items, texts
+from support.workers import in_processes, pop_many
 
 
 def test_pop_returns_the_newest_item(session: sessions.Session) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import item, items, make_tables_without_foreign_key, stored_sessions, texts
-from servers import execute_sql
+from support.samples import item, items, make_tables_without_foreign_key, stored_sessions, texts
+from support.servers import execute_sql
 
 
 def test_a_new_session_is_empty(session: sessions.Session) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import sessions
-from proxy import Proxy
-from samples import item, items, make_tables_without_foreign_key, plant
-from servers import execute_sql
+from support.proxy import Proxy
+from support.samples import item, items, make_tables_without_foreign_key, plant
+from support.servers import execute_sql
 
 
 def contents(records: Any) -> list[str | None]:

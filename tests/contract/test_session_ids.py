@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import items, stored_sessions, texts
+from support.samples import items, stored_sessions, texts
 
 # Each differs from another by what some collation, padding or normalisation would not see.
 IDS = [

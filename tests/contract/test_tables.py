@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import sessions
-from samples import batch, in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
-from servers import dialect_of, execute_sql, with_parts
-from workers import add_batches, in_processes
+from support.samples import batch, in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
+from support.servers import dialect_of, execute_sql, with_parts
+from support.workers import add_batches, in_processes
 
 
 def tables(url: str) -> set[str]:

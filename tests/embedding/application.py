@@ -9,7 +9,7 @@ from typing import Any
 import pymysql
 
 import sessions
-from servers import connect_raw, dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql
 
 
 def prepare(url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from embedding.application import connected, prepare
 from embedding.pooler import pooler
-from servers import Server, ServerUnavailableError
+from support.servers import Server, ServerUnavailableError
 
 _NO_POOLER = pytest.StashKey[str]()
 

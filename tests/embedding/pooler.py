@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from embedding.application import wait_until
-from servers import Server, ServerUnavailableError, _free_port, execute_sql, with_parts
+from support.servers import Server, ServerUnavailableError, _free_port, execute_sql, with_parts
 
 SERVER_CONNECTIONS = 4
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import sessions
 from embedding.application import connect_as, run, someone_waits_for_a_lock, wait_until
-from samples import items, texts
+from support.samples import items, texts
 
 CHILDREN = 4
 

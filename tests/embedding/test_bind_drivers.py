@@ -26,8 +26,8 @@ from embedding.application import (
     someone_waits_for_a_lock,
     wait_until,
 )
-from samples import in_threads, items, stored_texts, texts
-from servers import dialect_of, execute_sql, with_parts
+from support.samples import in_threads, items, stored_texts, texts
+from support.servers import dialect_of, execute_sql, with_parts
 
 Connect = Callable[..., Any]
 
@@ -184,7 +184,7 @@ def my_url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> st
 
 
 def open_pymysql(url: str, **options: Any) -> Any:
-    from servers import connect_raw
+    from support.servers import connect_raw
 
     plain = connect_raw(url)
     known = {"host": plain.host, "port": plain.port, "user": plain.user.decode(), "password": plain.password}

@@ -14,7 +14,7 @@ import pytest
 
 import sessions
 from embedding.application import begin, orders, place_order, prepare, run
-from samples import in_threads, items, stored_texts, texts
+from support.samples import in_threads, items, stored_texts, texts
 
 needs_autocommit = pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit before Python 3.12")
 

@@ -7,8 +7,8 @@ import pytest
 
 import sessions
 from embedding.application import begin, connected, orders, place_order, run
-from samples import items, refuse_poisoned_rows, stored_sessions, stored_texts, texts
-from servers import dialect_of, execute_sql
+from support.samples import items, refuse_poisoned_rows, stored_sessions, stored_texts, texts
+from support.servers import dialect_of, execute_sql
 
 Connect = Callable[..., Any]
 

@@ -18,8 +18,16 @@ from sqlalchemy.pool import QueuePool
 
 import sessions
 from embedding.application import connect_as, orders, place_order, prepare, wait_until
-from samples import assert_contiguous_and_ordered, batch, in_threads, items, refuse_poisoned_rows, stored_texts, texts
-from servers import dialect_of, execute_sql
+from support.samples import (
+    assert_contiguous_and_ordered,
+    batch,
+    in_threads,
+    items,
+    refuse_poisoned_rows,
+    stored_texts,
+    texts,
+)
+from support.servers import dialect_of, execute_sql
 
 SIZE = 3
 

@@ -14,8 +14,8 @@ import pytest
 
 import sessions
 from embedding.application import wait_until
-from samples import texts
-from servers import dialect_of, execute_sql
+from support.samples import texts
+from support.servers import dialect_of, execute_sql
 
 pytest.importorskip("gunicorn")
 TESTS = Path(__file__).parents[1]

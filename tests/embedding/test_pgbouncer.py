@@ -5,8 +5,8 @@ import pytest
 import sessions
 from embedding.application import begin, connected, orders, place_order, prepare, run
 from embedding.pooler import SERVER_CONNECTIONS
-from samples import assert_contiguous_and_ordered, batch, in_threads, items, stored_texts, texts
-from servers import execute_sql, with_parts
+from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, stored_texts, texts
+from support.servers import execute_sql, with_parts
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 
 import sessions
 from embedding.application import prepare, wait_until
-from samples import items
-from servers import dialect_of, execute_sql
+from support.samples import items
+from support.servers import dialect_of, execute_sql
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 

@@ -9,8 +9,8 @@ import pytest
 
 import sessions
 from embedding.application import connected, run, wait_until
-from samples import items, stored_texts, texts
-from servers import dialect_of, execute_sql, with_parts
+from support.samples import items, stored_texts, texts
+from support.servers import dialect_of, execute_sql, with_parts
 
 PASSWORD = "first p@ss"
 

@@ -20,7 +20,7 @@ from examples import (
     task_worker,
     tool_calls,
 )
-from model_api import serve_model_api
+from support.model_api import serve_model_api
 
 _EXAMPLES = (
     flask_view,

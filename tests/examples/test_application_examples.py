@@ -11,7 +11,7 @@ import pytest
 
 import sessions
 from examples import cron_script, django_raw, flask_orders, prefork_worker, wsgi_threads
-from samples import items, texts
+from support.samples import items, texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import servers
 from faults.oracle import Figures
-from servers import Server
+from support import servers
+from support.servers import Server
 
 DIALECTS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in servers.DIALECTS]
 

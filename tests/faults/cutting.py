@@ -2,7 +2,7 @@
 
 import random
 
-from proxy import Proxy, _Cut, _Link
+from support.proxy import Proxy, _Cut, _Link
 
 
 class CuttingProxy(Proxy):

@@ -12,7 +12,7 @@ import pytest
 
 import sessions
 from faults.oracle import Figures, Item, Ledger
-from servers import dialect_of
+from support.servers import dialect_of
 
 _PROGRAM = str(Path(__file__).with_name("crowd.py"))
 

@@ -15,10 +15,10 @@ import pytest
 import sessions
 from faults.cutting import CuttingProxy
 from faults.oracle import Figures, Ledger
-from proxy import Proxy, When
-from samples import in_threads, items, texts
-from servers import dialect_of
 from sessions import OutcomeUnknownError, Session
+from support.proxy import Proxy, When
+from support.samples import in_threads, items, texts
+from support.servers import dialect_of
 
 Texts = list[str]
 OLD = ["0", "1", "2", "3", "4", "5"]

@@ -16,10 +16,10 @@ import pytest
 import sessions
 from faults.rivals import locked_session, open_transactions
 from faults.writers import eventually
-from proxy import Proxy
-from samples import items, texts
-from servers import connect_raw, dialect_of
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session, SessionsError
+from support.proxy import Proxy
+from support.samples import items, texts
+from support.servers import connect_raw, dialect_of
 
 HASTY: dict[str, Any] = {"statement_timeout": 0.3, "connection_timeout": 0.3, "max_retries": 1, "retry_delay": 0.01}
 _ORDER_OF_MAGNITUDE = 60.0

@@ -15,8 +15,8 @@ import sessions
 from faults.oracle import Figures, Ledger
 from faults.rivals import locked_session, open_transactions, waiting
 from faults.writers import eventually
-from samples import items, texts
-from servers import dialect_of, execute_sql
+from support.samples import items, texts
+from support.servers import dialect_of, execute_sql
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 

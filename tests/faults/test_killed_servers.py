@@ -6,7 +6,7 @@ from collections.abc import Callable
 import sessions
 from faults.oracle import Figures
 from faults.writers import Popper, Writers
-from servers import Server
+from support.servers import Server
 
 
 def test_writers_outlive_killed_servers(

@@ -16,9 +16,9 @@ import pytest
 
 import sessions
 from faults.oracle import Figures, Item, Ledger, batch
-from samples import items, texts
-from servers import execute_sql
 from sessions import ConnectionFailedError, DatabaseError, Session
+from support.samples import items, texts
+from support.servers import execute_sql
 
 _HERE = Path(__file__).parent
 QUICK = {"retry_delay": 0.01, "max_retries": 1, "statement_timeout": 1.0}

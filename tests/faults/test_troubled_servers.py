@@ -13,10 +13,10 @@ import sessions
 from faults.oracle import Figures
 from faults.rivals import locked_session, open_transactions, others, terminate, waiting
 from faults.writers import Writers, at_first_retry, eventually
-from proxy import Proxy
-from samples import in_threads, items, texts
-from servers import Server, connect_raw, dialect_of, execute_sql, with_parts
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session
+from support.proxy import Proxy
+from support.samples import in_threads, items, texts
+from support.servers import Server, connect_raw, dialect_of, execute_sql, with_parts
 
 QUICK: dict[str, Any] = {"retry_delay": 0.01}
 

@@ -17,8 +17,8 @@ from agents.extensions.memory import SQLAlchemySession
 from sqlalchemy.pool import NullPool
 
 import sessions
-from servers import connect_raw, dialect_of
 from sessions.openai_agents import AgentsSession
+from support.servers import connect_raw, dialect_of
 
 Item = dict[str, Any]
 

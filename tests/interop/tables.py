@@ -1,7 +1,7 @@
 """The tables as each program makes them, for databases in which we find them ready."""
 
 from interop.peers import open_peer
-from servers import connect_raw, dialect_of
+from support.servers import connect_raw, dialect_of
 
 # Who can make tables on each dialect. The SDK cannot on MySQL: its VARCHAR has no length there;
 # "sdk-by-hand" is what its users create instead, with the server's default collation.

@@ -8,7 +8,7 @@ from agents.extensions.memory import EncryptedSession
 
 from interop.peers import PEERS, Peer, open_peer, run
 from interop.tables import make_tables
-from servers import execute_sql
+from support.servers import execute_sql
 
 _KEY = "a key that is long enough for a test"
 _ITEMS: list[Any] = [{"role": "user", "content": "a secret, größer"}, {"role": "assistant", "content": "kept"}]

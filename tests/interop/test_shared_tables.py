@@ -10,7 +10,7 @@ import pytest
 import sessions
 from interop.peers import PEERS, open_peer, run
 from interop.tables import MAKERS, make_tables
-from servers import execute_sql
+from support.servers import execute_sql
 
 # On SQLite the npm package writes integers where the default of other tables gives text, and its own
 # order puts all integers first: only tables of its own give it the order that everybody else sees.

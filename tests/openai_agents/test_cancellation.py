@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import sessions
-from servers import connect_raw, dialect_of
 from sessions.openai_agents import AgentsSession
+from support.servers import connect_raw, dialect_of
 
 _ITEM = {"role": "user", "content": "Hello"}
 

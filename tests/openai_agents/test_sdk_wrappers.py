@@ -10,10 +10,10 @@ from agents.memory import OpenAIResponsesCompactionSession
 from openai import AsyncOpenAI
 
 import sessions
-from model_api import ModelAPI, serve_model_api
 from openai_agents.scripted import SDK_VERSION, agent, run, words
-from servers import execute_sql
 from sessions.openai_agents import AgentsSession
+from support.model_api import ModelAPI, serve_model_api
+from support.servers import execute_sql
 
 _KEY = "a key that is long enough for a test"
 _ITEMS: list[Any] = [{"role": "user", "content": str(number)} for number in range(5)]

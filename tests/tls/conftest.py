@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-import servers
-from servers import Server
+from support import servers
+from support.servers import Server
 from tls.authority import Authority
 from tls.tls_server import KINDS, MySQL, PostgreSQL, TLSServer
 

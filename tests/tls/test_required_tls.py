@@ -8,9 +8,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-import servers
 import sessions
 from sessions import ConfigurationError, TLSError
+from support import servers
 from tls.authority import self_signed
 from tls.refusals import refusal, refusal_at_once
 from tls.tls_server import ITEM, PASSWORD, PostgreSQL, TLSServer

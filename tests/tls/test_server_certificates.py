@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import servers
 import sessions
-from servers import Server
 from sessions import ConnectionFailedError, TLSError
+from support import servers
+from support.servers import Server
 from tls.authority import Authority, self_signed
 from tls.refusals import refusal
 from tls.tls_server import TLSServer

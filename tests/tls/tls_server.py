@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import servers
 import sessions
-from servers import Server
+from support import servers
+from support.servers import Server
 from tls.authority import DAY, SECOND, Authority, Identity, self_signed
 from tls.wire import SSL_REQUEST
 

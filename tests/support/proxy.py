@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from servers import with_parts
+from support.servers import with_parts
 
 When = Literal["before", "half", "after"]
 _CHUNK = 65536

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from servers import dialect_of, execute_sql
+from support.servers import dialect_of, execute_sql
 
 Item = dict[str, Any]
 
