@@ -10,6 +10,8 @@ URL asks for it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     AuthenticationError,
     ClosedError,
@@ -25,19 +27,11 @@ from .errors import (
     SessionsError,
     TLSError,
 )
-from .session import InMemorySession, Session
 
-TYPE_CHECKING = False  # as in _items
 if TYPE_CHECKING:
-    from typing import Any
-
-    from ._open import bind, connect
-    from ._records import Item, Record
-    from .backend import Backend
-    from .memory import MemoryBackend
-    from .mysql import MySQLBackend
-    from .postgresql import PostgresBackend
-    from .sqlite import SQLiteBackend
+    from ._items import Item, Record
+    from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
+    from .session import InMemorySession, Session
 
 __version__ = "0.1.0"
 
@@ -70,15 +64,11 @@ __all__ = [
 
 # Imported when first asked for: `import sessions` costs a few milliseconds and no driver.
 _LAZY = {
-    "bind": "_open",
-    "connect": "_open",
-    "Item": "_records",
-    "Record": "_records",
-    "Backend": "backend",
-    "MemoryBackend": "memory",
-    "SQLiteBackend": "sqlite",
-    "PostgresBackend": "postgresql",
-    "MySQLBackend": "mysql",
+    **dict.fromkeys(("InMemorySession", "Session"), "session"),
+    **dict.fromkeys(("Item", "Record"), "_items"),
+    **dict.fromkeys(
+        ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"
+    ),
 }
 
 

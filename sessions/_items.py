@@ -1,4 +1,4 @@
-"""Turn items into the text that is stored, and back.
+"""Turn items into the text that is stored, and stored rows into items and records.
 
 A text that is no JSON object is corrupt: it decodes to None, never to an error.
 """
@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from json.encoder import c_make_encoder, encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
 from json.scanner import make_scanner
+from typing import Any, NamedTuple, NoReturn
 
 from .errors import InvalidItemError
 
-# Not from typing, which would take a third of the time of `import sessions`.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
+Item = dict[str, Any]
 
-    from ._records import Item
+# A row's id and its text.
+Row = tuple[int, str]
+# The same with created_at between them, in the form of the driver or of whoever wrote it.
+RecordRow = tuple[int, Any, str]
+
+# Larger than any id: read from the newest row on.
+MAX_ID = 2**63 - 1
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
 
 # Below this many brackets no text comes near Python's recursion limit.
 _FLAT = 200
@@ -101,3 +108,37 @@ def _decode_odd(text: object) -> object:
         return _decoder.decode(text.decode() if isinstance(text, bytes) else text)  # type: ignore[arg-type]
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+class Record(NamedTuple):
+    """One row of a conversation.
+
+    created_at is the database's own time, without a time zone (UTC on SQLite, in memory
+    and where the time was stored with a zone, elsewhere that of the server's session),
+    and None when it cannot be read.
+    item is None when the row is corrupt: text, which is what the row holds, is then no
+    JSON object.
+    """
+
+    id: int
+    created_at: datetime | None
+    item: Item | None
+    text: str
+
+
+def make_record(row: RecordRow) -> Record:
+    """Decode a row; nothing that it holds is an error."""
+    row_id, created_at, text = row
+    return Record(row_id, _time(created_at), decode_item(text), text)
+
+
+def _time(stored: object) -> datetime | None:
+    """Read a time that a driver gives as such, SQLite as text, and tables of the npm package as Unix seconds."""
+    if not isinstance(stored, datetime):
+        try:
+            if isinstance(stored, (int, float)):
+                return _EPOCH + timedelta(seconds=stored)
+            stored = datetime.fromisoformat(str(stored))
+        except (ValueError, OverflowError):
+            return None
+    return stored if stored.tzinfo is None else stored.astimezone(UTC).replace(tzinfo=None)

@@ -1,49 +1,81 @@
-"""One database that holds many sessions, and the operations that each dialect provides for them.
-
-Sessions speak to a backend in rows, a row's id and its text; what a text means is theirs.
-"""
+"""One database that holds many conversations, and how to reach it."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from types import TracebackType
+from typing import Any, Self, Unpack
 
-from .errors import ConfigurationError, closed_error
+from ._settings.options import Keywords
+from ._stores.opening import open_beside, open_connection, open_pool, open_url
+from ._stores.store import Store
+from .errors import InvalidURLError, closed_error
 from .session import Session
 
-if TYPE_CHECKING:
-    from types import TracebackType
 
-    from ._records import RecordRow
+def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywords]) -> Backend:
+    """Make the backend for a URL; connections are opened when they are needed.
 
-Self = TypeVar("Self", bound="Backend")
-Row = tuple[int, str]
+    With pool=, an object whose connection() is a context manager, such as
+    psycopg_pool.ConnectionPool, connections are borrowed from there: each operation
+    is committed, and whoever made the pool closes it. A URL then only names the database.
 
-# Larger than any id: read from the newest row on.
-MAX_ID = 2**63 - 1
+    Raises InvalidURLError, ConfigurationError (an option, a certificate or a key
+    that cannot be used) or DriverNotInstalledError at once. What only the server
+    can tell, such as a wrong password, comes with the first operation.
+    """
+    if pool is not None:
+        return _backend_on(open_pool(pool, url, options))
+    if url is None:
+        raise InvalidURLError("neither a URL nor a pool is given; pass a URL such as 'sqlite:chat.db'")
+    return _backend_on(open_url(url, options))
 
 
-class Backend(ABC):
+def bind(connection: object, **options: Unpack[Keywords]) -> Backend:
+    """Return a backend on the application's own sqlite3, psycopg or pymysql connection.
+
+    Operations are a part of the connection's transaction: nothing is committed, and
+    after an error nothing is undone beyond what the operation itself did. In autocommit
+    each operation is a transaction. Nothing is retried, and tables are created only
+    with create_tables=True (not on MySQL, where that would commit). Closing the backend
+    leaves the connection open. Of the options only create_tables, sessions_table,
+    messages_table, default_limit and ensure_ascii apply. Raises ConfigurationError for
+    another kind of connection or option.
+    """
+    return _backend_on(open_connection(connection, options))
+
+
+class Backend:
     """One database. May be used from many threads; made by sessions.connect()."""
 
-    default_limit: int | None = None
-    ensure_ascii: bool = True
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def session(self, session_id: str) -> Session:
         """Make a handle for one conversation, without a round trip; closing it leaves the backend open."""
         if self.closed:
             raise closed_error()
-        return Session(session_id, self)
+        return Session(session_id, self._store)
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""
-        raise ConfigurationError(f"{self!r} has no connections to bind; use sessions.bind()")
+        return _backend_on(open_beside(self._store, connection))
+
+    @property
+    def closed(self) -> bool:
+        """True once close() was called."""
+        return self._store.closed
+
+    def close(self) -> None:
+        """Close all connections; what is in use is closed when its operation ends. May be called twice."""
+        self._store.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._store.where}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a backend cannot be pickled; send its URL and make a new one there")
 
-    def __enter__(self: Self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -51,44 +83,30 @@ class Backend(ABC):
     ) -> None:
         self.close()
 
-    @property
-    @abstractmethod
-    def closed(self) -> bool:
-        """True once close() was called."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Close all connections; what is in use is closed when its operation ends. May be called twice."""
+class MemoryBackend(Backend):
+    """Conversations in the memory of this process."""
 
-    @abstractmethod
-    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
-        """Return at most count rows older than id before, newest first."""
 
-    @abstractmethod
-    def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        """Return at most count rows after id after and up to id upto, oldest first, with their times."""
+class SQLiteBackend(Backend):
+    """Conversations in one SQLite database."""
 
-    @abstractmethod
-    def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
 
-    @abstractmethod
-    def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
-        """Write the texts after the newest row, all or none; return the newest id.
+class PostgresBackend(Backend):
+    """Conversations in one PostgreSQL database."""
 
-        seen is an id that this session had reached before: it lets a batch whose
-        acknowledgement was lost be found again. With if_position, raise ConflictError
-        unless the newest row has that id (0: there is none).
-        """
 
-    @abstractmethod
-    def pop_row(self, session_id: str) -> Row | None:
-        """Remove and return the newest row; None when there is none."""
+class MySQLBackend(Backend):
+    """Conversations in one MySQL or MariaDB database."""
 
-    @abstractmethod
-    def replace_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
-        """Put the texts in place of all rows, atomically; return the newest id."""
 
-    @abstractmethod
-    def delete_session(self, session_id: str) -> None:
-        """Delete all rows of the session and the session itself."""
+_BACKENDS: dict[str, type[Backend]] = {
+    "memory": MemoryBackend,
+    "sqlite": SQLiteBackend,
+    "postgresql": PostgresBackend,
+    "mysql": MySQLBackend,
+}
+
+
+def _backend_on(store: Store) -> Backend:
+    return _BACKENDS[store.dialect_name](store)

@@ -64,9 +64,10 @@ def closed_error() -> ClosedError:
     return ClosedError("the backend or session is closed; make a new one with sessions.connect()")
 
 
-def conflict_error(session_id: str, *, expected: int, position: int) -> ConflictError:
-    """Say what stood in the way of a write with if_position."""
-    return ConflictError(
-        f"session {session_id!r} is at position {position}, not {expected}; "
-        "read it again and decide whether the new items still apply"
-    )
+def check_position(session_id: str, *, expected: int | None, position: int) -> None:
+    """Raise ConflictError when a write expected another newest row; None expects nothing."""
+    if expected is not None and position != expected:
+        raise ConflictError(
+            f"session {session_id!r} is at position {position}, not {expected}; "
+            "read it again and decide whether the new items still apply"
+        )

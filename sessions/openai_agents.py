@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import re
-import sys
 from collections.abc import Callable
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ._records import Item
+from ._items import Item
 from .errors import ConfigurationError
 from .session import Session
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from agents.memory import SessionSettings
+else:
+    SessionSettings = Any  # for typing.get_type_hints(), without the second that the SDK takes to import
 
 OnConflict = Literal["append", "raise"]
 
@@ -55,6 +54,8 @@ class AgentsSession:
             raise ConfigurationError(f"on_conflict is {on_conflict!r}; use 'append' or 'raise'")
         self.session = session
         self.session_id = session.session_id
+        # Every answer with its position, which the session itself does not show.
+        self._history = session._history  # noqa: SLF001
         self._guarded = on_conflict == "raise"
         self._position: int | None = None
         self._settings: SessionSettings | None = None
@@ -141,25 +142,25 @@ class AgentsSession:
     def _get_items(self, limit: int | None) -> list[Item]:
         if not self._guarded:
             return self.session.get_items(limit)
-        items, self._position = self.session._get_items_at(limit)  # noqa: SLF001
+        items, self._position = self._history.get(limit)
         return items
 
     def _add_items(self, items: list[Item]) -> None:
         if not self._guarded or not items:
             self.session.add_items(items)
         else:
-            self._position = self.session._add_items_at(items, if_position=self._position)  # noqa: SLF001
+            self._position = self._history.add(items, if_position=self._position)
 
     def _replace_items(self, items: list[Item]) -> None:
         if not self._guarded:
             self.session.replace_items(items)
         else:
-            self._position = self.session._replace_items_at(items, if_position=self._position)  # noqa: SLF001
+            self._position = self._history.replace(items, if_position=self._position)
 
     def _pop_item(self) -> Item | None:
         if not self._guarded:
             return self.session.pop_item()
-        item, popped = self.session._pop_item_at()  # noqa: SLF001
+        item, popped = self._history.pop()
         # The row before it is the newest now; a newer one is another run's, and was not seen.
         self._position = min(self.session.position(), popped)
         return item
@@ -167,28 +168,6 @@ class AgentsSession:
     def _clear_session(self) -> None:
         self.session.clear_session()
         self._position = 0 if self._guarded else None
-
-
-def check_direct_use() -> None:
-    """Refuse an SDK that cannot use a synchronous session directly.
-
-    Its Runner awaits only what is awaitable since 0.20; before, it fails with a TypeError that
-    names neither the session nor the remedy.
-    """
-    if "agents.memory" not in sys.modules:
-        return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        installed = version("openai-agents")
-    except PackageNotFoundError:  # another package of the name `agents`
-        return
-    numbers = re.match(r"(\d+)\.(\d+)", installed)
-    if numbers and (int(numbers[1]), int(numbers[2])) < (0, 20):
-        raise ConfigurationError(
-            f"openai-agents {installed} cannot use a synchronous session; "
-            "pass sessions.openai_agents.AgentsSession(session), or install openai-agents>=0.20"
-        )
 
 
 def _settings_from(values: dict[str, Any]) -> SessionSettings:

@@ -71,7 +71,7 @@ def install(tmp_path: Path) -> Callable[..., Path]:
 
 _CONVERSATION = """
 import sessions
-from sessions._sql import _blocks
+from sessions._dialects.statements import _blocks
 assert all(_blocks(dialect) for dialect in ("sqlite", "postgresql", "mysql"))
 with sessions.Session.from_url("chat_1", "sqlite:chat.db") as session:
     session.add_items([{"role": "user", "content": "Hello"}])

@@ -178,7 +178,7 @@ def _executed(backend: sessions.Backend, session_id: str, text: str) -> Counter[
     """What the server itself counts on the connection, for one of each operation."""
 
     def count() -> Counter[str]:
-        with backend._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
+        with backend._store._attempts._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
             cursor = connection.cursor()
             cursor.execute("SHOW SESSION STATUS LIKE 'Com\\_%'")
             return Counter({name: int(value) for name, value in cursor.fetchall() if int(value)})
@@ -253,7 +253,7 @@ def test_a_large_batch_is_one_transaction_in_several_packets(database: str) -> N
 
 
 def _counted(session: sessions.Session) -> Counter[str]:
-    with session._backend._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
+    with session._history.store._attempts._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
         cursor = connection.cursor()
         cursor.execute("SHOW SESSION STATUS LIKE 'Com\\_%'")
         return Counter({name: int(value) for name, value in cursor.fetchall()})

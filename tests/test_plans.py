@@ -14,7 +14,7 @@ import pytest
 
 import sessions
 from interop.tables import make_tables
-from sessions.backend import MAX_ID
+from sessions._items import MAX_ID
 from support.samples import items
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -76,7 +76,7 @@ def filled(make_url: Callable[[str], str]) -> Callable[..., str]:
 
 def _statement(url: str, name: str) -> str:
     with sessions.connect(url) as backend:
-        return str(backend._statements[name])  # type: ignore[attr-defined]
+        return str(backend._store._dialect.statements[name])  # type: ignore[attr-defined]
 
 
 # --- PostgreSQL
@@ -180,7 +180,7 @@ def test_mysql_touches_only_the_rows_that_it_returns_or_removes(filled: Callable
         session.position()
         assert _rows_read(session, lambda: session.get_items(limit=20)) <= 22
         assert _rows_read(session, lambda: list(session.records(limit=20))) <= 2 * 22
-        assert _rows_read(session, lambda: session.add_items(items("x"), if_position=session._seen)) <= 6
+        assert _rows_read(session, lambda: session.add_items(items("x"), if_position=session._history._seen)) <= 6
         assert _rows_read(session, session.pop_item) <= 6
 
 
@@ -198,7 +198,7 @@ def test_mysql_reads_no_other_conversation_in_tables_of_others(
 
 def _rows_read(session: sessions.Session, work: Callable[[], object]) -> int:
     def count() -> int:
-        with session._backend._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
+        with session._history.store._attempts._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
             cursor = connection.cursor()
             cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
             return sum(int(value) for name, value in cursor.fetchall() if not name.endswith("rnd_next"))

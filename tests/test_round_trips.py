@@ -25,13 +25,13 @@ def _add_100(session: sessions.Session) -> None:
 
 
 def _add_at_position(session: sessions.Session) -> None:
-    assert session._seen is not None
-    session.add_items(items("next"), if_position=session._seen)
+    assert session._history._seen is not None
+    session.add_items(items("next"), if_position=session._history._seen)
 
 
 def _replace_at_position(session: sessions.Session) -> None:
-    assert session._seen is not None
-    session.replace_items(items("only"), if_position=session._seen)
+    assert session._history._seen is not None
+    session.replace_items(items("only"), if_position=session._history._seen)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -100,7 +100,7 @@ def _warm(url: str) -> sessions.Session:
 
 def _own_connection(session: sessions.Session) -> Any:
     """The one connection of the session's pool."""
-    return session._backend._lender.connection(writes=False)  # type: ignore[attr-defined]
+    return session._history.store._attempts._lender.connection(writes=False)  # type: ignore[attr-defined]
 
 
 # --- round trips

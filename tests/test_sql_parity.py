@@ -132,7 +132,7 @@ def test_columns_are_listed(block: Block) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_statement_is_used(dialect: str) -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sessions").glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sessions").rglob("*.py"))
     unused = [block.name for block in BLOCKS if block.dialect == dialect and f'"{block.name}"' not in source]
     assert unused == []
 

@@ -491,7 +491,7 @@ def test_what_a_child_acknowledged_survives_the_end_of_its_parent(sqlite_url: st
 def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
     # As after a Ctrl-C between two steps of ours: nobody gives the place back, and nobody says so.
     with sessions.connect(sqlite_url, pool_size=1, connection_timeout=0.5) as backend:
-        pool: Any = backend._lender  # type: ignore[attr-defined]
+        pool: Any = backend._store._attempts._lender  # type: ignore[attr-defined]
         lease = pool.connection(writes=False)
         pool.take(lease)
         found: list[Any] = []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sessions
-from sessions import _url
+from sessions._dialects.registry import parse
 from sessions.errors import InvalidURLError
 from support.samples import items, texts
 
@@ -126,12 +126,12 @@ def server(dialect: str, **changes: Any) -> Parts:
     ],
 )  # fmt: skip
 def test_a_url_is_read_exactly(text: str, expected: Parts) -> None:
-    address = _url.parse(text)
+    address = parse(text)[0]
     assert {name: getattr(address, name) for name in expected} == expected
 
 
 def test_an_address_cannot_be_changed() -> None:
-    address = _url.parse("postgresql://host/chat")
+    address = parse("postgresql://host/chat")[0]
     with pytest.raises(FrozenInstanceError):
         address.database = "other"  # type: ignore[misc]
 
@@ -146,7 +146,7 @@ def test_an_address_cannot_be_changed() -> None:
     ],
 )
 def test_an_address_shows_no_password(text: str) -> None:
-    address = _url.parse(text)
+    address = parse(text)[0]
     assert "hunter2" not in f"{address!r} {address}"
 
 
@@ -155,7 +155,7 @@ def test_user_password_and_database_are_percent_decoded(user: str, password: str
     if "\0" in user + password + database:
         return
     text = "postgresql://{}:{}@host/{}".format(*(quote(part, safe="") for part in (user, password, database)))
-    address = _url.parse(text)
+    address = parse(text)[0]
     assert (address.user or "", address.password, address.database) == (user, password, database)
 
 
@@ -167,7 +167,7 @@ def test_user_password_and_database_are_percent_decoded(user: str, password: str
 def test_any_text_is_an_address_or_an_invalid_url(start: str, rest: str) -> None:
     refused = None
     try:
-        _url.parse(start + rest)
+        parse(start + rest)
     except InvalidURLError as error:
         refused = str(error)
     assert refused is None or "; " in refused

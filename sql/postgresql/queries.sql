@@ -1,4 +1,11 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump.
+--
+-- The guard `seen`: a statement that depends on what it reads (a position, the newest row,
+-- all rows) reads the state of the moment at which it began. Where it then waits for the
+-- session row's lock, another writer gets in between, and what was read is out of date. So
+-- each of them notes the row's version (ctid, which every update changes) before it waits,
+-- and acts only if the row it has locked still is that version. Otherwise it writes nothing
+-- and says so, and the caller runs it again under the lock (lock_session).
 
 -- name: all_items
 -- The rows of a session, newest first.
@@ -74,9 +81,7 @@ ORDER BY item.n
 RETURNING id;
 
 -- name: append_items_at
--- Differs: append_items, if the newest row still has the id position. This statement
--- sees the rows as they were before it waited for the lock; when another writer got in
--- meanwhile, the session row is no longer the version seen, and nothing is written.
+-- Differs: append_items, if the newest row still has the id position. Guarded by `seen`.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
@@ -116,8 +121,7 @@ RETURNING id;
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
 -- without it, the loser of the race would find nothing although rows remain. The order
--- is that of newest_items. Like append_items_at it does nothing, and says so, when another
--- writer got in while it waited.
+-- is that of newest_items. Guarded by `seen`.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
@@ -155,8 +159,7 @@ DELETE FROM agent_messages
 WHERE session_id = %(session_id)s;
 
 -- name: delete_session
--- Differs: the messages go in the same statement, for one round trip. Like append_items_at
--- it does nothing, and says so, when another writer got in while it waited.
+-- Differs: the messages go in the same statement, for one round trip. Guarded by `seen`.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
@@ -180,16 +183,15 @@ SELECT is_ours
 FROM turn;
 
 -- name: lock_session
--- Differs: gives a statement that was overtaken its turn.
+-- Differs: gives a guarded statement its turn.
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = %(session_id)s
 FOR UPDATE;
 
 -- name: replace_items
--- Differs: touch_session, delete_items and insert_items as one statement. Like
--- append_items_at it does nothing when another writer got in while it waited: it would
--- not see what that one wrote, and leave it in the new history.
+-- Differs: touch_session, delete_items and insert_items as one statement. Guarded by
+-- `seen`: it would not see what another writer wrote, and leave it in the new history.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions

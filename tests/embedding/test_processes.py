@@ -124,8 +124,8 @@ def test_a_spawned_process_gets_names_and_no_handles(quiet_url: str) -> None:
     assert report["stored"] == ["parent", "child"]
 
 
-def test_neither_handle_nor_backend_can_be_pickled(session: sessions.Session) -> None:
-    for thing in (session, session._backend, [session], session.add_items):
+def test_neither_handle_nor_backend_can_be_pickled(backend: sessions.Backend, session: sessions.Session) -> None:
+    for thing in (session, backend, [session], session.add_items):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             with pytest.raises(TypeError, match=r"cannot be pickled; send its .* and make a new"):
                 pickle.dumps(thing, protocol)

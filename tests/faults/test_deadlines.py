@@ -28,7 +28,7 @@ OPERATIONS: dict[str, Callable[[Session], Any]] = {
     "get_items": lambda session: session.get_items(),
     "position": lambda session: session.position(),
     "add_items": lambda session: session.add_items(items("b")),
-    "add_items(if_position)": lambda session: session.add_items(items("b"), if_position=session._seen),
+    "add_items(if_position)": lambda session: session.add_items(items("b"), if_position=session._history._seen),
     "pop_item": lambda session: session.pop_item(),
     "clear_session": lambda session: session.clear_session(),
     "replace_items": lambda session: session.replace_items(items("b")),
@@ -141,7 +141,7 @@ def test_a_pool_that_is_used_up_is_a_connection_error_in_time(server_url: str) -
 
 
 def _idle(backend: Any) -> list[Any]:
-    idle: list[Any] = backend._lender._idle if hasattr(backend, "_lender") else backend._pool._idle
+    idle: list[Any] = backend._store._attempts._lender._idle
     return idle
 
 

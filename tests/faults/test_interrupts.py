@@ -61,7 +61,7 @@ def test_ctrl_c_while_waiting_for_a_lock(name: str, sql_url: str) -> None:
 
 def _waits_for_a_lock(backend: Any, url: str) -> bool:
     if dialect_of(url) == "sqlite":
-        waits: bool = backend._writers.lock.locked()
+        waits: bool = backend._store._dialect.writers.lock.locked()
         return waits
     return waiting(url) > 0
 
@@ -138,7 +138,7 @@ def test_ctrl_c_at_any_time_leaves_a_usable_session(
 
 
 def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sessions.sqlite
+    import sessions._dialects.sqlite.connector
 
     roll_back = sessions.sqlite._roll_back
 
@@ -149,7 +149,7 @@ def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(mon
 
     with sessions.Session.from_url("chat_1", "sqlite::memory:") as session:
         session.add_items(items("a"))
-        monkeypatch.setattr(sessions.sqlite, "_roll_back", interrupted)
+        monkeypatch.setattr(sessions._dialects.sqlite.connector, "_roll_back", interrupted)
         with pytest.raises(KeyboardInterrupt):
             session.add_items(items("b"), if_position=99)
         assert texts(session.get_items()) == ["a"]

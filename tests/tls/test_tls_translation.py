@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions import TLSError
-from sessions._der import validity_of
-from sessions._tls import TLS, KeyFiles, libpq_parameters, make_context, read_tls
+from sessions._dialects.postgresql.libpq import tls_parameters
+from sessions._settings.certificates import validity_of
+from sessions._settings.key_files import KeyFiles
+from sessions._settings.tls import TLS, make_context, read_tls
 from tls.authority import DAY, Authority, Identity
 from tls.refusals import KEY_PASSWORD
 
@@ -169,7 +171,7 @@ def test_a_ready_context_is_not_touched() -> None:
 @pytest.mark.parametrize("option", [True, {}, {"check_hostname": False}, {"verify": False}], ids=str)
 def test_libpq_gets_what_keeps_its_habits_out(option: Any, authority: Authority, files: KeyFiles) -> None:
     tls = read(option if option is True else {**option, **({"ca": authority.cert} if "verify" not in option else {})})
-    parameters = libpq_parameters(tls, files)
+    parameters = tls_parameters(tls, files)
     assert parameters["sslmode"] == tls.mode
     assert parameters["gssencmode"] == "disable"
     # Those of the home directory, or of the environment, would be used otherwise.
@@ -180,7 +182,7 @@ def test_libpq_gets_what_keeps_its_habits_out(option: Any, authority: Authority,
 
 def test_libpq_gets_the_material_as_files(authority: Authority, client: Identity, files: KeyFiles) -> None:
     settings = {"ca": authority.cert, "cert": client.cert, "key": client.key, "key_password": KEY_PASSWORD}
-    parameters = libpq_parameters(read(settings), files)
+    parameters = tls_parameters(read(settings), files)
     assert Path(parameters["sslrootcert"]).read_text() == authority.cert
     assert Path(parameters["sslcert"]).read_text() == client.cert
     assert Path(parameters["sslkey"]).read_text() == client.key
@@ -189,19 +191,19 @@ def test_libpq_gets_the_material_as_files(authority: Authority, client: Identity
 
 def test_libpq_never_asks_for_a_keys_password(client: Identity, files: KeyFiles) -> None:
     # It asks when it has none, and takes an empty one for none.
-    parameters = libpq_parameters(read({"verify": False, "cert": client.cert, "key": client.key}), files)
+    parameters = tls_parameters(read({"verify": False, "cert": client.cert, "key": client.key}), files)
     assert parameters["sslpassword"]
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer"])
 def test_libpq_gets_no_more_than_the_mode_when_nothing_is_required(mode: str, files: KeyFiles) -> None:
-    assert libpq_parameters(read(sslmode=mode), files) == {"sslmode": mode}
+    assert tls_parameters(read(sslmode=mode), files) == {"sslmode": mode}
 
 
 def test_libpq_gets_a_contexts_roots_and_versions(authority: Authority, files: KeyFiles) -> None:
     context = ssl.create_default_context(cadata=authority.cert)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    parameters = libpq_parameters(read(context), files)
+    parameters = tls_parameters(read(context), files)
     assert Path(parameters["sslrootcert"]).read_text() == authority.cert
     assert parameters["ssl_min_protocol_version"] == "TLSv1.3"
     assert parameters["ssl_max_protocol_version"] == "TLSv1.3"
@@ -237,7 +239,7 @@ def test_without_files_in_memory_they_are_private_and_removed(
     tls = read({"ca": authority.cert, "cert": client.cert, "key": client.key})
     make_context(tls)
     assert list(tmp_path.iterdir()) == []
-    key = Path(libpq_parameters(tls, files)["sslkey"])
+    key = Path(tls_parameters(tls, files)["sslkey"])
     assert key.parent == tmp_path
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     files.close()

@@ -1,4 +1,4 @@
-"""Connections to MySQL and MariaDB, and how statements travel on them.
+"""How statements travel to MySQL and MariaDB.
 
 The rule: every answer is read, or the connection is given up; an answer left unread would
 be taken for the next statement's.
@@ -8,45 +8,20 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT, COMMAND, CR, FIELD_TYPE
+from pymysql.constants import CLIENT, COMMAND, CR
 
-from ._mysql_errors import (
-    CONNECT_ERRORS,
-    CUTS,
-    FROM_WITHIN,
-    LEAVE,
-    UNREADABLE,
-    connect_failure,
-    errno_of,
-)
-from ._options import Options, password_of
-from ._pool import forget_unsent, is_readable
-from ._retry import AttemptFailed
-from ._tls import TLS, make_context, read_tls
-from ._url import Address
+from sessions._dialects.sockets import forget_unsent
+from sessions._settings.tls import TLS, make_context
+
+from .errors import TRUNCATED, UNREADABLE
 
 MyConnection = pymysql.connections.Connection
 # The rows of a statement, and the first id that it gave to new rows.
 Result = tuple[Sequence[Any], int]
-
-# The server gives up a lock so many seconds before we give up the server: its answer
-# leaves nothing in doubt.
-_HEAD_START = 2
-
-# How many statements of a transaction wait for locks, at most.
-_LOCKING_STATEMENTS = 3
-
-# Times arrive as text, which is read many times faster elsewhere.
-_CONVERSIONS = {
-    kind: conversion
-    for kind, conversion in pymysql.converters.conversions.items()
-    if kind not in (FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME)
-}
 
 # For the driver's default, which takes TLS where the server has it.
 _OPPORTUNISTIC = make_context(TLS("require"))
@@ -152,85 +127,6 @@ class PacketConnection(pymysql.connections.Connection):
         self._rfile = self._sock = None
 
 
-class MySQLConnector:
-    """Opens connections to one address."""
-
-    quiesce_at_fork = False
-    close_at_fork = False
-
-    def __init__(self, address: Address, options: Options, statements: Mapping[str, str]) -> None:
-        self._options = options
-        lock_timeout = int(options.statement_timeout) - _HEAD_START
-        if not options.multi_statements:
-            # What was sent ahead waits for the lock once more.
-            lock_timeout //= _LOCKING_STATEMENTS
-        self._prepare = [
-            statements["prepare_connection"] % {"lock_timeout": max(1, lock_timeout)},
-            statements["use_repeatable_read"],
-            statements["packet_limit"],
-        ]
-        host, port = address.hosts[0] if address.hosts else ("localhost", None)
-        self._parameters: dict[str, Any] = {
-            "host": host,
-            "port": port or 3306,
-            "user": address.user,
-            "database": address.database,
-            "unix_socket": address.parameters.get("unix_socket"),
-            **_pymysql_tls(read_tls(options.ssl, address.parameters)),
-        }
-
-    def open(self) -> PacketConnection:
-        # Asked for outside: its own errors are the application's.
-        password = "" if self._options.password is None else password_of(self._options.password)
-        try:
-            connection = PacketConnection(
-                **self._parameters,
-                # As bytes: PyMySQL would encode a str as Latin-1.
-                password=password.encode(),
-                charset="utf8mb4",
-                conv=_CONVERSIONS,
-                autocommit=None,
-                client_flag=CLIENT.MULTI_STATEMENTS if self._options.multi_statements else 0,
-                connect_timeout=self._options.connection_timeout,
-                # Without these a server that accepts and then hangs is waited for without end.
-                read_timeout=self._options.connection_timeout,
-                write_timeout=self._options.statement_timeout,
-            )
-            connection.multi_statements = self._options.multi_statements
-            connection.prepare(self._prepare, self._options.statement_timeout)
-        except CONNECT_ERRORS as exc:
-            # A copy: the frames behind the driver's own hold the password.
-            cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
-            raise AttemptFailed(connect_failure(exc), cause) from None
-        return connection
-
-    def close(self, connection: PacketConnection) -> None:
-        with suppress(pymysql.Error):
-            connection.close()
-
-    def is_alive(self, connection: PacketConnection) -> bool:
-        return connection.open and not is_readable(connection.fileno())
-
-    def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
-        # After anything else, such as a signal handler's exception, an answer may still be on its way.
-        if not isinstance(exc, FROM_WITHIN):
-            return False
-        if not connection.open or errno_of(exc) in LEAVE:
-            return False
-        try:
-            # After an error in the middle of a packet its transaction is still open.
-            connection.rollback()
-        except pymysql.Error:
-            return False
-        return True
-
-    def abandon(self, connection: PacketConnection) -> None:
-        connection.forget()
-
-    def release(self) -> None:
-        pass
-
-
 def send(connection: MyConnection, *statements: str, then: str | None = None) -> list[Result]:
     """Send the statements in one round trip, or with `then` in two; return each one's rows and first inserted id.
 
@@ -254,7 +150,7 @@ def _send_packet(connection: MyConnection, packet: str) -> list[Result]:
         connection.next_result()
         results.append(_result(connection))
     if not isinstance(connection, PacketConnection) and _answer(connection).warning_count:
-        _refuse_what_was_cut(connection)
+        _refuse_what_was_truncated(connection)
     return results
 
 
@@ -268,17 +164,9 @@ def _result(connection: MyConnection) -> Result:
     return answer.rows or (), answer.insert_id or 0
 
 
-def _refuse_what_was_cut(connection: MyConnection) -> None:
+def _refuse_what_was_truncated(connection: MyConnection) -> None:
     """Raise what strict mode would have raised; an application's connection may be without it."""
     connection.query("SHOW WARNINGS")
     for _, errno, message in _result(connection)[0]:
-        if errno in CUTS:
+        if errno in TRUNCATED:
             raise pymysql.DataError(errno, message)
-
-
-def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
-    # Exactly one of the two, or neither for the driver's default: PyMySQL takes an empty
-    # or misspelt setting for "TLS if the server has it, and never mind the certificate".
-    if tls is None or tls.mode == "prefer":
-        return {}
-    return {"ssl": make_context(tls)} if tls.required else {"ssl_disabled": True}

@@ -6,17 +6,15 @@ An option that is unknown, of the wrong type or out of range is an error that na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypedDict, Union
+from typing import Any, TypedDict
 
-from .errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import ssl
+from sessions.errors import ConfigurationError
 
 Password = str | Callable[[], str]
-SSLOption = Union[None, bool, Mapping[str, Any], "ssl.SSLContext"]
+SSLOption = bool | Mapping[str, Any] | ssl.SSLContext | None
 
 # PostgreSQL cuts longer identifiers at 63 bytes without an error.
 _MAX_NAME = 63
@@ -82,15 +80,24 @@ class Options:
             )
 
 
-_KNOWN = tuple(option.name for option in fields(Options))
+_DEFAULTS = {option.name: option.default for option in fields(Options)}
+# What only some dialects have.
+_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements")
 
 
-def options_from_keywords(keywords: Mapping[str, Any]) -> Options:
+def options_from(keywords: Mapping[str, Any]) -> Options:
     """Build the options; raise ConfigurationError that names the known ones for an unknown one."""
     for name in keywords:
-        if name not in _KNOWN:
-            raise ConfigurationError(f"unknown option {name!r}; use one of {', '.join(_KNOWN)}")
+        if name not in _DEFAULTS:
+            raise ConfigurationError(f"unknown option {name!r}; use one of {', '.join(_DEFAULTS)}")
     return Options(**keywords)
+
+
+def check_special(options: Options, dialect: str, own: Collection[str]) -> None:
+    """Raise ConfigurationError for an option that is set and that the dialect does not have."""
+    for name in _SPECIAL:
+        if name not in own and getattr(options, name) != _DEFAULTS[name]:
+            raise ConfigurationError(f"{name} is given, but {dialect} has no such option; drop it")
 
 
 def password_of(password: Password) -> str:

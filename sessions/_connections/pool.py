@@ -6,68 +6,22 @@ fork() forgets its parent's connections without a word to the server.
 
 from __future__ import annotations
 
-import select
-import socket
-import struct
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import Generic, TypeVar
 from weakref import ref
 
-from ._fork import tell_of_forks
-from .errors import ConnectionFailedError, closed_error
+from sessions._dialects.connector import Connector
+from sessions.errors import ConnectionFailedError, closed_error
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from .fork import tell_of_forks
 
 C = TypeVar("C")
 
 # How long a fork waits for the operations of a quiescing pool (SQLite) to end.
 _QUIESCE_SECONDS = 5.0
-
-
-def is_readable(fileno: int) -> bool:
-    """Tell whether a socket has something to read; when idle, that is the server's goodbye."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(fileno, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([fileno], [], [], 0)[0])
-
-
-def forget_unsent(end: socket.socket) -> None:
-    """Let close() reset the connection, so that the kernel does not go on sending what nobody waits for.
-
-    A network that was gone for a while would deliver it after the outcome has been settled.
-    """
-    with suppress(OSError):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-class Connector(Protocol[C]):
-    """What a dialect says about its connections."""
-
-    quiesce_at_fork: bool  # a connection in use during fork() would harm the database
-    close_at_fork: bool  # an idle one, inherited, would harm it too
-
-    def open(self) -> C:
-        """Connect."""
-
-    def close(self, connection: C) -> None:
-        """Close; never raises."""
-
-    def is_alive(self, connection: C) -> bool:
-        """Tell without a round trip whether an idle connection can be used."""
-
-    def restore(self, connection: C, exc: BaseException) -> bool:
-        """After a failed operation end its transaction; False when the connection must go."""
-
-    def abandon(self, connection: C) -> None:
-        """In a forked child: let go of the parent's connection so that the parent feels nothing."""
-
-    def release(self) -> None:
-        """The pool is closed: free what its connections shared; never raises."""
 
 
 class _Lease(Generic[C]):
@@ -102,11 +56,11 @@ class _Lease(Generic[C]):
 
 
 class Pool(Generic[C]):
-    """At most size connections made by connector."""
+    """At most size connections made by connector, fewer where it cannot have so many."""
 
     def __init__(self, connector: Connector[C], *, size: int, timeout: float) -> None:
         self._connector = connector
-        self._size = size
+        self._size = min(size, connector.max_connections or size)
         self._timeout = timeout
         self._closed = False
         self._start_empty()

@@ -1,4 +1,4 @@
-"""Turn TLS settings into one neutral value, and that into an SSLContext and libpq parameters.
+"""Turn TLS settings into one neutral value, and that into an SSLContext.
 
 Both servers get the same meaning, and nothing falls back to plain text unless the URL
 or the driver's default says so. Certificates and keys are read once, here.
@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import re
 import ssl
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ._der import validity_of
-from ._options import SSLOption
-from .errors import ConfigurationError, InvalidURLError, TLSError
+from sessions.errors import ConfigurationError, InvalidURLError, TLSError
+
+from .certificates import validity_of
+from .key_files import KeyFiles
+from .options import SSLOption
+from .url import TLS_ALIASES, TLS_PARAMETERS
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MYSQL_MODES = {
@@ -31,10 +31,6 @@ _MYSQL_MODES = {
 }
 _KEYS = ("verify", "check_hostname", "ca", "cert", "key", "key_password")
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-
-# Below a file no file can be: libpq then finds neither a default root, which would turn
-# `require` into verify-ca, nor a client certificate in the home directory.
-_NO_FILE = f"{os.devnull}/none"
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,10 @@ def _from_option(option: object) -> TLS:
 def _from_parameters(parameters: Mapping[str, str]) -> TLS | None:
     named: dict[str, str] = {}
     for spelling, value in parameters.items():
-        name = _ALIASES.get(spelling, spelling)
+        name = TLS_ALIASES.get(spelling, spelling)
         if name in named:
             raise InvalidURLError(f"the URL gives both {name} and {spelling}, which mean the same; keep one")
-        if name in _NAMES:
+        if name in TLS_PARAMETERS:
             named[name] = value
     if not named:
         return None
@@ -113,10 +109,6 @@ def _from_parameters(parameters: Mapping[str, str]) -> TLS | None:
     if root and not mode.startswith("verify"):
         raise InvalidURLError(f"the URL gives a root certificate, but sslmode {mode!r} does not verify; drop one")
     return _with_material(mode, ca, named.get("sslcert"), named.get("sslkey"), named.get("sslpassword"))
-
-
-_NAMES = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
-_ALIASES = {"ssl-mode": "sslmode", "ssl-ca": "sslrootcert", "ssl-cert": "sslcert", "ssl-key": "sslkey"}
 
 
 def _mode_of(text: str) -> str:
@@ -220,6 +212,8 @@ def make_context(tls: TLS) -> ssl.SSLContext:
             # In this order: ssl refuses CERT_NONE while the host name is still checked.
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        # Said here, since the system's configuration may say less.
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
     except (ssl.SSLError, ValueError) as exc:
         raise TLSError(f"the root certificates cannot be used ({_reason(exc)}); give them in PEM form") from None
     if tls.cert is not None and tls.key is not None:
@@ -246,82 +240,3 @@ def _load_client_certificate(context: ssl.SSLContext, cert: bytes, key: bytes, p
 
 def _reason(exc: Exception) -> str:
     return getattr(exc, "reason", None) or type(exc).__name__
-
-
-class KeyFiles:
-    """Files for libraries that take a path only: in memory where the platform has memfd, else 0600 and removed.
-
-    libpq reads them again when it connects and cancels: keep them until the last connection is closed.
-    """
-
-    def __init__(self) -> None:
-        self._descriptors: list[int] = []
-        self._paths: list[str] = []
-        self._process = os.getpid()
-
-    def add(self, data: bytes) -> str:
-        """Make a file with this content and return its path."""
-        if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-            descriptor = os.memfd_create("agent-sql-sessions", os.MFD_CLOEXEC)
-            self._descriptors.append(descriptor)
-            # libpq refuses a key that others may read.
-            os.fchmod(descriptor, 0o600)
-            path = f"/proc/self/fd/{descriptor}"
-        else:
-            descriptor, path = tempfile.mkstemp(suffix=".pem")
-            self._paths.append(path)
-        with open(descriptor, "wb", closefd=path in self._paths) as file:
-            file.write(data)
-        return path
-
-    def close(self) -> None:
-        """Remove the files; may be called twice."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        # A forked child shares the names, not the right to remove them.
-        for path in self._paths if self._process == os.getpid() else ():
-            with suppress(OSError):
-                Path(path).unlink()
-        self._descriptors.clear()
-        self._paths.clear()
-
-
-def libpq_parameters(tls: TLS, files: KeyFiles) -> dict[str, Any]:
-    """Say the same in libpq's words (PostgreSQL manual, "SSL Support"), with the material in files."""
-    if not tls.required:
-        return {"sslmode": tls.mode}
-    # libpq would ask for an encrypted key's password on the terminal: one that is never empty
-    # prevents it. GSS encryption would come before TLS, and sslmode does not apply to it.
-    parameters = {"sslmode": tls.mode, "gssencmode": "disable", "sslrootcert": _NO_FILE}
-    parameters |= {"sslcert": _NO_FILE, "sslkey": _NO_FILE}
-    if tls.cert is not None and tls.key is not None:
-        parameters |= {
-            "sslcert": files.add(tls.cert),
-            "sslkey": files.add(tls.key),
-            "sslpassword": tls.key_password or " ",
-        }
-    if tls.verified:
-        parameters["sslrootcert"] = files.add(tls.ca or _roots_of(tls.context or ssl.create_default_context()))
-    if tls.context is not None:
-        parameters |= _protocol_versions(tls.context)
-    return parameters
-
-
-def _roots_of(context: ssl.SSLContext) -> bytes:
-    """Read a context's root certificates back; libpq cannot use the context itself."""
-    counts = context.cert_store_stats()
-    roots = context.get_ca_certs(binary_form=True)
-    if not roots or counts["x509"] != counts["x509_ca"]:
-        raise ConfigurationError(
-            "the SSLContext's root certificates cannot be read back for libpq; pass them as ssl={'ca': ...}"
-        )
-    return "".join(map(ssl.DER_cert_to_PEM_cert, roots)).encode()
-
-
-def _protocol_versions(context: ssl.SSLContext) -> dict[str, str]:
-    names = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
-    limits = {
-        "ssl_min_protocol_version": names.get(context.minimum_version),
-        "ssl_max_protocol_version": names.get(context.maximum_version),
-    }
-    return {name: version for name, version in limits.items() if version}

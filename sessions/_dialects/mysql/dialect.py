@@ -1,4 +1,4 @@
-"""Sessions in MySQL and MariaDB, through PyMySQL.
+"""The operations in MySQL and MariaDB, through PyMySQL.
 
 A transaction travels as one packet of several statements, and so takes one round trip;
 with multi_statements=False as packets that are sent ahead, and takes two. PyMySQL puts
@@ -15,15 +15,14 @@ from typing import Any
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from ._dbapi import DBAPIBackend, Lender, Parameters
-from ._mysql_connection import MyConnection, MySQLConnector, PacketConnection, send
-from ._mysql_errors import FROM_WITHIN, MORE_THAN_ONE_ROW, describe, errno_of, statement_failure
-from ._options import Options
-from ._pool import Pool
-from ._retry import Failure
-from ._url import Address
-from .backend import Row
-from .errors import ConfigurationError, DatabaseError
+from sessions._dialects.dialect import Dialect, Parameters
+from sessions._dialects.failures import Failure
+from sessions._items import Row
+from sessions._settings.options import Options
+from sessions.errors import ConfigurationError, DatabaseError
+
+from .errors import MORE_THAN_ONE_ROW, RAISED_WITH_ALL_ANSWERS_READ, describe, errno_of, statement_failure
+from .packets import MyConnection, PacketConnection, send
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -35,37 +34,33 @@ _PACKET = 4 * 1024 * 1024
 _OVERHEAD = 16_384
 
 
-class MySQLBackend(DBAPIBackend[MyConnection]):
-    """Sessions in one MySQL or MariaDB database."""
+class MySQLDialect(Dialect[MyConnection]):
+    """The words of MySQL and MariaDB."""
 
-    dialect = "mysql"
+    name = "mysql"
     identifier_quote = "`"
     driver_error = pymysql.Error
     position_statement = "lock_newest_item"
 
-    def __init__(self, where: str, options: Options, lender: Lender[MyConnection]) -> None:
-        _check_options(options)
-        super().__init__(where, options, lender)
+    def __init__(self, options: Options) -> None:
+        if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
+            raise ConfigurationError(
+                f"messages_table {options.messages_table!r} is too long for the name of its foreign key; "
+                f"use at most {_MAX_MESSAGES_TABLE} characters"
+            )
+        super().__init__(options)
         # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
         # a deadlock, after which the server has rolled back.
         self._begin: tuple[str, ...] = ("begin",) if options.multi_statements else ("suspend_autocommit", "begin")
         self._commit = "commit" if options.multi_statements else "resume_autocommit"
 
-    @classmethod
-    def from_address(cls, address: Address, options: Options) -> MySQLBackend:
-        """Make a backend with a pool of its own; sessions.connect() does this."""
-        _check_options(options)
-        connector = MySQLConnector(address, options, cls.load_statements(options))
-        pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
-        return cls(str(address), options, pool)
-
-    def _bind(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
+    def _with_parameters(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
         """Put the parameters, escaped, into statements."""
         escaped = {name: connection.escape(value) for name, value in parameters.items()}
-        return [self._statements[name] % escaped for name in names]
+        return [self.statements[name] % escaped for name in names]
 
-    def fetch(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        [(rows, _)] = send(connection, *self._bind(connection, [name], parameters))
+    def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        [(rows, _)] = send(connection, *self._with_parameters(connection, [name], parameters))
         return list(rows)
 
     @contextmanager
@@ -117,9 +112,9 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
         check = [] if if_position is None else ["check_position"]
-        before = self._bind(connection, (*self._begin, "touch_session", *check, *then), parameters)
+        before = self._with_parameters(connection, (*self._begin, "touch_session", *check, *then), parameters)
         try:
-            return self.insert(connection, session_id, texts, before=before, then=self._statements[self._commit])
+            return self.insert(connection, session_id, texts, before=before, then=self.statements[self._commit])
         except pymysql.Error as exc:
             if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
@@ -153,7 +148,7 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         self, connection: MyConnection, session_id: str, texts: Sequence[str], limit: int
     ) -> Iterator[tuple[str, int]]:
         """Cut a batch into INSERT statements, each with its number of rows."""
-        head, _, row = self._statements["insert_item"].rpartition("VALUES")
+        head, _, row = self.statements["insert_item"].rpartition("VALUES")
         escaped_id = connection.escape(session_id)
         rows: list[str] = []
         room = min(limit, _PACKET)
@@ -178,56 +173,50 @@ class MySQLBackend(DBAPIBackend[MyConnection]):
         """Return the bytes that a packet may have, and the step from one id to the next."""
         if isinstance(connection, PacketConnection):
             return connection.packet_limit, connection.id_step
-        [(limit, step)] = self.fetch(connection, "packet_limit", {})
+        [(limit, step)] = self.execute(connection, "packet_limit", {})
         return int(limit), int(step)
 
     def pop(self, connection: MyConnection, session_id: str) -> Row | None:
         parameters = {"session_id": session_id}
         if isinstance(connection, PacketConnection):
             names = (*self._begin, "lock_session", "lock_newest_item", "delete_newest_item")
-            results = send(connection, *self._bind(connection, names, parameters), then=self._statements[self._commit])
+            results = send(
+                connection, *self._with_parameters(connection, names, parameters), then=self.statements[self._commit]
+            )
             rows, _ = results[names.index("lock_newest_item")]
             return rows[0] if rows else None
         with self.transaction(connection):
-            self.fetch(connection, "lock_session", parameters)
-            rows = self.fetch(connection, "lock_newest_item", parameters)
+            self.execute(connection, "lock_session", parameters)
+            rows = self.execute(connection, "lock_newest_item", parameters)
             if not rows:
                 return None
-            self.fetch(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
+            self.execute(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
             return rows[0]  # type: ignore[no-any-return]
 
-    def delete(self, connection: MyConnection, session_id: str) -> None:
+    def clear(self, connection: MyConnection, session_id: str) -> None:
         names = ("lock_session", "delete_items", "delete_session")
         if isinstance(connection, PacketConnection):
-            statements = self._bind(connection, (*self._begin, *names), {"session_id": session_id})
-            send(connection, *statements, then=self._statements[self._commit])
+            statements = self._with_parameters(connection, (*self._begin, *names), {"session_id": session_id})
+            send(connection, *statements, then=self.statements[self._commit])
             return
         with self.transaction(connection):
             for name in names:
-                self.fetch(connection, name, {"session_id": session_id})
+                self.execute(connection, name, {"session_id": session_id})
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 
     def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
-        if not isinstance(exc, FROM_WITHIN):
+        if not isinstance(exc, RAISED_WITH_ALL_ANSWERS_READ):
             connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def rival_state(self, connection: MyConnection, number: int, age: float) -> bool | None:
-        [(_, uptime)] = self.fetch(connection, "uptime", {})
+    def is_executing(self, connection: MyConnection, number: int, age: float) -> bool | None:
+        [(_, uptime)] = self.execute(connection, "uptime", {})
         # After a restart the numbers begin anew. The time is whole seconds, rounded down.
-        return super().rival_state(connection, number, age) if int(uptime) + 1 >= age else None
+        return super().is_executing(connection, number, age) if int(uptime) + 1 >= age else None
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
-
-
-def _check_options(options: Options) -> None:
-    if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
-        raise ConfigurationError(
-            f"messages_table {options.messages_table!r} is too long for the name of its foreign key; "
-            f"use at most {_MAX_MESSAGES_TABLE} characters"
-        )

@@ -7,23 +7,23 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import islice, takewhile
 from time import time
-from typing import TYPE_CHECKING
 
-from ._fork import tell_of_forks
-from ._options import Options
-from .backend import MAX_ID, Backend, Row
-from .errors import closed_error, conflict_error
+from sessions._connections.fork import tell_of_forks
+from sessions._items import MAX_ID, RecordRow, Row
+from sessions._settings.options import Options
+from sessions.errors import check_position, closed_error
 
-if TYPE_CHECKING:
-    from ._records import RecordRow
+from .store import Store
 
 
-class MemoryBackend(Backend):
-    """Sessions in a dict. A child made by fork() has a copy of its own."""
+class MemoryStore(Store):
+    """Rows in a dict. A child made by fork() has a copy of its own."""
+
+    dialect_name = "memory"
+    where = "memory:"
 
     def __init__(self, options: Options) -> None:
-        self.default_limit = options.default_limit
-        self.ensure_ascii = options.ensure_ascii
+        self.options = options
         self._lock = threading.RLock()
         self._rows: dict[str, list[RecordRow]] = {}
         self._last_id = 0
@@ -38,9 +38,6 @@ class MemoryBackend(Backend):
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} memory:>"
 
     @property
     def closed(self) -> bool:
@@ -69,14 +66,14 @@ class MemoryBackend(Backend):
             rows = self._rows_of(session_id)[-count:] if count else []
             return (rows[0][0], rows[-1][0]) if rows else (0, 0)
 
-    def append_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+    def append(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         with self._lock:
             rows = self._rows_of(session_id)
-            _check_position(session_id, rows, if_position)
+            check_position(session_id, expected=if_position, position=_position(rows))
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
-    def pop_row(self, session_id: str) -> Row | None:
+    def pop(self, session_id: str) -> Row | None:
         with self._lock:
             rows = self._rows_of(session_id)
             if not rows:
@@ -84,12 +81,12 @@ class MemoryBackend(Backend):
             row_id, _, text = rows.pop()
             return row_id, text
 
-    def replace_rows(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+    def replace(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
         with self._lock:
-            _check_position(session_id, self._rows_of(session_id), if_position)
+            check_position(session_id, expected=if_position, position=_position(self._rows_of(session_id)))
             return self._put(session_id, self._number(texts))
 
-    def delete_session(self, session_id: str) -> None:
+    def clear(self, session_id: str) -> None:
         with self._lock:
             self._rows_of(session_id).clear()
             self._rows.pop(session_id, None)
@@ -107,14 +104,12 @@ class MemoryBackend(Backend):
 
     def _put(self, session_id: str, rows: list[RecordRow]) -> int:
         self._rows[session_id] = rows
-        return rows[-1][0] if rows else 0
+        return _position(rows)
+
+
+def _position(rows: Sequence[RecordRow]) -> int:
+    return rows[-1][0] if rows else 0
 
 
 def _id_of(row: RecordRow) -> int:
     return row[0]
-
-
-def _check_position(session_id: str, rows: list[RecordRow], expected: int | None) -> None:
-    position = rows[-1][0] if rows else 0
-    if expected is not None and position != expected:
-        raise conflict_error(session_id, expected=expected, position=position)

@@ -1,7 +1,7 @@
 """Load the statements of a dialect from sql/<dialect>/*.sql.
 
 A block starts with `-- name: x` and holds one statement. The files are valid SQL for
-the default table names; other names are put in, quoted, when a backend is made.
+the default table names; other names are put in, quoted, when a dialect is made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TABLE = re.compile(r"\bagent_(?:sessions|messages)\b")
 
 def _folder() -> Path:
     """The wheel carries the SQL inside the package, a checkout beside it."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "sql"
     return inside if inside.is_dir() else package.parent / "sql"
 

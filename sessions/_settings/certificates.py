@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
-from .errors import TLSError
+from sessions.errors import TLSError
 
 _UTC_TIME = 0x17
 
@@ -44,4 +44,4 @@ def _time(tag: int, content: bytes) -> float:
     text = content.decode("ascii")
     if tag == _UTC_TIME:  # two digits of the year: 50 is 1950, 49 is 2049
         text = ("19" if text[:2] >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,1 @@
+"""Where a connection comes from: a pool of ours, or the application."""

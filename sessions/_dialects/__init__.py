@@ -1,0 +1,1 @@
+"""What each database says: one folder a dialect, with the same files in each, and what they share."""

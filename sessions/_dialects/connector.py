@@ -1,0 +1,33 @@
+"""What a dialect says about its connections: how they are opened, judged and given up."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+C = TypeVar("C")
+
+
+class Connector(Protocol[C]):
+    """Opens the connections of one backend."""
+
+    max_connections: int | None  # more of them would not be the same database; None: as many as you like
+    quiesce_at_fork: bool  # a connection in use during fork() would harm the database
+    close_at_fork: bool  # an idle one, inherited, would harm it too
+
+    def open(self) -> C:
+        """Connect; raise AttemptFailed when that fails."""
+
+    def close(self, connection: C) -> None:
+        """Close; never raises."""
+
+    def is_alive(self, connection: C) -> bool:
+        """Tell without a round trip whether an idle connection can be used."""
+
+    def restore(self, connection: C, exc: BaseException) -> bool:
+        """After a failed operation end its transaction; False when the connection must go."""
+
+    def abandon(self, connection: C) -> None:
+        """In a forked child: let go of the parent's connection so that the parent feels nothing."""
+
+    def release(self) -> None:
+        """No connection is left: free what they shared; never raises."""

@@ -1,0 +1,147 @@
+"""One attempt of each operation on a connection, and what the driver's exceptions mean.
+
+A dialect knows nothing of where the connection comes from, nor of repetition. The
+operations here need several round trips; a server's dialect replaces the common ones
+by one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sessions._items import MAX_ID, RecordRow, Row
+from sessions._settings.options import Options
+from sessions.errors import check_position
+
+from .failures import Failure
+from .statements import load_statements
+
+C = TypeVar("C")
+Parameters = Mapping[str, Any]
+
+
+class Dialect(ABC, Generic[C]):
+    """The words of one database, for two tables; C is its driver's connection."""
+
+    name: ClassVar[str]
+    identifier_quote: ClassVar[str]
+    driver_error: ClassVar[type[Exception]]
+    # Reads the newest row as it is now, also where the transaction's snapshot is older.
+    position_statement: ClassVar[str] = "newest_items"
+
+    def __init__(self, options: Options) -> None:
+        self.statements = load_statements(
+            self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
+        )
+
+    # Statements and transactions
+
+    @abstractmethod
+    def execute(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement by name and return its rows, if any, as tuples."""
+
+    @abstractmethod
+    def transaction(self, connection: C) -> AbstractContextManager[object]:
+        """Make the block one transaction that may write, or a part of the one that is open."""
+
+    @abstractmethod
+    def in_transaction(self, connection: C) -> bool:
+        """Tell whether a transaction is open."""
+
+    @abstractmethod
+    def join_transaction(self, connection: C, *, writes: bool) -> bool:
+        """Begin a transaction where the connection's driver would do so now; tell whether one is open then."""
+
+    def close_if_interrupted(self, connection: C, exc: BaseException) -> None:
+        """After a signal handler's exception close a connection that cannot tell which answer comes next."""
+
+    # One attempt of each operation
+
+    def newest_rows(self, connection: C, session_id: str, *, count: int, before: int) -> list[Row]:
+        """Return at most count rows older than id before, newest first."""
+        name = "all_items" if count == before == MAX_ID else "newest_items"
+        return self.execute(connection, name, {"session_id": session_id, "count": count, "before": before})
+
+    def newer_rows(self, connection: C, session_id: str, *, after: int) -> list[Row]:
+        """Return the rows after an id, oldest first."""
+        return self.execute(connection, "newer_items", {"session_id": session_id, "after": after})
+
+    def record_rows(self, connection: C, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
+        """Return at most count rows after id after and up to id upto, oldest first, with their times."""
+        parameters = {"session_id": session_id, "after": after, "upto": upto, "count": count}
+        return self.execute(connection, "records", parameters)
+
+    def newest_range(self, connection: C, session_id: str, count: int) -> tuple[int, int]:
+        """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
+        [(oldest, newest)] = self.execute(connection, "newest_range", {"session_id": session_id, "count": count})
+        return oldest or 0, newest or 0
+
+    def append(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        """Write the batch under the session row's lock; return the newest id."""
+        with self.transaction(connection):
+            self.touch(connection, session_id)
+            self.check_position(connection, session_id, if_position)
+            return self.insert(connection, session_id, texts)
+
+    def replace(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        """Put the texts in place of all rows; return the newest id."""
+        with self.transaction(connection):
+            self.touch(connection, session_id)
+            self.check_position(connection, session_id, if_position)
+            self.execute(connection, "delete_items", {"session_id": session_id})
+            return self.insert(connection, session_id, texts) if texts else 0
+
+    @abstractmethod
+    def pop(self, connection: C, session_id: str) -> Row | None:
+        """Remove the newest row and return it; None when there is none."""
+
+    @abstractmethod
+    def clear(self, connection: C, session_id: str) -> None:
+        """Delete the rows and then the session row, whether or not the tables cascade."""
+
+    def create_tables(self, connection: C) -> None:
+        """Create the tables that are missing."""
+        with self.transaction(connection):
+            for name in ("create_sessions", "create_messages"):
+                self.execute(connection, name, {})
+
+    # Parts of an operation, in an open transaction
+
+    def touch(self, connection: C, session_id: str) -> None:
+        """Create the session's row, or note the time of the write; holds its lock either way."""
+        self.execute(connection, "touch_session", {"session_id": session_id})
+
+    def check_position(self, connection: C, session_id: str, expected: int | None) -> None:
+        """Raise ConflictError when the newest row is another one; None expects nothing."""
+        if expected is not None:
+            parameters = {"session_id": session_id, "count": 1, "before": MAX_ID}
+            rows = self.execute(connection, self.position_statement, parameters)
+            check_position(session_id, expected=expected, position=rows[0][0] if rows else 0)
+
+    @abstractmethod
+    def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
+        """Insert the texts in order; return the newest id."""
+
+    # The server's sessions
+
+    def server_session(self, connection: C) -> int | None:
+        """Return the server's number for a connection; None without a server."""
+        return None
+
+    def is_executing(self, connection: C, number: int, age: float) -> bool | None:
+        """Tell whether a server session older than age seconds is executing something; None when it has ended."""
+        rows = self.execute(connection, "rival_is_busy", {"id": number, "age": age})
+        return bool(rows[0][0]) if rows else None
+
+    # Failures
+
+    @abstractmethod
+    def failure(self, exc: Exception) -> Failure:
+        """Say what an exception of the driver means."""
+
+    @abstractmethod
+    def describe(self, exc: BaseException) -> str:
+        """Say in the database's words what failed, without any value of a statement."""

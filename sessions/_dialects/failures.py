@@ -1,0 +1,57 @@
+"""What a driver's exception means: the error to raise, the remedy, and whether to try again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from sessions.errors import ConnectionFailedError, DatabaseError, SchemaError, SessionsError, TLSError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a driver's exception means: the error to raise, and what may be done about it."""
+
+    error: type[SessionsError] = DatabaseError
+    remedy: str = "see the cause"
+    transient: bool = False  # the same statement may succeed later
+    in_doubt: bool = False  # a write may have been committed
+    missing_tables: bool = False
+
+
+# What more than one dialect can run into.
+UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
+BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
+GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
+LOST = replace(GONE, in_doubt=True)
+TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
+LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
+READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True)
+NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
+OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
+UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
+TLS_WANTED = Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}")
+NO_TLS = Failure(TLSError, "switch TLS on at the server, or pass ssl=False")
+UNKNOWN_ROOT = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
+WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
+REFUSED = Failure(ConnectionFailedError, "see the server's words")
+
+
+class Rival(NamedTuple):
+    """The server session of a lost connection, which may still be writing."""
+
+    number: int
+    seen: float  # a time.monotonic() at which it was open: after a restart the number may be another's
+
+
+class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
+    """One attempt failed: what that means, the driver's exception, and the server session that may go on.
+
+    Unless something was sent, nothing is in doubt, whatever the exception means elsewhere.
+    """
+
+    def __init__(self, failure: Failure, cause: Exception, *, sent: bool = False, rival: Rival | None = None) -> None:
+        super().__init__(failure, cause)
+        self.failure = failure if sent else replace(failure, in_doubt=False)
+        self.cause = cause
+        self.rival = rival

@@ -1,0 +1,23 @@
+"""Read a MySQL or MariaDB URL."""
+
+from __future__ import annotations
+
+from sessions._settings.url import TLS_ALIASES, TLS_PARAMETERS, Address, parse_server
+from sessions.errors import InvalidURLError
+
+_KNOWN = ("unix_socket", "charset", "connect_timeout", *TLS_PARAMETERS, *TLS_ALIASES)
+_SQLALCHEMY_SPELLINGS = {name.replace("-", "_"): name for name in TLS_ALIASES}
+
+
+def address_from(rest: str) -> Address:
+    """Read what stands behind "mysql:"."""
+    address = parse_server("mysql", rest, _KNOWN, _SQLALCHEMY_SPELLINGS)
+    if len(address.hosts) > 1:
+        raise InvalidURLError("a mysql URL takes one host; put a proxy in front of several")
+    if address.database is None:
+        raise InvalidURLError("the mysql URL names no database; write mysql://user@host/database")
+    if address.hosts and address.hosts[0][0] != "localhost" and "unix_socket" in address.parameters:
+        raise InvalidURLError("the URL gives both a host and unix_socket; keep one")
+    if address.parameters.get("charset", "utf8mb4") != "utf8mb4":
+        raise InvalidURLError("the only charset that holds every item is utf8mb4; drop the parameter")
+    return address

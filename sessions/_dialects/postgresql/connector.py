@@ -1,0 +1,148 @@
+"""Connections to PostgreSQL on which nothing waits for ever."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from sessions._dialects.failures import AttemptFailed, Failure
+from sessions._dialects.sockets import forget_unsent, is_readable
+from sessions._settings.key_files import KeyFiles
+from sessions._settings.options import password_of
+from sessions._settings.settings import Settings
+from sessions.errors import TLSError
+
+from .arrays import TextArray, TextArrayDumper
+from .errors import CONNECT_ANEW_AFTER, connect_failure
+from .libpq import libpq_parameters
+
+# After so many uses on a connection a statement is prepared there, as psycopg does by default.
+_PREPARE_AFTER = 5
+
+# How long a cancelled statement may take to say so.
+_CANCEL_SECONDS = 1.0
+
+# Connections inherited through fork(), kept from being closed.
+_inherited: list[TimedConnection] = []
+
+
+class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which no statement waits for ever; psycopg itself has no such limit."""
+
+    statement_timeout: float
+
+    def __del__(self, *_: Any) -> None:
+        """Say nothing: the pool closes it, or it is another process's."""
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+
+    def _cancel(self) -> None:
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=_CANCEL_SECONDS)
+
+
+def _bounded(
+    generator: Generator[Any, Any, Any], seconds: float, cancel: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Cancel what takes too long, and give up when even that is not answered.
+
+    A server that is well answers whether the statement was cancelled or done, so that nothing is in doubt.
+    """
+    deadline, cancelled = monotonic() + seconds, False
+    try:
+        wanted = next(generator)
+        while True:
+            ready = yield wanted
+            if not ready and monotonic() > deadline:
+                if cancelled:
+                    raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)")
+                cancel()
+                deadline, cancelled = monotonic() + _CANCEL_SECONDS, True
+            wanted = generator.send(ready)
+    except StopIteration as exc:
+        return exc.value
+    except psycopg.errors.QueryCanceled:
+        if not cancelled:
+            raise
+        raise psycopg.errors.LockNotAvailable(f"no answer within statement_timeout ({seconds:g} s)") from None
+
+
+class PostgresConnector:
+    """Opens connections to one address."""
+
+    max_connections: int | None = None
+    quiesce_at_fork = False
+    close_at_fork = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._options = settings.options
+        self._files = KeyFiles()
+        self._requires_tls = settings.tls is not None and settings.tls.required
+        try:
+            self._parameters = libpq_parameters(settings, self._files)
+        except BaseException:
+            self._files.close()
+            raise
+
+    def open(self) -> TimedConnection:
+        parameters = self._parameters
+        if self._options.password is not None:
+            parameters = parameters | {"password": password_of(self._options.password)}
+        try:
+            connection = TimedConnection.connect(
+                autocommit=True,
+                prepare_threshold=_PREPARE_AFTER if self._options.prepared_statements else None,
+                **parameters,
+            )
+        except psycopg.Error as exc:
+            # A copy: psycopg's own carries the connection's settings, password included.
+            raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
+        if self._requires_tls and not connection.pgconn.ssl_in_use:
+            connection.close()
+            raise AttemptFailed(
+                Failure(TLSError, "name the host in the URL"), psycopg.OperationalError("the connection has no TLS")
+            )
+        connection.adapters.register_dumper(TextArray, TextArrayDumper)
+        connection.statement_timeout = self._options.statement_timeout
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
+
+    def close(self, connection: TimedConnection) -> None:
+        with suppress(psycopg.Error):
+            connection.close()
+
+    def is_alive(self, connection: TimedConnection) -> bool:
+        return not connection.closed and not is_readable(connection.fileno())
+
+    def restore(self, connection: TimedConnection, exc: BaseException) -> bool:
+        if connection.closed:
+            return False
+        status = connection.pgconn.transaction_status
+        if status == TransactionStatus.ACTIVE:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+                forget_unsent(end)
+        sqlstate = getattr(exc, "sqlstate", None) or ""
+        return (
+            isinstance(exc, Exception)
+            and status == TransactionStatus.IDLE
+            and not sqlstate.startswith(CONNECT_ANEW_AFTER)
+        )
+
+    def abandon(self, connection: TimedConnection) -> None:
+        # psycopg ends no session of another process; the descriptor is a copy of ours.
+        _inherited.append(connection)
+        if not connection.closed:
+            os.close(connection.fileno())
+
+    def release(self) -> None:
+        self._files.close()

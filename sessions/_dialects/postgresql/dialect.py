@@ -1,0 +1,143 @@
+"""The operations in PostgreSQL, through psycopg 3.
+
+One autocommitted statement, and so one round trip, for each common operation: writes
+use data-modifying CTEs. Nothing depends on the state of a server session, so a pooler
+in transaction mode may stand between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from sessions._dialects.dialect import Dialect, Parameters
+from sessions._dialects.failures import Failure
+from sessions._items import Row
+from sessions.errors import ConfigurationError
+
+from .arrays import TextArray
+from .connector import TimedConnection
+from .errors import describe, statement_failure
+
+PGConnection = psycopg.Connection[Any]
+
+# A larger batch, in characters, is a transaction of several statements: libpq and the server hold each of
+# them as a whole, and take none above 1 GB.
+_STATEMENT = 16 * 1024 * 1024
+
+
+class PostgresDialect(Dialect[PGConnection]):
+    """The words of PostgreSQL."""
+
+    name = "postgresql"
+    identifier_quote = '"'
+    driver_error = psycopg.Error
+
+    def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        own = isinstance(connection, TimedConnection)
+        if not own and connection.pgconn.pipeline_status:
+            raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
+        # An application's connection may have another row factory, and prepare what is repeated,
+        # which a pooler in transaction mode breaks.
+        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        cursor.execute(self.statements[name], parameters or None, prepare=None if own else False)
+        # What cursor.description says too, which would make an object of each column.
+        return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
+
+    def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
+        if not connection.autocommit and not self.in_transaction(connection):
+            # psycopg begins by itself; whoever lent the connection ends it.
+            return nullcontext()
+        return connection.transaction()
+
+    def in_transaction(self, connection: PGConnection) -> bool:
+        return connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    def join_transaction(self, connection: PGConnection, *, writes: bool) -> bool:
+        # Without autocommit psycopg begins by itself.
+        return self.in_transaction(connection) or not connection.autocommit
+
+    def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
+        newest = 0
+        for part in _parts(texts):
+            parameters = {"session_id": session_id, "items": _array(connection, part)}
+            newest = self._insert(connection, "insert_items", parameters)
+        return newest
+
+    def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        if _is_large(texts):
+            return super().append(connection, session_id, texts, if_position)
+        parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
+        if if_position is None:
+            return self._insert(connection, "append_items", parameters)
+        newest = self._insert(connection, "append_items_at", parameters)
+        # Nothing was written: a conflict, or a writer that came and went; this tells.
+        return newest or super().append(connection, session_id, texts, if_position)
+
+    def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+        if _is_large(texts):
+            return super().replace(connection, session_id, texts, if_position)
+        parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
+        [(newest, written)] = self.execute(connection, "replace_items", parameters)
+        return (newest or 0) if written else super().replace(connection, session_id, texts, if_position)
+
+    def _insert(self, connection: PGConnection, name: str, parameters: Parameters) -> int:
+        rows = self.execute(connection, name, parameters)
+        return rows[-1][0] if rows else 0
+
+    def pop(self, connection: PGConnection, session_id: str) -> Row | None:
+        [(row_id, text, _)] = self._execute_in_turn(connection, "pop_item", {"session_id": session_id})
+        return None if row_id is None else (row_id, text)
+
+    def clear(self, connection: PGConnection, session_id: str) -> None:
+        self._execute_in_turn(connection, "delete_session", {"session_id": session_id})
+
+    def _execute_in_turn(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement that ends with whether it was its turn; wait for that under the session row's lock."""
+        rows = self.execute(connection, name, parameters)
+        if rows[0][-1]:
+            return rows
+        with self.transaction(connection):
+            self.execute(connection, "lock_session", parameters)
+            return self.execute(connection, name, parameters)
+
+    def create_tables(self, connection: PGConnection) -> None:
+        with self.transaction(connection):
+            self.execute(connection, "lock_schema", {})
+            super().create_tables(connection)
+
+    def server_session(self, connection: PGConnection) -> int | None:
+        return connection.pgconn.backend_pid
+
+    def failure(self, exc: Exception) -> Failure:
+        return statement_failure(exc)
+
+    def describe(self, exc: BaseException) -> str:
+        return describe(exc)
+
+
+def _is_large(texts: Sequence[str]) -> bool:
+    return sum(map(len, texts)) > _STATEMENT
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a batch into parts of at most a statement's size; an item that is larger is a part of its own."""
+    start = room = 0
+    for end, text in enumerate(texts):
+        room -= len(text)
+        if room < 0:
+            if end > start:
+                yield texts[start:end]
+            start, room = end, _STATEMENT - len(text)
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _array(connection: PGConnection, texts: Sequence[str]) -> Sequence[str] | TextArray:
+    # An application's connection does not know our kind.
+    return TextArray(texts) if isinstance(connection, TimedConnection) else list(texts)

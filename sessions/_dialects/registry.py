@@ -1,0 +1,70 @@
+"""The dialects that there are, and what is known of each before its driver is imported."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, Protocol
+
+from sessions._settings.options import Options
+from sessions._settings.settings import Settings
+from sessions._settings.url import Address, split_scheme
+from sessions.errors import ConfigurationError, InvalidURLError
+
+from . import mysql, postgresql, sqlite
+from .connector import Connector
+from .dialect import Dialect
+
+
+class DialectPackage(Protocol):
+    """What the folder of a dialect offers."""
+
+    NAME: str
+    SCHEMES: tuple[str, ...]
+    DRIVER: str  # its DB-API module
+    OWN_OPTIONS: tuple[str, ...]  # of the options that not every dialect has
+    DDL_COMMITS: bool  # making a table would commit the open transaction
+
+    def address_from(self, rest: str) -> Address:
+        """Read a URL behind its scheme."""
+
+    def connection_class(self, driver: ModuleType) -> type:
+        """Return the class of the driver's connections."""
+
+    def dialect_for(self, options: Options) -> Dialect[Any]:
+        """Make the dialect, which imports the driver."""
+
+    def dialect_and_connector(self, settings: Settings) -> tuple[Dialect[Any], Connector[Any]]:
+        """Make the dialect and what opens its connections."""
+
+
+_DIALECTS: tuple[DialectPackage, ...] = (sqlite, postgresql, mysql)
+_SCHEMES: dict[str, DialectPackage | None] = {
+    "sqlite": sqlite,
+    "memory": None,
+    **{scheme: dialect for dialect in _DIALECTS for scheme in dialect.SCHEMES},
+}
+
+
+def parse(url: str) -> tuple[Address, DialectPackage | None]:
+    """Read a URL, and say whose it is, None for memory; raise InvalidURLError for what is not exactly understood."""
+    scheme, rest = split_scheme(url, _SCHEMES)
+    dialect = _SCHEMES[scheme]
+    if dialect is not None:
+        return dialect.address_from(rest), dialect
+    if rest not in ("", "//"):
+        raise InvalidURLError("a memory: URL has nothing after the colon; write 'memory:'")
+    return Address("memory"), None
+
+
+def dialect_of(connection: object) -> DialectPackage:
+    """Tell whose driver made a connection; raise ConfigurationError for another kind of object."""
+    for dialect in _DIALECTS:
+        # Its driver is imported already: nothing is loaded to find out.
+        driver = sys.modules.get(dialect.DRIVER)
+        if driver is not None and isinstance(connection, dialect.connection_class(driver)):
+            return dialect
+    raise ConfigurationError(
+        f"a {type(connection).__module__}.{type(connection).__qualname__} cannot be used; "
+        "pass a connection of sqlite3, psycopg 3 or pymysql"
+    )

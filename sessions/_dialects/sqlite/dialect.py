@@ -1,0 +1,131 @@
+"""The operations in SQLite, through sqlite3.
+
+One transaction and one fsync a write. Writers of this process queue on a lock of ours,
+which is fairer and quicker than SQLite's busy loop; those of other processes on SQLite's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
+
+from sessions._dialects.dialect import Dialect, Parameters
+from sessions._dialects.failures import Failure
+from sessions._items import MAX_ID, Row
+from sessions._settings.options import Options
+from sessions.errors import ConfigurationError
+
+from .connector import FileConnection, Writers
+from .errors import failure_of
+
+
+class SQLiteDialect(Dialect[sqlite3.Connection]):
+    """The words of SQLite."""
+
+    name = "sqlite"
+    identifier_quote = '"'
+    driver_error = sqlite3.Error
+
+    def __init__(self, options: Options) -> None:
+        for table in (options.sessions_table, options.messages_table):
+            if "." in table or table.lower().startswith("sqlite_"):
+                raise ConfigurationError(
+                    f"table name {table!r} cannot be used with SQLite; give a name without schema and 'sqlite_'"
+                )
+        super().__init__(options)
+        self.writers = Writers()
+        self._statement_timeout = options.statement_timeout
+
+    def execute(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
+        statement = self.statements[name]
+        try:
+            if isinstance(connection, FileConnection):
+                return connection.execute(statement, parameters).fetchall()
+            return _rows(connection, statement, parameters, str)
+        except sqlite3.OperationalError as exc:
+            if "Could not decode" not in str(exc):
+                raise
+        return _rows(connection, statement, parameters, _text)
+
+    @contextmanager
+    def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
+        if connection.in_transaction:
+            yield
+            return
+        deadline = monotonic() + self._statement_timeout
+        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
+        with self.writers.lock:
+            if monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
+            self.execute(connection, "begin", {})
+            try:
+                yield
+                self.execute(connection, "commit", {})
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self.execute(connection, "rollback", {})
+                raise
+
+    def in_transaction(self, connection: sqlite3.Connection) -> bool:
+        return connection.in_transaction
+
+    def join_transaction(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
+        implicit = connection.isolation_level is not None and not _autocommits(connection)
+        if writes and implicit and not connection.in_transaction:
+            self.execute(connection, "begin", {})
+        return connection.in_transaction
+
+    def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
+        statement = self.statements["insert_item"]
+        cursor = sqlite3.Cursor(connection)
+        cursor.executemany(statement, ({"session_id": session_id, "message_data": text} for text in texts[:-1]))
+        # executemany() tells no id.
+        cursor.execute(statement, {"session_id": session_id, "message_data": texts[-1]})
+        return cursor.lastrowid or 0
+
+    def pop(self, connection: sqlite3.Connection, session_id: str) -> Row | None:
+        with self.transaction(connection):
+            rows = self.execute(connection, "newest_items", {"session_id": session_id, "count": 1, "before": MAX_ID})
+            if not rows:
+                return None
+            self.execute(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
+            return rows[0]  # type: ignore[no-any-return]
+
+    def clear(self, connection: sqlite3.Connection, session_id: str) -> None:
+        with self.transaction(connection):
+            self.execute(connection, "delete_items", {"session_id": session_id})
+            self.execute(connection, "delete_session", {"session_id": session_id})
+
+    def failure(self, exc: Exception) -> Failure:
+        return failure_of(exc)
+
+    def describe(self, exc: BaseException) -> str:
+        return str(exc)
+
+
+def _rows(
+    connection: sqlite3.Connection, statement: str, parameters: Parameters, text: Callable[[bytes], str]
+) -> list[Any]:
+    """Execute with our own kind of cursor and of text, whatever factories an application's connection has."""
+    factory = connection.text_factory
+    connection.text_factory = text
+    try:
+        return sqlite3.Cursor(connection).execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = factory
+
+
+def _text(stored: bytes) -> str:
+    """Decode a text; what is not UTF-8 is no JSON either, and the empty text stands for it."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _autocommits(connection: sqlite3.Connection) -> bool:
+    """Tell whether the attribute of Python 3.12 is set to True; isolation_level has no meaning then."""
+    return getattr(connection, "autocommit", None) is True

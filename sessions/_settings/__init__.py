@@ -1,0 +1,1 @@
+"""What a caller asks for: URL, options and TLS, checked before anything is opened."""

@@ -1,0 +1,52 @@
+"""URL, options and TLS of one backend as one checked value.
+
+What the URL says and an option contradicts is an error, never a silent choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sessions.errors import ConfigurationError, InvalidURLError
+
+from .options import Keywords, Options, check_special, options_from
+from .tls import TLS, read_tls
+from .url import Address
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What connect() was asked for."""
+
+    address: Address
+    options: Options
+    tls: TLS | None  # None: the driver's default
+
+
+def settings_from(address: Address, keywords: Keywords, own_options: Collection[str]) -> Settings:
+    """Put together what the URL and the options say; own_options are those that not every dialect has.
+
+    Raises InvalidURLError and ConfigurationError, and TLSError for certificates and
+    keys that cannot be used.
+    """
+    options = _with_url(address, keywords)
+    check_special(options, address.dialect, own_options)
+    tls = read_tls(options.ssl, address.parameters) if "ssl" in own_options else None
+    return Settings(address, options, tls)
+
+
+def _with_url(address: Address, options: Keywords) -> Options:
+    """Add what the URL says about an option; raise ConfigurationError where the two differ."""
+    keywords: Keywords = {**options}
+    if address.password is not None:
+        if keywords.get("password") not in (None, address.password):
+            raise ConfigurationError("the URL and password= give different passwords; keep one")
+        keywords["password"] = address.password
+    if (text := address.parameters.get("connect_timeout")) is not None:
+        if not text.isdecimal() or not int(text):
+            raise InvalidURLError("connect_timeout in the URL is no whole number of seconds above 0; correct it")
+        if keywords.get("connection_timeout", int(text)) != int(text):
+            raise ConfigurationError("the URL's connect_timeout and connection_timeout= differ; keep one")
+        keywords["connection_timeout"] = float(text)
+    return options_from(keywords)

@@ -1,0 +1,159 @@
+"""What is repeated, and when.
+
+Only a transient failure is repeated. A write whose connection was lost is never
+simply repeated: it is settled first, or its outcome is reported as unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Generic, Protocol, TypeVar
+
+from sessions._dialects.dialect import Dialect
+from sessions._dialects.failures import AttemptFailed, Failure, Rival
+from sessions._settings.options import Options
+from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
+
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
+T = TypeVar("T")
+
+_MAX_DELAY = 30.0
+
+# How long a server session may stay idle after its connection was lost before it is
+# taken for one that nobody has told of the loss.
+_IDLE_RIVAL_SECONDS = 5.0
+_RIVAL_POLL_SECONDS = 0.02
+
+logger = logging.getLogger("sessions")
+
+
+class Lender(Protocol[C_co]):
+    """Where connections come from: a pool of ours or the application's, or one connection of its own."""
+
+    def connection(self, *, writes: bool) -> AbstractContextManager[C_co]:
+        """Lend a connection for one operation; writes: it is to change something."""
+
+    def close(self) -> None:
+        """Close what is ours; may be called twice."""
+
+
+class Attempts(Generic[C]):
+    """Runs operations of a dialect on connections of a lender."""
+
+    def __init__(self, dialect: Dialect[C], lender: Lender[C], options: Options, where: str) -> None:
+        self._dialect = dialect
+        self._lender = lender
+        self._options = options
+        self._where = where
+
+    def run(
+        self,
+        operation: Callable[[C], T],
+        *,
+        settle: Callable[[C], T] | None,
+        writes: bool = True,
+        may_create: bool = True,
+    ) -> T:
+        """Run operation on a connection, again after transient failures.
+
+        settle takes operation's place once it may have been committed; None: nothing
+        can find that out, so OutcomeUnknownError is raised.
+        """
+        waits = _delays(self._options.max_retries, self._options.retry_delay)
+        may_create = may_create and self._options.create_tables
+        attempt, unsettled, rival = operation, False, None
+        while True:
+            try:
+                return self._attempt(attempt, writes=writes, rival=rival)
+            except AttemptFailed as exc:
+                failure, cause, rival = exc.failure, exc.cause, exc.rival
+            if failure.missing_tables and may_create:
+                may_create = False
+                self._create_missing_tables()
+                continue
+            if failure.in_doubt and settle is not operation:
+                unsettled = True
+                attempt = settle or attempt
+            # An attempt to settle that the server refused, or somebody cancelled, is worth another one.
+            may_pass = failure.transient or (unsettled and failure.error is DatabaseError)
+            wait = next(waits, None) if may_pass and not (unsettled and settle is None) else None
+            if wait is None:
+                raise self._error(failure, cause, unsettled=unsettled) from cause
+            logger.warning("%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
+            time.sleep(wait)
+
+    def _attempt(self, operation: Callable[[C], T], *, writes: bool, rival: Rival | None) -> T:
+        """Run operation once, after a rival has ended; raise AttemptFailed for what the driver raises."""
+        session: Rival | None = None
+        try:
+            with self._lender.connection(writes=writes) as connection:
+                if rival is not None:
+                    self._wait_for_end(connection, rival)
+                    rival = None
+                if writes and (number := self._dialect.server_session(connection)) is not None:
+                    session = Rival(number, time.monotonic())
+                return operation(connection)
+        except AttemptFailed as exc:
+            exc.rival = rival
+            raise
+        except UnicodeEncodeError as exc:
+            raise DatabaseError(
+                f"{self._where}: the connection's character set lacks a character; "
+                "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
+            ) from exc
+        except self._dialect.driver_error as exc:
+            failure = self._dialect.failure(exc)
+            raise AttemptFailed(
+                failure, exc, sent=True, rival=rival or (session if failure.in_doubt else None)
+            ) from None
+
+    def _wait_for_end(self, connection: C, rival: Rival) -> None:
+        """Wait until the server session whose connection was lost can write no more.
+
+        What was sent on it may still be waiting for a lock, or to be read at all. Its end
+        is seen at once where the server learns of the loss; an idle one that stays, for
+        instance behind a cut cable, has nothing left to do after a few seconds.
+        """
+        now = time.monotonic()
+        patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_RIVAL_SECONDS
+        while (busy := self._dialect.is_executing(connection, rival.number, time.monotonic() - rival.seen)) is not None:
+            if time.monotonic() > (patience if busy else idle_patience):
+                break
+            time.sleep(_RIVAL_POLL_SECONDS)
+        if busy:
+            raise OutcomeUnknownError(
+                f"{self._where}: the connection was lost during a write that the server is still executing; "
+                "compare get_items() with what you expect once it has ended"
+            )
+
+    def _create_missing_tables(self) -> None:
+        try:
+            create = self._dialect.create_tables
+            self.run(create, settle=create, may_create=False)
+        except DatabaseError as exc:
+            raise SchemaError(
+                f"the tables are missing and cannot be created ({exc}); grant the right to create them, or let their "
+                "owner create them"
+            ) from exc.__cause__
+
+    def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool) -> SessionsError:
+        what = f"{self._where}: {self._dialect.describe(cause)}"
+        if unsettled:
+            return OutcomeUnknownError(
+                f"{what}; the connection was lost during a write, which may or may not have happened: "
+                "compare get_items() with what you expect"
+            )
+        return failure.error(f"{what}; {failure.remedy}")
+
+
+def _delays(max_retries: int, first: float) -> Iterator[float]:
+    """Seconds to wait before each further attempt: doubled, with jitter, at most 30."""
+    delay = first
+    for _ in range(max_retries):
+        yield min(delay, _MAX_DELAY) * random.uniform(0.5, 1.0)  # noqa: S311  (no secret)
+        delay = min(delay * 2, _MAX_DELAY)

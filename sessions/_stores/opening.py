@@ -1,0 +1,90 @@
+"""Make the store that a URL, a pool or a connection asks for, and import its driver only then."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from sessions._connections.application import ApplicationPool, BoundConnection, connection_of, unwrap
+from sessions._connections.pool import Pool
+from sessions._dialects.registry import dialect_of, parse
+from sessions._settings.options import Keywords, Options, options_from
+from sessions._settings.settings import settings_from
+from sessions.errors import ConfigurationError, DriverNotInstalledError
+
+from .memory import MemoryStore
+from .sql import SQLStore
+from .store import Store
+
+_BOUND_OPTIONS = ("create_tables", "sessions_table", "messages_table", "default_limit", "ensure_ascii")
+
+
+def open_url(url: str, keywords: Keywords) -> Store:
+    """Make the store of a URL, with a pool of its own."""
+    address, package = parse(url)
+    settings = settings_from(address, keywords, package.OWN_OPTIONS if package else ())
+    options = settings.options
+    if package is None:
+        return MemoryStore(options)
+    try:
+        dialect, connector = package.dialect_and_connector(settings)
+    except ImportError as exc:
+        raise DriverNotInstalledError(
+            f"{package.NAME} needs a driver that cannot be imported ({exc.name or exc}); "
+            f"install it with: pip install 'agent-sql-sessions[{package.NAME}]'"
+        ) from exc
+    pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
+    return SQLStore(str(address), options, dialect, pool)
+
+
+def open_pool(pool: object, url: str | None, keywords: Keywords) -> Store:
+    """Make a store on a pool of the application; the URL, if any, has to name the same kind of database."""
+    _check_applies(keywords, (*_BOUND_OPTIONS, "max_retries", "retry_delay"), "a pool")
+    options = options_from(keywords)
+    package = dialect_of(connection_of(pool))
+    if url is not None and (named := parse(url)[0].dialect) != package.NAME:
+        raise ConfigurationError(f"the URL is for {named}, the pool for {package.NAME}; drop the URL")
+    dialect = package.dialect_for(options)
+    where = f"{package.NAME}: ({type(pool).__name__})"
+    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect))
+
+
+def open_connection(connection: object, keywords: Keywords) -> Store:
+    """Make a store on one connection of the application."""
+    _check_applies(keywords, _BOUND_OPTIONS, "bind()")
+    create_tables: Keywords = {"create_tables": False}
+    return _on_connection(connection, options_from(create_tables | keywords))
+
+
+def open_beside(store: Store, connection: object) -> Store:
+    """Make a store with the same tables and limits on one connection of the application."""
+    if store.dialect_name == MemoryStore.dialect_name:
+        raise ConfigurationError("memory: has no connections to bind; use sessions.bind()")
+    driver_connection = unwrap(connection)
+    if store.dialect_name != dialect_of(driver_connection).NAME:
+        raise ConfigurationError(
+            f"bind() of a {store.dialect_name} backend got a connection of {type(driver_connection).__module__}; "
+            "bind a connection of the same driver, or use sessions.bind()"
+        )
+    return _on_connection(connection, replace(store.options, create_tables=False))
+
+
+def _on_connection(connection: object, options: Options) -> Store:
+    driver_connection = unwrap(connection)
+    package = dialect_of(driver_connection)
+    if options.create_tables and package.DDL_COMMITS:
+        raise ConfigurationError(
+            "create_tables=True on a bound connection: MySQL would commit your transaction; create the tables before"
+        )
+    dialect = package.dialect_for(options)
+    # Only the application can repeat its transaction.
+    options = replace(options, max_retries=0)
+    where = f"{package.NAME}: (bound connection)"
+    return SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
+
+
+def _check_applies(options: Collection[str], known: tuple[str, ...], where: str) -> None:
+    for name in options:
+        if name not in known:
+            raise ConfigurationError(f"option {name!r} does not apply to {where}; use one of {', '.join(known)}")

@@ -1,0 +1,82 @@
+"""Rows in a database: a dialect's operations, attempted on a lender's connections."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from sessions._dialects.dialect import Dialect
+from sessions._items import MAX_ID, RecordRow, Row
+from sessions._settings.options import Options
+
+from .attempts import Attempts, Lender
+from .settling import settle_append, settle_replace
+from .store import Store
+
+C = TypeVar("C")
+
+
+class SQLStore(Store, Generic[C]):
+    """A database behind a DB-API driver."""
+
+    def __init__(self, where: str, options: Options, dialect: Dialect[C], lender: Lender[C]) -> None:
+        self.dialect_name = dialect.name
+        self.where = where
+        self.options = options
+        self._dialect = dialect
+        self._attempts = Attempts(dialect, lender, options, where)
+        # Also closes the connections of a store that is dropped, and at exit.
+        self._close = weakref.finalize(self, lender.close)
+
+    @property
+    def closed(self) -> bool:
+        return not self._close.alive
+
+    def close(self) -> None:
+        self._close()
+
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
+        def read(connection: C) -> list[Row]:
+            return self._dialect.newest_rows(connection, session_id, count=count, before=before)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
+        def read(connection: C) -> list[RecordRow]:
+            return self._dialect.record_rows(connection, session_id, after=after, upto=upto, count=count)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
+        def read(connection: C) -> tuple[int, int]:
+            return self._dialect.newest_range(connection, session_id, count)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def append(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+        if if_position is not None:
+            seen = if_position
+        dialect = self._dialect
+        return self._attempts.run(
+            lambda connection: dialect.append(connection, session_id, texts, if_position),
+            settle=lambda connection: settle_append(dialect, connection, session_id, texts, seen, if_position),
+        )
+
+    def pop(self, session_id: str) -> Row | None:
+        return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id), settle=None)
+
+    def replace(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+        if if_position is not None:
+            seen = if_position
+        dialect = self._dialect
+        return self._attempts.run(
+            lambda connection: dialect.replace(connection, session_id, texts, if_position),
+            settle=lambda connection: settle_replace(dialect, connection, session_id, texts, seen, if_position),
+        )
+
+    def clear(self, session_id: str) -> None:
+        def clear(connection: C) -> None:
+            self._dialect.clear(connection, session_id)
+
+        self._attempts.run(clear, settle=clear)
