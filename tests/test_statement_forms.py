@@ -284,9 +284,7 @@ def test_a_form_that_the_database_does_not_have_is_refused(option: str, usual: A
         if dialect == kind:
             sessions.connect(address, **otherwise).close()
         else:
-            with pytest.raises(
-                sessions.ConfigurationError, match=f"{option} is given, but"
-            ):
+            with pytest.raises(sessions.ConfigurationError, match=f"{option} is given, but"):
                 sessions.connect(address, **otherwise)
 
 

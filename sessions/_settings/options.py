@@ -6,15 +6,17 @@ An option that is unknown, of the wrong type or out of range is an error that na
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from sessions.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    import ssl
+
 Password = str | Callable[[], str]
-SSLOption = bool | Mapping[str, Any] | ssl.SSLContext | None
+SSLOption = Union[bool, Mapping[str, Any], "ssl.SSLContext", None]
 
 # PostgreSQL cuts longer identifiers at 63 bytes without an error.
 _MAX_NAME = 63

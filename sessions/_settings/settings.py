@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sessions.errors import ConfigurationError, InvalidURLError
 
 from .options import Keywords, Options, check_special, options_from
-from .tls import TLS, read_tls
 from .url import Address
+
+if TYPE_CHECKING:
+    from .tls import TLS  # it imports ssl, 13 ms that a program with SQLite does not pay
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,11 @@ def settings_from(address: Address, keywords: Keywords, own_options: Collection[
     """
     options = _with_url(address, keywords)
     check_special(options, address.dialect, own_options)
-    tls = read_tls(options.ssl, address.parameters) if "ssl" in own_options else None
-    return Settings(address, options, tls)
+    if "ssl" not in own_options:
+        return Settings(address, options, None)
+    from .tls import read_tls
+
+    return Settings(address, options, read_tls(options.ssl, address.parameters))
 
 
 def _with_url(address: Address, options: Keywords) -> Options:
