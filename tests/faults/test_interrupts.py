@@ -138,9 +138,9 @@ def test_ctrl_c_at_any_time_leaves_a_usable_session(
 
 
 def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sessions._dialects.sqlite.connector
+    from sessions._dialects.sqlite import connector
 
-    roll_back = sessions.sqlite._roll_back
+    roll_back = connector._roll_back
 
     def interrupted(connection: Any) -> bool:
         monkeypatch.undo()
@@ -149,7 +149,7 @@ def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(mon
 
     with sessions.Session.from_url("chat_1", "sqlite::memory:") as session:
         session.add_items(items("a"))
-        monkeypatch.setattr(sessions._dialects.sqlite.connector, "_roll_back", interrupted)
+        monkeypatch.setattr(connector, "_roll_back", interrupted)
         with pytest.raises(KeyboardInterrupt):
             session.add_items(items("b"), if_position=99)
         assert texts(session.get_items()) == ["a"]
