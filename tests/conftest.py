@@ -5,7 +5,9 @@ import itertools
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Ended from outside, as by `timeout`, a run removes its containers as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.stash[_VERSIONS], config.stash[_MISSING] = {}, {}
     unknown = set(_chosen(config)) - set(BACKENDS)
     if unknown:
         raise pytest.UsageError(f"--backends: {', '.join(sorted(unknown))} is none of {BACKENDS}")
@@ -64,6 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needed = _backends_of(item)
         for name in needed:
             item.add_marker(name.replace("-", "_"))
+        if group := _group_of(item, needed):
+            item.add_marker(pytest.mark.xdist_group(group))
         (kept if needed <= chosen else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -71,15 +76,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _backends_of(item: pytest.Item) -> set[str]:
-    """The backends that a test needs: by its parameters, its fixtures, or a marker of its own."""
+    """The backends that a test needs: by its fixtures, a marker of its own, or what it may make of its parameters."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    needed = {
+        name
+        for name in BACKENDS
+        if fixtures & {f"{name}_url", f"{name}_server"} or item.get_closest_marker(name.replace("-", "_"))
+    }
     callspec = getattr(item, "callspec", None)
-    parameters = callspec.params if callspec else {}
-    needed = {parameters[name] for name in ("url", "sql_url", "server_url") if name in parameters}
-    for name in BACKENDS:
-        fixtures = {f"{name}_url", f"{name}_server"}
-        marked = item.get_closest_marker(name.replace("-", "_")) is not None
-        if marked or fixtures & set(getattr(item, "fixturenames", ())):
-            needed.add(name)
+    if callspec and fixtures & {"make_url", "start_server"}:
+        needed |= {value for value in callspec.params.values() if isinstance(value, str) and value in BACKENDS}
     return needed
 
 
@@ -106,7 +112,7 @@ def mariadb_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def _server(request: pytest.FixtureRequest, dialect: str) -> Iterator[Server]:
     with _demanded(request.config, dialect, servers.shared_server(dialect)) as server:
-        request.config.stash.setdefault(_VERSIONS, {})[dialect] = server.version
+        request.config.stash[_VERSIONS][dialect] = server.version
         yield server
 
 
@@ -115,6 +121,8 @@ def _demanded(
     config: pytest.Config, dialect: str, making: contextlib.AbstractContextManager[Server]
 ) -> Iterator[Server]:
     """The server, or the end of the test that asked for it."""
+    if dialect not in _chosen(config):
+        pytest.fail(f"a test that needs {dialect} says so by a fixture or a marker: --backends leaves it out")
     reason = ""
     with contextlib.ExitStack() as stack:
         try:
@@ -130,7 +138,7 @@ def _refuse(config: pytest.Config, dialect: str, reason: str) -> NoReturn:
     """Skip on a laptop, fail where every server is demanded."""
     if _servers_are_required():
         pytest.fail(reason, pytrace=False)
-    config.stash.setdefault(_MISSING, {})[dialect] = reason
+    config.stash[_MISSING][reason] = dialect
     pytest.skip(reason)
 
 
@@ -223,10 +231,51 @@ def session(backend: Any) -> Any:
     return backend.session("chat_1")
 
 
+# --- pytest-xdist: several workers, one server of each kind
+
+
+def _group_of(item: pytest.Item, needed: set[str]) -> str:
+    """What one worker runs alone: the tests of a container of their own, so that it is started once."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "start_server" in fixtures:
+        return "-".join([item.path.parent.name, *sorted(needed)])
+    return "pgbouncer" if "pgbouncer" in fixtures else ""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    if config.getoption("dist", "no") == "no":
+        return
+    # This process only hands out the tests. Its workers find the servers that it starts by the environment.
+    running = contextlib.ExitStack()
+    config.add_cleanup(running.close)
+
+    def start(dialect: str) -> None:
+        with contextlib.suppress(ServerUnavailableError):  # each test that needs it says so
+            server = running.enter_context(servers.shared_server(dialect))
+            os.environ[f"SESSIONS_TEST_{dialect.upper()}_URL"] = server.url
+            config.stash[_VERSIONS][dialect] = server.version
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(start, [dialect for dialect in servers.DIALECTS if dialect in _chosen(config)]))
+
+
 # --- what was tested, and what was not
 
 _VERSIONS = pytest.StashKey[dict[str, str]]()
-_MISSING = pytest.StashKey[dict[str, str]]()
+_MISSING = pytest.StashKey[dict[str, str]]()  # by the reason, which is what a skipped test has
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    reason = str(call.excinfo.value) if report.skipped and call.excinfo else ""
+    if dialect := item.config.stash[_MISSING].get(reason):
+        # A property, since pytest-xdist sends those from its workers to the process that sums up.
+        report.user_properties.append(("missing server", [dialect, reason]))
+    return report
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -245,12 +294,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for dialect, version in sorted(config.stash.get(_VERSIONS, {}).items()):
+    for dialect, version in sorted(config.stash[_VERSIONS].items()):
         terminalreporter.write_line(f"{dialect} {version}, Python {platform.python_version()}")
-    missing = config.stash.get(_MISSING, {})
+    missing = Counter(
+        tuple(value)
+        for report in terminalreporter.stats.get("skipped", [])
+        for name, value in report.user_properties
+        if name == "missing server"
+    )
     if missing:
         terminalreporter.section("SKIPPED: no server", sep="!", red=True, bold=True)
-    for dialect, reason in sorted(missing.items()):
-        skipped = terminalreporter.stats.get("skipped", [])
-        count = sum(dialect.replace("-", "_") in report.keywords for report in skipped)
+    for (dialect, reason), count in sorted(missing.items()):
         terminalreporter.write_line(f"{count} tests need {dialect}: {reason}", red=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # The servers that the README names, and the fixtures that give those of the tests.
 SERVERS = {
-    "postgresql://app:secret@localhost/agents": "postgresql_url",
-    "mysql://app:secret@127.0.0.1/agents": "mysql_url",
+    "postgresql://app:secret@localhost/agents": "postgresql",
+    "mysql://app:secret@127.0.0.1/agents": "mysql",
 }
 
 
@@ -31,7 +31,9 @@ def _chapters() -> dict[str, list[str]]:
     return {name: examples for name, text in texts.items() if (examples := EXAMPLE.findall(text))}
 
 
-CHAPTERS = _chapters()
+def _marked(chapter: str, examples: list[str]) -> Any:
+    marks = [getattr(pytest.mark, dialect) for url, dialect in SERVERS.items() if url in "".join(examples)]
+    return pytest.param(examples, id=chapter, marks=marks)
 
 
 @pytest.fixture
@@ -52,13 +54,15 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
 
 # The SDK's run_sync() ends the generators of its event loop, and uses the loop again.
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_the_examples_run(chapter: str, namespace: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    for example in CHAPTERS[chapter]:
-        for url, fixture in SERVERS.items():
-            if url in example:
-                example = example.replace(url, request.getfixturevalue(fixture))  # noqa: PLW2901
-        exec(compile(example, f"README.md, {chapter}", "exec"), namespace)  # noqa: S102  (they are ours)
+@pytest.mark.parametrize("examples", [_marked(chapter, examples) for chapter, examples in _chapters().items()])
+def test_the_examples_run(
+    examples: list[str], namespace: dict[str, Any], make_url: Callable[[str], str], request: pytest.FixtureRequest
+) -> None:
+    ours = {url: make_url(dialect) for url, dialect in SERVERS.items() if url in "".join(examples)}
+    for example in examples:
+        for named, url in ours.items():
+            example = example.replace(named, url)  # noqa: PLW2901
+        exec(compile(example, f"README.md, {request.node.name}", "exec"), namespace)  # noqa: S102  (they are ours)
 
 
 def test_every_name_of_the_package_is_in_the_reference() -> None:

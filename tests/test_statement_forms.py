@@ -398,14 +398,13 @@ def test_the_position_is_that_of_the_messages(plain: tuple[str, Any], *, multi_s
         assert session._history._seen == session.position()
 
 
-def test_what_was_sent_ahead_of_a_lock_timeout_is_rolled_back(make_url: Callable[[str], str]) -> None:
+def test_what_was_sent_ahead_of_a_lock_timeout_is_rolled_back(mysql_url: str) -> None:
     # Without a foreign key the INSERT waits for no lock, and goes well.
-    url = make_url("mysql")
-    make_tables_without_foreign_key(url)
+    make_tables_without_foreign_key(mysql_url)
     options: Any = {"multi_statements": False, "max_retries": 0, "statement_timeout": 3.0}
-    with sessions.Session.from_url("chat_1", url, **options) as session:
+    with sessions.Session.from_url("chat_1", mysql_url, **options) as session:
         session.add_items(items("first"))
-        with locked_session(url), pytest.raises(sessions.DatabaseError, match="Lock wait timeout"):
+        with locked_session(mysql_url), pytest.raises(sessions.DatabaseError, match="Lock wait timeout"):
             session.add_items(items("second"))
         assert texts(session.get_items()) == ["first"]
 
