@@ -7,7 +7,6 @@ import platform
 import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Ended from outside, as by `timeout`, a run removes its containers as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config.stash[_VERSIONS], config.stash[_MISSING] = {}, {}
+    config.stash[_VERSIONS], config.stash[_MISSING], config.stash[_SECTIONS] = {}, {}, {}
     unknown = set(_chosen(config)) - set(BACKENDS)
     if unknown:
         raise pytest.UsageError(f"--backends: {', '.join(sorted(unknown))} is none of {BACKENDS}")
@@ -59,6 +58,7 @@ def _chosen(config: pytest.Config) -> list[str]:
     return [name.strip() for name in config.getoption("--backends").split(",") if name.strip()]
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = set(_chosen(config))
     kept: list[pytest.Item] = []
@@ -67,8 +67,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needed = _backends_of(item)
         for name in needed:
             item.add_marker(name.replace("-", "_"))
-        if group := _group_of(item, needed):
-            item.add_marker(pytest.mark.xdist_group(group))
+        if demanded := sorted(needed & set(servers.DIALECTS)):
+            # One worker of pytest-xdist has all tests of a server: it is started once, and nobody else looks into it.
+            item.add_marker(pytest.mark.xdist_group(demanded[0]))
         (kept if needed <= chosen else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -231,39 +232,31 @@ def session(backend: Any) -> Any:
     return backend.session("chat_1")
 
 
-# --- pytest-xdist: several workers, one server of each kind
-
-
-def _group_of(item: pytest.Item, needed: set[str]) -> str:
-    """What one worker runs alone: the tests of a container of their own, so that it is started once."""
-    fixtures = set(getattr(item, "fixturenames", ()))
-    if "start_server" in fixtures:
-        return "-".join([item.path.parent.name, *sorted(needed)])
-    return "pgbouncer" if "pgbouncer" in fixtures else ""
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    config = session.config
-    if config.getoption("dist", "no") == "no":
-        return
-    # This process only hands out the tests. Its workers find the servers that it starts by the environment.
-    running = contextlib.ExitStack()
-    config.add_cleanup(running.close)
-
-    def start(dialect: str) -> None:
-        with contextlib.suppress(ServerUnavailableError):  # each test that needs it says so
-            server = running.enter_context(servers.shared_server(dialect))
-            os.environ[f"SESSIONS_TEST_{dialect.upper()}_URL"] = server.url
-            config.stash[_VERSIONS][dialect] = server.version
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(start, [dialect for dialect in servers.DIALECTS if dialect in _chosen(config)]))
-
-
 # --- what was tested, and what was not
 
 _VERSIONS = pytest.StashKey[dict[str, str]]()
 _MISSING = pytest.StashKey[dict[str, str]]()  # by the reason, which is what a skipped test has
+_SECTIONS = pytest.StashKey[dict[str, list[str]]]()
+
+
+@pytest.fixture(scope="session")
+def sections(request: pytest.FixtureRequest) -> dict[str, list[str]]:
+    """Lines for the end of the output, by the titles of their sections."""
+    return request.config.stash[_SECTIONS]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist; the other process sums up
+        session.config.workeroutput["versions"] = session.config.stash[_VERSIONS]
+        session.config.workeroutput["sections"] = session.config.stash[_SECTIONS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", {})  # a worker that crashed has none
+    node.config.stash[_VERSIONS].update(output.get("versions", {}))
+    for title, lines in output.get("sections", {}).items():
+        node.config.stash[_SECTIONS].setdefault(title, []).extend(lines)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -294,6 +287,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for title, lines in config.stash[_SECTIONS].items():
+        loud = title.startswith("SKIPPED")
+        terminalreporter.section(title, sep="!" if loud else "=", red=loud, bold=loud)
+        for line in lines:
+            terminalreporter.write_line(line, red=loud)
     for dialect, version in sorted(config.stash[_VERSIONS].items()):
         terminalreporter.write_line(f"{dialect} {version}, Python {platform.python_version()}")
     missing = Counter(

@@ -10,8 +10,6 @@ from embedding.application import connected, prepare
 from embedding.pooler import pooler
 from support.servers import Server, ServerUnavailableError
 
-_NO_POOLER = pytest.StashKey[str]()
-
 
 @pytest.fixture
 def app_url(sql_url: str) -> str:
@@ -28,20 +26,15 @@ def connect(app_url: str) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="module")
-def pgbouncer(request: pytest.FixtureRequest, postgresql_server: Server) -> Iterator[tuple[str, int]]:
+def pgbouncer(postgresql_server: Server, sections: dict[str, list[str]]) -> Iterator[tuple[str, int]]:
     """Host and port of a PgBouncer in transaction mode; where there is none, even required servers are no failure."""
     with ExitStack() as stack:
         reason = ""
         try:
             address = stack.enter_context(pooler(postgresql_server))
         except ServerUnavailableError as exc:
-            reason = request.config.stash[_NO_POOLER] = str(exc)
+            reason = str(exc)
         if reason:
+            sections["SKIPPED: no PgBouncer"] = [reason]
             pytest.skip(reason)
         yield address
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if reason := config.stash.get(_NO_POOLER, None):
-        terminalreporter.section("SKIPPED: no PgBouncer", sep="!", red=True, bold=True)
-        terminalreporter.write_line(reason, red=True)

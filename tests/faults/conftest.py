@@ -20,7 +20,6 @@ from support.servers import Server
 DIALECTS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in servers.DIALECTS]
 
 _HERE = Path(__file__).parent
-_FIGURES = Figures()
 _SEED = os.environ.get("SESSIONS_TEST_FAULT_SEED") or str(random.SystemRandom().randrange(10**9))
 
 
@@ -43,7 +42,7 @@ def collected() -> Iterator[None]:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """The choices of one test: the same for the same seed, whichever tests run beside it."""
     print(f"SESSIONS_TEST_FAULT_SEED={_SEED}")
-    return random.Random(f"{_SEED} {request.node.nodeid.rpartition('/')[2]}")
+    return random.Random(f"{_SEED} {request.node.path.name}::{request.node.name}")
 
 
 @pytest.fixture
@@ -58,9 +57,11 @@ def scaled() -> Callable[[int, int], int]:
 
 
 @pytest.fixture(scope="session")
-def figures() -> Figures:
+def figures(sections: dict[str, list[str]]) -> Iterator[Figures]:
     """What the faults did, for the summary."""
-    return _FIGURES
+    figures = Figures()
+    yield figures
+    sections[f"faults (SESSIONS_TEST_FAULT_SEED={_SEED})"] = list(figures.lines())
 
 
 @pytest.fixture(scope="session")
@@ -92,10 +93,3 @@ def any_dialect(request: pytest.FixtureRequest) -> str:
     """The name of each server dialect in turn."""
     dialect: str = request.param
     return dialect
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _FIGURES:
-        terminalreporter.section(f"faults (SESSIONS_TEST_FAULT_SEED={_SEED})")
-        for line in _FIGURES.lines():
-            terminalreporter.write_line(line)
