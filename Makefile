@@ -1,34 +1,46 @@
 PYTHON ?= python3
 VENV ?= .venv
+EXTRA ?= dev
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest-sdk
+WITHOUT_SERVERS = --backends=memory,sqlite,sqlite-memory
+# As many processes as cores; all tests of a server in one of them.
+PARALLEL = -n auto --dist loadgroup
 SOURCES = pyproject.toml README.md LICENSE $(shell find sessions sql -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-fast test-faults test-oldest-sdk coverage lint typecheck wheel bench
+# Each process of the tests would compile all of them again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test test-fast test-faults test-matrix test-oldest-sdk coverage lint typecheck wheel bench
 
 help: ## print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/wheel ## an agent with a memory, in two processes; URL=... for a server of yours
 	$(BIN)/python tests/examples/agent_script.py $(if $(URL),--url '$(URL)')
 
 test: $(VENV)/wheel ## every test, on the built wheel; servers by Docker or SESSIONS_TEST_*_URL
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 test-fast: $(VENV)/wheel ## what needs no server and takes no time
-	$(BIN)/pytest --backends=memory,sqlite,sqlite-memory -m 'not slow' --ignore=tests/faults $(ARGS)
+	$(BIN)/pytest $(WITHOUT_SERVERS) -n auto --dist worksteal -m 'not slow' --ignore=tests/faults $(ARGS)
 
 test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections cut
 	$(BIN)/pytest tests/faults $(ARGS)
 
+test-matrix: $(VENV)/wheel ## the contract, the plans and the round trips on the oldest servers that we support
+	env -u SESSIONS_TEST_POSTGRESQL_URL SESSIONS_TEST_POSTGRESQL_IMAGE=postgres:15 \
+	    -u SESSIONS_TEST_MARIADB_URL SESSIONS_TEST_MARIADB_IMAGE=mariadb:10.11 $(BIN)/pytest $(PARALLEL) \
+	    --backends=postgresql,mariadb tests/contract tests/test_plans.py tests/test_round_trips.py $(ARGS)
+
 test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we support
-	$(MAKE) --no-print-directory $(OLDEST)/wheel VENV=$(OLDEST)
+	$(MAKE) --no-print-directory $(OLDEST)/wheel VENV=$(OLDEST) EXTRA=test
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check 'openai-agents==0.18.3'
-	$(OLDEST)/bin/pytest --backends=memory,sqlite,sqlite-memory tests/openai_agents tests/interop $(ARGS)
+	$(OLDEST)/bin/pytest $(WITHOUT_SERVERS) tests/openai_agents tests/interop $(ARGS)
 
 coverage: $(VENV)/wheel ## every test, and which lines they reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(BIN)/pytest $(ARGS)
+	$(BIN)/coverage run $(BIN)/pytest $(PARALLEL) $(ARGS)
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 lint: $(VENV)/dependencies ## ruff: rules and format
@@ -39,6 +51,7 @@ typecheck: $(VENV)/dependencies ## mypy --strict
 	$(BIN)/mypy
 
 wheel: $(VENV)/wheel ## build the wheel and the sdist into dist/
+	rm -rf dist && cp -r $(VENV)/dist dist
 
 bench: $(VENV)/wheel ## the benchmarks
 	$(BIN)/python tests/benchmarks $(ARGS)
@@ -46,10 +59,10 @@ bench: $(VENV)/wheel ## the benchmarks
 # The two stamps: what we need is installed; what we built is installed.
 $(VENV)/dependencies: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check '.[$(EXTRA)]'
 	@touch $@
 
 $(VENV)/wheel: $(VENV)/dependencies $(SOURCES)
-	rm -rf dist && $(BIN)/pyproject-build --no-isolation . >$(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
-	$(BIN)/pip install --quiet --no-deps --force-reinstall dist/*.whl
+	rm -rf $(VENV)/dist && $(BIN)/pyproject-build --no-isolation --outdir $(VENV)/dist . >$(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
+	$(BIN)/pip install --quiet --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@

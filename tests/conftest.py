@@ -297,7 +297,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     missing = Counter(
         tuple(value)
         for report in terminalreporter.stats.get("skipped", [])
-        for name, value in report.user_properties
+        for name, value in getattr(report, "user_properties", ())  # a module that was skipped has none
         if name == "missing server"
     )
     if missing:
