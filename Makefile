@@ -40,7 +40,7 @@ test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we su
 
 coverage: $(VENV)/wheel ## every test, and which lines they reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(BIN)/pytest $(PARALLEL) $(ARGS)
+	$(BIN)/coverage run $(BIN)/pytest $(ARGS)
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 lint: $(VENV)/dependencies ## ruff: rules and format
