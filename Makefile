@@ -29,8 +29,8 @@ test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections
 	$(BIN)/pytest tests/faults $(ARGS)
 
 test-matrix: $(VENV)/wheel ## the contract, the plans and the round trips on the oldest servers that we support
-	env -u SESSIONS_TEST_POSTGRESQL_URL SESSIONS_TEST_POSTGRESQL_IMAGE=postgres:15 \
-	    -u SESSIONS_TEST_MARIADB_URL SESSIONS_TEST_MARIADB_IMAGE=mariadb:10.11 $(BIN)/pytest $(PARALLEL) \
+	env -u SESSIONS_TEST_POSTGRESQL_URL -u SESSIONS_TEST_MARIADB_URL \
+	    SESSIONS_TEST_POSTGRESQL_IMAGE=postgres:15 SESSIONS_TEST_MARIADB_IMAGE=mariadb:10.11 $(BIN)/pytest $(PARALLEL) \
 	    --backends=postgresql,mariadb tests/contract tests/test_plans.py tests/test_round_trips.py $(ARGS)
 
 test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we support

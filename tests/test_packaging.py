@@ -112,12 +112,13 @@ def test_the_wheel_holds_the_package_its_statements_and_nothing_else(wheel: Path
     assert {name.partition("/")[0] for name in names} == {"sessions"}
 
 
-def test_the_sdist_holds_the_tests_and_no_leftovers(sdist: Path) -> None:
+def test_the_sdist_holds_what_builds_and_tests_the_package_and_nothing_else(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {f"sql/{name}" for name in SQL} <= names
-    assert {"tests/conftest.py", "sessions/py.typed", "Makefile", "LICENSE", "README.md"} <= names
-    assert not [name for name in names if name.endswith(".pyc") or name.startswith((".venv", "dist"))]
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    tops = {"sessions", "sql", "tests", "Makefile", "LICENSE", "README.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert {name.partition("/")[0] for name in names} == tops
+    assert {f"sql/{name}" for name in SQL} | {"tests/conftest.py", "sessions/py.typed"} <= names
+    assert {Path(name).suffix for name in names if "/" in name} <= {".py", ".sql", ".typed"}
 
 
 _METADATA = """
