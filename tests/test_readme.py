@@ -52,7 +52,9 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
         yield {"backend": backend, "encryption_key": "a key of the application"}
 
 
-# The SDK's run_sync() ends the generators of its event loop, and uses the loop again.
+# The SDK's run_sync() ends the generators of its event loop, and uses the loop again; it asks for a policy, which
+# asyncio warns of from Python 3.14 on.
+@pytest.mark.filterwarnings("ignore:'asyncio.get_event_loop_policy':DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
 @pytest.mark.parametrize("examples", [_marked(chapter, examples) for chapter, examples in _chapters().items()])
 def test_the_examples_run(
