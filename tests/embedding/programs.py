@@ -243,13 +243,13 @@ class _AlarmError(Exception):
     pass
 
 
+def _raise(*_: object) -> None:
+    raise _AlarmError
+
+
 def interrupted(url: str) -> None:
     """Let a timer's signal raise in the middle of operations, again and again."""
 
-    def ring(*_: object) -> None:
-        raise _AlarmError
-
-    signal.signal(signal.SIGALRM, ring)
     acknowledged, interruptions = 0, 0
     with sessions.connect(url, pool_size=4, connection_timeout=5) as backend:
         session = backend.session("chat_1")
@@ -265,18 +265,13 @@ def interrupted(url: str) -> None:
         after = descriptors()
     numbers = [item["n"] for item in history]
     whole = all(numbers[at : at + 3] == [numbers[at]] * 3 for at in range(0, len(numbers), 3))
-    report(
-        acknowledged=acknowledged,
-        interruptions=interruptions,
-        batches=len(numbers) / 3,
-        whole=whole,
-        before=before,
-        after=after,
-    )
+    counts = {"acknowledged": acknowledged, "interruptions": interruptions, "batches": len(numbers) / 3}
+    report(**counts, whole=whole, before=before, after=after)
 
 
 def _ring_after(seconds: float, work: Callable[[], object]) -> bool:
     """Do the work with a timer running; tell whether the timer's exception ended it."""
+    signal.signal(signal.SIGALRM, _raise)
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -291,10 +286,6 @@ def _ring_after(seconds: float, work: Callable[[], object]) -> bool:
 def interrupted_on_the_applications_connection(url: str, how: str) -> None:
     """Interrupt operations on a connection of the application; it then answers truly, or not at all."""
 
-    def ring(*_: object) -> None:
-        raise _AlarmError
-
-    signal.signal(signal.SIGALRM, ring)
     connections = [connect_as(url, autocommit=False)]
 
     @contextmanager

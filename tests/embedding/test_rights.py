@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 import sessions
-from embedding.application import connected, run, wait_until
+from embedding.application import connected, end_connections, run, use_everything
 from support.samples import items, stored_texts, texts
 from support.servers import dialect_of, execute_sql, with_parts
 
@@ -18,20 +18,16 @@ PASSWORD = "first p@ss"
 @contextmanager
 def role_of(url: str, *statements: str) -> Iterator[str]:
     """A user of its own, with what the statements grant; the URL to connect as that user."""
-    user = f"app_{uuid4().hex[:12]}"
-    database = url.rpartition("/")[2]
-    if dialect_of(url) == "postgresql":
-        execute_sql(url, f"CREATE USER {user} PASSWORD '{PASSWORD}'")
-        drop = [f"DROP OWNED BY {user}", f"DROP USER {user}"]
-    else:
-        execute_sql(url, f"CREATE USER {user} IDENTIFIED BY '{PASSWORD}'")
-        drop = [f"DROP USER {user}"]
+    user, database = f"app_{uuid4().hex[:12]}", url.rpartition("/")[2]
+    on_postgresql = dialect_of(url) == "postgresql"
+    execute_sql(url, f"CREATE USER {user} {'PASSWORD' if on_postgresql else 'IDENTIFIED BY'} '{PASSWORD}'")
+    drop = [f"DROP OWNED BY {user}"] if on_postgresql else []
     try:
         for statement in statements:
             execute_sql(url, statement.format(user=user, database=database))
         yield with_parts(url, user=user, password=PASSWORD)
     finally:
-        for statement in drop:
+        for statement in (*drop, f"DROP USER {user}"):
             execute_sql(url, statement)
 
 
@@ -44,16 +40,6 @@ def make_tables(url: str, **options: Any) -> None:
     with sessions.Session.from_url("made", url, **options) as session:
         session.add_items(items("a"))
         session.clear_session()
-
-
-def use_everything(session: sessions.Session) -> None:
-    session.add_items(items("a", "b"))
-    session.add_items(items("c"), if_position=session.position())
-    assert session.pop_item() == items("c")[0]
-    assert texts(session.get_items()) == ["a", "b"]
-    session.replace_items(items("d"))
-    session.clear_session()
-    session.add_items(items("e"))
 
 
 # --- data rights alone
@@ -222,24 +208,13 @@ def test_a_password_is_asked_for_at_each_connection(server_url: str) -> None:
                 change(f"token {number}")
                 session.add_items(items("the connection is still open"))
                 current[0] = f"token {number}"
-                end_sessions_of(server_url, user)
+                end_connections(server_url)
                 session.add_items(items("with a new token"))
             assert asked[0] == 4
             change("another token")
-            end_sessions_of(server_url, user)
+            end_connections(server_url)
             with pytest.raises(sessions.AuthenticationError) as caught:
                 session.get_items()
             assert "token" not in str(caught.value)
             current[0] = "another token"
             assert len(session.get_items()) == 7
-
-
-def end_sessions_of(url: str, user: str) -> None:
-    if dialect_of(url) == "postgresql":
-        statement = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
-        execute_sql(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (user,))
-    else:
-        statement = "SELECT id FROM information_schema.processlist WHERE user = %s"
-        for (number,) in execute_sql(url, statement, (user,)):
-            execute_sql(url, f"KILL {number}")
-    wait_until(lambda: not execute_sql(url, statement, (user,)))
