@@ -59,24 +59,10 @@ def test_children_forked_with_idle_connections_get_their_own_and_exit_in_peace(q
     assert report["after"] == report["before"]
 
 
-@pytest.mark.slow
-def test_children_forked_amid_other_threads_operations_harm_nothing(quiet_url: str) -> None:
-    report = run_program("forking_busy", quiet_url)
-    assert report["stored"] == report["written"]
-    assert report["children"] == 4
-    assert report["after"] <= report["before"] + 6  # SQLite's files of the threads' connections
-
-
 @pytest.mark.parametrize("sql_url", DIALECTS, indirect=True)
 def test_a_child_forked_while_a_thread_waits_for_the_server_is_not_held_up(quiet_url: str) -> None:
     report = run_program("forking_amid_a_wait", quiet_url)
     assert report["stored"] == [["first", "second"], ["child"]]
-
-
-def test_a_pool_of_forked_processes_inherits_a_backend(quiet_url: str) -> None:
-    report = run_program("multiprocessing_fork", quiet_url)
-    assert len(report["stored"]) == 21
-    assert report["after"] == report["before"]
 
 
 def test_a_bound_connection_stays_with_the_process_that_bound_it(quiet_url: str) -> None:

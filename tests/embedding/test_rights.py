@@ -1,6 +1,6 @@
 """Rights: roles with little, schemas of their own, several tenants in one table, passwords that change."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -13,6 +13,7 @@ from support.samples import items, stored_texts, texts
 from support.servers import dialect_of, execute_sql, with_parts
 
 PASSWORD = "first p@ss"
+TABLES = ("agent_sessions", "agent_messages")
 
 
 @contextmanager
@@ -42,19 +43,12 @@ def make_tables(url: str, **options: Any) -> None:
         session.clear_session()
 
 
-# --- data rights alone
-
-
-@pytest.mark.parametrize("create_tables", [False, True])
-def test_a_role_with_data_rights_alone_does_everything(server_url: str, create_tables: bool) -> None:
+def test_a_role_with_data_rights_alone_binds_its_connection(server_url: str) -> None:
     make_tables(server_url)
-    with role_of(server_url, *grants(server_url, "agent_sessions", "agent_messages")) as url:
-        with sessions.Session.from_url("chat_1", url, create_tables=create_tables) as session:
-            use_everything(session)
-        with connected(url) as connection:
-            use_everything(sessions.bind(connection).session("chat_2"))
-            connection.commit()
-    assert len(stored_texts(server_url, "chat_2")) == 1
+    with role_of(server_url, *grants(server_url, *TABLES)) as url, connected(url) as connection:
+        use_everything(sessions.bind(connection).session("chat_1"))
+        connection.commit()
+    assert len(stored_texts(server_url)) == 1
 
 
 def test_a_role_that_may_only_read_is_told_what_it_lacks(server_url: str) -> None:
@@ -64,26 +58,6 @@ def test_a_role_that_may_only_read_is_told_what_it_lacks(server_url: str) -> Non
         assert session.get_items() == []
         with pytest.raises(sessions.DatabaseError, match="grant SELECT, INSERT, UPDATE and DELETE"):
             session.add_items(items("a"))
-
-
-TABLES = ("agent_sessions", "agent_messages")
-
-
-@pytest.mark.parametrize("create_tables", [False, True])
-def test_missing_tables_are_said_to_be_missing(server_url: str, create_tables: bool) -> None:
-    usage = ["GRANT SELECT ON {database}.* TO {user}"] if dialect_of(server_url) != "postgresql" else []
-    remedy = "grant the right to create them" if create_tables else "create_tables=True"
-    with (
-        role_of(server_url, *usage) as url,
-        sessions.Session.from_url("chat_1", url, create_tables=create_tables) as session,
-    ):
-        for operation in (session.get_items, lambda: session.add_items(items("a"))):
-            with pytest.raises((sessions.SchemaError, sessions.DatabaseError)) as caught:
-                operation()
-            if isinstance(caught.value, sessions.SchemaError):
-                assert remedy in str(caught.value)
-            else:  # MySQL hides from who has no right on a table whether there is one
-                assert "grant" in str(caught.value)
 
 
 # --- a schema of their own
@@ -120,23 +94,6 @@ def test_the_search_path_decides_about_names_without_schema(postgresql_url: str)
         connection.commit()
     for schema in ("one", "two"):
         assert execute_sql(postgresql_url, f"SELECT count(*) FROM {schema}.agent_messages") == [(1,)]
-
-
-@pytest.mark.parametrize(
-    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
-)
-def test_tables_in_a_database_of_their_own(dialect: str, make_url: Callable[[str], str]) -> None:
-    app_url, chats_url = make_url(dialect), make_url(dialect)
-    make_tables(chats_url)
-    chats = chats_url.rpartition("/")[2]
-    names: Any = {"sessions_table": f"{chats}.agent_sessions", "messages_table": f"{chats}.agent_messages"}
-    own = ["GRANT SELECT ON {database}.* TO {user}"]
-    with (
-        role_of(app_url, *own, *(grant.replace("{database}", chats) for grant in grants(app_url, *TABLES))) as url,
-        sessions.Session.from_url("chat_1", url, create_tables=False, **names) as session,
-    ):
-        use_everything(session)
-    assert len(stored_texts(chats_url)) == 1
 
 
 # --- several tenants in one table
