@@ -257,6 +257,17 @@ def test_a_lost_connection_has_committed_nothing_and_says_so(app_url: str, opera
     assert (orders(app_url), stored_texts(app_url)) == ([], [])
 
 
+def begin_a_deadlock(url: str, connection: Any, rival: Any) -> threading.Thread:
+    """Let the rival wait for an order of the connection's, and hold the session chat_1."""
+    run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
+    # More work than ours: InnoDB gives up the smaller transaction.
+    sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
+    thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
+    thread.start()
+    wait_until(lambda: someone_waits_for_a_lock(url))
+    return thread
+
+
 def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> None:
     with connected(app_url) as connection, connected(app_url) as rival:
         for number in range(2):
@@ -266,13 +277,8 @@ def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> Non
             run(connection, "SET deadlock_timeout = '50ms'")
             connection.commit()
         session = sessions.bind(connection).session("chat_1")
-        rivals = sessions.bind(rival).session("chat_1")
 
-        run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
-        rivals.add_items(items(*"abcdefghij"))  # more work than ours: InnoDB gives up the smaller transaction
-        thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
-        thread.start()
-        wait_until(lambda: someone_waits_for_a_lock(app_url))
+        thread = begin_a_deadlock(app_url, connection, rival)
         with pytest.raises(sessions.DatabaseError, match=r"(?i)deadlock") as caught:
             session.add_items(items("ours"))
         if dialect_of(app_url) == "postgresql":
@@ -296,11 +302,7 @@ def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(my_url:
         place_order(connection, 0)
         session = sessions.bind(connection).session("chat_1")
         run(connection, "BEGIN")
-        run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
-        sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
-        thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
-        thread.start()
-        wait_until(lambda: someone_waits_for_a_lock(my_url))
+        thread = begin_a_deadlock(my_url, connection, rival)
         with pytest.raises(sessions.DatabaseError):
             session.add_items(items("ours"))
         thread.join()

@@ -163,11 +163,6 @@ def test_an_unknown_way_with_conflicts_is_refused() -> None:
 # --- settings
 
 
-def test_settings_are_the_sdks_own_and_empty_at_first(adapter: AgentsSession) -> None:
-    assert isinstance(adapter.session_settings, SessionSettings)
-    assert adapter.session_settings.limit is None
-
-
 async def test_the_limit_of_the_settings_counts_when_none_is_given(session: sessions.Session) -> None:
     adapter = AgentsSession(session, session_settings=SessionSettings(limit=2))
     await adapter.add_items(_ITEMS)
@@ -179,14 +174,12 @@ async def test_the_limit_of_the_settings_counts_when_none_is_given(session: sess
     assert await adapter.get_items() == _ITEMS
 
 
-def test_settings_may_be_a_mapping() -> None:
-    adapter = AgentsSession(sessions.InMemorySession("chat"), session_settings={"limit": 3})
-    assert adapter.session_settings == SessionSettings(limit=3)
-
-
-def test_an_unknown_setting_is_refused() -> None:
+def test_settings_are_the_sdks_own_empty_at_first_and_may_be_a_mapping() -> None:
+    session = sessions.InMemorySession("chat")
+    assert AgentsSession(session).session_settings == SessionSettings()
+    assert AgentsSession(session, session_settings={"limit": 3}).session_settings == SessionSettings(limit=3)
     with pytest.raises(TypeError, match="limitt"):
-        AgentsSession(sessions.InMemorySession("chat"), session_settings={"limitt": 3})
+        AgentsSession(session, session_settings={"limitt": 3})
 
 
 # --- real runs
