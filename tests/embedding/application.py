@@ -86,7 +86,10 @@ def connections(url: str) -> list[int]:
     if dialect_of(url) == "sqlite":
         return []
     if dialect_of(url) == "postgresql":
-        look = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        look = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND backend_type = 'client backend'"
+        )
     else:
         look = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
     return [number for (number,) in execute_sql(url, look)]
@@ -94,10 +97,10 @@ def connections(url: str) -> list[int]:
 
 def end_connections(url: str) -> None:
     """Let the server end all connections to this database, as a restart would."""
+    kill = "SELECT pg_terminate_backend({})" if dialect_of(url) == "postgresql" else "KILL {}"
     for number in connections(url):
-        execute_sql(
-            url, f"SELECT pg_terminate_backend({number})" if dialect_of(url) == "postgresql" else f"KILL {number}"
-        )
+        with suppress(pymysql.OperationalError):  # it may be gone by now
+            execute_sql(url, kill.format(number))
     wait_until(lambda: not connections(url))
 
 

@@ -64,7 +64,7 @@ class _Signer:
         until: datetime.timedelta = 30 * DAY,
     ) -> str:
         """Return a certificate for the subject as PEM text; times are from now."""
-        now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         public_key = subject.key.public_key()
         builder = (
             x509.CertificateBuilder(self.name, subject.name, public_key, x509.random_serial_number())

@@ -239,7 +239,7 @@ class MySQL(_MySQLFamily):
         # MySQL 9 loads no certificate that is out of date, so it gets one that soon will be.
         identity = self.authority.server("localhost", until=2 * SECOND)
         self.present(identity)
-        left = identity.ends - datetime.datetime.now(datetime.timezone.utc)
+        left = identity.ends - datetime.datetime.now(datetime.UTC)
         time.sleep(max(0.0, left.total_seconds()))
 
     @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tls.authority import Identity
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 # PostgreSQL manual, "Message Formats"
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
