@@ -35,10 +35,6 @@ def main() -> None:
     )
     parser.add_argument("--key-layout", action="store_true", help="only the experiment for MySQL and MariaDB")
     parser.add_argument("--seconds", type=float, help="for one workload on one dialect")
-    parser.add_argument("--rows", type=int, nargs="+", help="sizes of the large histories")
-    parser.add_argument("--others", type=int, help="other sessions in the table of the large histories")
-    parser.add_argument("--bulk", type=int, help="items of the bulk load")
-    parser.add_argument("--stream", type=int, nargs="+", help="rows of the streams")
     parser.add_argument(
         "--output", type=Path, help="folder for results.json, results.md and the plots; what is not measured is kept"
     )
@@ -55,13 +51,8 @@ def main() -> None:
     for prefix in arguments.workloads:
         if not _begins(prefix, (*WORKLOADS, _IMPORTS)):
             parser.error(f"no workload begins with {prefix!r}; use some of {'; '.join((*WORKLOADS, _IMPORTS))}")
-    _measure(arguments, dialects, _sizes(arguments))
-
-
-def _sizes(arguments: argparse.Namespace) -> Sizes:
-    given = {name: value for name in ("seconds", "others", "bulk") if (value := getattr(arguments, name)) is not None}
-    given |= {name: tuple(value) for name in ("rows", "stream") if (value := getattr(arguments, name))}
-    return dataclasses.replace(QUICK if arguments.quick else Sizes(), **given)
+    sizes = QUICK if arguments.quick else Sizes()
+    _measure(arguments, dialects, dataclasses.replace(sizes, seconds=arguments.seconds or sizes.seconds))
 
 
 def _begins(prefix: str, names: Sequence[str]) -> bool:

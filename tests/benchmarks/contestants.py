@@ -8,17 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 import sessions
+from benchmarks import floor, peers
 from benchmarks.corpus import Item, make_items
-from benchmarks.floor import MySQLFloor, PostgresFloor, PreparedPostgresFloor, SeparateMySQLFloor, SQLiteFloor
-from benchmarks.peers import (
-    LangChainPostgres,
-    LangChainSQL,
-    SDKAiomysql,
-    SDKAiosqlite,
-    SDKAsyncpg,
-    SDKPsycopg,
-    SDKSQLite,
-)
 from benchmarks.stores import Store
 from support.servers import dialect_of
 
@@ -67,40 +58,22 @@ class _OurHandle:
         return (record.item for record in self._session.records())
 
 
+_ON_POSTGRESQL = (floor.PostgresFloor, Ours, floor.PreparedPostgresFloor, PreparedOurs)
+_ON_MYSQL = (floor.MySQLFloor, Ours, floor.SeparateMySQLFloor, SeparateOurs, peers.SDKAiomysql, peers.LangChainSQL)
 _CONTESTANTS: dict[str, tuple[type[Store], ...]] = {
-    "sqlite": (SQLiteFloor, Ours, SDKSQLite, SDKAiosqlite, LangChainSQL),
+    "sqlite": (floor.SQLiteFloor, Ours, peers.SDKSQLite, peers.SDKAiosqlite, peers.LangChainSQL),
     "postgresql": (
-        PostgresFloor,
-        Ours,
-        PreparedPostgresFloor,
-        PreparedOurs,
-        SDKAsyncpg,
-        SDKPsycopg,
-        LangChainSQL,
-        LangChainPostgres,
+        *_ON_POSTGRESQL,
+        *(peers.SDKAsyncpg, peers.SDKPsycopg, peers.LangChainSQL, peers.LangChainPostgres),
     ),
-    "mysql": (MySQLFloor, Ours, SeparateMySQLFloor, SeparateOurs, SDKAiomysql, LangChainSQL),
-    "mariadb": (MySQLFloor, Ours, SeparateMySQLFloor, SeparateOurs, SDKAiomysql, LangChainSQL),
-}
-_NEEDS = {
-    "SDK": ("agents", "sqlalchemy"),
-    "LangChain SQL": ("langchain_community",),
-    "LangChain Postgres": ("langchain_postgres",),
+    "mysql": _ON_MYSQL,
+    "mariadb": _ON_MYSQL,
 }
 
 
 def contestants(dialect: str) -> list[type[Store]]:
     """The contestants of a dialect whose packages are installed; floor and ours first."""
-    return [
-        contestant
-        for contestant in _CONTESTANTS[dialect]
-        if all(
-            find_spec(package) is not None
-            for prefix, packages in _NEEDS.items()
-            if contestant.name.startswith(prefix)
-            for package in packages
-        )
-    ]
+    return [kind for kind in _CONTESTANTS[dialect] if all(find_spec(package) for package in kind.needs)]
 
 
 def is_peer(name: str) -> bool:

@@ -5,40 +5,11 @@ from typing import Any
 
 Item = dict[str, Any]
 
-_WORDS = [
-    "the",
-    "agent",
-    "reads",
-    "a",
-    "history",
-    "and",
-    "appends",
-    "to",
-    "it",
-    "while",
-    "a",
-    "tool",
-    "call",
-    "returns",
-    "rows",
-    "of",
-    "weather",
-    "in",
-    "Zürich,",
-    "prices,",
-    "tickets,",
-    "and",
-    "a",
-    "plan",
-    "for",
-    "tomorrow",
-    "that",
-    "nobody",
-    "has",
-    "asked",
-    "about",
-    "yet",
-]
+_SENTENCE = (
+    "the agent reads a history and appends to it while a tool call returns rows of weather in "
+    "Zürich, prices, tickets, and a plan for tomorrow that nobody has asked about yet"
+)
+_WORDS = _SENTENCE.split()
 
 
 def make_items(count: int, *, seed: int = 1) -> list[Item]:
@@ -85,19 +56,13 @@ def _output(chance: random.Random, number: int) -> Item:
 
 
 def _answer(chance: random.Random, number: int) -> Item:
+    text = _text(chance, chance.randint(100, 2500))
     return {
         "id": f"msg_{number:032x}",
         "type": "message",
         "role": "assistant",
         "status": "completed",
-        "content": [
-            {
-                "type": "output_text",
-                "text": _text(chance, chance.randint(100, 2500)),
-                "annotations": [],
-                "logprobs": [],
-            }
-        ],
+        "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
     }
 
 

@@ -14,16 +14,12 @@ _TIMES = {
 
 def fill(url: str, session_id: str, count: int, rows: int) -> None:
     """Write short items for `count` sessions of `rows` each, session by session."""
-    dialect = _family(url)
-
-    def name(number: str) -> str:
-        if count == 1:
-            return f"'{session_id}'"
-        return f"CONCAT('{session_id} ', {number})" if dialect == "mysql" else f"'{session_id} ' || ({number})"
-
-    fill_sessions(url, count, name("n"))
-    number = f"n DIV {rows}" if dialect == "mysql" else f"n / {rows}"
-    fill_messages(url, count * rows, name(number), json.dumps(make_short_items(1)[0]))
+    name, divided = ("CONCAT('{} ', {})", "DIV") if _family(url) == "mysql" else ("'{} ' || ({})", "/")
+    if count == 1:
+        name = "'{}'"
+    fill_sessions(url, count, name.format(session_id, "n"))
+    text = json.dumps(make_short_items(1)[0])
+    fill_messages(url, count * rows, name.format(session_id, f"n {divided} {rows}"), text)
 
 
 def fill_sessions(url: str, count: int, session_id: str) -> None:

@@ -20,12 +20,13 @@ class Floor(Store):
     """Driver calls, a connection for each thread."""
 
     name = "floor"
+    handles: Any
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.lock = threading.Lock()
         self._local = threading.local()
         self._all: list[Any] = []
-        self._lock = threading.Lock()
 
     def connection(self) -> Any:
         """This thread's connection."""
@@ -38,51 +39,52 @@ class Floor(Store):
     def connect(self) -> Any:
         raise NotImplementedError
 
+    def handle(self, session_id: str) -> Any:
+        return self.handles(self, session_id)
+
     def close(self) -> None:
         for connection in self._all:
             connection.close()
 
 
-class SQLiteFloor(Floor):
-    def connect(self) -> Any:
-        path = unquote(self.url.partition(":")[2].removeprefix("///"))
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
+class _Handle:
+    """One conversation; what to send to read it is the dialect's."""
 
-    def handle(self, session_id: str) -> Any:
-        return _SQLiteHandle(self, session_id)
+    everything = "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id"
+    newest = everything + " DESC LIMIT %s"
 
-
-class _SQLiteHandle:
-    def __init__(self, store: SQLiteFloor, session_id: str) -> None:
+    def __init__(self, store: Any, session_id: str) -> None:
+        self._store = store
         self._connection = store.connection
-        self._lock = store._lock
         self._id = session_id
+
+    def rows(self, statement: str, *parameters: object) -> Any:
+        raise NotImplementedError
 
     def get(self, limit: int | None = None) -> list[Any]:
         if limit is None:
-            rows = self._connection().execute(
-                "SELECT message_data FROM agent_messages WHERE session_id = ? ORDER BY id", (self._id,)
-            )
-            return [json.loads(text) for (text,) in rows]
-        rows = self._connection().execute(
-            "SELECT message_data FROM agent_messages WHERE session_id = ? ORDER BY id DESC LIMIT ?", (self._id, limit)
-        )
-        return [json.loads(text) for (text,) in rows][::-1]
+            return [json.loads(text) for (text,) in self.rows(self.everything, self._id)]
+        return [json.loads(text) for (text,) in self.rows(self.newest, self._id, limit)][::-1]
+
+
+# --- SQLite
+
+
+class _SQLiteHandle(_Handle):
+    everything = _Handle.everything.replace("%s", "?")
+    newest = _Handle.newest.replace("%s", "?")
+
+    def rows(self, statement: str, *parameters: object) -> Any:
+        return self._connection().execute(statement, parameters)
 
     def stream(self) -> Iterator[Any]:
-        rows = self._connection().execute(
-            "SELECT message_data FROM agent_messages WHERE session_id = ? ORDER BY id", (self._id,)
-        )
-        for (text,) in rows:
+        for (text,) in self.rows(self.everything, self._id):
             yield json.loads(text)
 
     def add(self, items: list[Item]) -> None:
         rows = [(self._id, _encode(item)) for item in items]
         connection = self._connection()
-        with self._lock:
+        with self._store.lock:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
                 "INSERT INTO agent_sessions (session_id) VALUES (?) "
@@ -93,80 +95,51 @@ class _SQLiteHandle:
             connection.execute("COMMIT")
 
     def pop(self) -> Any:
-        with self._lock:
-            row = (
-                self._connection()
-                .execute(
-                    "DELETE FROM agent_messages WHERE id = (SELECT id FROM agent_messages WHERE session_id = ? "
-                    "ORDER BY id DESC LIMIT 1) RETURNING message_data",
-                    (self._id,),
-                )
-                .fetchone()
-            )
+        statement = (
+            "DELETE FROM agent_messages WHERE id = (SELECT id FROM agent_messages WHERE session_id = ? "
+            "ORDER BY id DESC LIMIT 1) RETURNING message_data"
+        )
+        with self._store.lock:
+            row = self._connection().execute(statement, (self._id,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def clear(self) -> None:
         connection = self._connection()
-        with self._lock:
+        with self._store.lock:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM agent_messages WHERE session_id = ?", (self._id,))
             connection.execute("DELETE FROM agent_sessions WHERE session_id = ?", (self._id,))
             connection.execute("COMMIT")
 
 
-class PostgresFloor(Floor):
-    prepare_threshold: int | None = None
-    binary = False
+class SQLiteFloor(Floor):
+    handles = _SQLiteHandle
 
     def connect(self) -> Any:
-        import psycopg
-
-        return psycopg.connect(self.url, autocommit=True, prepare_threshold=self.prepare_threshold)
-
-    def handle(self, session_id: str) -> Any:
-        return _PostgresHandle(self, session_id)
-
-
-class PreparedPostgresFloor(PostgresFloor):
-    """Statements prepared by psycopg after five uses, and binary results: not behind every pooler."""
-
-    name = "floor, prepared"
-    prepare_threshold = 5
-    binary = True
+        path = unquote(self.url.partition(":")[2].removeprefix("///"))
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
 
 
-class _PostgresHandle:
-    def __init__(self, store: PostgresFloor, session_id: str) -> None:
-        self._connection = store.connection
-        self._id = session_id
-        self._binary = store.binary
+# --- PostgreSQL
 
-    def get(self, limit: int | None = None) -> list[Any]:
-        if limit is None:
-            rows = self._connection().execute(
-                "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id",
-                (self._id,),
-                binary=self._binary,
-            )
-            return [json.loads(text) for (text,) in rows.fetchall()]
-        rows = self._connection().execute(
-            "SELECT message_data FROM agent_messages WHERE session_id = ANY (ARRAY[%s]) "
-            "ORDER BY session_id DESC, id DESC LIMIT %s",
-            (self._id, limit),
-            binary=self._binary,
-        )
-        return [json.loads(text) for (text,) in rows.fetchall()][::-1]
+
+class _PostgresHandle(_Handle):
+    newest = (
+        "SELECT message_data FROM agent_messages WHERE session_id = ANY (ARRAY[%s]) "
+        "ORDER BY session_id DESC, id DESC LIMIT %s"
+    )
+
+    def rows(self, statement: str, *parameters: object) -> Any:
+        return self._connection().execute(statement, parameters, binary=self._store.binary).fetchall()
 
     def stream(self) -> Iterator[Any]:
         connection = self._connection()
         with connection.transaction(), connection.cursor("stream") as cursor:
             cursor.itersize = 2000
-            cursor.execute(
-                "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id",
-                (self._id,),
-                binary=self._binary,
-            )
-            for (text,) in cursor:
+            for (text,) in cursor.execute(self.everything, (self._id,), binary=self._store.binary):
                 yield json.loads(text)
 
     def add(self, items: list[Item]) -> None:
@@ -186,16 +159,12 @@ class _PostgresHandle:
         )
 
     def pop(self) -> Any:
-        row = (
-            self._connection()
-            .execute(
-                "DELETE FROM agent_messages WHERE id = (SELECT id FROM agent_messages "
-                "WHERE session_id = ANY (ARRAY[%s]) ORDER BY session_id DESC, id DESC LIMIT 1 FOR UPDATE) "
-                "RETURNING message_data",
-                (self._id,),
-            )
-            .fetchone()
+        statement = (
+            "DELETE FROM agent_messages WHERE id = (SELECT id FROM agent_messages "
+            "WHERE session_id = ANY (ARRAY[%s]) ORDER BY session_id DESC, id DESC LIMIT 1 FOR UPDATE) "
+            "RETURNING message_data"
         )
+        row = self._connection().execute(statement, (self._id,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def clear(self) -> None:
@@ -206,8 +175,86 @@ class _PostgresHandle:
         )
 
 
+class PostgresFloor(Floor):
+    handles = _PostgresHandle
+    prepare_threshold: int | None = None
+    binary = False
+
+    def connect(self) -> Any:
+        import psycopg
+
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=self.prepare_threshold)
+
+
+class PreparedPostgresFloor(PostgresFloor):
+    """Statements prepared by psycopg after five uses, and binary results: not behind every pooler."""
+
+    name = "floor, prepared"
+    prepare_threshold = 5
+    binary = True
+
+
+# --- MySQL and MariaDB
+
+
+class _MySQLHandle(_Handle):
+    def rows(self, statement: str, *parameters: object) -> Any:
+        cursor = self._connection().cursor()
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
+
+    def stream(self) -> Iterator[Any]:
+        from pymysql.cursors import SSCursor
+
+        with self._connection().cursor(SSCursor) as cursor:
+            cursor.execute(self.everything, (self._id,))
+            for (text,) in cursor:
+                yield json.loads(text)
+
+    def _send(self, *statements: str) -> list[Any]:
+        cursor = self._connection().cursor()
+        answers = []
+        for packet in statements if self._store.separate else ["; ".join(statements)]:
+            cursor.execute(packet)
+            answers.append(cursor.fetchall())
+            while cursor.nextset():
+                answers.append(cursor.fetchall())
+        return answers
+
+    def add(self, items: list[Item]) -> None:
+        quoted = self._connection().escape
+        session_id = quoted(self._id)
+        rows = [f"({session_id},{quoted(_encode(item))})" for item in items]
+        touch = "ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP"
+        statements = ["START TRANSACTION", f"INSERT INTO agent_sessions (session_id) VALUES ({session_id}) {touch}"]
+        # No packet may be larger than the server's max_allowed_packet, 16 MiB on MariaDB.
+        for start in range(0, len(rows), 3000):
+            values = ",".join(rows[start : start + 3000])
+            statements.append(f"INSERT INTO agent_messages (session_id, message_data) VALUES {values}")
+            if start + 3000 < len(rows):
+                self._send(*statements)
+                statements = []
+        self._send(*statements, "COMMIT")
+
+    def pop(self) -> Any:
+        where = f"WHERE session_id = {self._connection().escape(self._id)} ORDER BY session_id DESC, id DESC LIMIT 1"
+        _, rows, _, _ = self._send(
+            "START TRANSACTION",
+            f"SELECT message_data FROM agent_messages {where} FOR UPDATE",
+            f"DELETE FROM agent_messages {where}",
+            "COMMIT",
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    def clear(self) -> None:
+        where = f"WHERE session_id = {self._connection().escape(self._id)}"
+        deletions = [f"DELETE FROM {table} {where}" for table in ("agent_messages", "agent_sessions")]
+        self._send("START TRANSACTION", *deletions, "COMMIT")
+
+
 class MySQLFloor(Floor):
-    packets = "one"
+    handles = _MySQLHandle
+    separate = False
 
     def connect(self) -> Any:
         import pymysql
@@ -226,90 +273,9 @@ class MySQLFloor(Floor):
             ssl_disabled=True,
         )
 
-    def handle(self, session_id: str) -> Any:
-        return _MySQLHandle(self, session_id)
-
 
 class SeparateMySQLFloor(MySQLFloor):
     """The same statements without CLIENT.MULTI_STATEMENTS: a packet, and a round trip, for each."""
 
     name = "floor, no multi-statements"
-    packets = "separate"
-
-
-class _MySQLHandle:
-    def __init__(self, store: MySQLFloor, session_id: str) -> None:
-        self._connection = store.connection
-        self._id = session_id
-        self._separate = store.packets == "separate"
-
-    def get(self, limit: int | None = None) -> list[Any]:
-        cursor = self._connection().cursor()
-        if limit is None:
-            cursor.execute("SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id", (self._id,))
-            return [json.loads(text) for (text,) in cursor.fetchall()]
-        cursor.execute(
-            "SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id DESC LIMIT %s", (self._id, limit)
-        )
-        return [json.loads(text) for (text,) in cursor.fetchall()][::-1]
-
-    def stream(self) -> Iterator[Any]:
-        from pymysql.cursors import SSCursor
-
-        with self._connection().cursor(SSCursor) as cursor:
-            cursor.execute("SELECT message_data FROM agent_messages WHERE session_id = %s ORDER BY id", (self._id,))
-            for (text,) in cursor:
-                yield json.loads(text)
-
-    def _send(self, statements: list[str]) -> list[Any]:
-        cursor = self._connection().cursor()
-        answers = []
-        for packet in statements if self._separate else ["; ".join(statements)]:
-            cursor.execute(packet)
-            answers.append(cursor.fetchall())
-            while cursor.nextset():
-                answers.append(cursor.fetchall())
-        return answers
-
-    def add(self, items: list[Item]) -> None:
-        quoted = self._connection().escape
-        session_id = quoted(self._id)
-        rows = [f"({session_id},{quoted(_encode(item))})" for item in items]
-        statements = [
-            "START TRANSACTION",
-            (
-                f"INSERT INTO agent_sessions (session_id) VALUES ({session_id}) "
-                "ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP"
-            ),
-        ]
-        # No packet may be larger than the server's max_allowed_packet, 16 MiB on MariaDB.
-        for start in range(0, len(rows), 3000):
-            values = ",".join(rows[start : start + 3000])
-            statements.append(f"INSERT INTO agent_messages (session_id, message_data) VALUES {values}")
-            if start + 3000 < len(rows):
-                self._send(statements)
-                statements = []
-        self._send([*statements, "COMMIT"])
-
-    def pop(self) -> Any:
-        where = f"WHERE session_id = {self._connection().escape(self._id)} ORDER BY session_id DESC, id DESC LIMIT 1"
-        _, rows, _, _ = self._send(
-            [
-                "START TRANSACTION",
-                f"SELECT message_data FROM agent_messages {where} FOR UPDATE",
-                f"DELETE FROM agent_messages {where}",
-                "COMMIT",
-            ]
-        )
-        return json.loads(rows[0][0]) if rows else None
-
-    def clear(self) -> None:
-        where = f"WHERE session_id = {self._connection().escape(self._id)}"
-        self._send(
-            [
-                "START TRANSACTION",
-                f"DELETE FROM agent_messages {where}",
-                f"DELETE FROM agent_sessions {where}",
-                "COMMIT",
-            ]
-        )
+    separate = True

@@ -1,16 +1,20 @@
 """The peers: other libraries, each used as it is quickest from a synchronous program."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from benchmarks.corpus import Item
 from benchmarks.stores import Store
+from support.servers import dialect_of
 
 
 class _OnLoop(Store):
     """Asynchronous sessions as a synchronous program uses them best: on one event loop that is kept."""
+
+    needs = ("agents", "sqlalchemy")
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -79,6 +83,13 @@ class SDKSQLite(_OnLoop):
         super().close()
 
 
+def _sqlalchemy_url(url: str, driver: str) -> str:
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        return f"sqlite+{driver}:///{rest.removeprefix('///')}"
+    return f"{scheme.replace('mariadb', 'mysql')}+{driver}:{rest}"
+
+
 class SDKSQLAlchemy(_OnLoop):
     """SQLAlchemySession on our tables, which it shares."""
 
@@ -88,10 +99,7 @@ class SDKSQLAlchemy(_OnLoop):
         from sqlalchemy.ext.asyncio import create_async_engine
 
         super().__init__(url)
-        scheme, _, rest = url.partition(":")
-        scheme = "mysql" if scheme == "mariadb" else scheme
-        rest = "///" + rest.removeprefix("///") if scheme == "sqlite" else rest
-        self._engine = create_async_engine(f"{scheme}+{self.driver}:{rest}")
+        self._engine = create_async_engine(_sqlalchemy_url(url, self.driver))
 
     def session(self, session_id: str) -> Any:
         from agents.extensions.memory import SQLAlchemySession
@@ -126,16 +134,15 @@ class LangChainSQL(Store):
     """SQLChatMessageHistory: each message with its item in additional_kwargs."""
 
     name = "LangChain SQL"
+    needs = ("langchain_community",)
     limits = False
 
     def __init__(self, url: str) -> None:
         from sqlalchemy import create_engine
 
         super().__init__(url)
-        scheme, _, rest = url.partition(":")
-        drivers = {"sqlite": "", "postgresql": "+psycopg", "mysql": "+pymysql", "mariadb": "+pymysql"}
-        rest = "///" + rest.removeprefix("///") if scheme == "sqlite" else rest
-        self._engine = create_engine(f"{'mysql' if scheme == 'mariadb' else scheme}{drivers[scheme]}:{rest}")
+        drivers = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+        self._engine = create_engine(_sqlalchemy_url(url, drivers[dialect_of(url)]))
 
     def handle(self, session_id: str) -> Any:
         from langchain_community.chat_message_histories import SQLChatMessageHistory
@@ -148,6 +155,7 @@ class LangChainSQL(Store):
 
 class LangChainPostgres(Store):
     name = "LangChain Postgres"
+    needs = ("langchain_postgres",)
     limits = False
 
     def __init__(self, url: str) -> None:
@@ -158,8 +166,6 @@ class LangChainPostgres(Store):
         self._made = False
 
     def handle(self, session_id: str) -> Any:
-        import uuid
-
         from langchain_postgres import PostgresChatMessageHistory
 
         if not self._made:

@@ -21,6 +21,7 @@ class Store:
     """One contestant on one database, made ready before anything is measured."""
 
     name: str
+    needs: tuple[str, ...] = ()  # packages
     limits = True  # whether it can read the newest few, pop, and use our tables
 
     def __init__(self, url: str) -> None:

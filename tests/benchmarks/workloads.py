@@ -36,22 +36,17 @@ def turn_of(batch: list[Item]) -> Callable[[Any], None]:
 
 def _small(run: Run) -> None:
     with run.database() as url, opened(contestants(run.dialect), url) as stores:
-        _turns_and_adds(run, stores)
-        if run.wants("get 1,000"):
-            for store in stores:
-                for part in range(10):
-                    _kept(store, "thousand").add(make_items(100, seed=part))
-        run.time("get 1,000", stores, lambda store, _: _kept(store, "thousand"), lambda handle: handle.get())
-        _at_once(run, [store for store in stores if store.limits])
+        _turns(run, stores)
+        _adds_and_reads(run, stores, stores)
     with run.database() as url, opened(contestants(run.dialect), url) as stores:
-        run.time("open, read, close", stores, lambda store, _: store, lambda store: store.open_read_close("opened"))
+        _openings(run, stores)
 
 
 def _kept(store: Store, name: str) -> Any:
     return store.kept(f"{store.name} {name}")
 
 
-def _turns_and_adds(run: Run, stores: list[Store]) -> None:
+def _turns(run: Run, stores: list[Store]) -> None:
     fifty, four = make_items(50), make_items(4, seed=2)
 
     def fresh(store: Store, number: int) -> Any:
@@ -60,11 +55,24 @@ def _turns_and_adds(run: Run, stores: list[Store]) -> None:
         return handle
 
     run.time("turn on 50", stores, fresh, turn_of(four))
+
+
+def _adds_and_reads(run: Run, stores: list[Store], near: list[Store], far: str = "") -> None:
     for count, batch in ((1, make_items(1)), (100, make_items(100, seed=3))):
-        run.time(f"add {count}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(batch))  # noqa: B023
+        run.time(f"add {count}{far}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(batch))  # noqa: B023
+    if run.wants(f"get 1,000{far}"):
+        for store in near:
+            for part in range(10):
+                _kept(store, "thousand").add(make_items(100, seed=part))
+    run.time(f"get 1,000{far}", stores, lambda store, _: _kept(store, "thousand"), lambda handle: handle.get())
+    _at_once(run, [store for store in stores if store.limits], far)
 
 
-def _at_once(run: Run, stores: list[Store], far: str = "") -> None:
+def _openings(run: Run, stores: list[Store], far: str = "") -> None:
+    run.time(f"open, read, close{far}", stores, lambda store, _: store, lambda store: store.open_read_close("opened"))
+
+
+def _at_once(run: Run, stores: list[Store], far: str) -> None:
     four = make_items(4, seed=2)
     for name, count in ((f"8 at once, 8 sessions{far}", 8), (f"8 at once, 1 session{far}", 1)):
 
@@ -144,20 +152,11 @@ def _delayed_rest(run: Run) -> None:
     far = f", {delay * 1e3:g} ms each way"
     if not run.wants(*(name + far for name in ("add", "get 1,000", "8 at once, ", "open, read, close"))):
         return
-    one, hundred = make_items(1), make_items(100, seed=3)
     with (
         run.database() as url,
         Proxy(url, delay_to_server=delay, delay_to_client=delay) as proxy,
         opened(contestants(run.dialect), proxy.url) as stores,
         opened(contestants(run.dialect), url) as near,
     ):
-        for store in near:
-            for part in range(10):
-                store.handle(f"{store.name} thousand").add(make_items(100, seed=part))
-        run.time(f"add 1{far}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(one))
-        run.time(f"add 100{far}", stores, lambda store, _: _kept(store, "adds"), lambda handle: handle.add(hundred))
-        run.time(f"get 1,000{far}", stores, lambda store, _: _kept(store, "thousand"), lambda handle: handle.get())
-        _at_once(run, [store for store in stores if store.limits], far)
-        run.time(
-            f"open, read, close{far}", stores, lambda store, _: store, lambda store: store.open_read_close("opened")
-        )
+        _adds_and_reads(run, stores, near, far)
+        _openings(run, stores, far)

@@ -7,8 +7,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
+import pytest
 
 import sessions
+from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
 
@@ -54,11 +56,6 @@ def run(connection: Any, statement: str) -> list[tuple[Any, ...]]:
     return found
 
 
-def begin(connection: Any) -> None:
-    """Begin a transaction in autocommit mode, as applications do it by hand."""
-    run(connection, "BEGIN")
-
-
 def place_order(connection: Any, number: int, state: str = "placed") -> None:
     run(connection, f"INSERT INTO orders (id, state) VALUES ({number}, '{state}')")
 
@@ -66,6 +63,45 @@ def place_order(connection: Any, number: int, state: str = "placed") -> None:
 def orders(url: str) -> list[int]:
     """The orders that everybody sees."""
     return [row[0] for row in execute_sql(url, "SELECT id FROM orders ORDER BY id")]
+
+
+def use_everything(session: sessions.Session) -> None:
+    """Call each operation, with what goes in and out compared; an item is left."""
+    session.add_items(items("ä", "b"))
+    session.add_items(items("c"), if_position=session.position())
+    assert texts(session.get_items()) == ["ä", "b", "c"]
+    assert texts(session.get_items(limit=2)) == ["b", "c"]
+    assert session.pop_item() == items("c")[0]
+    with pytest.raises(sessions.ConflictError):
+        session.replace_items([], if_position=0)
+    session.replace_items(items("d"))
+    assert session.get_items() == items("d")
+    session.clear_session()
+    assert session.get_items() == []
+    session.add_items(items("e"))
+
+
+def connections(url: str) -> list[int]:
+    """The server's connections to this database, ours aside; none for SQLite."""
+    if dialect_of(url) == "sqlite":
+        return []
+    if dialect_of(url) == "postgresql":
+        look = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND backend_type = 'client backend'"
+        )
+    else:
+        look = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+    return [number for (number,) in execute_sql(url, look)]
+
+
+def end_connections(url: str) -> None:
+    """Let the server end all connections to this database, as a restart would."""
+    kill = "SELECT pg_terminate_backend({})" if dialect_of(url) == "postgresql" else "KILL {}"
+    for number in connections(url):
+        with suppress(pymysql.OperationalError):  # it may be gone by now
+            execute_sql(url, kill.format(number))
+    wait_until(lambda: not connections(url))
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -25,6 +25,12 @@ def connect(app_url: str) -> Iterator[Callable[..., Any]]:
         yield lambda **options: stack.enter_context(connected(app_url, **options))
 
 
+@pytest.fixture
+def connection(connect: Callable[..., Any]) -> Any:
+    """One, as every driver opens it: not in autocommit mode."""
+    return connect()
+
+
 @pytest.fixture(scope="module")
 def pgbouncer(postgresql_server: Server, sections: dict[str, list[str]]) -> Iterator[tuple[str, int]]:
     """Host and port of a PgBouncer in transaction mode; where there is none, even required servers are no failure."""

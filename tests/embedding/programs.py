@@ -61,41 +61,6 @@ def forking_idle(url: str) -> None:
     report(stored=sorted(texts(session.get_items())), before=before, after=descriptors())
 
 
-def forking_busy(url: str) -> None:
-    """Fork while every connection is in the middle of an operation of another thread."""
-    stop, started = threading.Event(), threading.Barrier(4)
-    with sessions.connect(url, pool_size=3) as backend:
-        backend.session("chat_0").add_items(items("warm"))
-        written = [0, 0, 0]
-
-        def write(number: int) -> None:
-            backend.session(f"chat_{number}").clear_session()
-            started.wait()
-            while not stop.is_set():
-                backend.session(f"chat_{number}").add_items(items("x" * 500) * 20)
-                written[number] += 20
-
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
-        for thread in threads:
-            thread.start()
-        started.wait()
-        before = descriptors()
-        for _ in range(CHILDREN):
-            if not (child := os.fork()):
-                signal.alarm(60)
-                backend.session("chat_c").add_items(items("child"))
-                assert backend.session("chat_c").get_items()
-                sys.exit(0)
-            wait_for([child])
-        after = descriptors()
-        stop.set()
-        for thread in threads:
-            thread.join()
-        stored = [len(backend.session(f"chat_{number}").get_items()) for number in range(3)]
-        children = len(backend.session("chat_c").get_items())
-        report(stored=stored, written=written, children=children, before=before, after=after)
-
-
 def forking_amid_a_wait(url: str) -> None:
     """Fork while another thread waits for the server's answer."""
     blocker = connect_as(url, autocommit=False)
@@ -118,31 +83,6 @@ def forking_amid_a_wait(url: str) -> None:
         stored = [texts(backend.session(name).get_items()) for name in ("chat_1", "chat_c")]
     blocker.close()
     report(stored=stored)
-
-
-_inherited: Any = None
-
-
-def _work(number: int) -> str:
-    _inherited.session("chat_1").add_items(items(str(number)))
-    return str(number)
-
-
-def multiprocessing_fork(url: str) -> None:
-    """Let a pool of worker processes inherit an open backend."""
-    global _inherited  # noqa: PLW0603  (what fork() inherits)
-    _inherited = sessions.connect(url)
-    _inherited.session("chat_1").add_items(items("parent"))
-    before = descriptors()
-    pool = multiprocessing.get_context("fork").Pool(CHILDREN)
-    done = pool.map(_work, range(20), chunksize=1)
-    pool.close()
-    pool.join()
-    del pool
-    gc.collect()  # its pipes
-    stored = sorted(texts(_inherited.session("chat_1").get_items()))
-    assert sorted([*done, "parent"]) == stored
-    report(stored=stored, before=before, after=descriptors())
 
 
 def bound_in_a_child(url: str) -> None:
@@ -243,13 +183,13 @@ class _AlarmError(Exception):
     pass
 
 
+def _raise(*_: object) -> None:
+    raise _AlarmError
+
+
 def interrupted(url: str) -> None:
     """Let a timer's signal raise in the middle of operations, again and again."""
 
-    def ring(*_: object) -> None:
-        raise _AlarmError
-
-    signal.signal(signal.SIGALRM, ring)
     acknowledged, interruptions = 0, 0
     with sessions.connect(url, pool_size=4, connection_timeout=5) as backend:
         session = backend.session("chat_1")
@@ -265,18 +205,13 @@ def interrupted(url: str) -> None:
         after = descriptors()
     numbers = [item["n"] for item in history]
     whole = all(numbers[at : at + 3] == [numbers[at]] * 3 for at in range(0, len(numbers), 3))
-    report(
-        acknowledged=acknowledged,
-        interruptions=interruptions,
-        batches=len(numbers) / 3,
-        whole=whole,
-        before=before,
-        after=after,
-    )
+    counts = {"acknowledged": acknowledged, "interruptions": interruptions, "batches": len(numbers) / 3}
+    report(**counts, whole=whole, before=before, after=after)
 
 
 def _ring_after(seconds: float, work: Callable[[], object]) -> bool:
     """Do the work with a timer running; tell whether the timer's exception ended it."""
+    signal.signal(signal.SIGALRM, _raise)
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -291,10 +226,6 @@ def _ring_after(seconds: float, work: Callable[[], object]) -> bool:
 def interrupted_on_the_applications_connection(url: str, how: str) -> None:
     """Interrupt operations on a connection of the application; it then answers truly, or not at all."""
 
-    def ring(*_: object) -> None:
-        raise _AlarmError
-
-    signal.signal(signal.SIGALRM, ring)
     connections = [connect_as(url, autocommit=False)]
 
     @contextmanager

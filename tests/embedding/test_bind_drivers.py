@@ -1,11 +1,13 @@
 """bind() on connections of psycopg and PyMySQL, however the application has set them up; and on wrong ones."""
 
+import asyncio
 import gc
 import os
 import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg
@@ -17,35 +19,18 @@ from psycopg.pq import TransactionStatus
 
 import sessions
 from embedding.application import (
-    begin,
     connected,
+    end_connections,
     orders,
     place_order,
     prepare,
     run,
     someone_waits_for_a_lock,
+    use_everything,
     wait_until,
 )
 from support.samples import in_threads, items, stored_texts, texts
-from support.servers import dialect_of, execute_sql, with_parts
-
-Connect = Callable[..., Any]
-
-
-def use_everything(session: sessions.Session) -> None:
-    """Each operation once, with what goes in and out compared."""
-    session.add_items(items("ä", "b"))
-    session.add_items(items("c"), if_position=session.position())
-    assert texts(session.get_items()) == ["ä", "b", "c"]
-    assert texts(session.get_items(limit=2)) == ["b", "c"]
-    assert session.pop_item() == items("c")[0]
-    with pytest.raises(sessions.ConflictError):
-        session.replace_items([], if_position=0)
-    session.replace_items(items("d"))
-    assert session.get_items() == items("d")
-    session.clear_session()
-    assert session.get_items() == []
-
+from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
 # --- PostgreSQL
 
@@ -62,29 +47,21 @@ def pg(pg_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-ROW_FACTORIES: dict[str, Any] = {
-    "dict": psycopg.rows.dict_row,
-    "namedtuple": psycopg.rows.namedtuple_row,
-    "scalar": psycopg.rows.scalar_row,
-}
-CURSORS: dict[str, Any] = {
-    "client": psycopg.ClientCursor,
-    "raw": psycopg.RawCursor,
+FACTORIES: dict[str, tuple[str, Any]] = {
+    "dict": ("row_factory", psycopg.rows.dict_row),
+    "namedtuple": ("row_factory", psycopg.rows.namedtuple_row),
+    "scalar": ("row_factory", psycopg.rows.scalar_row),
+    "client": ("cursor_factory", psycopg.ClientCursor),
+    "raw": ("cursor_factory", psycopg.RawCursor),
 }
 
 
-@pytest.mark.parametrize("name", ROW_FACTORIES)
-def test_a_row_factory_is_left_alone(pg: psycopg.Connection[Any], name: str) -> None:
-    pg.row_factory = ROW_FACTORIES[name]
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_factory_of_the_callers_is_left_alone(pg: psycopg.Connection[Any], name: str) -> None:
+    attribute, factory = FACTORIES[name]
+    setattr(pg, attribute, factory)
     use_everything(sessions.bind(pg).session("chät_1"))
-    assert pg.row_factory is ROW_FACTORIES[name]
-
-
-@pytest.mark.parametrize("name", CURSORS)
-def test_a_cursor_class_is_left_alone(pg: psycopg.Connection[Any], name: str) -> None:
-    pg.cursor_factory = CURSORS[name]
-    use_everything(sessions.bind(pg).session("chät_1"))
-    assert pg.cursor_factory is CURSORS[name]
+    assert getattr(pg, attribute) is factory
 
 
 def test_nothing_is_prepared_on_the_callers_connection(pg: psycopg.Connection[Any]) -> None:
@@ -183,31 +160,22 @@ def my_url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> st
     return url
 
 
-def open_pymysql(url: str, **options: Any) -> Any:
-    from support.servers import connect_raw
-
-    plain = connect_raw(url)
-    known = {"host": plain.host, "port": plain.port, "user": plain.user.decode(), "password": plain.password}
-    database = plain.db.decode()
-    plain.close()
-    return pymysql.connect(**{**known, "database": database, "charset": "utf8mb4", "ssl_disabled": True, **options})
-
-
-CURSOR_CLASSES: dict[str, Any] = {
-    "dict": pymysql.cursors.DictCursor,
-    "stream": pymysql.cursors.SSCursor,
-    "dict-stream": pymysql.cursors.SSDictCursor,
-}
+@pytest.fixture
+def my_connect(my_url: str) -> Iterator[Callable[..., Any]]:
+    """A function that opens connections with options of PyMySQL."""
+    with closing(connect_raw(my_url)) as plain:
+        known = {"host": plain.host, "port": plain.port, "user": plain.user.decode(), "password": plain.password}
+        known |= {"database": plain.db.decode(), "charset": "utf8mb4", "ssl_disabled": True}
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(closing(pymysql.connect(**{**known, **options})))
 
 
-@pytest.mark.parametrize("name", CURSOR_CLASSES)
-def test_a_cursor_class_of_pymysql_is_left_alone(my_url: str, name: str) -> None:
-    connection = open_pymysql(my_url, cursorclass=CURSOR_CLASSES[name])
-    try:
-        use_everything(sessions.bind(connection).session("chät_1"))
-        assert connection.cursorclass is CURSOR_CLASSES[name]
-    finally:
-        connection.close()
+@pytest.mark.parametrize("name", ["DictCursor", "SSCursor", "SSDictCursor"])
+def test_a_cursor_class_of_pymysql_is_left_alone(my_connect: Callable[..., Any], name: str) -> None:
+    cursor_class = getattr(pymysql.cursors, name)
+    connection = my_connect(cursorclass=cursor_class)
+    use_everything(sessions.bind(connection).session("chät_1"))
+    assert connection.cursorclass is cursor_class
 
 
 SETTINGS: dict[str, Any] = {
@@ -224,52 +192,41 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_of_the_callers_session_do_no_harm(my_url: str, name: str) -> None:
-    connection = open_pymysql(my_url, **SETTINGS[name])
-    try:
-        before = run(connection, "SELECT @@sql_mode, @@transaction_isolation, @@autocommit, @@character_set_client")
-        session = sessions.bind(connection).session("chät_1")
-        use_everything(session)
-        tricky = {"quotes": "'\"`", "backslash": "a\\'b\\", "percent": "%s %(x)s %%", "other": "ä 😀 \0"}
-        session.add_items([tricky])
-        assert session.get_items() == [tricky]
-        assert before == run(
-            connection, "SELECT @@sql_mode, @@transaction_isolation, @@autocommit, @@character_set_client"
-        )
-        connection.rollback()
-    finally:
-        connection.close()
+def test_settings_of_the_callers_session_do_no_harm(my_connect: Callable[..., Any], name: str) -> None:
+    look = "SELECT @@sql_mode, @@transaction_isolation, @@autocommit, @@character_set_client"
+    connection = my_connect(**SETTINGS[name])
+    before = run(connection, look)
+    session = sessions.bind(connection).session("chät_1")
+    use_everything(session)
+    tricky = {"quotes": "'\"`", "backslash": "a\\'b\\", "percent": "%s %(x)s %%", "other": "ä 😀 \0"}
+    session.replace_items([tricky])
+    assert session.get_items() == [tricky]
+    assert before == run(connection, look)
 
 
-def test_outside_strict_mode_nothing_is_cut_without_an_error(my_url: str) -> None:
+def test_outside_strict_mode_nothing_is_cut_without_an_error(my_url: str, my_connect: Callable[..., Any]) -> None:
     # The OpenAI Agents SDK's own tables on MySQL have TEXT, which ends at 64 KiB.
     execute_sql(my_url, "ALTER TABLE agent_messages MODIFY message_data TEXT NOT NULL")
-    connection = open_pymysql(my_url, sql_mode="")
-    try:
-        session = sessions.bind(connection).session("chat_1")
-        place_order(connection, 1)
-        session.add_items(items("small"))
-        with pytest.raises(sessions.DatabaseError, match="LONGTEXT"):
-            session.add_items(items("fits", "x" * 70_000))
-        connection.commit()
-    finally:
-        connection.close()
+    connection = my_connect(sql_mode="")
+    session = sessions.bind(connection).session("chat_1")
+    place_order(connection, 1)
+    session.add_items(items("small"))
+    with pytest.raises(sessions.DatabaseError, match="LONGTEXT"):
+        session.add_items(items("fits", "x" * 70_000))
+    connection.commit()
     assert orders(my_url) == [1]
     assert len(stored_texts(my_url)) == 1
 
 
-def test_what_a_connections_charset_cannot_hold_is_refused(my_url: str) -> None:
-    connection = open_pymysql(my_url, charset="latin1")
-    try:
-        backend = sessions.bind(connection, ensure_ascii=False)
-        place_order(connection, 1)
-        with pytest.raises(sessions.SessionsError, match="utf8mb4"):
-            backend.session("chat_1").add_items(items("😀"))
-        with pytest.raises(sessions.SessionsError, match="utf8mb4"):
-            backend.session("😀").get_items()
-        connection.commit()
-    finally:
-        connection.close()
+def test_what_a_connections_charset_cannot_hold_is_refused(my_url: str, my_connect: Callable[..., Any]) -> None:
+    connection = my_connect(charset="latin1")
+    backend = sessions.bind(connection, ensure_ascii=False)
+    place_order(connection, 1)
+    with pytest.raises(sessions.SessionsError, match="utf8mb4"):
+        backend.session("chat_1").add_items(items("😀"))
+    with pytest.raises(sessions.SessionsError, match="utf8mb4"):
+        backend.session("😀").get_items()
+    connection.commit()
     assert orders(my_url) == [1]
 
 
@@ -282,43 +239,33 @@ def app_url(server_url: str) -> str:
     return server_url
 
 
-def end_server_session(url: str, connection: Any) -> None:
-    """Let the server end the session of another connection, as a restart would."""
-    if dialect_of(url) == "postgresql":
-        execute_sql(url, "SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
-        alive = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
-        number = connection.info.backend_pid
-    else:
-        number = connection.thread_id()
-        execute_sql(url, f"KILL {number}")
-        alive = "SELECT 1 FROM information_schema.processlist WHERE id = %s"
-    wait_until(lambda: not execute_sql(url, alive, (number,)))
-
-
+@pytest.mark.parametrize("autocommit", [False, True])
 @pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session"])
-def test_a_lost_connection_has_committed_nothing_and_says_so(app_url: str, operation: str) -> None:
-    with connected(app_url) as connection:
+def test_a_lost_connection_has_committed_nothing_and_says_so(app_url: str, operation: str, autocommit: bool) -> None:
+    with connected(app_url, autocommit=autocommit) as connection:
         session = sessions.bind(connection).session("chat_1")
-        place_order(connection, 1)
-        session.add_items(items("a"))
-        end_server_session(app_url, connection)
+        if not autocommit:
+            place_order(connection, 1)
+            session.add_items(items("a"))
+        end_connections(app_url)
         arguments = [items("b")] if operation == "add_items" else []
-        for _ in range(2):
-            with pytest.raises(sessions.ConnectionFailedError):
-                getattr(session, operation)(*arguments)
-    assert (orders(app_url), stored_texts(app_url)) == ([], [])
-
-
-@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session"])
-def test_in_autocommit_too_a_connection_lost_before_is_an_error_of_ours(app_url: str, operation: str) -> None:
-    with connected(app_url, autocommit=True) as connection:
-        session = sessions.bind(connection).session("chat_1")
-        end_server_session(app_url, connection)
-        arguments = [items("b")] if operation == "add_items" else []
-        with pytest.raises(sessions.SessionsError):
+        # In autocommit it may have happened, for all that the first answer tells.
+        with pytest.raises(sessions.SessionsError if autocommit else sessions.ConnectionFailedError):
             getattr(session, operation)(*arguments)
         with pytest.raises(sessions.ConnectionFailedError):
             getattr(session, operation)(*arguments)
+    assert (orders(app_url), stored_texts(app_url)) == ([], [])
+
+
+def begin_a_deadlock(url: str, connection: Any, rival: Any) -> threading.Thread:
+    """Let the rival wait for an order of the connection's, and hold the session chat_1."""
+    run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
+    # More work than ours: InnoDB gives up the smaller transaction.
+    sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
+    thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
+    thread.start()
+    wait_until(lambda: someone_waits_for_a_lock(url))
+    return thread
 
 
 def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> None:
@@ -330,13 +277,8 @@ def test_a_deadlock_is_reported_and_the_connection_works_on(app_url: str) -> Non
             run(connection, "SET deadlock_timeout = '50ms'")
             connection.commit()
         session = sessions.bind(connection).session("chat_1")
-        rivals = sessions.bind(rival).session("chat_1")
 
-        run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
-        rivals.add_items(items(*"abcdefghij"))  # more work than ours: InnoDB gives up the smaller transaction
-        thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
-        thread.start()
-        wait_until(lambda: someone_waits_for_a_lock(app_url))
+        thread = begin_a_deadlock(app_url, connection, rival)
         with pytest.raises(sessions.DatabaseError, match=r"(?i)deadlock") as caught:
             session.add_items(items("ours"))
         if dialect_of(app_url) == "postgresql":
@@ -359,12 +301,8 @@ def test_after_a_deadlock_an_operation_without_rollback_is_not_half_done(my_url:
     with connected(my_url, autocommit=True) as connection, connected(my_url) as rival:
         place_order(connection, 0)
         session = sessions.bind(connection).session("chat_1")
-        begin(connection)
-        run(connection, "UPDATE orders SET state = 'ours' WHERE id = 0")
-        sessions.bind(rival).session("chat_1").add_items(items(*"abcdefghij"))
-        thread = threading.Thread(target=run, args=(rival, "UPDATE orders SET state = 'theirs' WHERE id = 0"))
-        thread.start()
-        wait_until(lambda: someone_waits_for_a_lock(my_url))
+        run(connection, "BEGIN")
+        thread = begin_a_deadlock(my_url, connection, rival)
         with pytest.raises(sessions.DatabaseError):
             session.add_items(items("ours"))
         thread.join()
@@ -405,8 +343,6 @@ def test_a_handle_that_is_dropped_keeps_no_connection(app_url: str) -> None:
     with connected(app_url) as connection:
         gone = weakref.ref(connection)
         sessions.bind(connection).session("chat_1").get_items()
-        connection.rollback()
-        connection.close()
     del connection
     gc.collect()
     assert gone() is None
@@ -426,8 +362,6 @@ def test_what_is_no_connection_is_refused(connection: object) -> None:
 
 
 def test_an_asynchronous_connection_is_refused(postgresql_url: str) -> None:
-    import asyncio
-
     async def work() -> None:
         async with await psycopg.AsyncConnection.connect(postgresql_url) as connection:
             with pytest.raises(sessions.ConfigurationError, match="AsyncConnection"):

@@ -3,17 +3,16 @@
 import gc
 import sqlite3
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sessions
-from embedding.application import begin, orders, place_order, prepare, run
+from embedding.application import orders, place_order, prepare, run, use_everything
 from support.samples import in_threads, items, stored_texts, texts
 
 needs_autocommit = pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit before Python 3.12")
@@ -30,6 +29,9 @@ MODES = [
 ]
 
 
+Open = Callable[..., sqlite3.Connection]
+
+
 @pytest.fixture
 def path(sqlite_url: str) -> str:
     prepare(sqlite_url)
@@ -37,16 +39,9 @@ def path(sqlite_url: str) -> str:
 
 
 @pytest.fixture
-def open_file(path: str) -> Iterator[Callable[..., sqlite3.Connection]]:
-    opened: list[sqlite3.Connection] = []
-
-    def open_it(**options: Any) -> sqlite3.Connection:
-        opened.append(sqlite3.connect(path, **{"timeout": 5, **options}))
-        return opened[-1]
-
-    yield open_it
-    for connection in opened:
-        connection.close()
+def open_file(path: str) -> Iterator[Open]:
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(closing(sqlite3.connect(path, timeout=5, **options)))
 
 
 def is_by_hand(mode: dict[str, Any]) -> bool:
@@ -61,14 +56,14 @@ def settings(connection: sqlite3.Connection) -> tuple[Any, ...]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_the_transaction_is_the_callers_in_every_mode(
-    sqlite_url: str, open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any], end: str
+    sqlite_url: str, open_file: Open, mode: dict[str, Any], end: str
 ) -> None:
     connection = open_file(**mode)
     before = settings(connection)
     session = sessions.bind(connection).session("chat_1")
     for number, order_first in enumerate((True, False)):
         if is_by_hand(mode):
-            begin(connection)
+            run(connection, "BEGIN")
         if order_first:
             place_order(connection, number)
         session.add_items(items("a", "b"))
@@ -84,7 +79,7 @@ def test_the_transaction_is_the_callers_in_every_mode(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_outside_a_transaction_the_mode_says_who_commits(
-    sqlite_url: str, open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any]
+    sqlite_url: str, open_file: Open, mode: dict[str, Any]
 ) -> None:
     connection = open_file(**mode)
     sessions.bind(connection).session("chat_1").add_items(items("a"))
@@ -94,7 +89,7 @@ def test_outside_a_transaction_the_mode_says_who_commits(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_reading_begins_no_transaction(open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any]) -> None:
+def test_reading_begins_no_transaction(open_file: Open, mode: dict[str, Any]) -> None:
     connection = open_file(**mode)
     before = connection.in_transaction  # always so with autocommit=False
     session = sessions.bind(connection).session("chat_1")
@@ -105,12 +100,12 @@ def test_reading_begins_no_transaction(open_file: Callable[..., sqlite3.Connecti
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_failed_write_takes_back_itself_alone_in_every_mode(
-    sqlite_url: str, open_file: Callable[..., sqlite3.Connection], mode: dict[str, Any]
+    sqlite_url: str, open_file: Open, mode: dict[str, Any]
 ) -> None:
     connection = open_file(**mode)
     session = sessions.bind(connection).session("chat_1")
     if is_by_hand(mode):
-        begin(connection)
+        run(connection, "BEGIN")
     place_order(connection, 1)
     session.add_items(items("a"))
     run(connection, "CREATE TRIGGER refuse BEFORE INSERT ON agent_messages BEGIN SELECT RAISE(ABORT, 'no'); END")
@@ -123,7 +118,7 @@ def test_a_failed_write_takes_back_itself_alone_in_every_mode(
     assert texts(session.get_items()) == ["a", "c"]
 
 
-def test_a_write_waits_for_the_lock_instead_of_failing_later(open_file: Callable[..., sqlite3.Connection]) -> None:
+def test_a_write_waits_for_the_lock_instead_of_failing_later(open_file: Open) -> None:
     # A transaction that begins by reading cannot write once another connection has written.
     connection, other = open_file(isolation_level="IMMEDIATE"), open_file(isolation_level=None)
     session = sessions.bind(connection).session("chat_1")
@@ -150,42 +145,29 @@ class OwnConnection(sqlite3.Connection):
         return super().cursor(Shouting)
 
 
-ROW_FACTORIES: dict[str, Any] = {
-    "row": sqlite3.Row,
-    "dict": lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row, strict=True)},
-    "first": lambda cursor, row: row[0],
-    "none": lambda cursor, row: None,
-}
-
-
-@pytest.mark.parametrize("name", ROW_FACTORIES)
-def test_a_row_factory_is_left_alone(open_file: Callable[..., sqlite3.Connection], name: str) -> None:
-    connection = open_file()
-    connection.row_factory = ROW_FACTORIES[name]
-    use_everything(sessions.bind(connection).session("chat_1"))
-    assert connection.row_factory is ROW_FACTORIES[name]
-
-
-TEXT_FACTORIES: dict[str, Any] = {
-    "bytes": bytes,
-    "latin-1": lambda raw: raw.decode("latin-1"),
-    "bytearray": bytearray,
-    "length": len,
+FACTORIES: dict[str, tuple[str, Any]] = {
+    "row": ("row_factory", sqlite3.Row),
+    "dict": ("row_factory", lambda cursor, row: {column[0]: row[n] for n, column in enumerate(cursor.description)}),
+    "first": ("row_factory", lambda cursor, row: row[0]),
+    "none": ("row_factory", lambda cursor, row: None),
+    "bytes": ("text_factory", bytes),
+    "latin-1": ("text_factory", lambda raw: raw.decode("latin-1")),
+    "bytearray": ("text_factory", bytearray),
+    "length": ("text_factory", len),
 }
 
 
 @pytest.mark.parametrize("ensure_ascii", [True, False])
-@pytest.mark.parametrize("name", TEXT_FACTORIES)
-def test_a_text_factory_is_left_alone(
-    open_file: Callable[..., sqlite3.Connection], name: str, ensure_ascii: bool
-) -> None:
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_factory_of_the_callers_is_left_alone(open_file: Open, name: str, ensure_ascii: bool) -> None:
     connection = open_file()
-    connection.text_factory = TEXT_FACTORIES[name]
+    attribute, factory = FACTORIES[name]
+    setattr(connection, attribute, factory)
     use_everything(sessions.bind(connection, ensure_ascii=ensure_ascii).session("chät_1"))
-    assert connection.text_factory is TEXT_FACTORIES[name]
+    assert getattr(connection, attribute) is factory
 
 
-def test_a_text_factory_is_left_alone_after_an_error(open_file: Callable[..., sqlite3.Connection]) -> None:
+def test_a_text_factory_is_left_alone_after_an_error(open_file: Open) -> None:
     connection = open_file()
     connection.text_factory = bytes
     with pytest.raises(sessions.SchemaError):
@@ -195,13 +177,13 @@ def test_a_text_factory_is_left_alone_after_an_error(open_file: Callable[..., sq
     assert connection.text_factory is bytes
 
 
-def test_a_cursor_class_of_the_callers_is_not_used(open_file: Callable[..., sqlite3.Connection]) -> None:
+def test_a_cursor_class_of_the_callers_is_not_used(open_file: Open) -> None:
     connection = open_file(factory=OwnConnection)
     use_everything(sessions.bind(connection).session("chat_1"))
     assert connection.cursor().execute("SELECT 1").fetchall() == ["A ROW"]
 
 
-def test_other_hooks_of_the_callers_do_no_harm(open_file: Callable[..., sqlite3.Connection]) -> None:
+def test_other_hooks_of_the_callers_do_no_harm(open_file: Open) -> None:
     connection = open_file(cached_statements=0)
     seen: list[str] = []
     connection.set_trace_callback(seen.append)
@@ -212,48 +194,25 @@ def test_other_hooks_of_the_callers_do_no_harm(open_file: Callable[..., sqlite3.
     assert seen
 
 
-def use_everything(session: sessions.Session) -> None:
-    """Each operation once, with what goes in and out compared."""
-    session.add_items(items("ä", "b"))
-    session.add_items(items("c"), if_position=session.position())
-    assert texts(session.get_items()) == ["ä", "b", "c"]
-    assert texts(session.get_items(limit=2)) == ["b", "c"]
-    assert session.pop_item() == items("c")[0]
-    with pytest.raises(sessions.ConflictError):
-        session.replace_items([], if_position=0)
-    session.replace_items(items("d"))
-    assert session.get_items() == items("d")
-    session.clear_session()
-    assert session.get_items() == []
-
-
 # --- the connection's own rules
 
 
-def test_another_thread_is_refused_as_sqlite3_refuses_it(open_file: Callable[..., sqlite3.Connection]) -> None:
+def test_another_thread_is_refused_as_sqlite3_refuses_it(open_file: Open) -> None:
     connection = open_file()
     session = sessions.bind(connection).session("chat_1")
-    refused: list[BaseException] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
         for operation in (session.get_items, lambda: session.add_items(items("a"))):
-            try:
+            with pytest.raises(sessions.SessionsError, match="thread") as caught:
                 operation()
-            except sessions.SessionsError as exc:
-                refused.append(exc)
+            assert isinstance(caught.value.__cause__, sqlite3.ProgrammingError)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert len(refused) == 2
-    for exc in refused:
-        assert "thread" in str(exc)
-        assert isinstance(exc.__cause__, sqlite3.ProgrammingError)
+    in_threads(1, work)
     session.add_items(items("in its own thread"))
     connection.rollback()
 
 
-def test_a_connection_for_all_threads_serves_them_in_turn(open_file: Callable[..., sqlite3.Connection]) -> None:
+def test_a_connection_for_all_threads_serves_them_in_turn(open_file: Open) -> None:
     connection = open_file(check_same_thread=False)
     session = sessions.bind(connection).session("chat_1")
 
@@ -272,9 +231,7 @@ def test_a_connection_in_memory_can_be_bound() -> None:
         use_everything(sessions.bind(connection, create_tables=True).session("chat_1"))
 
 
-def test_a_stale_snapshot_is_an_error_and_not_the_end_of_the_transaction(
-    sqlite_url: str, open_file: Callable[..., sqlite3.Connection]
-) -> None:
+def test_a_stale_snapshot_is_an_error_and_not_the_end_of_the_transaction(sqlite_url: str, open_file: Open) -> None:
     # WAL: who has read before another one wrote can no longer write, and is told at once.
     connection, other = open_file(isolation_level=None), open_file(isolation_level=None)
     session = sessions.bind(connection).session("chat_1")
@@ -289,7 +246,7 @@ def test_a_stale_snapshot_is_an_error_and_not_the_end_of_the_transaction(
     assert orders(sqlite_url) == [1]
 
 
-def test_a_handle_that_is_dropped_keeps_no_connection(open_file: Callable[..., sqlite3.Connection], path: str) -> None:
+def test_a_handle_that_is_dropped_keeps_no_connection(open_file: Open, path: str) -> None:
     connection = sqlite3.connect(path, factory=OwnConnection)
     gone = weakref.ref(connection)
     sessions.bind(connection).session("chat_1").get_items()

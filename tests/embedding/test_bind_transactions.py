@@ -6,38 +6,42 @@ from typing import Any
 import pytest
 
 import sessions
-from embedding.application import begin, connected, orders, place_order, run
+from embedding.application import connected, orders, place_order, run
 from support.samples import items, refuse_poisoned_rows, stored_sessions, stored_texts, texts
 from support.servers import dialect_of, execute_sql
 
 Connect = Callable[..., Any]
+Session = sessions.Session
+
+
+@pytest.fixture
+def session(connection: Any) -> sessions.Session:
+    """The session `chat_1` on the application's connection."""
+    return sessions.bind(connection).session("chat_1")
 
 
 # --- the history and the order, together or not at all
 
 
-def test_what_is_added_appears_with_the_callers_commit(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
-    place_order(connection, 1)
-    session.add_items(items("your order is placed"))
-    assert (orders(app_url), stored_texts(app_url)) == ([], [])
-    connection.commit()
-    assert orders(app_url) == [1]
-    assert len(stored_texts(app_url)) == 1
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("order_first", [True, False])
+def test_the_history_shares_the_fate_of_the_order(app_url: str, connection: Any, end: str, order_first: bool) -> None:
+    backend = sessions.bind(connection)
+    for number in range(3):
+        if order_first:
+            place_order(connection, number)
+        backend.session(f"chat_{number}").add_items(items("your order is placed"))
+        if not order_first:
+            place_order(connection, number)
+    assert (orders(app_url), stored_sessions(app_url)) == ([], [])
+    getattr(connection, end)()
+    kept = range(3) if end == "commit" else ()
+    assert orders(app_url) == list(kept)
+    assert stored_sessions(app_url) == [f"chat_{number}" for number in kept]
+    assert [len(stored_texts(app_url, f"chat_{number}")) for number in kept] == [1 for _ in kept]
 
 
-def test_what_is_added_vanishes_with_the_callers_rollback(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
-    session.add_items(items("your order is placed"))
-    place_order(connection, 1)
-    connection.rollback()
-    assert (orders(app_url), stored_sessions(app_url), session.get_items()) == ([], [], [])
-
-
-def test_every_write_vanishes_with_the_callers_rollback(app_url: str, connect: Connect) -> None:
-    connection = connect()
+def test_every_write_vanishes_with_the_callers_rollback(app_url: str, connection: Any) -> None:
     backend = sessions.bind(connection)
     for name in ("popped", "cleared", "replaced"):
         backend.session(name).add_items(items("a", "b"))
@@ -52,39 +56,11 @@ def test_every_write_vanishes_with_the_callers_rollback(app_url: str, connect: C
     assert [stored_texts(app_url, name) for name in stored_sessions(app_url)] == before
 
 
-def test_the_caller_sees_what_is_not_yet_committed(connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
-    session.add_items(items("a", "b"))
-    position = session.position()
-    assert position > 0
-    session.add_items(items("c"), if_position=position)
-    assert texts(session.get_items()) == ["a", "b", "c"]
-    assert texts(session.get_items(limit=2)) == ["b", "c"]
-    assert session.pop_item() == items("c")[0]
-    session.replace_items(items("d"))
-    assert texts(session.get_items()) == ["d"]
-    session.clear_session()
-    assert session.get_items() == []
-
-
-def test_many_operations_share_one_transaction_with_the_application(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    backend = sessions.bind(connection)
-    for number in range(5):
-        place_order(connection, number)
-        backend.session(f"chat_{number}").add_items(items(f"order {number}"))
-    assert orders(app_url) == []
-    connection.commit()
-    assert orders(app_url) == list(range(5))
-    assert stored_sessions(app_url) == [f"chat_{number}" for number in range(5)]
-
-
 def test_a_transaction_begun_by_hand_in_autocommit_is_the_callers_too(app_url: str, connect: Connect) -> None:
     connection = connect(autocommit=True)
     session = sessions.bind(connection).session("chat_1")
     for end in ("ROLLBACK", "COMMIT"):
-        begin(connection)
+        run(connection, "BEGIN")
         place_order(connection, 1)
         session.add_items(items("placed"))
         assert (orders(app_url), stored_texts(app_url)) == ([], [])
@@ -104,9 +80,7 @@ def test_in_autocommit_each_operation_is_a_transaction(app_url: str, connect: Co
     assert stored_sessions(app_url) == []
 
 
-def test_reading_takes_no_part_in_the_callers_outcome(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
+def test_reading_takes_no_part_in_the_callers_outcome(app_url: str, connection: Any, session: Session) -> None:
     place_order(connection, 1)
     assert session.get_items() == []
     assert session.position() == 0
@@ -123,7 +97,7 @@ def test_a_failed_add_takes_back_itself_alone(app_url: str, connect: Connect, au
     connection = connect(autocommit=autocommit)
     session = sessions.bind(connection).session("chat_1")
     if autocommit:
-        begin(connection)
+        run(connection, "BEGIN")
     place_order(connection, 1)
     session.add_items(items("good"))
     with pytest.raises(sessions.DatabaseError, match="refused by trigger"):
@@ -135,9 +109,7 @@ def test_a_failed_add_takes_back_itself_alone(app_url: str, connect: Connect, au
     assert texts(session.get_items()) == ["good", "better"]
 
 
-def test_a_failed_removal_takes_back_itself_alone(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
+def test_a_failed_removal_takes_back_itself_alone(app_url: str, connection: Any, session: Session) -> None:
     session.add_items(items("a", "precious", "c"))
     connection.commit()
     refuse_poisoned_rows(app_url)
@@ -168,33 +140,20 @@ def test_a_failed_add_in_autocommit_or_first_in_a_transaction_leaves_none_open(
     connection.rollback()
 
 
-def test_a_conflict_takes_back_nothing_of_the_callers(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
+def test_a_refused_write_takes_back_nothing_of_the_callers(app_url: str, connection: Any, session: Session) -> None:
     place_order(connection, 1)
     session.add_items(items("a"))
     for write in (session.add_items, session.replace_items):
         with pytest.raises(sessions.ConflictError):
             write(items("b"), if_position=session.position() + 1)
+        with pytest.raises(sessions.InvalidItemError):
+            write([{"fine": 1}, {"bad": float("nan")}])
     connection.commit()
     assert orders(app_url) == [1]
     assert texts(session.get_items()) == ["a"]
 
 
-def test_a_refused_item_reaches_no_connection(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
-    place_order(connection, 1)
-    with pytest.raises(sessions.InvalidItemError):
-        session.add_items([{"fine": 1}, {"bad": float("nan")}])
-    connection.commit()
-    assert orders(app_url) == [1]
-    assert stored_sessions(app_url) == []
-
-
-def test_an_error_of_the_application_is_the_applications_to_undo(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
+def test_an_error_of_the_application_is_the_applications_to_undo(connection: Any, session: Session) -> None:
     place_order(connection, 1)
     connection.commit()
     session.add_items(items("a"))
@@ -206,20 +165,17 @@ def test_an_error_of_the_application_is_the_applications_to_undo(app_url: str, c
     assert texts(session.get_items()) == ["b"]
 
 
-def test_nothing_is_sent_twice_behind_the_callers_back(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
+def test_nothing_is_sent_twice_behind_the_callers_back(
+    connection: Any, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
     connection.close()
-    with pytest.raises(sessions.ConnectionFailedError):
-        session.add_items(items("a"))
-    with pytest.raises(sessions.ConnectionFailedError):
-        session.get_items()
+    for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
+        with pytest.raises(sessions.ConnectionFailedError):
+            operation()
     assert "again" not in caplog.text
 
 
-def test_savepoints_of_the_caller_work_across_ours(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    session = sessions.bind(connection).session("chat_1")
+def test_savepoints_of_the_caller_work_across_ours(app_url: str, connection: Any, session: Session) -> None:
     place_order(connection, 1)
     session.add_items(items("kept"))
     run(connection, "SAVEPOINT mine")
@@ -260,7 +216,7 @@ def test_tables_that_are_asked_for_belong_to_the_transaction(sql_url: str, first
         session = sessions.bind(connection, create_tables=True).session("chat_1")
         for end in ("ROLLBACK", "COMMIT"):
             if autocommit:
-                begin(connection)
+                run(connection, "BEGIN")
             if first == "read":
                 assert session.get_items() == []
             session.add_items(items("a"))
@@ -275,8 +231,7 @@ def test_tables_that_are_asked_for_belong_to_the_transaction(sql_url: str, first
 # --- the handle and the connection
 
 
-def test_closing_the_handle_leaves_the_connection_open(app_url: str, connect: Connect) -> None:
-    connection = connect()
+def test_closing_the_handle_leaves_the_connection_open(app_url: str, connection: Any) -> None:
     with sessions.bind(connection) as backend:
         session = backend.session("chat_1")
         session.add_items(items("a"))
@@ -285,22 +240,14 @@ def test_closing_the_handle_leaves_the_connection_open(app_url: str, connect: Co
         with pytest.raises(sessions.ClosedError):
             operation()
     place_order(connection, 2)
+    with sessions.bind(connection) as again:
+        again.session("chat_1").add_items(items("b"))
     connection.commit()
     assert orders(app_url) == [1, 2]
-    assert len(stored_texts(app_url)) == 1
+    assert len(stored_texts(app_url)) == 2
 
 
-def test_a_connection_can_be_bound_again_and_again(app_url: str, connect: Connect) -> None:
-    connection = connect()
-    for number in range(3):
-        with sessions.bind(connection) as backend:
-            backend.session("chat_1").add_items(items(str(number)))
-    connection.commit()
-    assert len(stored_texts(app_url)) == 3
-
-
-def test_two_handles_on_one_connection_share_its_transaction(app_url: str, connect: Connect) -> None:
-    connection = connect()
+def test_two_handles_on_one_connection_share_its_transaction(connection: Any) -> None:
     one, two = (sessions.bind(connection).session("chat_1") for _ in range(2))
     one.add_items(items("a"))
     two.add_items(items("b"))
@@ -309,9 +256,8 @@ def test_two_handles_on_one_connection_share_its_transaction(app_url: str, conne
     assert (one.get_items(), two.get_items()) == ([], [])
 
 
-def test_a_backend_binds_with_its_own_tables_and_limits(app_url: str, connect: Connect) -> None:
+def test_a_backend_binds_with_its_own_tables_and_limits(app_url: str, connection: Any) -> None:
     options: Any = {"sessions_table": "chats", "messages_table": "chat_rows", "default_limit": 1}
-    connection = connect()
     with sessions.connect(app_url, **options) as pooled:
         pooled.session("chat_1").add_items(items("committed"))
         session = pooled.bind(connection).session("chat_1")

@@ -1,5 +1,6 @@
 """connect(pool=): through a pool that belongs to the application."""
 
+import asyncio
 import gc
 import sqlite3
 import weakref
@@ -17,7 +18,7 @@ from dbutils.pooled_db import PooledDB
 from sqlalchemy.pool import QueuePool
 
 import sessions
-from embedding.application import connect_as, orders, place_order, prepare, wait_until
+from embedding.application import connect_as, end_connections, orders, place_order, prepare, use_everything
 from support.samples import (
     assert_contiguous_and_ordered,
     batch,
@@ -27,9 +28,14 @@ from support.samples import (
     stored_texts,
     texts,
 )
-from support.servers import dialect_of, execute_sql
+from support.servers import dialect_of
 
 SIZE = 3
+
+
+def opener(url: str, autocommit: bool) -> Callable[[], Any]:
+    options = {"check_same_thread": False} if dialect_of(url) == "sqlite" else {}
+    return lambda: connect_as(url, autocommit=autocommit, **options)
 
 
 @contextmanager
@@ -42,9 +48,8 @@ def psycopg_pool_of(url: str, *, autocommit: bool = False) -> Iterator[Any]:
 @contextmanager
 def dbutils_pool_of(url: str, *, autocommit: bool = False) -> Iterator[Any]:
     module: Any = sqlite3 if dialect_of(url) == "sqlite" else pymysql
-    options = {"check_same_thread": False} if dialect_of(url) == "sqlite" else {}
     creator = SimpleNamespace(
-        connect=lambda: connect_as(url, autocommit=autocommit, **options),
+        connect=opener(url, autocommit),
         threadsafety=1,
         **{name: getattr(module, name) for name in ("OperationalError", "InterfaceError", "InternalError")},
     )
@@ -55,102 +60,83 @@ def dbutils_pool_of(url: str, *, autocommit: bool = False) -> Iterator[Any]:
 
 @contextmanager
 def sqlalchemy_pool_of(url: str, *, autocommit: bool = False) -> Iterator[Any]:
-    options = {"check_same_thread": False} if dialect_of(url) == "sqlite" else {}
-    pool = QueuePool(lambda: connect_as(url, autocommit=autocommit, **options), pool_size=SIZE, max_overflow=0)
-    yield SimpleNamespace(connection=lambda: closing(pool.connect()), checkedout=pool.checkedout)
+    pool = QueuePool(opener(url, autocommit), pool_size=SIZE, max_overflow=0)
+    yield SimpleNamespace(connection=lambda: closing(pool.connect()))
     pool.dispose()
 
 
-KINDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "psycopg_pool-postgresql": (psycopg_pool_of, "postgresql"),
-    "dbutils-sqlite": (dbutils_pool_of, "sqlite"),
-    "dbutils-mysql": (dbutils_pool_of, "mysql"),
-    "dbutils-mariadb": (dbutils_pool_of, "mariadb"),
-    "sqlalchemy-sqlite": (sqlalchemy_pool_of, "sqlite"),
-    "sqlalchemy-postgresql": (sqlalchemy_pool_of, "postgresql"),
-    "sqlalchemy-mysql": (sqlalchemy_pool_of, "mysql"),
-    "sqlalchemy-mariadb": (sqlalchemy_pool_of, "mariadb"),
-}
+KINDS: list[Any] = [
+    pytest.param((open_pool, dialect), id=f"{name}-{dialect}", marks=getattr(pytest.mark, dialect))
+    for name, open_pool, dialects in (
+        ("psycopg_pool", psycopg_pool_of, ("postgresql",)),
+        ("dbutils", dbutils_pool_of, ("sqlite", "mysql", "mariadb")),
+        ("sqlalchemy", sqlalchemy_pool_of, ("sqlite", "postgresql", "mysql", "mariadb")),
+    )
+    for dialect in dialects
+]
 
 
-def _parameters(*wanted: str) -> list[Any]:
-    return [
-        pytest.param((open_pool, dialect), id=name, marks=getattr(pytest.mark, dialect))
-        for name, (open_pool, dialect) in KINDS.items()
-        if dialect in wanted
-    ]
-
-
-ALL = _parameters("sqlite", "postgresql", "mysql", "mariadb")
-SERVERS = _parameters("postgresql", "mysql", "mariadb")
-
-
-class Application:
-    """A database, the application's pool to it, and our backend on that pool."""
-
-    def __init__(self, url: str, pool: Any, backend: sessions.Backend) -> None:
-        self.url = url
-        self.pool = pool
-        self.backend = backend
-
-
-@pytest.fixture
-def application(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Callable[..., Application]]:
+@pytest.fixture(params=KINDS)
+def open_pool(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Callable[..., Any]]:
+    """A function that makes a pool of each kind in turn, to a database which is its `url`."""
+    kind, dialect = request.param
     with ExitStack() as stack:
 
-        def make(kind: tuple[Callable[..., Any], str], *, autocommit: bool = False, **options: Any) -> Application:
-            open_pool, dialect = kind
+        def make(*, autocommit: bool = False) -> Any:
             url = make_url(dialect)
-            prepare(url)
-            pool = stack.enter_context(open_pool(url, autocommit=autocommit))
-            backend = stack.enter_context(sessions.connect(pool=pool, **options))
-            return Application(url, pool, backend)
+            pool = stack.enter_context(kind(url, autocommit=autocommit))
+            return SimpleNamespace(connection=pool.connection, url=url)
 
         yield make
 
 
-Make = Callable[..., Application]
+@pytest.fixture
+def pool(open_pool: Callable[..., Any]) -> Any:
+    """The application's pool, to a database with its table and ours."""
+    pool = open_pool()
+    prepare(pool.url)
+    return pool
+
+
+@pytest.fixture
+def backend(pool: Any) -> Iterator[sessions.Backend]:
+    with sessions.connect(pool=pool, retry_delay=0.01) as backend:
+        yield backend
 
 
 @pytest.mark.parametrize("autocommit", [False, True])
-@pytest.mark.parametrize("kind", ALL)
 def test_each_operation_is_committed_whatever_the_pools_connections_do(
-    application: Make, kind: Any, autocommit: bool
+    open_pool: Callable[..., Any], autocommit: bool
 ) -> None:
-    app = application(kind, autocommit=autocommit)
-    session = app.backend.session("chät_1")
-    session.add_items(items("a", "b"))
-    session.add_items(items("c"), if_position=session.position())
-    assert len(stored_texts(app.url, "chät_1")) == 3
-    assert texts(session.get_items()) == ["a", "b", "c"]
-    assert session.pop_item() == items("c")[0]
-    assert len(stored_texts(app.url, "chät_1")) == 2
-    with pytest.raises(sessions.ConflictError):
-        session.replace_items([], if_position=0)
-    session.replace_items(items("d"))
-    assert len(stored_texts(app.url, "chät_1")) == 1
-    session.clear_session()
-    assert stored_texts(app.url, "chät_1") == []
+    pool = open_pool(autocommit=autocommit)
+    with sessions.connect(pool=pool) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a", "b", "c"))
+        assert len(stored_texts(pool.url)) == 3
+        session.pop_item()
+        assert len(stored_texts(pool.url)) == 2
+        session.replace_items(items("d"))
+        assert len(stored_texts(pool.url)) == 1
+        session.clear_session()
+        assert stored_texts(pool.url) == []
+        use_everything(session)
+    assert len(stored_texts(pool.url)) == 1
 
 
-@pytest.mark.parametrize("kind", ALL)
-def test_a_failed_operation_gives_back_a_clean_connection(application: Make, kind: Any) -> None:
-    app = application(kind)
-    refuse_poisoned_rows(app.url)
+def test_a_failed_operation_gives_back_a_clean_connection(pool: Any, backend: sessions.Backend) -> None:
+    refuse_poisoned_rows(pool.url)
     for _ in range(SIZE + 2):
         with pytest.raises(sessions.DatabaseError, match="refused by trigger"):
-            app.backend.session("chat_1").add_items(items("fine", "poison"))
-    with app.pool.connection() as lent:
+            backend.session("chat_1").add_items(items("fine", "poison"))
+    with pool.connection() as lent:
         place_order(lent, 1)
         lent.commit()
-    assert orders(app.url) == [1]
-    assert app.backend.session("chat_1").get_items() == []
+    assert orders(pool.url) == [1]
+    assert backend.session("chat_1").get_items() == []
 
 
-@pytest.mark.parametrize("kind", ALL)
-def test_many_threads_share_the_pools_few_connections(application: Make, kind: Any) -> None:
-    app = application(kind)
-    session = app.backend.session("chat_1")
+def test_many_threads_share_the_pools_few_connections(backend: sessions.Backend) -> None:
+    session = backend.session("chat_1")
 
     def work(number: int) -> None:
         for count in range(3):
@@ -161,56 +147,37 @@ def test_many_threads_share_the_pools_few_connections(application: Make, kind: A
     assert_contiguous_and_ordered(session.get_items(), [f"w{n}" for n in range(2 * SIZE)], batches=3, size=2)
 
 
-@pytest.mark.parametrize("kind", ALL)
-def test_closing_the_backend_leaves_the_pool_open(application: Make, kind: Any) -> None:
-    app = application(kind)
-    session = app.backend.session("chat_1")
+def test_closing_the_backend_leaves_the_pool_open(pool: Any, backend: sessions.Backend) -> None:
+    session = backend.session("chat_1")
     session.add_items(items("a"))
-    app.backend.close()
+    backend.close()
     with pytest.raises(sessions.ClosedError):
         session.get_items()
-    with sessions.connect(pool=app.pool) as again:
+    with sessions.connect(pool=pool) as again:
         assert texts(again.session("chat_1").get_items()) == ["a"]
 
 
-@pytest.mark.parametrize("kind", ALL)
-def test_the_order_and_the_history_share_a_connection_of_the_pool(application: Make, kind: Any) -> None:
-    app = application(kind)
-    with app.pool.connection() as lent:
+def test_the_order_and_the_history_share_a_connection_of_the_pool(pool: Any) -> None:
+    with pool.connection() as lent:
         session = sessions.bind(lent).session("chat_1")
         place_order(lent, 1)
         session.add_items(items("placed"))
         lent.rollback()
-        assert (orders(app.url), stored_texts(app.url)) == ([], [])
+        assert (orders(pool.url), stored_texts(pool.url)) == ([], [])
         place_order(lent, 2)
         session.add_items(items("placed"))
         lent.commit()
-    assert (orders(app.url), len(stored_texts(app.url))) == ([2], 1)
+    assert (orders(pool.url), len(stored_texts(pool.url))) == ([2], 1)
 
 
-@pytest.mark.parametrize("kind", SERVERS)
-def test_connections_that_the_server_has_ended_are_survived(application: Make, kind: Any) -> None:
-    app = application(kind, retry_delay=0.01)
-    session = app.backend.session("chat_1")
+@pytest.mark.parametrize("open_pool", [kind for kind in KINDS if kind.values[0][1] != "sqlite"], indirect=True)
+def test_connections_that_the_server_has_ended_are_survived(pool: Any, backend: sessions.Backend) -> None:
+    session = backend.session("chat_1")
     in_threads(SIZE, lambda number: session.add_items(items("a")))
     for operation in (session.get_items, lambda: session.add_items(items("b")), session.clear_session):
-        end_all_connections(app.url)
+        end_connections(pool.url)
         operation()
     assert session.get_items() == []
-
-
-def end_all_connections(url: str) -> None:
-    if dialect_of(url) == "postgresql":
-        statement = (
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        execute_sql(url, statement)
-        return
-    statement = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-    for (number,) in execute_sql(url, statement):
-        execute_sql(url, f"KILL {number}")
-    wait_until(lambda: not execute_sql(url, statement))
 
 
 def test_a_pool_that_lends_nothing_is_an_error_of_ours(postgresql_url: str) -> None:
@@ -240,7 +207,7 @@ def test_a_pool_whose_server_is_away_is_an_error_of_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "pool",
+    "wrong",
     [
         object(),
         "postgresql://app@db/app",
@@ -250,14 +217,12 @@ def test_a_pool_whose_server_is_away_is_an_error_of_ours() -> None:
     ],
     ids=["object", "url", "no-method", "no-context-manager", "no-connection"],
 )
-def test_what_is_no_pool_is_refused(pool: Any) -> None:
+def test_what_is_no_pool_is_refused(wrong: Any) -> None:
     with pytest.raises(sessions.ConfigurationError):
-        sessions.connect(pool=pool)
+        sessions.connect(pool=wrong)
 
 
 def test_an_asynchronous_pool_is_refused() -> None:
-    import asyncio
-
     async def work() -> None:
         pool = psycopg_pool.AsyncConnectionPool("", open=False)
         with pytest.raises(sessions.ConfigurationError, match="synchronous"):
@@ -278,19 +243,14 @@ def test_a_url_beside_the_pool_may_only_agree(sqlite_url: str) -> None:
                 sessions.connect(pool=pool, **options)
 
 
-@pytest.mark.parametrize("kind", ALL)
-def test_missing_tables_are_created_through_the_pool_unless_forbidden(
-    make_url: Callable[[str], str], kind: Any
-) -> None:
-    open_pool, dialect = kind
-    url = make_url(dialect)
-    with open_pool(url) as pool:
-        with sessions.connect(pool=pool, create_tables=False) as backend, pytest.raises(sessions.SchemaError):
-            backend.session("chat_1").get_items()
-        with sessions.connect(pool=pool) as backend:
-            assert backend.session("chat_1").get_items() == []
-            backend.session("chat_1").add_items(items("a"))
-    assert len(stored_texts(url)) == 1
+def test_missing_tables_are_created_through_the_pool_unless_forbidden(open_pool: Callable[..., Any]) -> None:
+    pool = open_pool()
+    with sessions.connect(pool=pool, create_tables=False) as backend, pytest.raises(sessions.SchemaError):
+        backend.session("chat_1").get_items()
+    with sessions.connect(pool=pool) as backend:
+        assert backend.session("chat_1").get_items() == []
+        backend.session("chat_1").add_items(items("a"))
+    assert len(stored_texts(pool.url)) == 1
 
 
 def test_a_backend_that_is_dropped_keeps_no_pool(sqlite_url: str) -> None:

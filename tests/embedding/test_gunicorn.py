@@ -13,9 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 import sessions
-from embedding.application import wait_until
+from embedding.application import connections, wait_until
 from support.samples import texts
-from support.servers import dialect_of, execute_sql
 
 pytest.importorskip("gunicorn")
 TESTS = Path(__file__).parents[1]
@@ -62,24 +61,14 @@ def test_preloaded_workers_share_the_database_and_no_connection(sql_url: str) ->
             processes = set(clients.map(say, range(REQUESTS)))
         assert all(loaded != worked for loaded, worked in processes)
         assert len(processes) <= WORKERS
-        assert connections(sql_url) <= 1 + WORKERS * THREADS
+        assert len(connections(sql_url)) <= 1 + WORKERS * THREADS
     finally:
         server.send_signal(signal.SIGTERM)
         _, complaints = server.communicate(timeout=60)
     assert (server.returncode, complaints) == (0, "")
-    wait_until(lambda: connections(sql_url) == 0)
+    wait_until(lambda: not connections(sql_url))
     with sessions.connect(sql_url) as backend:
         histories = [texts(backend.session(f"chat_{number}").get_items()) for number in range(3)]
     heard = [text for history in histories for text in history if text.startswith("m")]
     assert sorted(heard) == sorted(f"m{number}" for number in range(REQUESTS))
     assert histories[0][0] == "loaded"
-
-
-def connections(url: str) -> int:
-    if dialect_of(url) == "sqlite":
-        return 0
-    if dialect_of(url) == "postgresql":
-        look = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    else:
-        look = "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-    return int(execute_sql(url, look)[0][0])

@@ -3,7 +3,16 @@
 import pytest
 
 import sessions
-from embedding.application import begin, connected, orders, place_order, prepare, run
+from embedding.application import (
+    connected,
+    connections,
+    end_connections,
+    orders,
+    place_order,
+    prepare,
+    run,
+    use_everything,
+)
 from embedding.pooler import SERVER_CONNECTIONS
 from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, stored_texts, texts
 from support.servers import execute_sql, with_parts
@@ -20,27 +29,21 @@ def pooled_url(pgbouncer: tuple[str, int], postgresql_url: str) -> str:
 def test_every_operation_works_through_the_pooler(pooled_url: str, postgresql_url: str) -> None:
     with sessions.Session.from_url("chät_1", pooled_url) as session:
         for _ in range(8):  # more often than a driver needs to decide to prepare a statement
-            session.add_items(items("a", "b"))
-            session.add_items(items("c"), if_position=session.position())
-            assert session.pop_item() == items("c")[0]
-            with pytest.raises(sessions.ConflictError):
-                session.replace_items([], if_position=0)
-            session.replace_items(items("d"))
-            assert texts(session.get_items(limit=3)) == ["d"]
+            use_everything(session)
             session.clear_session()
-        session.add_items(items("e"))
+        use_everything(session)
     assert len(stored_texts(postgresql_url, "chät_1")) == 1
 
 
 def test_tables_are_created_through_the_pooler(pgbouncer: tuple[str, int], postgresql_url: str) -> None:
     url = with_parts(postgresql_url, host=pgbouncer[0], port=pgbouncer[1])
-    in_threads(6, lambda number: _add_one(url, f"chat_{number}"))
+
+    def add_one(number: int) -> None:
+        with sessions.Session.from_url(f"chat_{number}", url) as session:
+            session.add_items(items("a"))
+
+    in_threads(6, add_one)
     assert execute_sql(postgresql_url, "SELECT count(*) FROM agent_messages") == [(6,)]
-
-
-def _add_one(url: str, session_id: str) -> None:
-    with sessions.Session.from_url(session_id, url) as session:
-        session.add_items(items("a"))
 
 
 def test_many_clients_share_few_server_connections(pooled_url: str, postgresql_url: str) -> None:
@@ -53,7 +56,7 @@ def test_many_clients_share_few_server_connections(pooled_url: str, postgresql_u
                 session.add_items(batch(f"w{number}", count, 2))
                 assert session.get_items(limit=1)
                 if number == 0:
-                    counts.append(_server_connections(postgresql_url))
+                    counts.append(len(connections(postgresql_url)))
 
         in_threads(clients, work)
         for chat in range(4):
@@ -61,11 +64,6 @@ def test_many_clients_share_few_server_connections(pooled_url: str, postgresql_u
             history = backend.session(f"chat_{chat}").get_items()
             assert_contiguous_and_ordered(history, writers, batches=10, size=2)
     assert 1 <= max(counts) <= SERVER_CONNECTIONS
-
-
-def _server_connections(url: str) -> int:
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    return int(execute_sql(url, statement)[0][0])
 
 
 def test_nothing_is_left_on_a_server_connection(pooled_url: str) -> None:
@@ -90,7 +88,7 @@ def test_bind_keeps_a_transaction_together_through_the_pooler(pooled_url: str, p
         connection.prepare_threshold = None  # the application's own statements need it too
         session = sessions.bind(connection).session("chat_1")
         for number, end in enumerate(["ROLLBACK", "COMMIT"]):
-            begin(connection)
+            run(connection, "BEGIN")
             place_order(connection, number)
             session.add_items(items("placed"))
             assert texts(session.get_items()) == ["placed"]
@@ -116,9 +114,5 @@ def test_the_pooler_ends_connections_and_nothing_is_lost(pooled_url: str, postgr
     with sessions.Session.from_url("chat_1", pooled_url, retry_delay=0.01) as session:
         for number in range(6):
             session.add_items(items(str(number)))
-            execute_sql(
-                postgresql_url,
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-            )
+            end_connections(postgresql_url)
         assert texts(session.get_items()) == [str(number) for number in range(6)]

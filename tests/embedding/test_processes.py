@@ -7,15 +7,17 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sessions
-from embedding.application import prepare, wait_until
-from support.samples import items
-from support.servers import dialect_of, execute_sql
+from embedding.application import connections, prepare, wait_until
+from embedding.programs import descriptors
+from support.samples import in_threads, items
+from support.servers import DIALECTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 
@@ -39,36 +41,13 @@ def run_program(name: str, *arguments: str, quiet: bool = True) -> dict[str, Any
     return report
 
 
-def connections(url: str) -> int:
-    """The server's connections to this database, ours aside; none for SQLite."""
-    dialect = dialect_of(url)
-    if dialect == "sqlite":
-        return 0
-    statement = {
-        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-    }.get(
-        dialect,
-        "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
-    )
-    return int(execute_sql(url, statement)[0][0])
-
-
 @pytest.fixture
-def quiet_url(sql_url: str) -> Any:
+def quiet_url(sql_url: str) -> Iterator[str]:
     """A database that has no connection left at the end, a moment after the program's."""
     prepare(sql_url)
-    wait_until(lambda: connections(sql_url) == 0)
+    wait_until(lambda: not connections(sql_url))
     yield sql_url
-    wait_until(lambda: connections(sql_url) == 0)
-
-
-@pytest.fixture
-def quiet_server_url(server_url: str) -> Any:
-    prepare(server_url)
-    wait_until(lambda: connections(server_url) == 0)
-    yield server_url
-    wait_until(lambda: connections(server_url) == 0)
+    wait_until(lambda: not connections(sql_url))
 
 
 # --- fork
@@ -80,23 +59,10 @@ def test_children_forked_with_idle_connections_get_their_own_and_exit_in_peace(q
     assert report["after"] == report["before"]
 
 
-@pytest.mark.slow
-def test_children_forked_amid_other_threads_operations_harm_nothing(quiet_url: str) -> None:
-    report = run_program("forking_busy", quiet_url)
-    assert report["stored"] == report["written"]
-    assert report["children"] == 4
-    assert report["after"] <= report["before"] + 6  # SQLite's files of the threads' connections
-
-
-def test_a_child_forked_while_a_thread_waits_for_the_server_is_not_held_up(quiet_server_url: str) -> None:
-    report = run_program("forking_amid_a_wait", quiet_server_url)
+@pytest.mark.parametrize("sql_url", DIALECTS, indirect=True)
+def test_a_child_forked_while_a_thread_waits_for_the_server_is_not_held_up(quiet_url: str) -> None:
+    report = run_program("forking_amid_a_wait", quiet_url)
     assert report["stored"] == [["first", "second"], ["child"]]
-
-
-def test_a_pool_of_forked_processes_inherits_a_backend(quiet_url: str) -> None:
-    report = run_program("multiprocessing_fork", quiet_url)
-    assert len(report["stored"]) == 21
-    assert report["after"] == report["before"]
 
 
 def test_a_bound_connection_stays_with_the_process_that_bound_it(quiet_url: str) -> None:
@@ -167,33 +133,12 @@ def test_a_signal_whose_handler_returns_is_not_noticed(quiet_url: str) -> None:
 
 @pytest.mark.slow
 def test_two_thousand_short_threads_leave_neither_connection_nor_descriptor(quiet_url: str) -> None:
-    failures: list[BaseException] = []
     with sessions.connect(quiet_url, pool_size=4) as backend:
-
-        def work(number: int) -> None:
-            try:
-                backend.session(f"chat_{number % 8}").get_items(limit=1)
-            except BaseException as exc:
-                failures.append(exc)
-
-        def burst(count: int) -> None:
-            threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
         backend.session("chat_0").add_items(items("a"))
-        burst(50)
-        before = descriptors()
-        for _ in range(40):
-            burst(50)
-        assert failures == []
-        assert connections(quiet_url) <= 4
+        for burst in range(41):
+            in_threads(50, lambda number: backend.session(f"chat_{number % 8}").get_items(limit=1))
+            if not burst:
+                before = descriptors()
+        assert len(connections(quiet_url)) <= 4
         assert descriptors() <= before + 12  # what a pool of 4 may open later
     assert threading.active_count() < 20
-
-
-def descriptors() -> int:
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0

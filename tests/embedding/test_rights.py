@@ -1,6 +1,6 @@
 """Rights: roles with little, schemas of their own, several tenants in one table, passwords that change."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -8,30 +8,27 @@ from uuid import uuid4
 import pytest
 
 import sessions
-from embedding.application import connected, run, wait_until
+from embedding.application import connected, end_connections, run, use_everything
 from support.samples import items, stored_texts, texts
 from support.servers import dialect_of, execute_sql, with_parts
 
 PASSWORD = "first p@ss"
+TABLES = ("agent_sessions", "agent_messages")
 
 
 @contextmanager
 def role_of(url: str, *statements: str) -> Iterator[str]:
     """A user of its own, with what the statements grant; the URL to connect as that user."""
-    user = f"app_{uuid4().hex[:12]}"
-    database = url.rpartition("/")[2]
-    if dialect_of(url) == "postgresql":
-        execute_sql(url, f"CREATE USER {user} PASSWORD '{PASSWORD}'")
-        drop = [f"DROP OWNED BY {user}", f"DROP USER {user}"]
-    else:
-        execute_sql(url, f"CREATE USER {user} IDENTIFIED BY '{PASSWORD}'")
-        drop = [f"DROP USER {user}"]
+    user, database = f"app_{uuid4().hex[:12]}", url.rpartition("/")[2]
+    on_postgresql = dialect_of(url) == "postgresql"
+    execute_sql(url, f"CREATE USER {user} {'PASSWORD' if on_postgresql else 'IDENTIFIED BY'} '{PASSWORD}'")
+    drop = [f"DROP OWNED BY {user}"] if on_postgresql else []
     try:
         for statement in statements:
             execute_sql(url, statement.format(user=user, database=database))
         yield with_parts(url, user=user, password=PASSWORD)
     finally:
-        for statement in drop:
+        for statement in (*drop, f"DROP USER {user}"):
             execute_sql(url, statement)
 
 
@@ -46,29 +43,12 @@ def make_tables(url: str, **options: Any) -> None:
         session.clear_session()
 
 
-def use_everything(session: sessions.Session) -> None:
-    session.add_items(items("a", "b"))
-    session.add_items(items("c"), if_position=session.position())
-    assert session.pop_item() == items("c")[0]
-    assert texts(session.get_items()) == ["a", "b"]
-    session.replace_items(items("d"))
-    session.clear_session()
-    session.add_items(items("e"))
-
-
-# --- data rights alone
-
-
-@pytest.mark.parametrize("create_tables", [False, True])
-def test_a_role_with_data_rights_alone_does_everything(server_url: str, create_tables: bool) -> None:
+def test_a_role_with_data_rights_alone_binds_its_connection(server_url: str) -> None:
     make_tables(server_url)
-    with role_of(server_url, *grants(server_url, "agent_sessions", "agent_messages")) as url:
-        with sessions.Session.from_url("chat_1", url, create_tables=create_tables) as session:
-            use_everything(session)
-        with connected(url) as connection:
-            use_everything(sessions.bind(connection).session("chat_2"))
-            connection.commit()
-    assert len(stored_texts(server_url, "chat_2")) == 1
+    with role_of(server_url, *grants(server_url, *TABLES)) as url, connected(url) as connection:
+        use_everything(sessions.bind(connection).session("chat_1"))
+        connection.commit()
+    assert len(stored_texts(server_url)) == 1
 
 
 def test_a_role_that_may_only_read_is_told_what_it_lacks(server_url: str) -> None:
@@ -78,26 +58,6 @@ def test_a_role_that_may_only_read_is_told_what_it_lacks(server_url: str) -> Non
         assert session.get_items() == []
         with pytest.raises(sessions.DatabaseError, match="grant SELECT, INSERT, UPDATE and DELETE"):
             session.add_items(items("a"))
-
-
-TABLES = ("agent_sessions", "agent_messages")
-
-
-@pytest.mark.parametrize("create_tables", [False, True])
-def test_missing_tables_are_said_to_be_missing(server_url: str, create_tables: bool) -> None:
-    usage = ["GRANT SELECT ON {database}.* TO {user}"] if dialect_of(server_url) != "postgresql" else []
-    remedy = "grant the right to create them" if create_tables else "create_tables=True"
-    with (
-        role_of(server_url, *usage) as url,
-        sessions.Session.from_url("chat_1", url, create_tables=create_tables) as session,
-    ):
-        for operation in (session.get_items, lambda: session.add_items(items("a"))):
-            with pytest.raises((sessions.SchemaError, sessions.DatabaseError)) as caught:
-                operation()
-            if isinstance(caught.value, sessions.SchemaError):
-                assert remedy in str(caught.value)
-            else:  # MySQL hides from who has no right on a table whether there is one
-                assert "grant" in str(caught.value)
 
 
 # --- a schema of their own
@@ -134,23 +94,6 @@ def test_the_search_path_decides_about_names_without_schema(postgresql_url: str)
         connection.commit()
     for schema in ("one", "two"):
         assert execute_sql(postgresql_url, f"SELECT count(*) FROM {schema}.agent_messages") == [(1,)]
-
-
-@pytest.mark.parametrize(
-    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
-)
-def test_tables_in_a_database_of_their_own(dialect: str, make_url: Callable[[str], str]) -> None:
-    app_url, chats_url = make_url(dialect), make_url(dialect)
-    make_tables(chats_url)
-    chats = chats_url.rpartition("/")[2]
-    names: Any = {"sessions_table": f"{chats}.agent_sessions", "messages_table": f"{chats}.agent_messages"}
-    own = ["GRANT SELECT ON {database}.* TO {user}"]
-    with (
-        role_of(app_url, *own, *(grant.replace("{database}", chats) for grant in grants(app_url, *TABLES))) as url,
-        sessions.Session.from_url("chat_1", url, create_tables=False, **names) as session,
-    ):
-        use_everything(session)
-    assert len(stored_texts(chats_url)) == 1
 
 
 # --- several tenants in one table
@@ -222,24 +165,13 @@ def test_a_password_is_asked_for_at_each_connection(server_url: str) -> None:
                 change(f"token {number}")
                 session.add_items(items("the connection is still open"))
                 current[0] = f"token {number}"
-                end_sessions_of(server_url, user)
+                end_connections(server_url)
                 session.add_items(items("with a new token"))
             assert asked[0] == 4
             change("another token")
-            end_sessions_of(server_url, user)
+            end_connections(server_url)
             with pytest.raises(sessions.AuthenticationError) as caught:
                 session.get_items()
             assert "token" not in str(caught.value)
             current[0] = "another token"
             assert len(session.get_items()) == 7
-
-
-def end_sessions_of(url: str, user: str) -> None:
-    if dialect_of(url) == "postgresql":
-        statement = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
-        execute_sql(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (user,))
-    else:
-        statement = "SELECT id FROM information_schema.processlist WHERE user = %s"
-        for (number,) in execute_sql(url, statement, (user,)):
-            execute_sql(url, f"KILL {number}")
-    wait_until(lambda: not execute_sql(url, statement, (user,)))

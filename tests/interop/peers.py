@@ -4,7 +4,6 @@ The SDK's sessions run themselves. The npm package runs under Node.js, so its st
 written down here, from its documentation and the tables that it makes.
 """
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -165,8 +164,3 @@ def sqlalchemy_url(url: str, driver: str) -> str:
         return f"sqlite+{driver}:///{sqlite_path(url)}"
     parts = urlsplit(url)
     return urlunsplit((f"{dialect_of(url)}+{driver}", *parts[1:]))
-
-
-def run(scenario: Any) -> Any:
-    """Run a coroutine to its end, as a test of our own does."""
-    return asyncio.run(scenario)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
-from agents import Agent, Model, ModelResponse, Runner, Usage, set_tracing_disabled
+from agents import Agent, Model, ModelResponse, Runner, Usage, function_tool, set_tracing_disabled
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -73,6 +73,12 @@ def _message(text: str) -> ResponseOutputMessage:
 
 def tool_call(name: str, arguments: str, *, call_id: str = "call_1") -> ResponseFunctionToolCall:
     return ResponseFunctionToolCall(type="function_call", name=name, arguments=arguments, call_id=call_id)
+
+
+@function_tool
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
 
 
 def agent(*answers: Answer, **options: Any) -> tuple[Agent[Any], AnsweringModel]:

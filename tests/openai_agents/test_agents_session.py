@@ -9,11 +9,11 @@ from typing import Any
 
 import agents.memory
 import pytest
-from agents import RunConfig, function_tool
+from agents import RunConfig
 from agents.memory import SessionSettings
 
 import sessions
-from openai_agents.scripted import agent, run, tool_call, words
+from openai_agents.scripted import add, agent, run, tool_call, words
 from sessions.openai_agents import AgentsSession
 
 _ITEMS = [{"role": "user", "content": str(number)} for number in range(5)]
@@ -67,19 +67,16 @@ assert "agents" not in sys.modules and "openai" not in sys.modules
 # --- the four operations
 
 
-def test_what_was_added_is_read_popped_and_cleared(adapter: AgentsSession) -> None:
-    async def scenario() -> None:
-        assert await adapter.get_items() == []
-        assert await adapter.pop_item() is None
-        await adapter.add_items(_ITEMS[:2])
-        await adapter.add_items([])
-        await adapter.add_items(_ITEMS[2:])
-        assert await adapter.get_items() == _ITEMS
-        assert await adapter.pop_item() == _ITEMS[-1]
-        await adapter.clear_session()
-        assert await adapter.get_items() == []
-
-    asyncio.run(scenario())
+async def test_what_was_added_is_read_popped_and_cleared(adapter: AgentsSession) -> None:
+    assert await adapter.get_items() == []
+    assert await adapter.pop_item() is None
+    await adapter.add_items(_ITEMS[:2])
+    await adapter.add_items([])
+    await adapter.add_items(_ITEMS[2:])
+    assert await adapter.get_items() == _ITEMS
+    assert await adapter.pop_item() == _ITEMS[-1]
+    await adapter.clear_session()
+    assert await adapter.get_items() == []
 
 
 def test_the_synchronous_session_beneath_sees_the_same(adapter: AgentsSession, session: sessions.Session) -> None:
@@ -89,24 +86,18 @@ def test_the_synchronous_session_beneath_sees_the_same(adapter: AgentsSession, s
     assert asyncio.run(adapter.get_items()) == [*_ITEMS, _ITEMS[0]]
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(0, []), (2, _ITEMS[-2:]), (9, _ITEMS), (2_147_483_647, _ITEMS)])
-def test_a_limit_gives_the_newest_oldest_first(adapter: AgentsSession, limit: int, expected: list[Any]) -> None:
-    async def scenario() -> None:
-        await adapter.add_items(_ITEMS)
+async def test_a_limit_gives_the_newest_oldest_first(adapter: AgentsSession) -> None:
+    await adapter.add_items(_ITEMS)
+    for limit, expected in ((0, []), (2, _ITEMS[-2:]), (9, _ITEMS), (2_147_483_647, _ITEMS)):
         assert await adapter.get_items(limit=limit) == expected
         assert await adapter.get_items(limit) == expected
 
-    asyncio.run(scenario())
 
-
-def test_tasks_of_one_event_loop_may_write_at_once(adapter: AgentsSession) -> None:
-    async def scenario() -> None:
-        await asyncio.gather(*(adapter.add_items([item, item]) for item in _ITEMS))
-        found = await adapter.get_items()
-        assert len(found) == 10
-        assert found[::2] == found[1::2]
-
-    asyncio.run(scenario())
+async def test_tasks_of_one_event_loop_may_write_at_once(adapter: AgentsSession) -> None:
+    await asyncio.gather(*(adapter.add_items([item, item]) for item in _ITEMS))
+    found = await adapter.get_items()
+    assert len(found) == 10
+    assert found[::2] == found[1::2]
 
 
 def test_it_may_be_used_from_one_event_loop_after_another(adapter: AgentsSession) -> None:
@@ -115,7 +106,7 @@ def test_it_may_be_used_from_one_event_loop_after_another(adapter: AgentsSession
     assert asyncio.run(adapter.get_items()) == _ITEMS
 
 
-def test_the_event_loop_goes_on_while_the_database_works() -> None:
+async def test_the_event_loop_goes_on_while_the_database_works() -> None:
     class Waiting(sessions.InMemorySession):
         def get_items(self, limit: int | None = None) -> list[Any]:
             assert turned.wait(60)
@@ -123,24 +114,18 @@ def test_the_event_loop_goes_on_while_the_database_works() -> None:
 
     turned = threading.Event()
 
-    async def scenario() -> None:
-        asyncio.get_running_loop().call_soon(turned.set)
-        assert await AgentsSession(Waiting("chat")).get_items() == []
-
-    asyncio.run(scenario())
+    asyncio.get_running_loop().call_soon(turned.set)
+    assert await AgentsSession(Waiting("chat")).get_items() == []
 
 
 # --- opening and closing
 
 
-def test_from_url_passes_the_options_on(url: str) -> None:
-    async def scenario() -> None:
-        async with AgentsSession.from_url("chat", url, default_limit=2) as adapter:
-            await adapter.add_items(_ITEMS)
-            assert await adapter.get_items() == _ITEMS[-2:]
-            assert await adapter.get_items(limit=9) == _ITEMS
-
-    asyncio.run(scenario())
+async def test_from_url_passes_the_options_on(url: str) -> None:
+    async with AgentsSession.from_url("chat", url, default_limit=2) as adapter:
+        await adapter.add_items(_ITEMS)
+        assert await adapter.get_items() == _ITEMS[-2:]
+        assert await adapter.get_items(limit=9) == _ITEMS
 
 
 def test_a_closed_session_refuses_everything(url: str) -> None:
@@ -158,13 +143,10 @@ def test_a_closed_session_refuses_everything(url: str) -> None:
             asyncio.run(call())
 
 
-def test_a_handle_of_a_backend_leaves_it_open_when_closed(backend: Any) -> None:
-    async def scenario() -> None:
-        async with AgentsSession(backend.session("chat")) as adapter:
-            await adapter.add_items(_ITEMS)
-        assert backend.session("chat").get_items() == _ITEMS
-
-    asyncio.run(scenario())
+async def test_a_handle_of_a_backend_leaves_it_open_when_closed(backend: Any) -> None:
+    async with AgentsSession(backend.session("chat")) as adapter:
+        await adapter.add_items(_ITEMS)
+    assert backend.session("chat").get_items() == _ITEMS
 
 
 @pytest.mark.parametrize("wrong", ["chat", None, object()], ids=["id", "None", "object"])
@@ -181,92 +163,65 @@ def test_an_unknown_way_with_conflicts_is_refused() -> None:
 # --- settings
 
 
-def test_settings_are_the_sdks_own_and_empty_at_first(adapter: AgentsSession) -> None:
-    assert isinstance(adapter.session_settings, SessionSettings)
-    assert adapter.session_settings.limit is None
+async def test_the_limit_of_the_settings_counts_when_none_is_given(session: sessions.Session) -> None:
+    adapter = AgentsSession(session, session_settings=SessionSettings(limit=2))
+    await adapter.add_items(_ITEMS)
+    assert await adapter.get_items() == _ITEMS[-2:]
+    assert await adapter.get_items(limit=3) == _ITEMS[-3:]
+    adapter.session_settings = SessionSettings(limit=0)
+    assert await adapter.get_items() == []
+    adapter.session_settings = None
+    assert await adapter.get_items() == _ITEMS
 
 
-def test_the_limit_of_the_settings_counts_when_none_is_given(session: sessions.Session) -> None:
-    async def scenario() -> None:
-        adapter = AgentsSession(session, session_settings=SessionSettings(limit=2))
-        await adapter.add_items(_ITEMS)
-        assert await adapter.get_items() == _ITEMS[-2:]
-        assert await adapter.get_items(limit=3) == _ITEMS[-3:]
-        adapter.session_settings = SessionSettings(limit=0)
-        assert await adapter.get_items() == []
-        adapter.session_settings = None
-        assert await adapter.get_items() == _ITEMS
-
-    asyncio.run(scenario())
-
-
-def test_settings_may_be_a_mapping() -> None:
-    adapter = AgentsSession(sessions.InMemorySession("chat"), session_settings={"limit": 3})
-    assert adapter.session_settings == SessionSettings(limit=3)
-
-
-def test_an_unknown_setting_is_refused() -> None:
+def test_settings_are_the_sdks_own_empty_at_first_and_may_be_a_mapping() -> None:
+    session = sessions.InMemorySession("chat")
+    assert AgentsSession(session).session_settings == SessionSettings()
+    assert AgentsSession(session, session_settings={"limit": 3}).session_settings == SessionSettings(limit=3)
     with pytest.raises(TypeError, match="limitt"):
-        AgentsSession(sessions.InMemorySession("chat"), session_settings={"limitt": 3})
+        AgentsSession(session, session_settings={"limitt": 3})
 
 
 # --- real runs
 
 
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_a_second_run_remembers_the_first(adapter: AgentsSession, how: str) -> None:
-    async def scenario() -> None:
-        assistant, model = agent("San Francisco", "California")
-        await run(how, assistant, "Which city has the Golden Gate Bridge?", session=adapter)
-        result = await run(how, assistant, "In which state is it?", session=adapter)
-        assert result.final_output == "California"
-        assert words(model.inputs[1]) == [
-            "Which city has the Golden Gate Bridge?",
-            "San Francisco",
-            "In which state is it?",
-        ]
-        assert words(await adapter.get_items()) == [*words(model.inputs[1]), "California"]
-
-    asyncio.run(scenario())
+async def test_a_second_run_remembers_the_first(adapter: AgentsSession, how: str) -> None:
+    assistant, model = agent("San Francisco", "California")
+    await run(how, assistant, "Which city has the Golden Gate Bridge?", session=adapter)
+    result = await run(how, assistant, "In which state is it?", session=adapter)
+    assert result.final_output == "California"
+    assert words(model.inputs[1]) == [
+        "Which city has the Golden Gate Bridge?",
+        "San Francisco",
+        "In which state is it?",
+    ]
+    assert words(await adapter.get_items()) == [*words(model.inputs[1]), "California"]
 
 
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_a_tool_call_is_stored_before_its_output(adapter: AgentsSession, how: str) -> None:
-    @function_tool
-    def add(a: int, b: int) -> int:
-        """Add."""
-        return a + b
-
-    async def scenario() -> None:
-        assistant, _ = agent(tool_call("add", '{"a": 1, "b": 2}'), "It is 3.", tools=[add])
-        await run(how, assistant, "1 + 2?", session=adapter)
-        items = await adapter.get_items()
-        assert words(items) == ["1 + 2?", "function_call", "function_call_output", "It is 3."]
-        assert items[1]["call_id"] == items[2]["call_id"] == "call_1"
-        assert items[2]["output"] == "3"
-
-    asyncio.run(scenario())
+async def test_a_tool_call_is_stored_before_its_output(adapter: AgentsSession, how: str) -> None:
+    assistant, _ = agent(tool_call("add", '{"a": 1, "b": 2}'), "It is 3.", tools=[add])
+    await run(how, assistant, "1 + 2?", session=adapter)
+    items = await adapter.get_items()
+    assert words(items) == ["1 + 2?", "function_call", "function_call_output", "It is 3."]
+    assert items[1]["call_id"] == items[2]["call_id"] == "call_1"
+    assert items[2]["output"] == "3"
 
 
-def test_the_limit_of_a_run_beats_that_of_the_session(session: sessions.Session) -> None:
-    async def scenario() -> None:
-        adapter = AgentsSession(session, session_settings=SessionSettings(limit=4))
-        await adapter.add_items(_ITEMS)
-        assistant, model = agent("first", "second")
-        await run("run", assistant, "one", session=adapter)
-        config = RunConfig(session_settings=SessionSettings(limit=2))
-        await run("run", assistant, "two", session=adapter, run_config=config)
-        assert words(model.inputs[0]) == ["1", "2", "3", "4", "one"]
-        assert words(model.inputs[1]) == ["one", "first", "two"]
-
-    asyncio.run(scenario())
+async def test_the_limit_of_a_run_beats_that_of_the_session(session: sessions.Session) -> None:
+    adapter = AgentsSession(session, session_settings=SessionSettings(limit=4))
+    await adapter.add_items(_ITEMS)
+    assistant, model = agent("first", "second")
+    await run("run", assistant, "one", session=adapter)
+    config = RunConfig(session_settings=SessionSettings(limit=2))
+    await run("run", assistant, "two", session=adapter, run_config=config)
+    assert words(model.inputs[0]) == ["1", "2", "3", "4", "one"]
+    assert words(model.inputs[1]) == ["one", "first", "two"]
 
 
-def test_sessions_of_one_backend_do_not_mix(backend: Any) -> None:
-    async def scenario() -> None:
-        assistant, model = agent("hello Ann", "hello Bob")
-        for name in ("Ann", "Bob"):
-            await run("run", assistant, name, session=AgentsSession(backend.session(name)))
-        assert words(model.inputs[1]) == ["Bob"]
-
-    asyncio.run(scenario())
+async def test_sessions_of_one_backend_do_not_mix(backend: Any) -> None:
+    assistant, model = agent("hello Ann", "hello Bob")
+    for name in ("Ann", "Bob"):
+        await run("run", assistant, name, session=AgentsSession(backend.session(name)))
+    assert words(model.inputs[1]) == ["Bob"]

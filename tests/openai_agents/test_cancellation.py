@@ -49,50 +49,31 @@ def write(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
     return _WRITES[request.param]
 
 
-async def _begun(session: _Held) -> None:
+async def _begin(session: _Held, call: Callable[[AgentsSession], Any]) -> asyncio.Future[Any]:
+    """The call's task, at work in its thread."""
+    task: asyncio.Future[Any] = asyncio.ensure_future(call(AgentsSession(session)))
     assert await asyncio.to_thread(session.begun.wait, 60)
+    return task
 
 
-def test_a_cancelled_write_is_finished_first(write: Any) -> None:
+@pytest.mark.parametrize("cancelled", ["again and again", "with every task"])
+async def test_a_cancelled_write_is_finished_first(write: Any, cancelled: str) -> None:
     call, expected = write
-
-    async def scenario() -> None:
-        session = _Held("chat")
-        sessions.Session.add_items(session, [_ITEM])
-        task = asyncio.ensure_future(call(AgentsSession(session)))
-        await _begun(session)
-        for _ in range(3):  # an impatient caller
-            task.cancel()
-            await asyncio.sleep(0)
-            assert not task.done()
-        session.released.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert session.get_items() == expected
-
-    asyncio.run(scenario())
-
-
-def test_a_write_outlives_the_cancellation_of_every_task(write: Any) -> None:
-    """As a framework, or asyncio.run() itself, does when it shuts down."""
-    call, expected = write
-
-    async def scenario() -> None:
-        session = _Held("chat")
-        sessions.Session.add_items(session, [_ITEM])
-        task = asyncio.ensure_future(call(AgentsSession(session)))
-        await _begun(session)
+    session = _Held("chat")
+    sessions.Session.add_items(session, [_ITEM])
+    task = await _begin(session, call)
+    if cancelled == "with every task":  # as a framework, or asyncio.run() itself, does when it shuts down
         for each in asyncio.all_tasks() - {asyncio.current_task()}:
             each.cancel()
-        for _ in range(3):
-            await asyncio.sleep(0)
+    for _ in range(3):
+        if cancelled == "again and again":
+            task.cancel()
+        await asyncio.sleep(0)
         assert not task.done()
-        session.released.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert session.get_items() == expected
-
-    asyncio.run(scenario())
+    session.released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert session.get_items() == expected
 
 
 def test_a_failure_behind_a_cancellation_stays_quiet() -> None:
@@ -106,8 +87,7 @@ def test_a_failure_behind_a_cancellation_stays_quiet() -> None:
     async def scenario() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
         session = Failing("chat")
-        task = asyncio.ensure_future(AgentsSession(session).clear_session())
-        await _begun(session)
+        task = await _begin(session, lambda adapter: adapter.clear_session())
         task.cancel()
         await asyncio.sleep(0)
         session.released.set()
@@ -118,33 +98,25 @@ def test_a_failure_behind_a_cancellation_stays_quiet() -> None:
     assert reports == []
 
 
-def test_a_failure_without_a_cancellation_is_raised() -> None:
-    class Failing(sessions.InMemorySession):
-        def clear_session(self) -> None:
-            raise sessions.DatabaseError("the disk is gone")
-
-    with pytest.raises(sessions.DatabaseError, match="the disk is gone"):
-        asyncio.run(AgentsSession(Failing("chat")).clear_session())
+async def test_a_failure_without_a_cancellation_is_raised() -> None:
+    with sessions.InMemorySession("chat") as session, pytest.raises(sessions.InvalidItemError):
+        await AgentsSession(session).add_items([{"bad": float("nan")}])
 
 
-def test_a_time_limit_lets_the_write_finish(sql_url: str) -> None:
-    """The parent row is locked by another program; the write waits for it in its thread."""
-
-    async def scenario() -> None:
-        async with AgentsSession.from_url("chat", sql_url) as adapter:
-            await adapter.add_items([_ITEM])
-            with _locked(sql_url) as release:
-                task = asyncio.ensure_future(asyncio.wait_for(adapter.add_items([_ITEM]), timeout=0.05))
-                done, _ = await asyncio.wait({task}, timeout=0.5)
-                assert not done
-                release()
-            with pytest.raises(asyncio.TimeoutError):
-                await task
-            assert await adapter.get_items() == [_ITEM, _ITEM]
-            await adapter.add_items([_ITEM])
-            assert len(await adapter.get_items()) == 3
-
-    asyncio.run(scenario())
+async def test_a_time_limit_lets_the_write_finish(sql_url: str) -> None:
+    # The parent row is locked by another program; the write waits for it in its thread.
+    async with AgentsSession.from_url("chat", sql_url) as adapter:
+        await adapter.add_items([_ITEM])
+        with _locked(sql_url) as release:
+            task = asyncio.ensure_future(asyncio.wait_for(adapter.add_items([_ITEM]), timeout=0.05))
+            done, _ = await asyncio.wait({task}, timeout=0.5)
+            assert not done
+            release()
+        with pytest.raises(asyncio.TimeoutError):
+            await task
+        assert await adapter.get_items() == [_ITEM, _ITEM]
+        await adapter.add_items([_ITEM])
+        assert len(await adapter.get_items()) == 3
 
 
 @contextmanager

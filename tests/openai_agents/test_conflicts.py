@@ -5,10 +5,9 @@ import contextlib
 from typing import Any
 
 import pytest
-from agents import function_tool
 
 import sessions
-from openai_agents.scripted import agent, run, tool_call, words
+from openai_agents.scripted import add, agent, run, tool_call, words
 from sessions.openai_agents import AgentsSession
 
 
@@ -20,53 +19,39 @@ def _guarded(backend: Any) -> AgentsSession:
     return AgentsSession(backend.session("chat"), on_conflict="raise")
 
 
-def test_the_second_to_write_is_told_and_writes_nothing(backend: Any) -> None:
-    async def scenario() -> None:
-        first, second = _guarded(backend), _guarded(backend)
-        await first.get_items()
-        await second.get_items()
-        await first.add_items([_message(1)])
-        with pytest.raises(sessions.ConflictError):
-            await second.add_items([_message(2)])
-        assert await first.get_items() == [_message(1)]
-        # Having read again it may go on.
-        assert await second.get_items() == [_message(1)]
+@pytest.mark.parametrize("shared", [False, True], ids=["sessions of their own", "one session"])
+async def test_the_second_to_write_is_told_and_writes_nothing(backend: Any, shared: bool) -> None:
+    handle = backend.session("chat")
+    first, second = (
+        AgentsSession(handle if shared else backend.session("chat"), on_conflict="raise") for _ in range(2)
+    )
+    await first.get_items()
+    await second.get_items()
+    await first.add_items([_message(1)])
+    with pytest.raises(sessions.ConflictError):
         await second.add_items([_message(2)])
-        with pytest.raises(sessions.ConflictError):
-            await first.add_items([_message(3)])
-
-    asyncio.run(scenario())
-
-
-def test_two_adapters_may_share_one_session(session: sessions.Session) -> None:
-    async def scenario() -> None:
-        first, second = (AgentsSession(session, on_conflict="raise") for _ in range(2))
-        await first.get_items()
-        await second.get_items()
-        await first.add_items([_message(1)])
-        with pytest.raises(sessions.ConflictError):
-            await second.add_items([_message(2)])
-
-    asyncio.run(scenario())
+    assert await first.get_items() == [_message(1)]
+    # Having read again it may go on.
+    assert await second.get_items() == [_message(1)]
+    await second.add_items([_message(2)])
+    with pytest.raises(sessions.ConflictError):
+        await first.add_items([_message(3)])
 
 
-def test_of_many_writers_at_once_exactly_one_wins(backend: Any) -> None:
-    async def scenario() -> None:
-        writers = [_guarded(backend) for _ in range(8)]
-        for writer in writers:
-            await writer.get_items()
-        outcomes = await asyncio.gather(
-            *(writer.add_items([_message(number)]) for number, writer in enumerate(writers)),
-            return_exceptions=True,
-        )
-        assert outcomes.count(None) == 1
-        assert sum(isinstance(outcome, sessions.ConflictError) for outcome in outcomes) == 7
-        assert len(await writers[0].get_items()) == 1
-
-    asyncio.run(scenario())
+async def test_of_many_writers_at_once_exactly_one_wins(backend: Any) -> None:
+    writers = [_guarded(backend) for _ in range(8)]
+    for writer in writers:
+        await writer.get_items()
+    outcomes = await asyncio.gather(
+        *(writer.add_items([_message(number)]) for number, writer in enumerate(writers)),
+        return_exceptions=True,
+    )
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, sessions.ConflictError) for outcome in outcomes) == 7
+    assert len(await writers[0].get_items()) == 1
 
 
-def test_a_number_counted_up_by_many_writers_skips_and_repeats_nothing(backend: Any) -> None:
+async def test_a_number_counted_up_by_many_writers_skips_and_repeats_nothing(backend: Any) -> None:
     async def count_up(times: int) -> None:
         writer = _guarded(backend)
         while times:
@@ -77,60 +62,48 @@ def test_a_number_counted_up_by_many_writers_skips_and_repeats_nothing(backend: 
                 await writer.add_items([_message(number + 2)])  # without reading again
                 times -= 1
 
-    async def scenario() -> None:
-        await asyncio.gather(*(count_up(5) for _ in range(4)))
-
-    asyncio.run(scenario())
+    await asyncio.gather(*(count_up(5) for _ in range(4)))
     numbers = [int(item["content"]) for item in backend.session("chat").get_items()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 40
 
 
-def test_a_writer_is_not_in_its_own_way(backend: Any) -> None:
-    async def scenario() -> None:
-        adapter = _guarded(backend)
-        await adapter.get_items()
-        await adapter.add_items([_message(1), _message(2)])
-        await adapter.add_items([])
-        await adapter.add_items([_message(3)])
-        assert await adapter.pop_item() == _message(3)
-        await adapter.add_items([_message(4)])
-        await adapter._atomic_replace_items([_message(5)])
-        await adapter.add_items([_message(6)])
-        assert await adapter.get_items(limit=1) == [_message(6)]
-        await adapter.add_items([_message(7)])
-        await adapter.clear_session()
-        await adapter.add_items([_message(8)])
-        assert await adapter.get_items() == [_message(8)]
-
-    asyncio.run(scenario())
+async def test_a_writer_is_not_in_its_own_way(backend: Any) -> None:
+    adapter = _guarded(backend)
+    await adapter.get_items()
+    await adapter.add_items([_message(1), _message(2)])
+    await adapter.add_items([])
+    await adapter.add_items([_message(3)])
+    assert await adapter.pop_item() == _message(3)
+    await adapter.add_items([_message(4)])
+    await adapter._atomic_replace_items([_message(5)])
+    await adapter.add_items([_message(6)])
+    assert await adapter.get_items(limit=1) == [_message(6)]
+    await adapter.add_items([_message(7)])
+    await adapter.clear_session()
+    await adapter.add_items([_message(8)])
+    assert await adapter.get_items() == [_message(8)]
 
 
 @pytest.mark.parametrize("limit", [0, 1, None])
-def test_a_limited_read_counts_as_seen(backend: Any, limit: int | None) -> None:
-    async def scenario() -> None:
-        adapter = _guarded(backend)
-        backend.session("chat").add_items([_message(1), _message(2)])
-        await adapter.get_items(limit=limit)
-        await adapter.add_items([_message(3)])
-        backend.session("chat").add_items([_message(4)])
-        with pytest.raises(sessions.ConflictError):
-            await adapter.add_items([_message(5)])
-
-    asyncio.run(scenario())
+async def test_a_limited_read_counts_as_seen(backend: Any, limit: int | None) -> None:
+    adapter = _guarded(backend)
+    backend.session("chat").add_items([_message(1), _message(2)])
+    await adapter.get_items(limit=limit)
+    await adapter.add_items([_message(3)])
+    backend.session("chat").add_items([_message(4)])
+    with pytest.raises(sessions.ConflictError):
+        await adapter.add_items([_message(5)])
 
 
-def test_replacing_what_another_has_continued_is_refused(backend: Any) -> None:
-    async def scenario() -> None:
-        adapter = _guarded(backend)
-        await adapter.add_items([_message(1)])
-        await adapter.get_items()
-        backend.session("chat").add_items([_message(2)])
-        with pytest.raises(sessions.ConflictError):
-            await adapter._atomic_replace_items([_message(3)])
-        assert await adapter.get_items() == [_message(1), _message(2)]
-
-    asyncio.run(scenario())
+async def test_replacing_what_another_has_continued_is_refused(backend: Any) -> None:
+    adapter = _guarded(backend)
+    await adapter.add_items([_message(1)])
+    await adapter.get_items()
+    backend.session("chat").add_items([_message(2)])
+    with pytest.raises(sessions.ConflictError):
+        await adapter._atomic_replace_items([_message(3)])
+    assert await adapter.get_items() == [_message(1), _message(2)]
 
 
 def test_without_a_read_nothing_is_compared(backend: Any) -> None:
@@ -142,58 +115,37 @@ def test_without_a_read_nothing_is_compared(backend: Any) -> None:
 # --- two real runs: the second starts while the first one's model thinks
 
 
-@pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_a_run_that_was_overtaken_ends_with_the_conflict(backend: Any, how: str) -> None:
-    async def scenario() -> None:
-        async def overtaken() -> str:
-            other, _ = agent("quick answer")
-            await run(how, other, "quick question", session=_guarded(backend))
-            return "slow answer"
+async def _overtaken(backend: Any, how: str, **options: Any) -> None:
+    async def slowly() -> str:
+        other, _ = agent("quick answer")
+        await run(how, other, "quick question", session=AgentsSession(backend.session("chat"), **options))
+        return "slow answer"
 
-        slow, _ = agent(overtaken)
-        with pytest.raises(sessions.ConflictError):
-            await run(how, slow, "slow question", session=_guarded(backend))
-        history = words(backend.session("chat").get_items())
-        assert "slow answer" not in history
-        assert history[-2:] == ["quick question", "quick answer"]
-
-    asyncio.run(scenario())
+    slow, _ = agent(slowly)
+    await run(how, slow, "slow question", session=AgentsSession(backend.session("chat"), **options))
 
 
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_append_keeps_both_runs_as_the_sdks_sessions_do(backend: Any, how: str) -> None:
-    async def scenario() -> None:
-        async def overtaken() -> str:
-            other, _ = agent("quick answer")
-            session = AgentsSession(backend.session("chat"))
-            await run(how, other, "quick question", session=session)
-            return "slow answer"
-
-        slow, _ = agent(overtaken)
-        await run(how, slow, "slow question", session=AgentsSession(backend.session("chat")))
-        assert sorted(words(backend.session("chat").get_items())) == [
-            "quick answer",
-            "quick question",
-            "slow answer",
-            "slow question",
-        ]
-
-    asyncio.run(scenario())
+async def test_a_run_that_was_overtaken_ends_with_the_conflict(backend: Any, how: str) -> None:
+    with pytest.raises(sessions.ConflictError):
+        await _overtaken(backend, how, on_conflict="raise")
+    history = words(backend.session("chat").get_items())
+    assert "slow answer" not in history
+    assert history[-2:] == ["quick question", "quick answer"]
 
 
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_an_undisturbed_run_with_tools_meets_no_conflict(backend: Any, how: str) -> None:
-    @function_tool
-    def add(a: int, b: int) -> int:
-        """Add."""
-        return a + b
+async def test_append_keeps_both_runs_as_the_sdks_sessions_do(backend: Any, how: str) -> None:
+    await _overtaken(backend, how)
+    history = words(backend.session("chat").get_items())
+    assert sorted(history) == ["quick answer", "quick question", "slow answer", "slow question"]
 
-    async def scenario() -> None:
-        adapter = _guarded(backend)
-        calls = [tool_call("add", '{"a": 1, "b": 2}', call_id=f"call_{n}") for n in range(3)]
-        assistant, _ = agent(*calls, "3, three times", "You are welcome.", tools=[add])
-        await run(how, assistant, "1 + 2?", session=adapter)
-        await run(how, assistant, "Thanks", session=adapter)
-        assert len(await adapter.get_items()) == 10
 
-    asyncio.run(scenario())
+@pytest.mark.parametrize("how", ["run", "run_streamed"])
+async def test_an_undisturbed_run_with_tools_meets_no_conflict(backend: Any, how: str) -> None:
+    adapter = _guarded(backend)
+    calls = [tool_call("add", '{"a": 1, "b": 2}', call_id=f"call_{n}") for n in range(3)]
+    assistant, _ = agent(*calls, "3, three times", "You are welcome.", tools=[add])
+    await run(how, assistant, "1 + 2?", session=adapter)
+    await run(how, assistant, "Thanks", session=adapter)
+    assert len(await adapter.get_items()) == 10

@@ -1,31 +1,21 @@
 """A synchronous session handed to the Runner as it is, from SDK 0.20 on."""
 
-import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from agents import RunConfig, Runner, function_tool
+from agents import RunConfig, Runner
 from agents.memory import SessionSettings
 
 import sessions
-from openai_agents.scripted import SDK_VERSION, agent, run, tool_call, words
+from openai_agents.event_loop import uses_run_sync
+from openai_agents.scripted import SDK_VERSION, add, agent, run, tool_call, words
 
 direct = pytest.mark.skipif(SDK_VERSION < (0, 20), reason="an SDK that awaits its sessions")
 refused = pytest.mark.skipif(SDK_VERSION >= (0, 20), reason="an SDK that takes synchronous sessions")
 
 
-@pytest.fixture(autouse=True)
-def event_loop_of_run_sync() -> Iterator[None]:
-    """Runner.run_sync leaves its event loop open, for the next run; nobody else closes it here."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
-
-
 @direct
+@uses_run_sync
 def test_run_sync_remembers(session: sessions.Session) -> None:
     assistant, model = agent("San Francisco", "California")
     Runner.run_sync(assistant, "Which city has the Golden Gate Bridge?", session=session)  # type: ignore[arg-type]
@@ -37,26 +27,14 @@ def test_run_sync_remembers(session: sessions.Session) -> None:
 
 @direct
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_the_other_ways_to_run_take_it_too(session: sessions.Session, how: str) -> None:
-    @function_tool
-    def add(a: int, b: int) -> int:
-        """Add."""
-        return a + b
-
-    async def scenario() -> None:
-        assistant, _ = agent(tool_call("add", '{"a": 1, "b": 2}'), "It is 3.", tools=[add])
-        await run(how, assistant, "1 + 2?", session=session)
-        assert words(session.get_items()) == [
-            "1 + 2?",
-            "function_call",
-            "function_call_output",
-            "It is 3.",
-        ]
-
-    asyncio.run(scenario())
+async def test_the_other_ways_to_run_take_it_too(session: sessions.Session, how: str) -> None:
+    assistant, _ = agent(tool_call("add", '{"a": 1, "b": 2}'), "It is 3.", tools=[add])
+    await run(how, assistant, "1 + 2?", session=session)
+    assert words(session.get_items()) == ["1 + 2?", "function_call", "function_call_output", "It is 3."]
 
 
 @direct
+@uses_run_sync
 def test_limits_come_from_the_run_or_from_the_backend(url: str) -> None:
     with sessions.connect(url, default_limit=4) as backend:
         session: Any = backend.session("chat")
@@ -70,6 +48,7 @@ def test_limits_come_from_the_run_or_from_the_backend(url: str) -> None:
 
 
 @refused
+@uses_run_sync
 def test_an_older_sdk_is_refused_with_the_remedy(session: sessions.Session) -> None:
     assistant, model = agent("never")
     with pytest.raises(sessions.ConfigurationError, match=r"AgentsSession\(session\)"):

@@ -1,7 +1,7 @@
 """The SDK's sessions that wrap another one, on top of ours: encryption and compaction."""
 
-import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ import sessions
 from openai_agents.scripted import SDK_VERSION, agent, run, words
 from sessions.openai_agents import AgentsSession
 from support.model_api import ModelAPI, serve_model_api
-from support.servers import execute_sql
 
 _KEY = "a key that is long enough for a test"
 _ITEMS: list[Any] = [{"role": "user", "content": str(number)} for number in range(5)]
@@ -27,52 +26,31 @@ def _encrypted(session: Any, key: str = _KEY) -> EncryptedSession:
     return EncryptedSession(session.session_id, session, key)
 
 
-def test_an_encrypted_session_reads_back_what_it_wrote(session: sessions.Session) -> None:
-    async def scenario() -> None:
-        encrypted = _encrypted(AgentsSession(session))
-        await encrypted.add_items(_ITEMS)
-        assert await encrypted.get_items() == _ITEMS
-        assert await encrypted.get_items(limit=2) == _ITEMS[-2:]
-        assert await encrypted.pop_item() == _ITEMS[-1]
-        assert await encrypted.get_items() == _ITEMS[:-1]
-        await encrypted.clear_session()
-        assert await encrypted.get_items() == []
-
-    asyncio.run(scenario())
-
-
-def test_only_ciphertext_reaches_the_database(sql_url: str) -> None:
-    async def scenario() -> None:
-        async with AgentsSession.from_url("chat", sql_url) as adapter:
-            encrypted = _encrypted(adapter)
-            await encrypted.add_items([{"role": "user", "content": "Geheimnis"}])
-            [(text,)] = execute_sql(sql_url, "SELECT message_data FROM agent_messages")
-            assert "Geheimnis" not in text
-            assert adapter.session.get_items()[0].keys() == {"__enc__", "v", "kid", "payload"}
-
-    asyncio.run(scenario())
+async def test_an_encrypted_session_reads_back_what_it_wrote(session: sessions.Session) -> None:
+    encrypted = _encrypted(AgentsSession(session))
+    await encrypted.add_items(_ITEMS)
+    assert await encrypted.get_items() == _ITEMS
+    assert await encrypted.get_items(limit=2) == _ITEMS[-2:]
+    assert await encrypted.pop_item() == _ITEMS[-1]
+    assert await encrypted.get_items() == _ITEMS[:-1]
+    await encrypted.clear_session()
+    assert await encrypted.get_items() == []
 
 
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_runs_remember_through_encryption(session: sessions.Session, how: str) -> None:
-    async def scenario() -> None:
-        encrypted = _encrypted(AgentsSession(session))
-        assistant, model = agent("one", "two")
-        await run(how, assistant, "first", session=encrypted)
-        await run(how, assistant, "second", session=encrypted)
-        assert words(model.inputs[1]) == ["first", "one", "second"]
-
-    asyncio.run(scenario())
+async def test_runs_remember_through_encryption(session: sessions.Session, how: str) -> None:
+    encrypted = _encrypted(AgentsSession(session))
+    assistant, model = agent("one", "two")
+    await run(how, assistant, "first", session=encrypted)
+    await run(how, assistant, "second", session=encrypted)
+    assert words(model.inputs[1]) == ["first", "one", "second"]
 
 
-def test_another_key_opens_nothing(session: sessions.Session) -> None:
-    async def scenario() -> None:
-        adapter = AgentsSession(session)
-        await _encrypted(adapter).add_items(_ITEMS)
-        assert await _encrypted(adapter, _KEY + "?").get_items() == []
-        assert len(session.get_items()) == len(_ITEMS)
-
-    asyncio.run(scenario())
+async def test_another_key_opens_nothing(session: sessions.Session) -> None:
+    adapter = AgentsSession(session)
+    await _encrypted(adapter).add_items(_ITEMS)
+    assert await _encrypted(adapter, _KEY + "?").get_items() == []
+    assert len(session.get_items()) == len(_ITEMS)
 
 
 # --- OpenAIResponsesCompactionSession
@@ -86,86 +64,68 @@ def api() -> Iterator[ModelAPI]:
         yield api
 
 
-def _compacting(adapter: Any, api: ModelAPI, **options: Any) -> Any:
-    client = AsyncOpenAI(base_url=api.url, api_key="none", max_retries=0)
-    return OpenAIResponsesCompactionSession(
-        adapter.session_id, adapter, client=client, compaction_mode="input", **options
-    )
+def _at_four(context: Any) -> bool:
+    return len(context["session_items"]) >= 4
 
 
-def test_compaction_puts_the_summary_in_place_of_the_history(session: sessions.Session, api: ModelAPI) -> None:
-    async def scenario() -> None:
-        compacting = _compacting(AgentsSession(session), api)
+@contextlib.asynccontextmanager
+async def _compacting(adapter: Any, api: ModelAPI, **options: Any) -> AsyncIterator[Any]:
+    async with AsyncOpenAI(base_url=api.url, api_key="none", max_retries=0) as client:
+        yield OpenAIResponsesCompactionSession(
+            adapter.session_id, adapter, client=client, compaction_mode="input", **options
+        )
+
+
+async def test_compaction_puts_the_summary_in_place_of_the_history(session: sessions.Session, api: ModelAPI) -> None:
+    async with _compacting(AgentsSession(session), api) as compacting:
         await compacting.add_items(_ITEMS)
         await compacting.run_compaction({"force": True})
-        await compacting.client.close()
         assert words(api.requests[0]["input"]) == words(_ITEMS)
         assert [item["type"] for item in session.get_items()] == ["compaction"]
         assert await compacting.get_items() == session.get_items()
 
-    asyncio.run(scenario())
-
 
 @replaces_atomically
-def test_a_summary_that_cannot_be_stored_leaves_the_history(session: sessions.Session, api: ModelAPI) -> None:
+async def test_a_summary_that_cannot_be_stored_leaves_the_history(session: sessions.Session, api: ModelAPI) -> None:
     api.compact = lambda _: [{"type": "compaction", "encrypted_content": float("nan")}]
-
-    async def scenario() -> None:
-        compacting = _compacting(AgentsSession(session), api)
+    async with _compacting(AgentsSession(session), api) as compacting:
         await compacting.add_items(_ITEMS)
         position = session.position()
         with pytest.raises(sessions.InvalidItemError):
             await compacting.run_compaction({"force": True})
-        await compacting.client.close()
         assert session.get_items() == _ITEMS
         assert session.position() == position  # not cleared and restored, but never touched
 
-    asyncio.run(scenario())
-
 
 @pytest.mark.parametrize("how", ["run", "run_streamed"])
-def test_runs_compact_by_themselves_and_go_on(session: sessions.Session, api: ModelAPI, how: str) -> None:
-    async def scenario() -> None:
-        compacting = _compacting(
-            AgentsSession(session),
-            api,
-            should_trigger_compaction=lambda context: len(context["session_items"]) >= 4,
-        )
+async def test_runs_compact_by_themselves_and_go_on(session: sessions.Session, api: ModelAPI, how: str) -> None:
+    async with _compacting(AgentsSession(session), api, should_trigger_compaction=_at_four) as compacting:
         assistant, model = agent("one", "two", "three")
         for text in ("first", "second", "third"):
             await run(how, assistant, text, session=compacting)
-        await compacting.client.close()
         assert len(api.requests) == 1
         assert [item.get("type") for item in model.inputs[2]][:1] == ["compaction"]
         assert words(session.get_items()) == ["compaction", "third", "three"]
 
-    asyncio.run(scenario())
-
 
 @replaces_atomically
-def test_encryption_and_compaction_stack(session: sessions.Session, api: ModelAPI) -> None:
-    async def scenario() -> None:
-        compacting = _compacting(AgentsSession(session), api)
+async def test_encryption_and_compaction_stack(session: sessions.Session, api: ModelAPI) -> None:
+    async with _compacting(AgentsSession(session), api) as compacting:
         encrypted = _encrypted(compacting)
         await encrypted.add_items(_ITEMS)
         await encrypted.run_compaction({"force": True})
-        await compacting.client.close()
         assert [item["type"] for item in await encrypted.get_items()] == ["compaction"]
         assert [item["__enc__"] for item in session.get_items()] == [1]
 
-    asyncio.run(scenario())
 
-
-def test_a_subclass_that_changes_items_is_not_bypassed_by_compaction(session: sessions.Session, api: ModelAPI) -> None:
+async def test_a_subclass_that_changes_items_is_not_bypassed_by_compaction(
+    session: sessions.Session, api: ModelAPI
+) -> None:
     class Stamping(AgentsSession):
         async def add_items(self, items: list[Any]) -> None:
             await super().add_items([{**item, "stamp": 1} for item in items])
 
-    async def scenario() -> None:
-        compacting = _compacting(Stamping(session), api)
+    async with _compacting(Stamping(session), api) as compacting:
         await compacting.add_items(_ITEMS)
         await compacting.run_compaction({"force": True})
-        await compacting.client.close()
         assert [(item["type"], item["stamp"]) for item in session.get_items()] == [("compaction", 1)]
-
-    asyncio.run(scenario())

@@ -48,100 +48,76 @@ class Identity:
         return key.private_bytes(_PEM, _PKCS8, encryption).decode()
 
 
-class Authority:
+class _Signer:
+    """A name with a key."""
+
+    def __init__(self, name: str) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+    def sign(
+        self,
+        subject: _Signer,
+        *extensions: x509.ExtensionType,
+        is_authority: bool = False,
+        since: datetime.timedelta = -2 * DAY,
+        until: datetime.timedelta = 30 * DAY,
+    ) -> str:
+        """Return a certificate for the subject as PEM text; times are from now."""
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        public_key = subject.key.public_key()
+        builder = (
+            x509.CertificateBuilder(self.name, subject.name, public_key, x509.random_serial_number())
+            .not_valid_before(now + since)
+            .not_valid_after(now + until)
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .add_extension(_usage(is_authority=is_authority), critical=True)
+        )
+        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        for extension in (x509.SubjectKeyIdentifier.from_public_key(public_key), issuer_id, *extensions):
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(_PEM).decode()
+
+    def identity(self, cert: str) -> Identity:
+        key = self.key.private_bytes(_PEM, _PKCS8, serialization.NoEncryption())
+        return Identity(cert, key.decode())
+
+
+class Authority(_Signer):
     """Signs server and client certificates; `cert` is what its users have to trust.
 
     With an issuer it is an intermediate one, which comes along with each certificate.
     """
 
     def __init__(self, name: str, *, issuer: Authority | None = None, until: datetime.timedelta = 30 * DAY) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
-        signer = issuer or self
-        builder = _builder(self._name, signer._name, self._key, signer._key, *_span(-2 * DAY, until))
-        builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
-        builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
-        self.cert = _pem_from_cert(builder.sign(signer._key, hashes.SHA256()))
+        super().__init__(name)
+        self.cert = (issuer or self).sign(self, is_authority=True, until=until)
         self._chain = self.cert if issuer else ""
 
-    def server(self, *hosts: str, since: datetime.timedelta = -DAY, until: datetime.timedelta = 30 * DAY) -> Identity:
-        """Issue a server certificate for host names and addresses; times are from now."""
-        return self._issue(hosts[0], hosts, ExtendedKeyUsageOID.SERVER_AUTH, since, until)
+    def server(self, *hosts: str, **times: datetime.timedelta) -> Identity:
+        """Issue a server certificate for host names and addresses."""
+        return self._issue(hosts[0], ExtendedKeyUsageOID.SERVER_AUTH, _names(hosts), **times)
 
-    def client(
-        self, name: str, *, since: datetime.timedelta = -2 * DAY, until: datetime.timedelta = 30 * DAY
-    ) -> Identity:
-        """Issue a client certificate for a user; times are from now."""
-        return self._issue(name, (), ExtendedKeyUsageOID.CLIENT_AUTH, since, until)
+    def client(self, name: str, **times: datetime.timedelta) -> Identity:
+        """Issue a client certificate for a user."""
+        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, **times)
 
     def _issue(
-        self,
-        name: str,
-        hosts: tuple[str, ...],
-        purpose: x509.ObjectIdentifier,
-        since: datetime.timedelta,
-        until: datetime.timedelta,
+        self, name: str, purpose: x509.ObjectIdentifier, *extensions: x509.ExtensionType, **times: datetime.timedelta
     ) -> Identity:
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _leaf(_name(name), self._name, key, self._key, hosts, *_span(since, until))
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        cert = builder.sign(self._key, hashes.SHA256())
-        return Identity(_pem_from_cert(cert) + self._chain, _pem_from_key(key))
+        subject = _Signer(name)
+        cert = self.sign(subject, x509.ExtendedKeyUsage([purpose]), *extensions, **times)  # type: ignore[arg-type]
+        return subject.identity(cert + self._chain)
 
 
 def self_signed(*hosts: str) -> Identity:
     """Make a server certificate that vouches for itself and is no authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(hosts[0])
-    builder = _leaf(name, name, key, key, hosts, *_span())
-    return Identity(_pem_from_cert(builder.sign(key, hashes.SHA256())), _pem_from_key(key))
+    signer = _Signer(hosts[0])
+    return signer.identity(signer.sign(signer, _names(hosts)))
 
 
-def _span(
-    since: datetime.timedelta = -DAY, until: datetime.timedelta = 30 * DAY
-) -> tuple[datetime.datetime, datetime.datetime]:
-    now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-    return now + since, now + until
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-    since: datetime.datetime,
-    until: datetime.datetime,
-) -> x509.CertificateBuilder:
-    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-    return (
-        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(since)
-        .not_valid_after(until)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(issuer_id, critical=False)
-    )
-
-
-def _leaf(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-    hosts: tuple[str, ...],
-    since: datetime.datetime,
-    until: datetime.datetime,
-) -> x509.CertificateBuilder:
-    builder = _builder(subject, issuer, key, signer, since, until)
-    builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
-    builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
-    if hosts:
-        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        builder = builder.add_extension(names, critical=False)
-    return builder
+def _names(hosts: tuple[str, ...]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([_general_name(host) for host in hosts])
 
 
 def _general_name(host: str) -> x509.GeneralName:
@@ -151,23 +127,15 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _usage(*, is_authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
-        key_agreement=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
+        key_agreement=not is_authority,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _pem_from_cert(cert: x509.Certificate) -> str:
-    return cert.public_bytes(_PEM).decode()
-
-
-def _pem_from_key(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(_PEM, _PKCS8, serialization.NoEncryption()).decode()

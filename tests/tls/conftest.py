@@ -8,7 +8,7 @@ import pytest
 
 from support import servers
 from support.servers import Server
-from tls.authority import Authority
+from tls.authority import Authority, Identity
 from tls.tls_server import KINDS, MySQL, PostgreSQL, TLSServer
 
 DIALECTS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in servers.DIALECTS]
@@ -24,6 +24,12 @@ def authority() -> Authority:
 def clients() -> Authority:
     """Signs the certificates of the clients that the servers trust."""
     return Authority("test clients")
+
+
+@pytest.fixture(scope="session")
+def client(clients: Authority) -> Identity:
+    """A certificate that the servers accept of the user certified."""
+    return clients.client("certified")
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,12 @@ KEY_PASSWORD = "open/sesame"
 
 def refusal(url: str, **options: Any) -> sessions.SessionsError:
     """Return the error that the first use of the URL gives, checked to be fit for a user."""
-    options.setdefault("max_retries", 0)
-    with pytest.raises(sessions.SessionsError) as caught, sessions.connect(url, **options) as backend:
+    with (
+        pytest.raises(sessions.SessionsError) as caught,
+        sessions.connect(url, **{"max_retries": 0, **options}) as backend,
+    ):
         backend.session("chat").get_items()
-    check_message(caught.value)
+    _check_message(caught.value)
     return caught.value
 
 
@@ -27,11 +29,11 @@ def refusal_at_once(url: str, **options: Any) -> sessions.SessionsError:
     """Return the error of `connect` itself, before anything could be sent."""
     with pytest.raises(sessions.SessionsError) as caught:
         sessions.connect(url, **options)
-    check_message(caught.value)
+    _check_message(caught.value)
     return caught.value
 
 
-def check_message(error: BaseException) -> None:
+def _check_message(error: BaseException) -> None:
     """Check form and discretion of an error: what is wrong; then what to do; and no secret."""
     message = str(error)
     first = message.split(maxsplit=1)[0]

@@ -1,7 +1,5 @@
 """Required TLS is never given up: not for a server without it, not for a man in the middle."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -11,7 +9,6 @@ import pytest
 import sessions
 from sessions import ConfigurationError, TLSError
 from support import servers
-from tls.authority import self_signed
 from tls.refusals import refusal, refusal_at_once
 from tls.tls_server import ITEM, PASSWORD, PostgreSQL, TLSServer
 from tls.wire import SSL_REQUEST, Impostor, SocketListener, Wire
@@ -22,13 +19,6 @@ REQUIRED = [True, {}, {"check_hostname": False}, {"verify": False}]
 # --- servers without TLS
 
 
-@pytest.mark.parametrize("ssl", REQUIRED, ids=str)
-def test_a_server_without_tls_is_refused(url_without_tls: str, ssl: Any) -> None:
-    error = refusal(url_without_tls, ssl=ssl)
-    assert type(error) is TLSError
-    assert "ssl" in str(error).lower() or "tls" in str(error).lower()
-
-
 @pytest.mark.parametrize("ssl", [None, False])
 def test_a_server_without_tls_is_used_when_tls_is_not_asked_for(url_without_tls: str, ssl: bool | None) -> None:
     with sessions.connect(url_without_tls, ssl=ssl) as backend:
@@ -37,12 +27,12 @@ def test_a_server_without_tls_is_used_when_tls_is_not_asked_for(url_without_tls:
 
 
 @pytest.mark.parametrize("ssl", REQUIRED, ids=str)
-def test_a_server_without_tls_is_told_nothing(url_without_tls: str, ssl: Any) -> None:
+def test_a_server_without_tls_is_refused_and_told_nothing(url_without_tls: str, ssl: Any) -> None:
     dialect = servers.dialect_of(url_without_tls)
-    port = urlsplit(url_without_tls).port
-    assert port is not None
-    with Wire(dialect, port) as wire:
-        refusal(servers.with_parts(url_without_tls, port=wire.port), ssl=ssl)
+    with Wire(dialect, urlsplit(url_without_tls).port or 0) as wire:
+        error = refusal(servers.with_parts(url_without_tls, port=wire.port), ssl=ssl)
+    assert type(error) is TLSError
+    assert "ssl" in str(error).lower() or "tls" in str(error).lower()
     _check_nothing_was_told(dialect, wire.sent)
     assert wire.accepted == 1
 
@@ -80,13 +70,10 @@ def test_nothing_of_value_is_in_the_clear(server: TLSServer) -> None:
 def test_a_tls_only_server_refuses_plain_connections(server: TLSServer) -> None:
     with server.tls_only() as url:
         error = refusal(url, ssl=False)
+        with sessions.connect(url, ssl={"ca": server.authority.cert}) as backend:
+            assert backend.session("nothing").get_items() == []
     assert type(error) is TLSError
     assert "ssl" in str(error)
-
-
-def test_a_tls_only_server_accepts_tls(server: TLSServer) -> None:
-    with server.tls_only() as url, sessions.connect(url, ssl={"ca": server.authority.cert}) as backend:
-        assert backend.session("nothing").get_items() == []
 
 
 def test_false_means_no_tls(server: TLSServer) -> None:
@@ -96,37 +83,27 @@ def test_false_means_no_tls(server: TLSServer) -> None:
 # --- impostors
 
 
-@contextlib.contextmanager
-def impostor(server: TLSServer) -> Iterator[Impostor]:
-    with Impostor(server.dialect, self_signed("localhost")) as rogue:
-        yield rogue
-
-
-@pytest.mark.parametrize("names", [True, False], ids=["with names", "without names"])
-def test_an_impostor_is_not_given_the_password(server: TLSServer, names: bool) -> None:
-    with impostor(server) as rogue:
-        options = {"ca": server.authority.cert, "check_hostname": names}
+@pytest.mark.parametrize(
+    ("shown", "options"),
+    [
+        ("self_signed", {"ca": ...}),
+        ("self_signed", {"ca": ..., "check_hostname": False}),
+        ("self_signed", {}),
+        ("other_name", {"ca": ...}),
+    ],
+    ids=["self-signed", "self-signed, names unchecked", "outside the system's roots", "of the same authority"],
+)
+def test_an_impostor_is_not_given_the_password(server: TLSServer, shown: str, options: dict[str, Any]) -> None:
+    options = {**options, "ca": server.authority.cert} if "ca" in options else options
+    with Impostor(server.dialect, getattr(server, shown)) as rogue:
         assert type(refusal(server.url(port=rogue.port), ssl=options)) is TLSError
     assert rogue.sent == b""
     assert rogue.accepted == 1
 
 
-def test_an_impostor_outside_the_system_roots_is_not_given_the_password(server: TLSServer) -> None:
-    with impostor(server) as rogue:
-        assert type(refusal(server.url(port=rogue.port), ssl={})) is TLSError
-    assert rogue.sent == b""
-
-
-def test_an_impostor_of_the_same_authority_is_not_given_the_password(server: TLSServer) -> None:
-    with Impostor(server.dialect, server.other_name) as rogue:
-        error = refusal(server.url(port=rogue.port), ssl={"ca": server.authority.cert})
-    assert type(error) is TLSError
-    assert rogue.sent == b""
-
-
 def test_an_impostor_is_heard_by_a_client_that_does_not_verify(server: TLSServer) -> None:
     # What the documentation says that ssl=True does not protect from; and that the impostor works.
-    with impostor(server) as rogue, pytest.raises(sessions.SessionsError):
+    with Impostor(server.dialect, server.self_signed) as rogue, pytest.raises(sessions.SessionsError):
         _ = sessions.Session.from_url("chat", server.url(port=rogue.port), ssl=True, max_retries=0).get_items()
     assert b"app" in rogue.sent
 
@@ -136,30 +113,24 @@ def test_an_impostor_is_heard_by_a_client_that_does_not_verify(server: TLSServer
 
 @pytest.mark.parametrize(
     "target",
-    ["postgresql:///agents", "postgresql://%2Fvar%2Frun/agents", "postgresql:///agents?host=/tmp"],
+    [
+        "///agents",
+        "//%2Fvar%2Frun/agents",
+        "///agents?host=/tmp",
+        # One among the hosts is enough; an empty name is the default socket, unless there is an address for it.
+        "///agents?host=localhost,/tmp",
+        "///agents?host=localhost,",
+        "///agents?host=,localhost",
+        "///agents?host=localhost,@abstract",
+        "///agents?hostaddr=",
+        "///agents?host=,localhost&hostaddr=,127.0.0.1",
+    ],
 )
 @pytest.mark.parametrize("ssl", REQUIRED, ids=str)
 def test_a_unix_socket_takes_no_tls_on_postgresql(target: str, ssl: Any) -> None:
-    error = refusal_at_once(target, ssl=ssl)
+    error = refusal_at_once(f"postgresql:{target}", ssl=ssl)
     assert type(error) is ConfigurationError
     assert "socket" in str(error)
-
-
-@pytest.mark.parametrize(
-    "hosts",
-    [
-        "?host=localhost,/tmp",
-        "?host=localhost,",
-        "?host=,localhost",
-        "?host=localhost,@abstract",
-        "?hostaddr=",
-        "?host=,localhost&hostaddr=,127.0.0.1",
-    ],
-)
-def test_one_unix_socket_among_the_hosts_is_enough(hosts: str) -> None:
-    # An empty name is the default socket, unless there is an address for it.
-    error = refusal_at_once(f"postgresql:///agents{hosts}", ssl=True)
-    assert type(error) is ConfigurationError
 
 
 def test_a_unix_socket_of_a_service_is_not_told_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,67 +14,130 @@ import sessions
 from sessions import ConnectionFailedError, TLSError
 from support import servers
 from support.servers import Server
-from tls.authority import Authority, self_signed
+from tls.authority import Authority, Identity, self_signed
 from tls.refusals import refusal
 from tls.tls_server import TLSServer
 from tls.wire import Leaver, Wire
 
 
-def pem_file(folder: Path, text: str) -> Path:
-    path = folder / "some.pem"
-    path.write_text(text)
-    return path
+@dataclass(frozen=True)
+class World:
+    """Who could have signed a certificate, and a folder."""
+
+    folder: Path
+    authority: Authority
+    intermediate: Authority
+    foreign: Authority
+    clients: Authority
+    pinned: Identity
+
+    def pem_file(self, text: str) -> Path:
+        path = self.folder / "some.pem"
+        path.write_text(text)
+        return path
+
+    def context(self, roots: str = "", **attributes: Any) -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=roots or self.authority.cert)
+        for name, value in attributes.items():
+            setattr(context, name, value)
+        return context
 
 
-# --- the right authority, in each form
+@pytest.fixture
+def world(tmp_path: Path, authority: Authority, foreign: Authority, clients: Authority) -> World:
+    intermediate = Authority("test servers, second level", issuer=authority)
+    return World(tmp_path, authority, intermediate, foreign, clients, self_signed("db.example.test"))
 
 
-def test_a_ca_may_be_a_path_as_text(server: TLSServer, tmp_path: Path) -> None:
-    ca = str(pem_file(tmp_path, server.authority.cert))
-    assert server.use(server.url(), ssl={"ca": ca}) == "TLSv1.3"
+def present(server: TLSServer, world: World, shown: str) -> None:
+    if shown == "expired":
+        server.present_expired()
+    elif shown == "intermediate":
+        server.present(world.intermediate.server("localhost"))
+    else:
+        server.present(world.pinned if shown == "pinned" else getattr(server, shown))
 
 
-def test_a_ca_may_be_a_path_object(server: TLSServer, tmp_path: Path) -> None:
-    ca = pem_file(tmp_path, server.authority.cert)
-    assert server.use(server.url(), ssl={"ca": ca}) == "TLSv1.3"
+Settings = Callable[[World], Any]
+_UNVERIFIED: dict[str, Any] = {"check_hostname": False, "verify_mode": ssl.CERT_NONE}
 
-
-def test_a_ca_may_be_pem_text(server: TLSServer) -> None:
-    assert server.use(server.url(), ssl={"ca": server.authority.cert}) == "TLSv1.3"
-
-
-def test_a_ca_may_be_pem_bytes(server: TLSServer) -> None:
-    assert server.use(server.url(), ssl={"ca": server.authority.cert.encode()}) == "TLSv1.3"
-
-
-def test_a_ca_may_be_a_bundle_of_several(server: TLSServer, foreign: Authority) -> None:
+# What the server shows, and the settings that trust it.
+TRUSTED: dict[str, tuple[str, Settings]] = {
+    "a path as text": ("good", lambda w: {"ca": str(w.pem_file(w.authority.cert))}),
+    "a path": ("good", lambda w: {"ca": w.pem_file(w.authority.cert)}),
+    "text": ("good", lambda w: {"ca": w.authority.cert}),
+    "bytes": ("good", lambda w: {"ca": w.authority.cert.encode()}),
     # The form in which a cloud provider hands out its roots: comments between certificates.
-    bundle = f"# one region\n{foreign.cert}\n# another\n{server.authority.cert}{server.clients.cert}"
-    assert server.use(server.url(), ssl={"ca": bundle}) == "TLSv1.3"
+    "a bundle": ("good", lambda w: {"ca": f"# one\n{w.foreign.cert}\n# another\n{w.authority.cert}{w.clients.cert}"}),
+    "a context": ("good", lambda w: w.context()),
+    "a context that does not verify": ("self_signed", lambda w: w.context(**_UNVERIFIED)),
+    "another name, names unchecked": ("other_name", lambda w: {"ca": w.authority.cert, "check_hostname": False}),
+    "a chain to the root": ("intermediate", lambda w: {"ca": w.authority.cert}),
+    "anybody": ("good", lambda _: True),
+    "anybody of another name": ("other_name", lambda _: True),
+    "anybody self-signed": ("self_signed", lambda _: True),
+    "anybody expired": ("expired", lambda _: True),
+    "verify off": ("self_signed", lambda _: {"verify": False}),
+    "verify and names off": ("self_signed", lambda _: {"verify": False, "check_hostname": False}),
+}
+
+# What the server shows, the settings that do not trust it, and a word of the answer.
+DISTRUSTED: dict[str, tuple[str, Settings, str]] = {
+    "another authority": ("good", lambda w: {"ca": w.foreign.cert}, "certificate"),
+    "another authority, names unchecked": ("good", lambda w: {"ca": w.foreign.cert, "check_hostname": False}, ""),
+    "a context with another authority": ("good", lambda w: w.context(w.foreign.cert), ""),
+    "expired": ("expired", lambda w: {"ca": w.authority.cert}, "certificate"),
+    "expired, names unchecked": ("expired", lambda w: {"ca": w.authority.cert, "check_hostname": False}, ""),
+    "another name": ("other_name", lambda w: {"ca": w.authority.cert}, "host"),
+    "a name, the certificate has its address": ("address_only", lambda w: {"ca": w.authority.cert}, ""),
+    "an intermediate authority alone": ("intermediate", lambda w: {"ca": w.intermediate.cert}, ""),
+    "self-signed": ("self_signed", lambda w: {"ca": w.authority.cert}, ""),
+    "self-signed, system's roots": ("self_signed", lambda _: {}, ""),
+    "pinned with another name": ("pinned", lambda w: {"ca": w.pinned.cert}, ""),
+}
 
 
-def test_a_ready_context_is_used(server: TLSServer) -> None:
-    context = ssl.create_default_context(cadata=server.authority.cert)
-    assert server.use(server.url(), ssl=context) == "TLSv1.3"
+@pytest.mark.parametrize("case", TRUSTED)
+def test_a_server_is_trusted_by(server: TLSServer, world: World, case: str) -> None:
+    shown, settings = TRUSTED[case]
+    present(server, world, shown)
+    assert server.use(server.url(), ssl=settings(world)) == "TLSv1.3"
 
 
-def test_a_context_that_trusts_another_authority_refuses(server: TLSServer, foreign: Authority) -> None:
-    context = ssl.create_default_context(cadata=foreign.cert)
-    assert type(refusal(server.url(), ssl=context)) is TLSError
+@pytest.mark.parametrize("case", DISTRUSTED)
+def test_a_server_is_refused_that_is(server: TLSServer, world: World, case: str) -> None:
+    shown, settings, word = DISTRUSTED[case]
+    present(server, world, shown)
+    error = refusal(server.url(), ssl=settings(world))
+    assert type(error) is TLSError
+    assert word in str(error)
 
 
-def test_a_context_that_does_not_verify_accepts(server: TLSServer) -> None:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    server.present(self_signed("localhost"))
-    assert server.use(server.url(), ssl=context) == "TLSv1.3"
+def test_a_self_signed_server_is_accepted_when_pinned(server: TLSServer) -> None:
+    server.present(server.self_signed)
+    assert server.use(server.url(), ssl={"ca": server.self_signed.cert}) == "TLSv1.3"
 
 
-def test_the_versions_of_a_context_are_kept_to(server: TLSServer) -> None:
-    context = ssl.create_default_context(cadata=server.authority.cert)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
+def test_an_address_counts_when_the_certificate_has_it(server: TLSServer) -> None:
+    url = server.url(host="127.0.0.1")
+    server.present(server.address_only)
+    assert server.use(url, ssl={"ca": server.authority.cert}) == "TLSv1.3"
+    server.present(server.other_name)
+    assert type(refusal(url, ssl={"ca": server.authority.cert})) is TLSError
+
+
+def test_the_versions_of_a_context_are_kept_to(server: TLSServer, world: World) -> None:
+    context = world.context(maximum_version=ssl.TLSVersion.TLSv1_2)
     assert server.use(server.url(), ssl=context) == "TLSv1.2"
+
+
+def test_an_authority_made_by_mysql_itself_is_accepted(mysql_server: Server) -> None:
+    # It lacks what Python 3.13 asks for by default; the name in its certificates is no host's.
+    if mysql_server.container is None:
+        pytest.skip("only a container lets us read the server's files")
+    ca = mysql_server.run("cat", "/var/lib/mysql/ca.pem")
+    with mysql_server.database() as url, sessions.connect(url, ssl={"ca": ca, "check_hostname": False}) as backend:
+        assert backend.session("chat").get_items() == []
 
 
 # --- the system's roots
@@ -92,150 +157,23 @@ def with_system_roots(url: str, roots: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_without_a_ca_the_system_roots_count(server: TLSServer, tmp_path: Path) -> None:
-    result = with_system_roots(server.url(), pem_file(tmp_path, server.authority.cert))
+def test_without_a_ca_the_system_roots_count(server: TLSServer, world: World) -> None:
+    result = with_system_roots(server.url(), world.pem_file(world.authority.cert))
     assert (result.stdout, result.stderr) == ("stored\n", "")
-
-
-def test_a_server_outside_the_system_roots_is_refused(server: TLSServer, foreign: Authority, tmp_path: Path) -> None:
-    result = with_system_roots(server.url(), pem_file(tmp_path, foreign.cert))
+    result = with_system_roots(server.url(), world.pem_file(world.foreign.cert))
     assert result.stdout == ""
     assert "sessions.errors.TLSError: " in result.stderr
-
-
-# --- servers that are not to be trusted
-
-
-def test_a_server_of_another_authority_is_refused(server: TLSServer, foreign: Authority) -> None:
-    error = refusal(server.url(), ssl={"ca": foreign.cert})
-    assert type(error) is TLSError
-    assert "certificate" in str(error)
-
-
-def test_an_expired_server_is_refused(server: TLSServer) -> None:
-    server.present_expired()
-    error = refusal(server.url(), ssl={"ca": server.authority.cert})
-    assert type(error) is TLSError
-    assert "certificate" in str(error)
-
-
-def test_an_expired_server_is_refused_whatever_its_name(server: TLSServer) -> None:
-    server.present_expired()
-    error = refusal(server.url(), ssl={"ca": server.authority.cert, "check_hostname": False})
-    assert type(error) is TLSError
-
-
-def test_a_server_of_another_name_is_refused(server: TLSServer) -> None:
-    server.present(server.other_name)
-    error = refusal(server.url(), ssl={"ca": server.authority.cert})
-    assert type(error) is TLSError
-    assert "host" in str(error)
-
-
-def test_another_name_is_accepted_when_names_are_not_checked(server: TLSServer) -> None:
-    server.present(server.other_name)
-    options = {"ca": server.authority.cert, "check_hostname": False}
-    assert server.use(server.url(), ssl=options) == "TLSv1.3"
-
-
-def test_another_authority_is_refused_when_names_are_not_checked(server: TLSServer, foreign: Authority) -> None:
-    error = refusal(server.url(), ssl={"ca": foreign.cert, "check_hostname": False})
-    assert type(error) is TLSError
-
-
-def test_an_address_in_the_certificate_is_accepted(server: TLSServer) -> None:
-    server.present(server.address_only)
-    url = server.url(host="127.0.0.1")
-    assert server.use(url, ssl={"ca": server.authority.cert}) == "TLSv1.3"
-
-
-def test_an_address_that_the_certificate_lacks_is_refused(server: TLSServer) -> None:
-    server.present(server.other_name)
-    error = refusal(server.url(host="127.0.0.1"), ssl={"ca": server.authority.cert})
-    assert type(error) is TLSError
-
-
-def test_a_name_is_not_vouched_for_by_its_address(server: TLSServer) -> None:
-    server.present(server.address_only)
-    assert type(refusal(server.url(), ssl={"ca": server.authority.cert})) is TLSError
-
-
-# --- chains
-
-
-@pytest.fixture(scope="session")
-def intermediate(authority: Authority) -> Authority:
-    return Authority("test servers, second level", issuer=authority)
-
-
-def test_a_chain_to_the_root_is_accepted(server: TLSServer, intermediate: Authority) -> None:
-    server.present(intermediate.server("localhost"))
-    assert server.use(server.url(), ssl={"ca": server.authority.cert}) == "TLSv1.3"
-
-
-def test_an_intermediate_authority_alone_is_no_root(server: TLSServer, intermediate: Authority) -> None:
-    server.present(intermediate.server("localhost"))
-    assert type(refusal(server.url(), ssl={"ca": intermediate.cert})) is TLSError
-
-
-def test_an_authority_made_by_mysql_itself_is_accepted(mysql_server: Server) -> None:
-    # It lacks what Python 3.13 asks for by default; the name in its certificates is no host's.
-    if mysql_server.container is None:
-        pytest.skip("only a container lets us read the server's files")
-    ca = mysql_server.run("cat", "/var/lib/mysql/ca.pem")
-    with mysql_server.database() as url, sessions.connect(url, ssl={"ca": ca, "check_hostname": False}) as backend:
-        assert backend.session("chat").get_items() == []
-
-
-# --- without verification
-
-
-@pytest.mark.parametrize("shown", ["good", "other_name", "self_signed"])
-def test_true_encrypts_and_trusts_anybody(server: TLSServer, shown: str) -> None:
-    server.present(getattr(server, shown))
-    assert server.use(server.url(), ssl=True) == "TLSv1.3"
-
-
-def test_true_trusts_an_expired_server(server: TLSServer) -> None:
-    server.present_expired()
-    assert server.use(server.url(), ssl=True) == "TLSv1.3"
-
-
-@pytest.mark.parametrize("options", [{"verify": False}, {"verify": False, "check_hostname": False}])
-def test_verify_false_is_like_true(server: TLSServer, options: dict[str, Any]) -> None:
-    server.present(server.self_signed)
-    assert server.use(server.url(), ssl=options) == "TLSv1.3"
-
-
-# --- self-signed
-
-
-def test_a_self_signed_server_is_refused(server: TLSServer) -> None:
-    server.present(server.self_signed)
-    assert type(refusal(server.url(), ssl={"ca": server.authority.cert})) is TLSError
-    assert type(refusal(server.url(), ssl={})) is TLSError
-
-
-def test_a_self_signed_server_is_accepted_when_pinned(server: TLSServer) -> None:
-    server.present(server.self_signed)
-    assert server.use(server.url(), ssl={"ca": server.self_signed.cert}) == "TLSv1.3"
-
-
-def test_a_pinned_server_still_needs_the_right_name(server: TLSServer) -> None:
-    pinned = self_signed("db.example.test")
-    server.present(pinned)
-    assert type(refusal(server.url(), ssl={"ca": pinned.cert})) is TLSError
 
 
 # --- what a refusal costs
 
 
-@pytest.mark.parametrize("fault", ["authority", "name"])
-def test_a_bad_certificate_is_not_tried_again(server: TLSServer, foreign: Authority, fault: str) -> None:
-    server.present(server.good if fault == "authority" else server.other_name)
-    ca = foreign.cert if fault == "authority" else server.authority.cert
+@pytest.mark.parametrize("shown", ["self_signed", "other_name"])
+def test_a_bad_certificate_is_not_tried_again(server: TLSServer, shown: str) -> None:
+    server.present(getattr(server, shown))
     with Wire(server.dialect, server.port) as wire:
-        refusal(server.url(port=wire.port), ssl={"ca": ca}, max_retries=3, retry_delay=0.01)
+        options = {"ca": server.authority.cert}
+        refusal(server.url(port=wire.port), ssl=options, max_retries=3, retry_delay=0.01)
     assert wire.accepted == 1
 
 

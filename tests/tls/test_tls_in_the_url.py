@@ -8,10 +8,12 @@ from urllib.parse import quote
 import pytest
 
 import sessions
-from sessions import SessionsError, TLSError
+from sessions import TLSError
 from tls.authority import Authority, Identity
 from tls.refusals import KEY_PASSWORD, refusal, refusal_at_once
 from tls.tls_server import TLSServer
+
+Words = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
@@ -24,11 +26,6 @@ def file(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return write
-
-
-@pytest.fixture
-def client(clients: Authority) -> Identity:
-    return clients.client("certified")
 
 
 def libpq(**settings: str) -> dict[str, str]:
@@ -49,21 +46,45 @@ def mysql(**settings: str) -> dict[str, str]:
 
 
 @pytest.fixture(params=[libpq, mysql], ids=["libpq's words", "mysql's words"])
-def said(request: pytest.FixtureRequest, server: TLSServer) -> Callable[..., dict[str, str]]:
+def said(request: pytest.FixtureRequest, server: TLSServer) -> Words:
     """Both spellings in turn; PostgreSQL knows one."""
-    if request.param is mysql and server.dialect == "postgresql":
-        return libpq
-    words: Callable[..., dict[str, str]] = request.param
+    words: Words = libpq if server.dialect == "postgresql" else request.param
     return words
 
 
-def test_disable_means_plain(server: TLSServer, said: Callable[..., dict[str, str]]) -> None:
-    assert server.use(server.url(query=said(sslmode="disable"))) is None
-
-
-def test_prefer_takes_tls_where_it_is(server: TLSServer, said: Callable[..., dict[str, str]]) -> None:
-    server.present(server.self_signed)
-    assert server.use(server.url(query=said(sslmode="prefer"))) == "TLSv1.3"
+# The mode, the certificate that the server shows, its root if the right one is given; what comes of it.
+@pytest.mark.parametrize(
+    ("mode", "shown", "root", "outcome"),
+    [
+        ("disable", "good", None, None),
+        ("prefer", "self_signed", None, "TLSv1.3"),
+        ("require", "self_signed", None, "TLSv1.3"),
+        ("verify-full", "good", "right", "TLSv1.3"),
+        ("verify-full", "good", "wrong", TLSError),
+        ("verify-full", "other_name", "right", TLSError),
+        ("verify-ca", "other_name", "right", "TLSv1.3"),
+        ("verify-ca", "good", "wrong", TLSError),
+        # libpq takes it for verify-ca: what must not be is a root that is given and not used.
+        ("require", "good", "wrong", TLSError),
+    ],
+)
+def test_a_mode_of_the_url_trusts_whom_it_says(
+    server: TLSServer,
+    said: Words,
+    file: Callable[[str], str],
+    foreign: Authority,
+    mode: str,
+    shown: str,
+    root: str | None,
+    outcome: Any,
+) -> None:
+    server.present(getattr(server, shown))
+    roots = {"right": server.authority.cert, "wrong": foreign.cert}
+    words = said(sslmode=mode, **({"sslrootcert": file(roots[root])} if root else {}))
+    if outcome is TLSError:
+        assert type(refusal(server.url(query=words))) is TLSError
+    else:
+        assert server.use(server.url(query=words)) == outcome
 
 
 def test_nothing_said_is_the_drivers_default(server: TLSServer) -> None:
@@ -85,67 +106,8 @@ def test_a_required_mode_refuses_a_server_without_tls(
     assert type(refusal(url_without_tls + query)) is TLSError
 
 
-def test_require_trusts_anybody(server: TLSServer, said: Callable[..., dict[str, str]]) -> None:
-    server.present(server.self_signed)
-    assert server.use(server.url(query=said(sslmode="require"))) == "TLSv1.3"
-
-
-def test_verify_full_with_the_right_root(
-    server: TLSServer, said: Callable[..., dict[str, str]], file: Callable[[str], str]
-) -> None:
-    root = file(server.authority.cert)
-    assert server.use(server.url(query=said(sslmode="verify-full", sslrootcert=root))) == "TLSv1.3"
-
-
-def test_verify_full_with_a_wrong_root(
-    server: TLSServer,
-    said: Callable[..., dict[str, str]],
-    file: Callable[[str], str],
-    foreign: Authority,
-) -> None:
-    url = server.url(query=said(sslmode="verify-full", sslrootcert=file(foreign.cert)))
-    assert type(refusal(url)) is TLSError
-
-
-def test_verify_full_checks_the_name(
-    server: TLSServer, said: Callable[..., dict[str, str]], file: Callable[[str], str]
-) -> None:
-    server.present(server.other_name)
-    url = server.url(query=said(sslmode="verify-full", sslrootcert=file(server.authority.cert)))
-    assert type(refusal(url)) is TLSError
-
-
-def test_verify_ca_does_not_check_the_name(
-    server: TLSServer, said: Callable[..., dict[str, str]], file: Callable[[str], str]
-) -> None:
-    server.present(server.other_name)
-    url = server.url(query=said(sslmode="verify-ca", sslrootcert=file(server.authority.cert)))
-    assert server.use(url) == "TLSv1.3"
-
-
-def test_verify_ca_checks_the_authority(
-    server: TLSServer,
-    said: Callable[..., dict[str, str]],
-    file: Callable[[str], str],
-    foreign: Authority,
-) -> None:
-    url = server.url(query=said(sslmode="verify-ca", sslrootcert=file(foreign.cert)))
-    assert type(refusal(url)) is TLSError
-
-
-def test_a_root_with_require_verifies_the_authority_or_is_refused(
-    server: TLSServer, file: Callable[[str], str], foreign: Authority
-) -> None:
-    # libpq takes it for verify-ca; what must not be is a root that is given and not used.
-    error = refusal(server.url(query={"sslmode": "require", "sslrootcert": file(foreign.cert)}))
-    assert isinstance(error, (TLSError, ValueError))
-
-
 def test_a_client_certificate_in_the_url(
-    server: TLSServer,
-    said: Callable[..., dict[str, str]],
-    file: Callable[[str], str],
-    client: Identity,
+    server: TLSServer, said: Words, file: Callable[[str], str], client: Identity
 ) -> None:
     words = said(
         sslmode="verify-full",
@@ -168,26 +130,26 @@ def test_an_encrypted_key_in_the_url(server: TLSServer, file: Callable[[str], st
 
 # --- at once, nothing listens here
 
-POSTGRESQL = "postgresql://app:pw@localhost:1/agents"
-MYSQL = "mysql://app:pw@localhost:1/agents"
+POSTGRESQL = "postgresql://app:pw@localhost:1/agents?"
+MYSQL = "mysql://app:pw@localhost:1/agents?"
 
 
 @pytest.mark.parametrize(
     ("target", "ssl"),
     [
-        (f"{POSTGRESQL}?sslmode=require", False),
-        (f"{POSTGRESQL}?sslmode=verify-full", False),
-        (f"{POSTGRESQL}?sslmode=disable", True),
-        (f"{POSTGRESQL}?sslmode=disable", {}),
-        (f"{POSTGRESQL}?sslmode=prefer", {}),
-        (f"{POSTGRESQL}?sslmode=verify-full", True),
-        (f"{POSTGRESQL}?sslmode=verify-full", {"verify": False}),
-        (f"{POSTGRESQL}?sslmode=require", {}),
-        (f"{MYSQL}?sslmode=disable", True),
-        (f"{MYSQL}?ssl-mode=DISABLED", {}),
-        (f"{MYSQL}?ssl-mode=REQUIRED", False),
-        (f"{MYSQL}?ssl-mode=VERIFY_IDENTITY", True),
-        (f"{MYSQL}?ssl-mode=VERIFY_IDENTITY", False),
+        (f"{POSTGRESQL}sslmode=require", False),
+        (f"{POSTGRESQL}sslmode=verify-full", False),
+        (f"{POSTGRESQL}sslmode=disable", True),
+        (f"{POSTGRESQL}sslmode=disable", {}),
+        (f"{POSTGRESQL}sslmode=prefer", {}),
+        (f"{POSTGRESQL}sslmode=verify-full", True),
+        (f"{POSTGRESQL}sslmode=verify-full", {"verify": False}),
+        (f"{POSTGRESQL}sslmode=require", {}),
+        (f"{MYSQL}sslmode=disable", True),
+        (f"{MYSQL}ssl-mode=DISABLED", {}),
+        (f"{MYSQL}ssl-mode=REQUIRED", False),
+        (f"{MYSQL}ssl-mode=VERIFY_IDENTITY", True),
+        (f"{MYSQL}ssl-mode=VERIFY_IDENTITY", False),
     ],
 )
 def test_url_and_option_that_contradict_each_other_are_refused(target: str, ssl: Any) -> None:
@@ -198,7 +160,7 @@ def test_url_and_option_that_contradict_each_other_are_refused(target: str, ssl:
 
 @pytest.mark.parametrize(
     "target",
-    [f"{POSTGRESQL}?sslmode=verify-full&sslrootcert=", f"{MYSQL}?ssl-mode=VERIFY_IDENTITY&ssl-ca="],
+    [f"{POSTGRESQL}sslmode=verify-full&sslrootcert=", f"{MYSQL}ssl-mode=VERIFY_IDENTITY&ssl-ca="],
     ids=["postgresql", "mysql"],
 )
 def test_url_and_option_may_say_the_same(
@@ -214,22 +176,21 @@ def test_url_and_option_may_say_the_same(
 @pytest.mark.parametrize(
     "target",
     [
-        f"{POSTGRESQL}?sslmode=verify_full",
-        f"{POSTGRESQL}?sslmode=",
-        f"{MYSQL}?ssl-mode=verify",
-        f"{MYSQL}?sslmode=on",
-        f"{MYSQL}?ssl-mode=REQUIRED&sslmode=disable",
-        f"{MYSQL}?ssl-ca=/a.pem&sslrootcert=/b.pem",
-        f"{POSTGRESQL}?sslmode=disable&sslrootcert=/a.pem",
-        f"{MYSQL}?ssl-mode=DISABLED&ssl-ca=/a.pem",
-        f"{POSTGRESQL}?sslmode=verify-full&sslrootcert=/no/such/file.pem",
-        f"{MYSQL}?ssl-mode=VERIFY_CA&ssl-ca=/no/such/file.pem",
-        f"{POSTGRESQL}?sslmode=require&sslcert=/no/such/file.pem",
-        f"{POSTGRESQL}?sslmode=prefer&sslcert=/a.pem&sslkey=/a.key",
-        f"{MYSQL}?ssl-mode=PREFERRED&ssl-cert=/a.pem&ssl-key=/a.key",
-        f"{MYSQL}?ssl-cert=/no/such/file.pem&ssl-key=/no/such/file.pem",
+        f"{POSTGRESQL}sslmode=verify_full",
+        f"{POSTGRESQL}sslmode=",
+        f"{MYSQL}ssl-mode=verify",
+        f"{MYSQL}sslmode=on",
+        f"{MYSQL}ssl-mode=REQUIRED&sslmode=disable",
+        f"{MYSQL}ssl-ca=/a.pem&sslrootcert=/b.pem",
+        f"{POSTGRESQL}sslmode=disable&sslrootcert=/a.pem",
+        f"{MYSQL}ssl-mode=DISABLED&ssl-ca=/a.pem",
+        f"{POSTGRESQL}sslmode=verify-full&sslrootcert=/no/such/file.pem",
+        f"{MYSQL}ssl-mode=VERIFY_CA&ssl-ca=/no/such/file.pem",
+        f"{POSTGRESQL}sslmode=require&sslcert=/no/such/file.pem",
+        f"{POSTGRESQL}sslmode=prefer&sslcert=/a.pem&sslkey=/a.key",
+        f"{MYSQL}ssl-mode=PREFERRED&ssl-cert=/a.pem&ssl-key=/a.key",
+        f"{MYSQL}ssl-cert=/no/such/file.pem&ssl-key=/no/such/file.pem",
     ],
 )
 def test_a_mistake_in_the_url_is_told_at_once(target: str) -> None:
-    error: SessionsError = refusal_at_once(target)
-    assert isinstance(error, (ValueError, TLSError))
+    assert isinstance(refusal_at_once(target), (ValueError, TLSError))

@@ -5,20 +5,23 @@ import pty
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sessions
 from sessions import ConfigurationError, TLSError
-from tls.authority import DAY, Authority
+from tls.authority import DAY, Authority, Identity
 from tls.refusals import KEY_PASSWORD, refusal_at_once
 
-URLS = ["postgresql://app:pw@localhost:1/agents", "mysql://app:pw@localhost:1/agents"]
+# Nothing listens there.
+POSTGRESQL, MYSQL = "postgresql://app:pw@localhost:1/agents", "mysql://app:pw@localhost:1/agents"
 GARBAGE = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
 
 
-@pytest.fixture(params=URLS, ids=["postgresql", "mysql"])
+@pytest.fixture(params=[POSTGRESQL, MYSQL], ids=["postgresql", "mysql"])
 def target(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -26,7 +29,6 @@ def target(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"cafile": "a.pem"}, "cafile"),
         ({"rejectUnauthorized": False}, "rejectUnauthorized"),
         ({"CA": GARBAGE}, "CA"),
         ({1: 2}, "1"),
@@ -68,8 +70,10 @@ def test_settings_that_are_wrong_are_refused(target: str, settings: Any, word: s
 def test_an_unknown_setting_is_answered_with_the_known_ones(target: str) -> None:
     error = refusal_at_once(target, ssl={"cafile": "a.pem"})
     assert type(error) is ConfigurationError
+    wrong, remedy = str(error).split("; ")
+    assert "cafile" in wrong
     for name in ("verify", "check_hostname", "ca", "cert", "key", "key_password"):
-        assert name in str(error)
+        assert name in remedy
 
 
 def test_a_root_file_without_certificates_is_refused(target: str, tmp_path: Path) -> None:
@@ -80,87 +84,68 @@ def test_a_root_file_without_certificates_is_refused(target: str, tmp_path: Path
     assert "roots.pem" in str(error)
 
 
-def test_a_private_key_is_no_root(target: str, clients: Authority) -> None:
-    error = refusal_at_once(target, ssl={"ca": clients.client("app").key})
-    assert isinstance(error, (ConfigurationError, TLSError))
+def _pair(client: Identity, key: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"cert": client.cert, "key": client.key if key is None else key, **more}
 
 
-def test_a_bundle_with_one_bad_certificate_is_refused(target: str, authority: Authority) -> None:
-    error = refusal_at_once(target, ssl={"ca": authority.cert + GARBAGE})
-    assert isinstance(error, (ConfigurationError, TLSError))
-
-
-def test_a_garbled_key_is_refused(target: str, clients: Authority) -> None:
+def _encrypted(clients: Authority, **more: Any) -> dict[str, Any]:
     client = clients.client("app")
-    garbled = client.key.replace("M", "N", 3)
-    error = refusal_at_once(target, ssl={"cert": client.cert, "key": garbled})
-    assert isinstance(error, (ConfigurationError, TLSError))
-    assert "key" in str(error)
+    return _pair(client, client.encrypted_key(KEY_PASSWORD), **more)
 
 
-def test_a_key_that_is_no_pem_is_not_shown(target: str, clients: Authority) -> None:
+# What is wrong, made by the authority of the clients; and a word of the answer.
+WRONG: dict[str, tuple[Callable[[Authority], dict[str, Any]], str]] = {
+    "a private key for a root": (lambda signer: {"ca": signer.client("app").key}, "ca"),
+    "one bad root among good ones": (lambda signer: {"ca": signer.cert + GARBAGE}, "ca"),
+    "an expired root": (lambda _: {"ca": Authority("was trusted", until=-DAY).cert}, "expired"),
+    "another certificate's key": (lambda signer: _pair(signer.client("app"), signer.client("app").key), "key"),
+    "a garbled key": (lambda signer: _pair(c := signer.client("app"), c.key.replace("M", "N", 3)), "key"),
+    "no key": (lambda signer: {"cert": signer.client("app").cert}, "key"),
+    "no certificate": (lambda signer: {"key": signer.client("app").key}, "cert"),
+    "an expired certificate": (lambda signer: _pair(signer.client("app", until=-DAY)), "date"),
+    "a certificate not valid yet": (lambda signer: _pair(signer.client("app", since=DAY)), "date"),
+    "a wrong password": (lambda signer: _encrypted(signer, key_password="wrong"), "password"),
+    "a password that is too long": (lambda signer: _encrypted(signer, key_password=KEY_PASSWORD * 200), "password"),
+    "no password": (_encrypted, "password"),
+    "None for a password": (lambda signer: _encrypted(signer, key_password=None), "password"),
+    "an empty password": (lambda signer: _encrypted(signer, key_password=""), "password"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_material_that_is_wrong_is_refused(target: str, clients: Authority, what: str) -> None:
+    make, word = WRONG[what]
+    error = refusal_at_once(target, ssl=make(clients))
+    assert type(error) in ((ConfigurationError,) if what == "no certificate" else (ConfigurationError, TLSError))
+    assert word in str(error)
+
+
+def test_a_key_that_is_not_understood_is_not_shown(target: str, client: Identity) -> None:
     # Taken for a path, since that is what a text without "-----BEGIN" is.
-    client = clients.client("app")
     body = "".join(client.key.splitlines()[1:-1])
-    error = refusal_at_once(target, ssl={"cert": client.cert, "key": body})
-    assert isinstance(error, (ConfigurationError, TLSError))
-    assert body not in str(error) + repr(error)
-
-
-def test_a_key_on_one_line_is_not_shown(target: str, clients: Authority) -> None:
-    # What becomes of a key in an environment variable whose line ends were escaped.
-    client = clients.client("app")
-    error = refusal_at_once(target, ssl={"cert": client.cert, "key": client.key.replace("\n", "\\n")})
-    assert isinstance(error, (ConfigurationError, TLSError))
-    assert client.key.splitlines()[1] not in str(error) + repr(error)
-
-
-def test_a_key_password_that_is_too_long_is_refused(target: str, clients: Authority) -> None:
-    client = clients.client("app")
-    options = {"cert": client.cert, "key": client.encrypted_key(KEY_PASSWORD), "key_password": KEY_PASSWORD * 200}
-    assert isinstance(refusal_at_once(target, ssl=options), (ConfigurationError, TLSError))
-
-
-def test_a_client_certificate_not_valid_yet_is_refused(target: str, clients: Authority) -> None:
-    early = clients.client("app", since=DAY)
-    error = refusal_at_once(target, ssl={"cert": early.cert, "key": early.key})
-    assert isinstance(error, (ConfigurationError, TLSError))
-
-
-def test_an_expired_root_is_refused(target: str) -> None:
-    late = Authority("was trusted", until=-DAY)
-    error = refusal_at_once(target, ssl={"ca": late.cert})
-    assert isinstance(error, (ConfigurationError, TLSError))
-    assert "expired" in str(error) or "valid" in str(error)
+    # The second is what becomes of a key in an environment variable whose line ends were escaped.
+    for key, secret in ((body, body), (client.key.replace("\n", "\\n"), client.key.splitlines()[1])):
+        error = refusal_at_once(target, ssl=_pair(client, key))
+        assert isinstance(error, (ConfigurationError, TLSError))
+        assert secret not in str(error) + repr(error)
 
 
 def test_an_expired_root_beside_a_good_one_is_accepted(target: str, authority: Authority) -> None:
     # A provider's bundle keeps its old roots for a while.
-    import sessions
-
     late = Authority("was trusted", until=-DAY)
     with sessions.connect(target, ssl={"ca": late.cert + authority.cert}):
         pass
 
 
-@pytest.mark.parametrize("dialect", ["sqlite::memory:", "memory:"])
-def test_tls_is_for_servers_only(dialect: str) -> None:
-    assert type(refusal_at_once(dialect, ssl=True)) is ConfigurationError
-
-
-# --- contexts that cannot be rendered for libpq
-
-POSTGRESQL, MYSQL = URLS
-
-
-def test_a_context_without_roots_is_refused_for_libpq() -> None:
-    error = refusal_at_once(POSTGRESQL, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    assert type(error) is ConfigurationError
+@pytest.mark.parametrize("other", ["sqlite::memory:", "memory:"])
+def test_tls_is_for_servers_only(other: str) -> None:
+    assert type(refusal_at_once(other, ssl=True)) is ConfigurationError
 
 
 def test_a_context_whose_roots_cannot_be_read_is_refused_for_libpq(tmp_path: Path) -> None:
-    # Roots in a folder are read by OpenSSL when it needs them, so that libpq could not be told.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    assert type(refusal_at_once(POSTGRESQL, ssl=context)) is ConfigurationError
+    # Roots in a folder are read by OpenSSL when it needs them, so that libpq could not be told.
     context.load_verify_locations(capath=tmp_path)
     error = refusal_at_once(POSTGRESQL, ssl=context)
     assert type(error) is ConfigurationError
@@ -186,10 +171,7 @@ except sessions.SessionsError as error:
 
 
 @pytest.mark.parametrize("password", ["none", "empty", "wrong"])
-def test_the_password_of_a_key_is_never_asked_for(
-    target: str, password: str, clients: Authority, tmp_path: Path
-) -> None:
-    client = clients.client("app")
+def test_the_password_of_a_key_is_never_asked_for(target: str, password: str, client: Identity, tmp_path: Path) -> None:
     pem = tmp_path / "client.pem"
     pem.write_text(client.cert + client.encrypted_key(KEY_PASSWORD))
     ours, theirs = pty.openpty()

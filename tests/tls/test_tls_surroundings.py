@@ -4,12 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 import sessions
+from embedding.application import wait_until
+from support.samples import in_threads
 from tls.authority import Authority, Identity
 from tls.refusals import refusal
 from tls.tls_server import ITEM, PASSWORD, PostgreSQL, TLSServer
@@ -18,8 +19,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memfd and /proc are 
 
 
 @pytest.fixture
-def client(clients: Authority) -> Identity:
-    return clients.client("certified")
+def options(authority: Authority, client: Identity) -> dict[str, str]:
+    """A client certificate and whom it trusts, as texts."""
+    return {"ca": authority.cert, "cert": client.cert, "key": client.key}
 
 
 # --- libpq's home directory and environment
@@ -33,19 +35,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_root_in_the_home_directory_does_not_change_true(
-    postgresql: PostgreSQL, foreign: Authority, home: Path
+@pytest.mark.parametrize("named", [False, True], ids=["at home", "in the environment"])
+def test_a_root_in_the_surroundings_does_not_change_true(
+    postgresql: PostgreSQL, foreign: Authority, home: Path, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
-    (home / "root.crt").write_text(foreign.cert)
-    assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
-
-
-def test_a_root_in_the_environment_does_not_change_true(
-    postgresql: PostgreSQL, foreign: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "root.crt"
+    root = home / ("other.crt" if named else "root.crt")
     root.write_text(foreign.cert)
-    monkeypatch.setenv("PGSSLROOTCERT", str(root))
+    if named:
+        monkeypatch.setenv("PGSSLROOTCERT", str(root))
     assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
 
 
@@ -54,28 +51,27 @@ def test_a_root_in_the_home_directory_is_not_trusted_unasked(postgresql: Postgre
     assert type(refusal(postgresql.url(), ssl={})) is sessions.TLSError
 
 
-@pytest.mark.parametrize("mode", ["disable", "prefer"])
-def test_a_mode_in_the_environment_does_not_weaken_the_option(
+@pytest.mark.parametrize("mode", ["disable", "prefer", "require"])
+def test_a_mode_in_the_environment_does_not_change_the_option(
     postgresql: PostgreSQL, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", mode)
-    options = {"ca": postgresql.authority.cert}
-    assert postgresql.use(postgresql.url(), ssl=options) == "TLSv1.3"
+    assert postgresql.use(postgresql.url(), ssl={"ca": postgresql.authority.cert}) == "TLSv1.3"
     assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
-
-
-def test_a_mode_in_the_environment_does_not_undo_false(postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGSSLMODE", "require")
     assert postgresql.use(postgresql.url(), ssl=False) is None
+
+
+def keep_at_home(client: Identity, home: Path, *, mode: int) -> None:
+    (home / "postgresql.crt").write_text(client.cert)
+    (home / "postgresql.key").write_text(client.key)
+    (home / "postgresql.key").chmod(mode)
 
 
 @pytest.mark.parametrize("verified", [True, False])
 def test_a_client_certificate_at_home_is_not_shown_unasked(
     postgresql: PostgreSQL, client: Identity, home: Path, verified: bool
 ) -> None:
-    (home / "postgresql.crt").write_text(client.cert)
-    (home / "postgresql.key").write_text(client.key)
-    (home / "postgresql.key").chmod(0o600)
+    keep_at_home(client, home, mode=0o600)
     ssl = {"ca": postgresql.authority.cert} if verified else True
     with sessions.connect(postgresql.url(), ssl=ssl) as backend:
         backend.session("home").get_items()
@@ -84,15 +80,12 @@ def test_a_client_certificate_at_home_is_not_shown_unasked(
 
 
 def test_an_unusable_key_at_home_does_no_harm(postgresql: PostgreSQL, client: Identity, home: Path) -> None:
-    (home / "postgresql.crt").write_text(client.cert)
-    (home / "postgresql.key").write_text(client.key)
-    (home / "postgresql.key").chmod(0o644)
+    keep_at_home(client, home, mode=0o644)
     assert postgresql.use(postgresql.url(), ssl=True) == "TLSv1.3"
 
 
-def test_a_client_certificate_that_is_asked_for_is_shown(postgresql: PostgreSQL, client: Identity) -> None:
-    ssl = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
-    with sessions.connect(postgresql.url(), ssl=ssl) as backend:
+def test_a_client_certificate_that_is_asked_for_is_shown(postgresql: PostgreSQL, options: dict[str, str]) -> None:
+    with sessions.connect(postgresql.url(), ssl=options) as backend:
         backend.session("asked").get_items()
         assert postgresql.client_certificates() == {"/CN=certified"}
 
@@ -109,14 +102,8 @@ def descriptors() -> dict[int, str]:
     return {number: what for number, what in held.items() if not what.startswith(("socket:", "/proc/"))}
 
 
-def key_files() -> list[int]:
-    """Return the descriptors of files that exist in memory only."""
-    return [number for number, what in descriptors().items() if what.startswith("/memfd:")]
-
-
 @LINUX
-def test_close_closes_every_descriptor(server: TLSServer, client: Identity) -> None:
-    options = {"ca": server.authority.cert, "cert": client.cert, "key": client.key}
+def test_close_closes_every_descriptor(server: TLSServer, options: dict[str, str]) -> None:
     server.use(server.url("certified"), ssl=options)  # what is opened once and for all
     before = descriptors()
     backend = sessions.connect(server.url("certified"), ssl=options)
@@ -143,23 +130,12 @@ def test_bad_material_leaves_no_descriptor(client: Identity, authority: Authorit
 
 
 @LINUX
-def test_many_connections_share_one_copy_of_the_key(server: TLSServer, client: Identity) -> None:
-    options = {"ca": server.authority.cert, "cert": client.cert, "key": client.key}
+def test_many_connections_share_one_copy_of_the_key(server: TLSServer, options: dict[str, str]) -> None:
     before = descriptors()
     with sessions.connect(server.url("certified"), ssl=options) as backend:
         backend.session("fds").get_items()
         one = len(descriptors()) - len(before)
-        barrier = threading.Barrier(4)
-
-        def read() -> None:
-            barrier.wait(10)
-            backend.session("fds").get_items()
-
-        threads = [threading.Thread(target=read) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        in_threads(4, lambda _: backend.session("fds").get_items())
         assert len(descriptors()) - len(before) == one <= 4
 
 
@@ -183,11 +159,10 @@ with sessions.connect(url, ssl={"ca": ca, "cert": cert, "key": key}, max_retries
 
 
 @LINUX
-def test_a_key_given_as_text_never_becomes_a_file(server: TLSServer, client: Identity, tmp_path: Path) -> None:
-    given = []
-    for name, text in (("ca", server.authority.cert), ("cert", client.cert), ("key", client.key)):
-        given.append(tmp_path / name)
-        given[-1].write_text(text)
+def test_a_key_given_as_text_never_becomes_a_file(server: TLSServer, options: dict[str, str], tmp_path: Path) -> None:
+    given = [tmp_path / name for name in options]
+    for path in given:
+        path.write_text(options[path.name])
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     result = subprocess.run(
@@ -211,20 +186,18 @@ def _is_in_memory(path: str) -> bool:
 
 
 @LINUX
-def test_the_key_in_memory_is_for_this_user_alone(postgresql: PostgreSQL, client: Identity) -> None:
-    options = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
+def test_the_key_in_memory_is_for_this_user_alone(postgresql: PostgreSQL, options: dict[str, str]) -> None:
     with sessions.connect(postgresql.url("certified"), ssl=options) as backend:
         backend.session("mode").get_items()
-        files = key_files()
+        files = [number for number, what in descriptors().items() if what.startswith("/memfd:")]
         assert files
         for number in files:
             assert os.fstat(number).st_mode & 0o077 == 0
             assert not os.get_inheritable(number)
 
 
-def test_a_statement_that_is_given_up_is_cancelled_over_tls(postgresql: PostgreSQL, client: Identity) -> None:
+def test_a_statement_that_is_given_up_is_cancelled_over_tls(postgresql: PostgreSQL, options: dict[str, str]) -> None:
     # libpq opens a connection of its own for that, and reads certificate and key again.
-    options = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
     url = postgresql.url("certified")
     postgresql.use(url, ssl=options)  # makes the tables
     with (
@@ -233,14 +206,13 @@ def test_a_statement_that_is_given_up_is_cancelled_over_tls(postgresql: PostgreS
     ):
         with pytest.raises(sessions.SessionsError):
             backend.session("locked").add_items([ITEM])
-        assert postgresql.becomes_idle("certified")
+        wait_until(lambda: postgresql.is_idle("certified"))
 
 
 # --- what can be seen of a backend
 
 
-def test_nothing_secret_is_in_a_repr(server: TLSServer, client: Identity) -> None:
-    options = {"ca": server.authority.cert, "cert": client.cert, "key": client.key}
+def test_nothing_secret_is_in_a_repr(server: TLSServer, options: dict[str, str]) -> None:
     with sessions.connect(server.url("certified"), ssl=options) as backend:
         session = backend.session("shown")
         session.get_items()

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from cryptography import x509
@@ -29,13 +30,16 @@ def files() -> Iterator[KeyFiles]:
     files.close()
 
 
-@pytest.fixture(scope="session")
-def client(clients: Authority) -> Identity:
-    return clients.client("app")
+@pytest.fixture
+def root(authority: Authority, tmp_path: Path) -> Path:
+    """The authority's certificate as a file."""
+    path = tmp_path / "root.pem"
+    path.write_text(authority.cert)
+    return path
 
 
-def read(option: Any = None, **parameters: str) -> TLS:
-    tls = read_tls(option, {name.replace("_", "-"): value for name, value in parameters.items()})
+def read(option: Any = None, parameters: dict[str, str] | None = None) -> TLS:
+    tls = read_tls(option, parameters or {})
     assert tls is not None
     return tls
 
@@ -44,7 +48,7 @@ def read(option: Any = None, **parameters: str) -> TLS:
 
 
 @pytest.mark.parametrize(
-    ("option", "mode"),
+    ("said", "mode"),
     [
         (True, "require"),
         (False, "disable"),
@@ -54,47 +58,34 @@ def read(option: Any = None, **parameters: str) -> TLS:
         ({"check_hostname": False}, "verify-ca"),
         ({"verify": False}, "require"),
         ({"verify": False, "check_hostname": False}, "require"),
+        ("sslmode=disable", "disable"),
+        ("sslmode=allow", "prefer"),
+        ("sslmode=prefer", "prefer"),
+        ("sslmode=require", "require"),
+        ("sslmode=verify-ca", "verify-ca"),
+        ("sslmode=verify-full", "verify-full"),
+        ("ssl-mode=DISABLED", "disable"),
+        ("ssl-mode=PREFERRED", "prefer"),
+        ("ssl-mode=REQUIRED", "require"),
+        ("ssl-mode=VERIFY_CA", "verify-ca"),
+        ("ssl-mode=VERIFY_IDENTITY", "verify-full"),
+        ("ssl-mode=verify_identity", "verify-full"),
+        ("sslmode=verify-full&sslrootcert=system", "verify-full"),
     ],
     ids=str,
 )
-def test_an_option_has_a_mode(option: Any, mode: str) -> None:
-    assert read(option).mode == mode
+def test_an_option_or_a_url_has_a_mode(said: Any, mode: str) -> None:
+    tls = read(None, dict(parse_qsl(said))) if isinstance(said, str) else read(said)
+    assert tls.mode == mode
 
 
-@pytest.mark.parametrize(
-    ("parameters", "mode"),
-    [
-        ({"sslmode": "disable"}, "disable"),
-        ({"sslmode": "allow"}, "prefer"),
-        ({"sslmode": "prefer"}, "prefer"),
-        ({"sslmode": "require"}, "require"),
-        ({"sslmode": "verify-ca"}, "verify-ca"),
-        ({"sslmode": "verify-full"}, "verify-full"),
-        ({"ssl_mode": "DISABLED"}, "disable"),
-        ({"ssl_mode": "PREFERRED"}, "prefer"),
-        ({"ssl_mode": "REQUIRED"}, "require"),
-        ({"ssl_mode": "VERIFY_CA"}, "verify-ca"),
-        ({"ssl_mode": "VERIFY_IDENTITY"}, "verify-full"),
-        ({"ssl_mode": "verify_identity"}, "verify-full"),
-        ({"sslmode": "verify-full", "sslrootcert": "system"}, "verify-full"),
-    ],
-    ids=str,
-)
-def test_a_url_has_a_mode(parameters: dict[str, str], mode: str) -> None:
-    assert read(**parameters).mode == mode
+def test_a_root_alone_means_full_verification(authority: Authority, root: Path) -> None:
+    for name in ("sslrootcert", "ssl-ca"):
+        assert read(None, {name: str(root)}) == read({"ca": authority.cert})
 
 
-def test_a_root_alone_means_full_verification(authority: Authority, tmp_path: Path) -> None:
-    root = tmp_path / "root.pem"
-    root.write_text(authority.cert)
-    assert read(sslrootcert=str(root)) == read({"ca": authority.cert})
-    assert read(ssl_ca=str(root)) == read({"ca": authority.cert})
-
-
-def test_a_root_with_require_verifies_as_in_libpq(authority: Authority, tmp_path: Path) -> None:
-    root = tmp_path / "root.pem"
-    root.write_text(authority.cert)
-    assert read(sslmode="require", sslrootcert=str(root)).mode == "verify-ca"
+def test_a_root_with_require_verifies_as_in_libpq(root: Path) -> None:
+    assert read(None, {"sslmode": "require", "sslrootcert": str(root)}).mode == "verify-ca"
 
 
 @pytest.mark.parametrize("parameters", [{}, {"application_name": "a"}, {"sslcrl": "/no/list"}], ids=str)
@@ -102,9 +93,7 @@ def test_no_settings_are_the_drivers_default(parameters: dict[str, str]) -> None
     assert read_tls(None, parameters) is None
 
 
-def test_every_form_of_a_root_is_the_same_value(authority: Authority, tmp_path: Path) -> None:
-    root = tmp_path / "root.pem"
-    root.write_text(authority.cert)
+def test_every_form_of_a_root_is_the_same_value(authority: Authority, root: Path) -> None:
     forms: list[Any] = [authority.cert, authority.cert.encode(), bytearray(authority.cert.encode()), root, str(root)]
     forms += [ssl.PEM_cert_to_DER_cert(authority.cert), f"# a comment\n{authority.cert}\ntrailing words"]
     values = [read({"ca": form}) for form in forms]
@@ -144,14 +133,10 @@ def test_a_context_checks_what_the_option_says(option: Any, verify_mode: ssl.Ver
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
-def test_a_given_root_replaces_those_of_the_system(authority: Authority) -> None:
-    roots = make_context(read({"ca": authority.cert})).get_ca_certs(binary_form=True)
-    assert roots == [ssl.PEM_cert_to_DER_cert(authority.cert)]
-
-
-def test_every_root_of_a_bundle_is_kept(authority: Authority, clients: Authority, foreign: Authority) -> None:
-    context = make_context(read({"ca": authority.cert + clients.cert + foreign.cert}))
-    assert len(context.get_ca_certs()) == 3
+def test_the_given_roots_all_of_them_replace_those_of_the_system(authority: Authority, foreign: Authority) -> None:
+    for roots in ([authority.cert], [authority.cert, foreign.cert]):
+        found = make_context(read({"ca": "".join(roots)})).get_ca_certs(binary_form=True)
+        assert sorted(found) == sorted(map(ssl.PEM_cert_to_DER_cert, roots))
 
 
 def test_python_is_as_strict_as_libpq(authority: Authority) -> None:
@@ -197,7 +182,7 @@ def test_libpq_never_asks_for_a_keys_password(client: Identity, files: KeyFiles)
 
 @pytest.mark.parametrize("mode", ["disable", "prefer"])
 def test_libpq_gets_no_more_than_the_mode_when_nothing_is_required(mode: str, files: KeyFiles) -> None:
-    assert tls_parameters(read(sslmode=mode), files) == {"sslmode": mode}
+    assert tls_parameters(read(None, {"sslmode": mode}), files) == {"sslmode": mode}
 
 
 def test_libpq_gets_a_contexts_roots_and_versions(authority: Authority, files: KeyFiles) -> None:
@@ -212,22 +197,11 @@ def test_libpq_gets_a_contexts_roots_and_versions(authority: Authority, files: K
 # --- the files
 
 
-def test_a_file_is_for_its_user_alone(files: KeyFiles) -> None:
-    path = Path(files.add(b"secret"))
-    assert path.read_bytes() == b"secret"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_a_file_can_be_read_many_times(files: KeyFiles) -> None:
+def test_a_file_is_for_its_user_alone_and_can_be_read_again(files: KeyFiles) -> None:
     path = Path(files.add(b"secret"))
     assert [path.read_bytes() for _ in range(3)] == [b"secret"] * 3
-
-
-def test_files_may_be_closed_twice() -> None:
-    files = KeyFiles()
-    files.add(b"secret")
-    files.close()
-    files.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    files.close()  # and once more by the fixture
 
 
 def test_without_files_in_memory_they_are_private_and_removed(

@@ -15,10 +15,12 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import sessions
+from embedding.application import wait_until
 from support import servers
 from support.servers import Server
 from tls.authority import DAY, SECOND, Authority, Identity, self_signed
@@ -26,6 +28,7 @@ from tls.wire import SSL_REQUEST
 
 PASSWORD = "correct/horse@battery"
 ITEM = {"role": "user", "content": "hello"}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class TLSServer(abc.ABC):
@@ -64,16 +67,12 @@ class TLSServer(abc.ABC):
         *,
         host: str = "localhost",
         port: int | None = None,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str] = _NOTHING,
     ) -> str:
-        """Return the URL of the database, with the parameters of query."""
-        return servers.with_parts(
-            f"{self.dialect}://{host}:{port or self.port}/agents",
-            user=user,
-            password=PASSWORD,
-            # A path may hold a space, and a plus sign is itself: a URL is no form.
-            query=urlencode(query or {}, quote_via=quote),
-        )
+        # In the query a path may hold a space, and a plus sign is itself: a URL is no form.
+        words = urlencode(query, quote_via=quote)
+        address = f"{self.dialect}://{host}:{port or self.port}/agents"
+        return servers.with_parts(address, user=user, password=PASSWORD, query=words)
 
     def use(self, url: str, **options: Any) -> str | None:
         """Store and read an item; return the TLS version that the server says was used, or None."""
@@ -101,11 +100,7 @@ class TLSServer(abc.ABC):
         # MySQL takes a server certificate only if its own ca file vouches for it, so the file that
         # says which clients are trusted names the server's issuers too, which may be itself.
         trusted = self.clients.cert + self.authority.cert + identity.cert
-        for name, text in (
-            ("server.crt", identity.cert),
-            ("server.key", identity.key),
-            ("clients.crt", trusted),
-        ):
+        for name, text in (("server.crt", identity.cert), ("server.key", identity.key), ("clients.crt", trusted)):
             (self.folder / name).write_text(text)
 
     @abc.abstractmethod
@@ -162,16 +157,12 @@ class PostgreSQL(TLSServer):
             self._admin.execute(f"LOCK TABLE {table}")
             yield
 
-    def becomes_idle(self, user: str) -> bool:
-        """Tell whether soon none of the user's statements is running."""
+    def is_idle(self, user: str) -> bool:
+        """Tell whether none of the user's statements is running."""
+        # A transaction sees one state of the view otherwise.
+        self._admin.execute("SELECT pg_stat_clear_snapshot()")
         statement = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND usename = %s"
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            # A transaction sees one state of the view otherwise.
-            self._admin.execute("SELECT pg_stat_clear_snapshot()")
-            if self._admin.execute(statement, [user]).fetchone() == (0,):
-                return True
-        return False
+        return bool(self._admin.execute(statement, [user]).fetchone() == (0,))
 
     def _set_up(self) -> None:
         self._admin.execute("CREATE DATABASE agents")
@@ -180,12 +171,8 @@ class PostgreSQL(TLSServer):
         for user in ("app", "secure", "certified"):
             self._admin.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'")
             self._admin.execute(f"CREATE SCHEMA {user} AUTHORIZATION {user}")
-        for name in (
-            "cert_file = 'server.crt'",
-            "key_file = 'server.key'",
-            "ca_file = 'clients.crt'",
-        ):
-            self._admin.execute(f"ALTER SYSTEM SET ssl_{name}")
+        for setting in ("cert_file = 'server.crt'", "key_file = 'server.key'", "ca_file = 'clients.crt'"):
+            self._admin.execute(f"ALTER SYSTEM SET ssl_{setting}")
         self._reload(self.good)
 
     def _reload(self, identity: Identity) -> None:
@@ -195,9 +182,7 @@ class PostgreSQL(TLSServer):
         self._admin.execute("ALTER SYSTEM SET ssl = on")
         self._admin.execute("SELECT pg_reload_conf()")
         # The reload is asynchronous, and only a new connection tells of its end.
-        deadline = time.monotonic() + 10
-        while self._served() != identity.der:
-            assert time.monotonic() < deadline, "the server does not reload its certificate"
+        wait_until(lambda: self._served() == identity.der)
 
     def _served(self) -> bytes | None:
         with socket.create_connection(("localhost", self.port), 10) as raw:
@@ -254,7 +239,7 @@ class MySQL(_MySQLFamily):
         # MySQL 9 loads no certificate that is out of date, so it gets one that soon will be.
         identity = self.authority.server("localhost", until=2 * SECOND)
         self.present(identity)
-        left = identity.ends - datetime.datetime.now(datetime.timezone.utc)
+        left = identity.ends - datetime.datetime.now(datetime.UTC)
         time.sleep(max(0.0, left.total_seconds()))
 
     @contextlib.contextmanager

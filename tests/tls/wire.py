@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import socketserver
 import ssl
 import struct
 import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tls.authority import Identity
 
-_L = TypeVar("_L", bound="_Listener")
+if TYPE_CHECKING:
+    from typing import Self
 
 # PostgreSQL manual, "Message Formats"
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -29,52 +30,33 @@ _CLIENT_SSL = 0x0800
 _CAPABILITIES = 0x000FF7FF | _CLIENT_SSL
 
 
-class _Listener:
+class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """Accepts on a loopback port, one thread per connection; leaving the context ends and joins all."""
 
-    def __init__(self, listening: socket.socket | None = None) -> None:
-        self._socket = listening or socket.create_server(("127.0.0.1", 0))
+    def __init__(self, address: Any = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, socketserver.BaseRequestHandler)
         self.sent = b""
         self.accepted = 0
-        self._open: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     @property
     def port(self) -> int:
-        return int(self._socket.getsockname()[1])
+        return int(self.socket.getsockname()[1])
 
-    def __enter__(self: _L) -> _L:
-        self._threads[0].start()
+    def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # close() alone does not wake accept()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(10)
-        self._socket.close()
-        for thread in self._threads[1:]:
-            thread.join(10)
-        assert not any(thread.is_alive() for thread in self._threads)
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
-    def _accept(self) -> None:
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.accepted += 1
+        request.settimeout(10)
         with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._socket.accept()
-                self.accepted += 1
-                thread = threading.Thread(target=self._run, args=(client,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _run(self, client: socket.socket) -> None:
-        client.settimeout(10)
-        with client, contextlib.suppress(OSError):
-            self._serve(client)
+            self._serve(request)
 
     def _serve(self, client: socket.socket) -> None:
         raise NotImplementedError
@@ -113,8 +95,10 @@ class Wire(_Listener):
 class SocketListener(_Listener):
     """Listens on a Unix socket and answers nothing; `sent` is the first that it is told."""
 
+    address_family = socket.AF_UNIX
+
     def __init__(self, path: Path) -> None:
-        super().__init__(socket.create_server(str(path), family=socket.AF_UNIX))
+        super().__init__(str(path))
 
     def _serve(self, client: socket.socket) -> None:
         self.sent += client.recv(4096)
