@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import sessions
-from faults.rivals import locked_session, waiting
-from faults.writers import eventually
 from support.proxy import Proxy
+from support.rivals import eventually, locked_session, waiting
 from support.samples import (
     in_threads,
     items,

@@ -7,12 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import sessions
 from sessions import _url
-from sessions.errors import InvalidURLError
 from support.samples import items, texts
 
 Parts = Mapping[str, Any]
@@ -148,29 +145,6 @@ def test_an_address_cannot_be_changed() -> None:
 def test_an_address_shows_no_password(text: str) -> None:
     address = _url.parse(text)
     assert "hunter2" not in f"{address!r} {address}"
-
-
-@given(st.text(max_size=30), st.text(max_size=30), st.text(min_size=1, max_size=30))
-def test_user_password_and_database_are_percent_decoded(user: str, password: str, database: str) -> None:
-    if "\0" in user + password + database:
-        return
-    text = "postgresql://{}:{}@host/{}".format(*(quote(part, safe="") for part in (user, password, database)))
-    address = _url.parse(text)
-    assert (address.user or "", address.password, address.database) == (user, password, database)
-
-
-@given(
-    st.sampled_from(["", "sqlite:", "memory:", "postgresql://", "mysql://h/", "postgresql://h/c?"]),
-    st.text(st.characters(exclude_categories=()), max_size=40)
-    | st.text(st.sampled_from("ab:/?#[]@!$&=%,+;0123\0 "), max_size=40),
-)
-def test_any_text_is_an_address_or_an_invalid_url(start: str, rest: str) -> None:
-    refused = None
-    try:
-        _url.parse(start + rest)
-    except InvalidURLError as error:
-        refused = str(error)
-    assert refused is None or "; " in refused
 
 
 # --- what they do

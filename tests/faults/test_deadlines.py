@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 import sessions
-from faults.rivals import locked_session, open_transactions
-from faults.writers import eventually
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session, SessionsError
 from support.proxy import Proxy
+from support.rivals import eventually, locked_session, open_transactions
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of
 

@@ -13,8 +13,7 @@ import pytest
 
 import sessions
 from faults.oracle import Figures, Ledger
-from faults.rivals import locked_session, open_transactions, waiting
-from faults.writers import eventually
+from support.rivals import eventually, locked_session, open_transactions, waiting
 from support.samples import items, texts
 from support.servers import dialect_of, execute_sql
 

@@ -11,10 +11,10 @@ import pytest
 
 import sessions
 from faults.oracle import Figures
-from faults.rivals import locked_session, open_transactions, others, terminate, waiting
-from faults.writers import Writers, at_first_retry, eventually
+from faults.writers import Writers, at_first_retry
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session
 from support.proxy import Proxy
+from support.rivals import eventually, locked_session, open_transactions, others, terminate, waiting
 from support.samples import in_threads, items, texts
 from support.servers import Server, connect_raw, dialect_of, execute_sql, with_parts
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -134,12 +133,3 @@ def at_first_retry(act: Callable[[], object] = lambda: None) -> Iterator[_AtFirs
         yield handler
     finally:
         logger.removeHandler(handler)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Ask until it is so: a server notices a moment later what has happened to a client."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-    return True
