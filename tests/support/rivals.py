@@ -115,10 +115,8 @@ def lose_a_deadlock(url: str, work: Callable[[], object]) -> None:
     with contextlib.closing(connect_raw(url)) as other, contextlib.closing(other.cursor()) as cursor:
         cursor.execute("BEGIN")
         # InnoDB gives up the smaller transaction: this one is to be the larger.
-        cursor.execute(
-            f"INSERT INTO agent_messages (session_id, message_data) VALUES {', '.join(['(%s, %s)'] * 60)}",
-            ["heavy", "{}"] * 60,
-        )
+        for _ in range(60):
+            cursor.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('heavy', '{}')")
         cursor.execute("SELECT id FROM agent_messages WHERE session_id = 'chat_1' FOR UPDATE")
         cursor.fetchall()
         thread = threading.Thread(target=work)
