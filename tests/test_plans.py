@@ -155,9 +155,9 @@ MYSQL_STATEMENTS = (
 
 
 @each_mysql
-@pytest.mark.parametrize("name", MYSQL_STATEMENTS)
-def test_mysql_walks_the_primary_key(server_url: str, name: str) -> None:
-    for row in _mysql_plan(filled(server_url), name):
+def test_mysql_walks_the_primary_key(server_url: str) -> None:
+    url = filled(server_url)
+    for row in (row for name in MYSQL_STATEMENTS for row in _mysql_plan(url, name)):
         assert "filesort" not in (row["Extra"] or "")
         # Optimized away: the answer is one look into an index.
         assert row["key"] in ("PRIMARY", None)
@@ -202,27 +202,26 @@ def _sqlite_plan(url: str, name: str) -> list[str]:
     return [row[3] for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("name", "bounds"), [("newest_items", "id<?"), ("records", "id>? AND id<?"), ("newest_range", None)]
-)
-def test_sqlite_walks_the_index_of_the_session(sqlite_url: str, name: str, bounds: str | None) -> None:
-    plan = _sqlite_plan(filled(sqlite_url), name)
-    index = f"sqlite_autoindex_agent_messages_1 (session_id=?{f' AND {bounds}' if bounds else ''})"
-    looks = [step for step in plan if "agent_messages" in step]
-    assert looks in ([f"SEARCH agent_messages USING {kind} {index}"] for kind in ("INDEX", "COVERING INDEX"))
-    assert not any("TEMP B-TREE" in step for step in plan)
+def test_sqlite_walks_the_index_of_the_session(sqlite_url: str) -> None:
+    url = filled(sqlite_url)
+    for name, bounds in {"newest_items": " AND id<?", "records": " AND id>? AND id<?", "newest_range": ""}.items():
+        plan = _sqlite_plan(url, name)
+        index = f"sqlite_autoindex_agent_messages_1 (session_id=?{bounds})"
+        looks = [step for step in plan if "agent_messages" in step]
+        assert looks in ([f"SEARCH agent_messages USING {kind} {index}"] for kind in ("INDEX", "COVERING INDEX"))
+        assert not any("TEMP B-TREE" in step for step in plan)
+    assert _sqlite_plan(url, "delete_item") == BY_ID
 
 
-@pytest.mark.parametrize("maker", ["ours", "sdk-sqlite", "sdk-aiosqlite", "npm"])
-def test_sqlite_removes_a_row_by_its_id(sqlite_url: str, maker: str) -> None:
-    plan = _sqlite_plan(filled(sqlite_url, maker), "delete_item")
-    assert plan == ["SEARCH agent_messages USING INTEGER PRIMARY KEY (rowid=?)"]
+BY_ID = ["SEARCH agent_messages USING INTEGER PRIMARY KEY (rowid=?)"]
 
 
 @pytest.mark.parametrize("maker", ["sdk-sqlite", "sdk-aiosqlite", "npm"])
-@pytest.mark.parametrize("name", ["newest_items", "records", "newest_range"])
-def test_sqlite_reads_no_other_conversation_in_tables_of_others(sqlite_url: str, maker: str, name: str) -> None:
-    plan = _sqlite_plan(filled(sqlite_url, maker), name)
-    [look] = [step for step in plan if "agent_messages" in step]
-    assert look.startswith("SEARCH agent_messages USING"), json.dumps(plan)
-    assert "INDEX idx_agent_messages_session_" in look, json.dumps(plan)
+def test_sqlite_reads_no_other_conversation_in_tables_of_others(sqlite_url: str, maker: str) -> None:
+    url = filled(sqlite_url, maker)
+    for name in ("newest_items", "records", "newest_range"):
+        plan = _sqlite_plan(url, name)
+        [look] = [step for step in plan if "agent_messages" in step]
+        assert look.startswith("SEARCH agent_messages USING"), json.dumps(plan)
+        assert "INDEX idx_agent_messages_session_" in look, json.dumps(plan)
+    assert _sqlite_plan(url, "delete_item") == BY_ID

@@ -372,7 +372,7 @@ def test_a_child_inherits_no_write_in_progress(sqlite_url: str) -> None:
         thread = threading.Thread(target=write)
         thread.start()
         try:
-            for _ in range(12):
+            for _ in range(8):
                 Child(gc.collect).result()
         finally:
             stop.set()
