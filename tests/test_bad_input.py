@@ -77,6 +77,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         pytest.param("postgresql://app:hunter2%00@host/chat", id="NUL-in-the-password"),
         pytest.param("postgresql://host/chat/more", id="slash-in-the-database"),
         pytest.param("postgresql://host/chat?nonsense=1", id="unknown-parameter"),
+        pytest.param("postgresql://host/chat?hunter2(=1", id="parameter-that-is-no-name"),
         pytest.param("postgresql://host/chat?ssl-mode=REQUIRED", id="a-mysql-parameter"),
         pytest.param("postgresql://host/chat?client_encoding=latin1", id="client_encoding"),
         pytest.param("postgresql://host/chat?sslmode=maybe", id="unknown-sslmode"),
@@ -174,6 +175,12 @@ def test_a_bad_option_is_refused(options: Any) -> None:
 )
 def test_a_bad_table_name_is_refused(option: str, name: str) -> None:
     assert_option_refused("sqlite:chat.db", **{option: name})
+
+
+def test_a_form_of_statements_is_taken_where_the_database_has_it() -> None:
+    sessions.connect(NO_SERVER, prepared_statements=True).close()
+    sessions.connect("mysql://app@127.0.0.1:1/chat", multi_statements=False).close()
+    sessions.connect("memory:", prepared_statements=False, multi_statements=True).close()
 
 
 @pytest.mark.parametrize("name", ["create_table", "Ssl", "timeout"])

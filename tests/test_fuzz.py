@@ -151,17 +151,18 @@ def test_no_two_ids_share_a_history(backend: sessions.Backend, names: list[str])
 
 
 near_json = st.text('{}[]",:0123456789.eE+-truefalsn \\u', max_size=40)
+constants = st.sampled_from(["[1]", "null", "NaN", '{"a": NaN}', '{"a": -Infinity}'])
 objects = st.builds(lambda text: json.dumps({"a": text}), unicode_text)
 
 
 @cases
-@given(near_json | objects | any_text | st.binary() | st.none() | st.integers() | st.floats())
+@given(near_json | objects | constants | any_text | st.binary() | st.none() | st.integers() | st.floats())
 def test_anything_found_in_a_row_is_an_item_or_corrupt(found: Any) -> None:
     assert decode_item(found) == (_object(found) if isinstance(found, (str, bytes)) else None)
 
 
 @stored_cases
-@given(st.lists(objects | near_json | unicode_text | st.sampled_from(["[1]", "null", "NaN"]), max_size=4))
+@given(st.lists(objects | near_json | unicode_text | constants, max_size=4))
 def test_any_row_is_an_item_or_skipped(sql_url: str, unused_id: Any, rows: list[str]) -> None:
     rows = [row.replace("\0", "") for row in rows]
     with sessions.Session.from_url(unused_id(), sql_url) as session:

@@ -102,6 +102,7 @@ def test_two_backends_in_memory_share_nothing(make_url: Callable[[str], str]) ->
         ("memory:", "MemoryBackend"),
         ("sqlite::memory:", "SQLiteBackend"),
         ("postgresql://app@127.0.0.1:1/chat", "PostgresBackend"),
+        ("postgresql:///chat", "PostgresBackend"),
         ("mysql://app@127.0.0.1:1/chat", "MySQLBackend"),
         ("mariadb://app@127.0.0.1:1/chat", "MySQLBackend"),
     ],
