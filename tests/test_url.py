@@ -10,7 +10,9 @@ import pytest
 
 import sessions
 from sessions import _url
+from support.claims import each_mysql
 from support.samples import items, texts
+from support.servers import execute_sql
 
 Parts = Mapping[str, Any]
 
@@ -189,16 +191,10 @@ def test_a_postgresql_url_of_the_sdk_works_as_it_is(postgresql_url: str, suffix:
         assert texts(session.get_items()) == ["a"]
 
 
+@each_mysql
 @pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mysql+aiomysql", "mariadb+pymysql"])
-@pytest.mark.parametrize(
-    "fixture",
-    [
-        pytest.param("mysql_url", marks=pytest.mark.mysql),
-        pytest.param("mariadb_url", marks=pytest.mark.mariadb),
-    ],
-)
-def test_either_scheme_serves_either_server(request: pytest.FixtureRequest, fixture: str, scheme: str) -> None:
-    url = f"{scheme}://{request.getfixturevalue(fixture).partition('://')[2]}"
+def test_either_scheme_serves_either_server(server_url: str, scheme: str) -> None:
+    url = f"{scheme}://{server_url.partition('://')[2]}"
     with sessions.Session.from_url("chat_1", url) as session:
         session.add_items(items("a"))
         assert texts(session.get_items()) == ["a"]
@@ -213,8 +209,6 @@ def test_several_hosts_are_tried_in_turn(postgresql_url: str) -> None:
 
 
 def test_parameters_of_libpq_reach_the_server(postgresql_url: str) -> None:
-    from support.servers import execute_sql
-
     with sessions.Session.from_url("chat_1", f"{postgresql_url}?application_name=my%20agent") as session:
         session.get_items()
         names = execute_sql(
