@@ -28,25 +28,21 @@ def _run(*command: object, cwd: Path) -> str:
     return process.stdout
 
 
-def _build(outdir: Path, *options: str, source: Path = ROOT) -> None:
-    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", outdir, *options, source)
-    _run(*command, cwd=outdir.parent)
+def _build(outdir: Path, kind: str, source: Path = ROOT) -> Path:
+    """What is built, of that kind: "--wheel" or "--sdist"."""
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", outdir, kind, source, cwd=outdir.parent)
+    (path,) = outdir.iterdir()
+    return path
 
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outdir = tmp_path_factory.mktemp("sdist")
-    _build(outdir, "--sdist")
-    (path,) = outdir.iterdir()
-    return path
+    return _build(tmp_path_factory.mktemp("sdist"), "--sdist")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outdir = tmp_path_factory.mktemp("wheel")
-    _build(outdir, "--wheel")
-    (path,) = outdir.iterdir()
-    return path
+    return _build(tmp_path_factory.mktemp("wheel"), "--wheel")
 
 
 @pytest.fixture
@@ -92,10 +88,8 @@ def test_an_installed_wheel_finds_its_statements(wheel: Path, install: Callable[
 def test_an_installed_sdist_finds_its_statements(sdist: Path, install: Callable[..., Path], tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
-    outdir = tmp_path / "wheel"
     (source,) = tmp_path.glob("agent_sql_sessions-*")
-    _build(outdir, "--wheel", source=source)
-    (built,) = outdir.iterdir()
+    built = _build(tmp_path / "wheel", "--wheel", source)
     shutil.rmtree(source)
     assert tmp_path / "environment" in _talk(install(built), tmp_path).parents
 

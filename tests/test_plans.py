@@ -15,6 +15,8 @@ import pytest
 import sessions
 from interop.tables import make_tables
 from sessions._items import MAX_ID
+from support.claims import each_mysql
+from support.rivals import counted_by_mysql
 from support.samples import items
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -56,22 +58,16 @@ def _fill(url: str) -> None:
                 cursor.fetchall()
 
 
-@pytest.fixture
-def filled(make_url: Callable[[str], str]) -> Callable[..., str]:
-    """A function from a backend's name, and from who makes the tables, to the URL of a full database."""
-
-    def fill(name: str, maker: str = "ours") -> str:
-        url = make_url(name)
-        if maker == "ours":
-            with sessions.Session.from_url("first", url) as session:
-                session.add_items(items("makes the tables"))
-                session.clear_session()
-        else:
-            asyncio.run(make_tables(maker, url))
-        _fill(url)
-        return url
-
-    return fill
+def filled(url: str, maker: str = "ours") -> str:
+    """The URL of the empty database, filled; whoever makes the tables."""
+    if maker == "ours":
+        with sessions.Session.from_url("first", url) as session:
+            session.add_items(items("makes the tables"))
+            session.clear_session()
+    else:
+        asyncio.run(make_tables(maker, url))
+    _fill(url)
+    return url
 
 
 def _statement(url: str, name: str) -> str:
@@ -99,11 +95,14 @@ def _postgresql_plan(url: str, name: str) -> list[Mapping[str, Any]]:
     return list(nodes(plans[0]["Plan"]))
 
 
-@pytest.mark.postgresql
+def _looks(plan: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [node for node in plan if node.get("Relation Name") == "agent_messages" and "Index Name" in node]
+
+
 @pytest.mark.parametrize("name", ["newest_items", "records", "newest_range", "pop_item", "append_items_at"])
-def test_postgresql_walks_the_index_of_the_session(filled: Callable[..., str], name: str) -> None:
-    plan = _postgresql_plan(filled("postgresql"), name)
-    looks = [node for node in plan if node.get("Relation Name") == "agent_messages" and "Index Name" in node]
+def test_postgresql_walks_the_index_of_the_session(postgresql_url: str, name: str) -> None:
+    plan = _postgresql_plan(filled(postgresql_url), name)
+    looks = _looks(plan)
     assert [node["Index Name"] for node in looks][:1] == ["agent_messages_session_id_id_key"]
     assert "session_id" in looks[0]["Index Cond"]
     # pop finds the row once more by its id.
@@ -114,25 +113,21 @@ def test_postgresql_walks_the_index_of_the_session(filled: Callable[..., str], n
     assert name == "append_items_at" or not {node["Node Type"] for node in plan} & SORTS
 
 
-@pytest.mark.postgresql
 @pytest.mark.parametrize("maker", ["sdk-asyncpg", "npm"])
 @pytest.mark.parametrize("name", ["newest_items", "records", "newest_range", "pop_item", "append_items_at"])
-def test_postgresql_reads_no_other_conversation_in_tables_of_others(
-    filled: Callable[..., str], maker: str, name: str
-) -> None:
+def test_postgresql_reads_no_other_conversation_in_tables_of_others(postgresql_url: str, maker: str, name: str) -> None:
     # Their index is (session_id, created_at): the conversation has to be sorted, which is as much as
     # can be had without an index of ours.
-    plan = _postgresql_plan(filled("postgresql", maker), name)
-    looks = [node for node in plan if node.get("Relation Name") == "agent_messages" and "Index Name" in node]
+    plan = _postgresql_plan(filled(postgresql_url, maker), name)
+    looks = _looks(plan)
     assert looks[0]["Index Name"] == "idx_agent_messages_session_time"
     assert "session_id" in looks[0]["Index Cond"]
     assert not {node["Node Type"] for node in plan if node.get("Relation Name") == "agent_messages"} & SLOW
 
 
-@pytest.mark.postgresql
 @pytest.mark.parametrize("name", ["newest_items", "records", "pop_item"])
-def test_one_more_index_makes_the_tables_of_the_sdk_as_quick_as_ours(filled: Callable[..., str], name: str) -> None:
-    url = filled("postgresql", "sdk-asyncpg")
+def test_one_more_index_makes_the_tables_of_the_sdk_as_quick_as_ours(postgresql_url: str, name: str) -> None:
+    url = filled(postgresql_url, "sdk-asyncpg")
     execute_sql(url, "CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id)")
     plan = _postgresql_plan(url, name)
     assert not {node["Node Type"] for node in plan} & SORTS
@@ -153,43 +148,38 @@ def _mysql_plan(url: str, name: str) -> list[dict[str, Any]]:
         return [row for row in cursor.fetchall() if row["table"] == "agent_messages"]
 
 
-by_server = pytest.mark.parametrize(
-    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
-)
-
 MYSQL_STATEMENTS = (
     *("newest_items", "records", "newest_range", "check_position"),
     *("lock_newest_item", "delete_newest_item", "delete_item"),
 )
 
 
-@by_server
-@pytest.mark.parametrize("name", MYSQL_STATEMENTS)
-def test_mysql_walks_the_primary_key(filled: Callable[..., str], dialect: str, name: str) -> None:
-    for row in _mysql_plan(filled(dialect), name):
+@each_mysql
+def test_mysql_walks_the_primary_key(server_url: str) -> None:
+    url = filled(server_url)
+    for row in (row for name in MYSQL_STATEMENTS for row in _mysql_plan(url, name)):
         assert "filesort" not in (row["Extra"] or "")
         # Optimized away: the answer is one look into an index.
         assert row["key"] in ("PRIMARY", None)
         assert row["type"] in ("ref", "range", "const") or "optimized away" in row["Extra"]
 
 
-@by_server
-def test_mysql_touches_only_the_rows_that_it_returns_or_removes(filled: Callable[..., str], dialect: str) -> None:
+@each_mysql
+def test_mysql_touches_only_the_rows_that_it_returns_or_removes(server_url: str) -> None:
     # Exact, as the storage engine counts: not what the optimizer means to do.
-    with sessions.Session.from_url("chat_1", filled(dialect)) as session:
+    with sessions.Session.from_url("chat_1", filled(server_url)) as session:
         session.position()
         assert _rows_read(session, lambda: session.get_items(limit=20)) <= 22
         assert _rows_read(session, lambda: list(session.records(limit=20))) <= 2 * 22
-        assert _rows_read(session, lambda: session.add_items(items("x"), if_position=session._history._seen)) <= 6
+        position = session.position()
+        assert _rows_read(session, lambda: session.add_items(items("x"), if_position=position)) <= 6
         assert _rows_read(session, session.pop_item) <= 6
 
 
-@by_server
+@each_mysql
 @pytest.mark.parametrize("maker", ["sdk-by-hand", "npm"])
-def test_mysql_reads_no_other_conversation_in_tables_of_others(
-    filled: Callable[..., str], dialect: str, maker: str
-) -> None:
-    url = filled(dialect, maker)
+def test_mysql_reads_no_other_conversation_in_tables_of_others(server_url: str, maker: str) -> None:
+    url = filled(server_url, maker)
     if execute_sql(url, "SELECT VERSION()")[0][0].startswith("10."):
         pytest.xfail("before MariaDB 11 the optimizer prefers the order of the primary key, and reads what is newer")
     with sessions.Session.from_url("chat_1", url) as session:
@@ -200,15 +190,10 @@ def test_mysql_reads_no_other_conversation_in_tables_of_others(
 
 
 def _rows_read(session: sessions.Session, work: Callable[[], object]) -> int:
-    def count() -> int:
-        with session._history.store._attempts._lender.connection(writes=False) as connection:  # type: ignore[attr-defined]
-            cursor = connection.cursor()
-            cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
-            return sum(int(value) for name, value in cursor.fetchall() if not name.endswith("rnd_next"))
-
-    before = count()
+    before = counted_by_mysql(session, "Handler_read%")
     work()
-    return count() - before
+    read = counted_by_mysql(session, "Handler_read%") - before
+    return sum(count for name, count in read.items() if not name.endswith("rnd_next"))
 
 
 # --- SQLite
@@ -220,32 +205,26 @@ def _sqlite_plan(url: str, name: str) -> list[str]:
     return [row[3] for row in rows]
 
 
-@pytest.mark.sqlite
-@pytest.mark.parametrize(
-    ("name", "bounds"), [("newest_items", "id<?"), ("records", "id>? AND id<?"), ("newest_range", None)]
-)
-def test_sqlite_walks_the_index_of_the_session(filled: Callable[..., str], name: str, bounds: str | None) -> None:
-    plan = _sqlite_plan(filled("sqlite"), name)
-    index = f"sqlite_autoindex_agent_messages_1 (session_id=?{f' AND {bounds}' if bounds else ''})"
-    looks = [step for step in plan if "agent_messages" in step]
-    assert looks in ([f"SEARCH agent_messages USING {kind} {index}"] for kind in ("INDEX", "COVERING INDEX"))
-    assert not any("TEMP B-TREE" in step for step in plan)
+def test_sqlite_walks_the_index_of_the_session(sqlite_url: str) -> None:
+    url = filled(sqlite_url)
+    for name, bounds in {"newest_items": " AND id<?", "records": " AND id>? AND id<?", "newest_range": ""}.items():
+        plan = _sqlite_plan(url, name)
+        index = f"sqlite_autoindex_agent_messages_1 (session_id=?{bounds})"
+        looks = [step for step in plan if "agent_messages" in step]
+        assert looks in ([f"SEARCH agent_messages USING {kind} {index}"] for kind in ("INDEX", "COVERING INDEX"))
+        assert not any("TEMP B-TREE" in step for step in plan)
+    assert _sqlite_plan(url, "delete_item") == BY_ID
 
 
-@pytest.mark.sqlite
-@pytest.mark.parametrize("maker", ["ours", "sdk-sqlite", "sdk-aiosqlite", "npm"])
-def test_sqlite_removes_a_row_by_its_id(filled: Callable[..., str], maker: str) -> None:
-    plan = _sqlite_plan(filled("sqlite", maker), "delete_item")
-    assert plan == ["SEARCH agent_messages USING INTEGER PRIMARY KEY (rowid=?)"]
+BY_ID = ["SEARCH agent_messages USING INTEGER PRIMARY KEY (rowid=?)"]
 
 
-@pytest.mark.sqlite
 @pytest.mark.parametrize("maker", ["sdk-sqlite", "sdk-aiosqlite", "npm"])
-@pytest.mark.parametrize("name", ["newest_items", "records", "newest_range"])
-def test_sqlite_reads_no_other_conversation_in_tables_of_others(
-    filled: Callable[..., str], maker: str, name: str
-) -> None:
-    plan = _sqlite_plan(filled("sqlite", maker), name)
-    [look] = [step for step in plan if "agent_messages" in step]
-    assert look.startswith("SEARCH agent_messages USING"), json.dumps(plan)
-    assert "INDEX idx_agent_messages_session_" in look, json.dumps(plan)
+def test_sqlite_reads_no_other_conversation_in_tables_of_others(sqlite_url: str, maker: str) -> None:
+    url = filled(sqlite_url, maker)
+    for name in ("newest_items", "records", "newest_range"):
+        plan = _sqlite_plan(url, name)
+        [look] = [step for step in plan if "agent_messages" in step]
+        assert look.startswith("SEARCH agent_messages USING"), json.dumps(plan)
+        assert "INDEX idx_agent_messages_session_" in look, json.dumps(plan)
+    assert _sqlite_plan(url, "delete_item") == BY_ID

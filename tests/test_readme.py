@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,9 @@ def test_the_examples_run(
 def test_every_name_of_the_package_is_in_the_reference() -> None:
     text = README.read_text(encoding="utf-8")
     assert [name for name in sessions.__all__ if name not in text] == []
+
+
+@pytest.mark.parametrize("name", ["get_items", "add_items", "pop_item", "replace_items", "records", "position"])
+def test_the_types_of_a_method_can_be_asked_for(name: str) -> None:
+    # Frameworks that make a tool of a function do.
+    assert "return" in typing.get_type_hints(getattr(sessions.Session, name))

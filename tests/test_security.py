@@ -9,40 +9,18 @@ from pathlib import Path
 import pytest
 
 import sessions
-from support.servers import execute_sql
-
-HOSTILE = [
-    "'; DROP TABLE agent_messages; --",
-    '"; DROP TABLE agent_messages; --',
-    "\\'; DROP TABLE agent_messages; -- ",
-    "x' OR '1'='1",
-    "%(session_id)s %s {0} :session_id $1 ?",
-    "`; DROP TABLE agent_sessions; #",
-    "chat\\",
-    "/*!50000 DROP TABLE agent_messages */",
-]
+from support.injections import INJECTIONS, put_everywhere
+from support.samples import plant
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_an_id_or_an_item_is_never_a_statement(backend: sessions.Backend, hostile: str) -> None:
+def test_an_id_or_an_item_is_never_a_statement(backend: sessions.Backend) -> None:
     other = backend.session("other")
     other.add_items([{"kept": True}])
-    session = backend.session(hostile)
-    session.add_items([{hostile: hostile}, {"second": hostile}])
-    session.add_items([{"third": hostile}], if_position=session.position())
-    assert session.get_items(3) == [{hostile: hostile}, {"second": hostile}, {"third": hostile}]
-    assert session.pop_item() == {"third": hostile}
-    session.replace_items([{hostile: 1}])
-    assert session.get_items() == [{hostile: 1}]
-    session.clear_session()
-    assert (session.get_items(), other.get_items()) == ([], [{"kept": True}])
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-@pytest.mark.parametrize("option", ["sessions_table", "messages_table"])
-def test_a_table_name_is_never_a_statement(sql_url: str, option: str, hostile: str) -> None:
-    with pytest.raises(sessions.ConfigurationError):
-        sessions.connect(sql_url, **{option: hostile})  # type: ignore[arg-type]
+    for text in INJECTIONS.values():
+        session = backend.session(text)
+        put_everywhere(session, text)
+        session.clear_session()
+        assert (session.get_items(), other.get_items()) == ([], [{"kept": True}])
 
 
 @pytest.mark.parametrize("part", ["a%0Ab%1B[31m", "a%E2%80%A8b"])
@@ -60,8 +38,7 @@ def test_control_characters_of_an_id_reach_no_log_line(sql_url: str, caplog: pyt
     session_id = "chat\nERROR all is lost\x1b[31m"
     with sessions.Session.from_url(session_id, sql_url) as session, caplog.at_level(logging.WARNING, "sessions"):
         session.add_items([{"a": 1}])
-        statement = "INSERT INTO agent_messages (session_id, message_data) VALUES (%s, %s)"
-        execute_sql(sql_url, statement, (session_id, "no\njson"))
+        plant(sql_url, session_id, "no\njson")
         session.get_items()
     assert [record.getMessage().isprintable() for record in caplog.records] == [True]
 

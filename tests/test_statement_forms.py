@@ -1,19 +1,19 @@
 """The other forms in which statements may travel: prepared on PostgreSQL, without CLIENT.MULTI_STATEMENTS on MySQL.
 
-They do what the usual form does, and cost what the documentation says.
+They do what the usual form does; what they cost is in test_round_trips.py.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import sessions
-from faults.rivals import locked_session, waiting
-from faults.writers import eventually
-from support.proxy import Proxy
+from support.claims import OPERATIONS, WRITES, each_mysql, use_everything
+from support.rivals import connection_of, eventually, locked_session, lose_a_deadlock, waiting
 from support.samples import (
+    assert_contiguous_and_ordered,
     in_threads,
     items,
     make_tables_without_foreign_key,
@@ -23,25 +23,13 @@ from support.samples import (
     stored_texts,
     texts,
 )
-from support.servers import connect_raw, dialect_of, execute_sql
+from support.servers import dialect_of, execute_sql
+from support.workers import add_batches
 
 FORMS: dict[str, dict[str, Any]] = {
     "postgresql": {"prepared_statements": True},
     "mysql": {"multi_statements": False},
     "mariadb": {"multi_statements": False},
-}
-WRITES: dict[str, Callable[[sessions.Session], object]] = {
-    "add_items": lambda session: session.add_items(items("a", "b")),
-    "add_items(if_position)": lambda session: session.add_items(items("a"), if_position=session._history._seen),
-    "replace_items": lambda session: session.replace_items(items("a", "b")),
-    "replace_items of nothing": lambda session: session.replace_items([]),
-    "pop_item": lambda session: session.pop_item(),
-    "clear_session": lambda session: session.clear_session(),
-}
-READS: dict[str, Callable[[sessions.Session], object]] = {
-    "get_items": lambda session: session.get_items(),
-    "get_items(limit)": lambda session: session.get_items(limit=5),
-    "position": lambda session: session.position(),
 }
 
 
@@ -57,38 +45,16 @@ def backend(server_url: str, form: dict[str, Any]) -> Iterator[sessions.Backend]
         yield backend
 
 
-def _connection(backend: Any) -> Any:
-    """The backend's one connection."""
-    return backend._store._attempts._lender.connection(writes=False)
-
-
 # --- the same as ever
 
 
-def test_every_operation_does_what_it_does_in_the_usual_form(backend: sessions.Backend) -> None:
-    session = backend.session("chat_1")
-    for _ in range(8):  # beyond the uses after which a statement is prepared
-        session.clear_session()
-        session.add_items(items("a", "b"))
-        session.add_items(items("c"), if_position=session.position())
-        assert texts(session.get_items()) == ["a", "b", "c"]
-        assert session.pop_item() == items("c")[0]
-        with pytest.raises(sessions.ConflictError):
-            session.add_items(items("x"), if_position=session.position() + 1)
-        with pytest.raises(sessions.ConflictError):
-            session.replace_items(items("x"), if_position=session.position() + 1)
-        assert texts(session.get_items(limit=1)) == ["b"]
-        session.replace_items(items("d", "e"), if_position=session.position())
-        assert [record.item for record in session.records()] == items("d", "e")
-        session.replace_items([])
-        assert session.pop_item() is None
-        assert session.position() == 0
-
-
-def test_tables_are_made_when_they_are_missing(server_url: str, form: dict[str, Any]) -> None:
-    with sessions.Session.from_url("chat_1", server_url, **form) as session:
-        session.add_items(items("a"))
-        assert session.get_items() == items("a")
+def test_every_operation_does_what_it_does_in_the_usual_form(server_url: str, form: dict[str, Any]) -> None:
+    with sessions.Session.from_url("chat_1", server_url, **form) as session:  # which makes the tables
+        for _ in range(8):  # beyond the uses after which a statement is prepared
+            use_everything(session)
+            session.replace_items([])
+            assert session.pop_item() is None
+            assert session.position() == 0
 
 
 def test_a_corrupt_row_is_skipped(backend: sessions.Backend, server_url: str) -> None:
@@ -114,18 +80,10 @@ def test_a_failed_write_leaves_nothing_and_a_usable_connection(backend: sessions
     assert texts(backend.session("chat_1").get_items()) == ["first"]
 
 
-def test_writers_at_once_lose_nothing(backend: sessions.Backend) -> None:
-    def write(number: int) -> None:
-        session = backend.session("chat_1")
-        for part in range(5):
-            session.add_items(items(*[f"{number} {part} {n}" for n in range(3)]))
-
-    in_threads(6, write)
-    history = texts(backend.session("chat_1").get_items())[1:]
-    batches = [history[start : start + 3] for start in range(0, len(history), 3)]
-    assert sorted(batches) == sorted(
-        [f"{number} {part} {n}" for n in range(3)] for number in range(6) for part in range(5)
-    )
+def test_writers_at_once_lose_nothing(server_url: str, form: dict[str, Any]) -> None:
+    in_threads(6, lambda number: add_batches(server_url, "chat_1", f"w{number}", 5, 3, **form))
+    with sessions.Session.from_url("chat_1", server_url) as session:
+        assert_contiguous_and_ordered(session.get_items(), [f"w{n}" for n in range(6)], batches=5, size=3)
 
 
 def test_pops_at_once_give_each_item_once(backend: sessions.Backend) -> None:
@@ -153,51 +111,8 @@ def test_a_batch_of_many_statements_is_one_transaction(server_url: str, form: di
         assert texts(session.get_items()) == ["first"]
         session.add_items(items(*large), if_position=session.position())
         assert "".join(text[0] for text in texts(session.get_items())) == "f" + letters
-        assert session.position() == session._history._seen
         session.replace_items(items(*reversed(large)))
         assert "".join(text[0] for text in texts(session.get_items())) == letters[::-1]
-
-
-# --- what they cost
-
-
-@pytest.fixture
-def proxied(server_url: str, form: dict[str, Any]) -> Iterator[tuple[Proxy, sessions.Session]]:
-    """A session whose statements are prepared, if they ever are."""
-    with Proxy(server_url) as proxy, sessions.connect(proxy.url, **form) as backend:
-        session = backend.session("chat_1")
-        for _ in range(7):
-            for operation in (*READS.values(), *WRITES.values()):
-                operation(session)
-            session.add_items(items("first", "second"))
-        yield proxy, session
-
-
-@pytest.mark.parametrize("name", [*READS, *WRITES])
-def test_the_round_trips_of_each_form(
-    proxied: tuple[Proxy, sessions.Session], server_url: str, form: dict[str, Any], name: str
-) -> None:
-    proxy, session = proxied
-    with proxy.counting() as count:
-        (READS | WRITES)[name](session)
-    # Without multi-statements the end of a transaction waits for the answers to what comes before it.
-    commit = name in WRITES and form == {"multi_statements": False}
-    assert (count.round_trips, count.connections) == (1 + commit, 0)
-
-
-def test_opening_costs_no_more_than_in_the_usual_form(server_url: str, form: dict[str, Any]) -> None:
-    with sessions.Session.from_url("chat_1", server_url) as session:
-        session.add_items(items("the first login"))
-    trips = []
-    for options in ({}, form):
-        with (
-            Proxy(server_url) as proxy,
-            sessions.Session.from_url("chat_1", proxy.url, ssl=False, **options) as session,
-        ):
-            with proxy.counting() as count:
-                session.get_items()
-            trips.append(count.round_trips)
-    assert trips[0] == trips[1]
 
 
 # --- prepared statements
@@ -210,7 +125,7 @@ def test_statements_are_prepared_after_some_uses(postgresql_url: str) -> None:
             session = backend.session("chat_1")
             for _ in range(7):
                 session.add_items(items("a"))
-            with _connection(backend) as connection:
+            with connection_of(backend) as connection:
                 rows = connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()
             prepared[on] = [statement for (statement,) in rows]
     assert prepared[False] == []
@@ -248,7 +163,7 @@ def test_a_pooler_that_keeps_no_prepared_statements_is_named(postgresql_url: str
         for _ in range(uses):
             session.get_items()
         # What another server session looks like that the pooler has lent.
-        with _connection(backend) as connection:
+        with connection_of(backend) as connection:
             if sabotage == "DEALLOCATE ALL":
                 connection.pgconn.exec_(b"DEALLOCATE ALL")
             else:
@@ -265,50 +180,18 @@ def _read(session: sessions.Session, *, times: int) -> None:
         session.get_items()
 
 
-ADDRESSES = {
-    "memory": "memory:",
-    "sqlite": "sqlite::memory:",
-    "postgresql": "postgresql://app@127.0.0.1:1/chat",
-    "mysql": "mysql://app@127.0.0.1:1/chat",
-}
-
-
-@pytest.mark.parametrize(
-    ("option", "usual", "kind"), [("prepared_statements", False, "postgresql"), ("multi_statements", True, "mysql")]
-)
-def test_a_form_that_the_database_does_not_have_is_refused(option: str, usual: Any, kind: str) -> None:
-    as_usual: dict[str, Any] = {option: usual}
-    otherwise: dict[str, Any] = {option: not usual}
-    for dialect, address in ADDRESSES.items():
-        sessions.connect(address, **as_usual).close()
-        if dialect == kind:
-            sessions.connect(address, **otherwise).close()
-        else:
-            with pytest.raises(sessions.ConfigurationError, match=f"{option} is given, but"):
-                sessions.connect(address, **otherwise)
-
-
 # --- without CLIENT.MULTI_STATEMENTS
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
-def plain(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[tuple[str, Any]]:
-    """A URL and a backend without multi-statements."""
-    url = make_url(request.param)
-    with sessions.connect(url, multi_statements=False, retry_delay=0.01) as backend:
-        backend.session("chat_1").add_items(items("first"))
-        yield url, backend
-
-
-def test_the_server_takes_no_second_statement(plain: tuple[str, Any]) -> None:
-    _, backend = plain
-    with pytest.raises(Exception, match="SQL syntax"), _connection(backend) as connection:
+@each_mysql
+def test_the_server_takes_no_second_statement(backend: sessions.Backend) -> None:
+    with pytest.raises(Exception, match="SQL syntax"), connection_of(backend) as connection:
         connection.query("SELECT 1; SELECT 2")
 
 
-def test_autocommit_is_on_again_after_each_operation(plain: tuple[str, Any]) -> None:
-    url, backend = plain
-    refuse_poisoned_rows(url)
+@each_mysql
+def test_autocommit_is_on_again_after_each_operation(backend: sessions.Backend, server_url: str) -> None:
+    refuse_poisoned_rows(server_url)
     session = backend.session("chat_1")
 
     def fail(session: sessions.Session) -> None:
@@ -319,85 +202,71 @@ def test_autocommit_is_on_again_after_each_operation(plain: tuple[str, Any]) -> 
         with pytest.raises(sessions.ConflictError):
             session.add_items(items("x"), if_position=17)
 
-    operations: list[Callable[[sessions.Session], object]] = [*WRITES.values(), *READS.values(), fail, conflict]
-    for operation in operations:
+    for operation in (*OPERATIONS.values(), fail, conflict):
         session.add_items(items("a", "b"))
         operation(session)
-        with _connection(backend) as connection, connection.cursor() as cursor:
+        with connection_of(backend) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT @@autocommit")
             assert cursor.fetchall() == ((1,),)
 
 
-def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(plain: tuple[str, Any]) -> None:
+@each_mysql
+def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(backend: sessions.Backend, server_url: str) -> None:
     # The server rolls back at once, and then executes the INSERT that was sent behind the statement that failed.
-    url, backend = plain
-    backend.session("heavy").add_items(items("start"))
-    other = connect_raw(url)
     refused: list[Exception] = []
 
     def replace() -> None:
-        with sessions.Session.from_url("chat_1", url, multi_statements=False, max_retries=0) as session:
+        with sessions.Session.from_url("chat_1", server_url, multi_statements=False, max_retries=0) as session:
             try:
                 session.replace_items(items("sent", "ahead"))
             except sessions.DatabaseError as exc:
                 refused.append(exc)
 
-    try:
-        cursor = other.cursor()
-        cursor.execute("BEGIN")
-        # InnoDB gives up the smaller transaction: this one is to be the larger.
-        for _ in range(60):
-            cursor.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('heavy', '{}')")
-        cursor.execute("SELECT id FROM agent_messages WHERE session_id = 'chat_1' FOR UPDATE")
-        cursor.fetchall()
-        thread = threading.Thread(target=replace)
-        thread.start()
-        assert eventually(lambda: waiting(url) > 0)
-        cursor.execute("UPDATE agent_sessions SET updated_at = updated_at WHERE session_id = 'chat_1'")
-        other.rollback()
-        thread.join(60)
-    finally:
-        other.close()
+    lose_a_deadlock(server_url, replace)
     assert "Deadlock" in str(refused[0])
     assert texts(backend.session("chat_1").get_items()) == ["first"]
 
 
+@each_mysql
 @pytest.mark.parametrize("name", WRITES)
-def test_nothing_is_committed_when_the_first_statement_fails(plain: tuple[str, Any], name: str) -> None:
+def test_nothing_is_committed_when_the_first_statement_fails(backend: Any, server_url: str, name: str) -> None:
     # As KILL QUERY can make it: what was sent behind it is executed all the same.
-    url, backend = plain
     session = backend.session("chat_1")
     session.position()
     refused = {"suspend_autocommit": "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'interrupted'"}
     backend._store._dialect.statements = {**backend._store._dialect.statements, **refused}
     with pytest.raises(sessions.DatabaseError, match="interrupted"):
-        WRITES[name](session)
-    assert stored_texts(url) == ['{"role":"user","content":"first"}']
+        OPERATIONS[name](session)
+    assert stored_texts(server_url) == ['{"role":"user","content":"first"}']
 
 
-def test_an_item_of_several_packets_of_the_protocol_is_stored(plain: tuple[str, Any]) -> None:
-    url, _ = plain
-    execute_sql(url, "SET GLOBAL max_allowed_packet = 67108864")
+@each_mysql
+def test_an_item_of_several_packets_of_the_protocol_is_stored(server_url: str, form: dict[str, Any]) -> None:
+    execute_sql(server_url, "SET GLOBAL max_allowed_packet = 67108864")
     try:
-        with sessions.Session.from_url("chat_1", url, multi_statements=False) as session:
+        with sessions.Session.from_url("chat_1", server_url, **form) as session:
             session.add_items(items("x" * 17_000_000, "y"))
             assert [len(text) for text in texts(session.get_items(limit=2))] == [17_000_000, 1]
             assert session.pop_item() == items("y")[0]
     finally:
-        execute_sql(url, "SET GLOBAL max_allowed_packet = DEFAULT")
+        execute_sql(server_url, "SET GLOBAL max_allowed_packet = DEFAULT")
 
 
+@each_mysql
 @pytest.mark.parametrize("multi_statements", [True, False])
-def test_the_position_is_that_of_the_messages(plain: tuple[str, Any], *, multi_statements: bool) -> None:
+def test_the_position_is_that_of_the_messages(
+    backend: sessions.Backend, server_url: str, *, multi_statements: bool
+) -> None:
     # Where the sessions are numbered as well, their number is no position.
-    url, _ = plain
-    execute_sql(url, "ALTER TABLE agent_sessions ADD COLUMN number BIGINT NOT NULL AUTO_INCREMENT UNIQUE")
-    execute_sql(url, "ALTER TABLE agent_sessions AUTO_INCREMENT = 1000")
-    with sessions.Session.from_url("chat_2", url, multi_statements=multi_statements) as session:
+    execute_sql(server_url, "ALTER TABLE agent_sessions ADD COLUMN number BIGINT NOT NULL AUTO_INCREMENT UNIQUE")
+    execute_sql(server_url, "ALTER TABLE agent_sessions AUTO_INCREMENT = 1000")
+    with sessions.Session.from_url("chat_2", server_url, multi_statements=multi_statements) as session:
         session.add_items(items("a", "b"))
-        assert session._history._seen == session.position()
+        [*_, newest] = session.records()
+        assert session.position() == newest.id
 
 
+@pytest.mark.mysql
 def test_what_was_sent_ahead_of_a_lock_timeout_is_rolled_back(mysql_url: str) -> None:
     # Without a foreign key the INSERT waits for no lock, and goes well.
     make_tables_without_foreign_key(mysql_url)
@@ -409,15 +278,15 @@ def test_what_was_sent_ahead_of_a_lock_timeout_is_rolled_back(mysql_url: str) ->
         assert texts(session.get_items()) == ["first"]
 
 
-def test_a_killed_connection_between_the_two_trips_writes_once(plain: tuple[str, Any]) -> None:
-    url, backend = plain
+@each_mysql
+def test_a_killed_connection_between_the_two_trips_writes_once(backend: sessions.Backend, server_url: str) -> None:
     session = backend.session("chat_1")
-    with _connection(backend) as connection:
+    with connection_of(backend) as connection:
         number = connection.thread_id()
-    with locked_session(url):
+    with locked_session(server_url):
         thread = threading.Thread(target=session.add_items, args=(items("second"),))
         thread.start()
-        assert eventually(lambda: waiting(url) > 0)
-        execute_sql(url, f"KILL {number}")
+        assert eventually(lambda: waiting(server_url) > 0)
+        execute_sql(server_url, f"KILL {number}")
     thread.join(60)
     assert texts(session.get_items()) == ["first", "second"]

@@ -7,13 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import sessions
 from sessions._dialects.registry import parse
-from sessions.errors import InvalidURLError
+from support.claims import each_mysql
 from support.samples import items, texts
+from support.servers import execute_sql
 
 Parts = Mapping[str, Any]
 
@@ -150,29 +149,6 @@ def test_an_address_shows_no_password(text: str) -> None:
     assert "hunter2" not in f"{address!r} {address}"
 
 
-@given(st.text(max_size=30), st.text(max_size=30), st.text(min_size=1, max_size=30))
-def test_user_password_and_database_are_percent_decoded(user: str, password: str, database: str) -> None:
-    if "\0" in user + password + database:
-        return
-    text = "postgresql://{}:{}@host/{}".format(*(quote(part, safe="") for part in (user, password, database)))
-    address = parse(text)[0]
-    assert (address.user or "", address.password, address.database) == (user, password, database)
-
-
-@given(
-    st.sampled_from(["", "sqlite:", "memory:", "postgresql://", "mysql://h/", "postgresql://h/c?"]),
-    st.text(st.characters(exclude_categories=()), max_size=40)
-    | st.text(st.sampled_from("ab:/?#[]@!$&=%,+;0123\0 "), max_size=40),
-)
-def test_any_text_is_an_address_or_an_invalid_url(start: str, rest: str) -> None:
-    refused = None
-    try:
-        parse(start + rest)
-    except InvalidURLError as error:
-        refused = str(error)
-    assert refused is None or "; " in refused
-
-
 # --- what they do
 
 
@@ -215,16 +191,10 @@ def test_a_postgresql_url_of_the_sdk_works_as_it_is(postgresql_url: str, suffix:
         assert texts(session.get_items()) == ["a"]
 
 
+@each_mysql
 @pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mysql+aiomysql", "mariadb+pymysql"])
-@pytest.mark.parametrize(
-    "fixture",
-    [
-        pytest.param("mysql_url", marks=pytest.mark.mysql),
-        pytest.param("mariadb_url", marks=pytest.mark.mariadb),
-    ],
-)
-def test_either_scheme_serves_either_server(request: pytest.FixtureRequest, fixture: str, scheme: str) -> None:
-    url = f"{scheme}://{request.getfixturevalue(fixture).partition('://')[2]}"
+def test_either_scheme_serves_either_server(server_url: str, scheme: str) -> None:
+    url = f"{scheme}://{server_url.partition('://')[2]}"
     with sessions.Session.from_url("chat_1", url) as session:
         session.add_items(items("a"))
         assert texts(session.get_items()) == ["a"]
@@ -239,8 +209,6 @@ def test_several_hosts_are_tried_in_turn(postgresql_url: str) -> None:
 
 
 def test_parameters_of_libpq_reach_the_server(postgresql_url: str) -> None:
-    from support.servers import execute_sql
-
     with sessions.Session.from_url("chat_1", f"{postgresql_url}?application_name=my%20agent") as session:
         session.get_items()
         names = execute_sql(

@@ -1,6 +1,7 @@
 """Clause 3: a batch is stored whole, in one piece and in order, or not at all."""
 
 import math
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import sessions
+from support.claims import SECRET, assert_helpful, refused
 from support.samples import (
     assert_contiguous_and_ordered,
     batch,
@@ -19,8 +21,6 @@ from support.samples import (
 )
 from support.servers import execute_sql
 from support.workers import add_batches, in_processes
-
-SECRET = "content-of-a-refused-item"
 
 
 def deeply_nested(depth: int) -> Any:
@@ -36,38 +36,39 @@ def circular() -> dict[str, Any]:
     return value
 
 
-BAD_ITEMS = [
-    pytest.param({"content": SECRET, "n": math.nan}, id="NaN"),
-    pytest.param({"content": SECRET, "n": [math.inf]}, id="inf"),
-    pytest.param({"content": SECRET, "n": {"x": -math.inf}}, id="minus-inf"),
-    pytest.param({"content": SECRET, math.nan: 1}, id="NaN-as-a-key"),
-    pytest.param({"content": SECRET, "n": object()}, id="object"),
-    pytest.param({"content": {SECRET}}, id="set"),
-    pytest.param({"content": SECRET.encode()}, id="bytes"),
-    pytest.param({"content": SECRET, "n": Decimal(1)}, id="Decimal"),
-    pytest.param({"content": SECRET, "n": 1j}, id="complex"),
-    pytest.param({(SECRET,): 1}, id="tuple-as-a-key"),
-    pytest.param(circular(), id="circular"),
-    pytest.param({"content": SECRET, "n": deeply_nested(100_000)}, id="nested-too-deeply-to-write"),
-    pytest.param({"content": SECRET, "n": 10**5000}, id="more-digits-than-python-reads"),
-    pytest.param([["content", SECRET]], id="list"),
-    pytest.param(SECRET, id="str"),
-    pytest.param(SECRET.encode(), id="bytes-item"),
-    pytest.param(None, id="None"),
-    pytest.param(17, id="int"),
-    pytest.param(True, id="bool"),
-]
-
-
-def test_a_batch_goes_to_the_end(session: sessions.Session) -> None:
-    session.add_items(items("a"))
-    session.add_items(items("b", "c"))
-    assert texts(session.get_items()) == ["a", "b", "c"]
-
-
-def test_add_returns_nothing(session: sessions.Session) -> None:
-    session.add_items(items("a"))
-    assert session.get_items() == items("a")
+BAD_ITEMS = {
+    "NaN": {"content": SECRET, "n": math.nan},
+    "inf": {"content": SECRET, "n": [math.inf]},
+    "minus-inf": {"content": SECRET, "n": {"x": -math.inf}},
+    "NaN-as-a-key": {"content": SECRET, math.nan: 1},
+    "object": {"content": SECRET, "n": object()},
+    "set": {"content": {SECRET}},
+    "bytes": {"content": SECRET.encode()},
+    "Decimal": {"content": SECRET, "n": Decimal(1)},
+    "complex": {"content": SECRET, "n": 1j},
+    "range": {"content": SECRET, "n": range(3)},
+    "tuple-as-a-key": {(SECRET,): 1},
+    "circular": circular(),
+    "nested-too-deeply-to-write": {"content": SECRET, "n": deeply_nested(100_000)},
+    "more-digits-than-python-reads": {SECRET: 10**5000},
+    "a-mapping-that-json-does-not-take": UserDict(a=SECRET),
+    "a-mapping-inside": {"content": SECRET, "a": UserDict()},
+    "list": [["content", SECRET]],
+    "str": SECRET,
+    "bytes-item": SECRET.encode(),
+    "None": None,
+    "int": 17,
+    "bool": True,
+}
+NO_BATCHES = {
+    "str": SECRET,
+    "bytes": SECRET.encode(),
+    "dict": {"content": SECRET},
+    "empty-dict": {},
+    "empty-str": "",
+    "None": None,
+    "int": 5,
+}
 
 
 @pytest.mark.parametrize("container", [tuple, iter, lambda batch: (entry for entry in batch)])
@@ -93,31 +94,18 @@ def test_an_item_changed_after_the_add_is_stored_as_it_was(session: sessions.Ses
     assert session.get_items() == [{"content": "a", "parts": [1]}]
 
 
-@pytest.mark.parametrize("bad", BAD_ITEMS)
+@pytest.mark.parametrize("bad", BAD_ITEMS.values(), ids=BAD_ITEMS)
 def test_a_bad_item_in_the_middle_is_refused_and_nothing_is_written(session: sessions.Session, bad: Any) -> None:
     session.add_items(items("a"))
-    with pytest.raises(sessions.InvalidItemError, match=r"\b2\b") as caught:
+    with refused(sessions.InvalidItemError, match=r"\b2\b"):
         session.add_items([item("b"), item("c"), bad, item("d")])
-    assert SECRET not in str(caught.value)
     assert texts(session.get_items()) == ["a"]
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        pytest.param(SECRET, id="str"),
-        pytest.param(SECRET.encode(), id="bytes"),
-        pytest.param({"content": SECRET}, id="dict"),
-        pytest.param({}, id="empty-dict"),
-        pytest.param("", id="empty-str"),
-        pytest.param(None, id="None"),
-        pytest.param(5, id="int"),
-    ],
-)
+@pytest.mark.parametrize("bad", NO_BATCHES.values(), ids=NO_BATCHES)
 def test_what_is_no_batch_is_refused(session: sessions.Session, bad: Any) -> None:
-    with pytest.raises(sessions.InvalidItemError) as caught:
+    with refused(sessions.InvalidItemError):
         session.add_items(bad)
-    assert SECRET not in str(caught.value)
     assert session.get_items() == []
 
 
@@ -134,16 +122,13 @@ def test_a_generator_that_fails_halfway_writes_nothing(session: sessions.Session
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
 def test_items_are_checked_before_the_database_is_asked(dialect: str) -> None:
     nobody_listens = f"{dialect}://app@127.0.0.1:1/chat"
-    with sessions.connect(nobody_listens, max_retries=0) as backend:
-        session = backend.session("chat_1")
-        with pytest.raises(sessions.InvalidItemError):
-            session.add_items([{"n": math.nan}])
+    with sessions.Session.from_url("chat_1", nobody_listens) as session, pytest.raises(sessions.InvalidItemError):
+        session.add_items([{"n": math.nan}])
 
 
 def test_a_lone_surrogate_is_refused_where_it_cannot_be_stored(url: str) -> None:
-    with sessions.connect(url, ensure_ascii=False) as backend:
-        session = backend.session("chat_1")
-        with pytest.raises(sessions.InvalidItemError, match=r"\b1\b"):
+    with sessions.Session.from_url("chat_1", url, ensure_ascii=False) as session:
+        with refused(sessions.InvalidItemError, match=r"\b1\b"):
             session.add_items([item("a"), item("\ud800")])
         assert session.get_items() == []
 
@@ -151,13 +136,13 @@ def test_a_lone_surrogate_is_refused_where_it_cannot_be_stored(url: str) -> None
 def test_what_is_written_can_be_read_at_any_depth(session: sessions.Session) -> None:
     for depth in (100, 400, 700, 900, 1000, 2000, 5000):
         session.clear_session()
-        entry = {"n": deeply_nested(depth)}
+        written = 1
         try:
-            session.add_items([entry])
-        except sessions.InvalidItemError:
-            assert session.get_items() == []
-        else:
-            assert len(session.get_items()) == 1
+            session.add_items([{"n": deeply_nested(depth)}])
+        except sessions.InvalidItemError as error:
+            assert_helpful(error)
+            written = 0
+        assert len(session.get_items()) == written
 
 
 # --- concurrent writers

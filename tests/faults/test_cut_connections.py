@@ -269,23 +269,17 @@ def _step(session: Session, name: str, model: Texts, new: Texts, position: int) 
     """Do one operation; the history that it must leave."""
     if name == "get":
         assert texts(session.get_items()) == model
-    elif name == "add":
-        session.add_items(items(*new))
+        return model
+    if name.startswith("add"):
+        session.add_items(items(*new), if_position=position if name == "add_at" else None)
         return model + new
-    elif name == "add_at":
-        session.add_items(items(*new), if_position=position)
-        return model + new
-    elif name == "pop":
+    if name == "pop":
         popped = session.pop_item()
         assert texts([popped] if popped else []) == model[-1:]
         return model[:-1]
-    elif name == "clear":
+    if name == "clear":
         session.clear_session()
         return []
-    elif name == "replace":
-        session.replace_items(items(*new))
-        return new
-    elif name == "shorten":
-        session.replace_items(items(*model[: len(model) // 2]))
-        return model[: len(model) // 2]
-    return model
+    left = new if name == "replace" else model[: len(model) // 2]
+    session.replace_items(items(*left))
+    return left

@@ -4,39 +4,33 @@ The bound for one attempt is statement_timeout, or connection_timeout while conn
 asserted here is the error, within a time of another order of magnitude than the options.
 """
 
+import contextlib
 import os
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sessions
-from faults.rivals import locked_session, open_transactions
-from faults.writers import eventually
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session, SessionsError
+from support import claims
+from support.claims import READS, assert_helpful
 from support.proxy import Proxy
-from support.samples import items, texts
+from support.rivals import eventually, lender_of, locked_session, open_transactions
+from support.samples import in_threads, items, texts
 from support.servers import connect_raw, dialect_of
 
 HASTY: dict[str, Any] = {"statement_timeout": 0.3, "connection_timeout": 0.3, "max_retries": 1, "retry_delay": 0.01}
 _ORDER_OF_MAGNITUDE = 60.0
 
-OPERATIONS: dict[str, Callable[[Session], Any]] = {
-    "get_items": lambda session: session.get_items(),
-    "position": lambda session: session.position(),
-    "add_items": lambda session: session.add_items(items("b")),
-    "add_items(if_position)": lambda session: session.add_items(items("b"), if_position=session._history._seen),
-    "pop_item": lambda session: session.pop_item(),
-    "clear_session": lambda session: session.clear_session(),
-    "replace_items": lambda session: session.replace_items(items("b")),
+OPERATIONS = claims.OPERATIONS | {
+    "add_items(if_position)": lambda session: session.add_items(items("b"), if_position=1),
 }
 # One of each kind; the others take the same ways, and are for the long run.
 KINDS = ["get_items", "add_items", "pop_item", "clear_session"]
 NAMES = list(OPERATIONS) if "SESSIONS_TEST_FAULTS" in os.environ else KINDS
-READS = ("get_items", "position")
 # A clear that is done once more does no harm, so it is never of unknown outcome.
 DOUBTFUL = ("add_items", "add_items(if_position)", "pop_item", "replace_items")
 
@@ -66,6 +60,7 @@ def test_a_server_that_hangs_is_an_error_in_time(name: str, server_url: str) -> 
         proxy.refusing = True
         error = error_in_time(lambda: OPERATIONS[name](session))
         assert type(error) is (OutcomeUnknownError if name in DOUBTFUL else ConnectionFailedError)
+        assert_helpful(error)
         proxy.drop()
         proxy.resume()
         proxy.refusing = False
@@ -114,6 +109,7 @@ def test_a_foreign_lock_on_the_session_is_a_database_error_in_time(name: str, sq
             assert error is None
             return
         assert type(error) is DatabaseError
+        assert_helpful(error)
         if dialect_of(sql_url) != "sqlite":
             assert eventually(lambda: open_transactions(sql_url) == 0)
         assert texts(session.get_items()) == ["a"]
@@ -141,7 +137,7 @@ def test_a_pool_that_is_used_up_is_a_connection_error_in_time(server_url: str) -
 
 
 def _idle(backend: Any) -> list[Any]:
-    idle: list[Any] = backend._store._attempts._lender._idle
+    idle: list[Any] = lender_of(backend)._idle
     return idle
 
 
@@ -149,33 +145,23 @@ def test_a_file_locked_by_another_process_is_an_error_in_time(sqlite_url: str) -
     """Also for a reader, where the other one keeps the file to itself."""
     with Session.from_url("chat_1", sqlite_url, **HASTY) as session:
         session.add_items(items("a"))
-    connection = connect_raw(sqlite_url)
-    try:
+    with contextlib.closing(connect_raw(sqlite_url)) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         with Session.from_url("chat_1", sqlite_url, **HASTY) as session:
             error = error_in_time(session.get_items)
             assert isinstance(error, SessionsError)
             assert "locked" in str(error)
+            assert_helpful(error)
             connection.close()
             assert texts(session.get_items()) == ["a"]
-    finally:
-        connection.close()
 
 
-def test_a_lock_held_by_a_thread_of_this_process_is_waited_for(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_lock_held_by_a_thread_of_this_process_is_waited_for(sqlite_url: str) -> None:
     with sessions.connect(sqlite_url, **(HASTY | {"max_retries": 0})) as backend:
         backend.session("chat_1").add_items(items("a"))
         with locked_session(sqlite_url) as lock:
-            errors: list[Any] = []
-            threads = [
-                threading.Thread(target=lambda: errors.append(error_in_time(backend.session("chat_1").pop_item)))
-                for _ in range(3)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(60)
+            errors = in_threads(3, lambda _: error_in_time(backend.session("chat_1").pop_item))
             lock.rollback()
         assert [type(error) for error in errors] == [DatabaseError] * 3
         assert texts(backend.session("chat_1").get_items()) == ["a"]

@@ -17,14 +17,12 @@ import pytest
 import sessions
 from faults.oracle import Figures, Item, Ledger, batch
 from sessions import ConnectionFailedError, DatabaseError, Session
+from support.claims import OPERATIONS, WRITES, refused
 from support.samples import items, texts
 from support.servers import execute_sql
 
 _HERE = Path(__file__).parent
-QUICK = {"retry_delay": 0.01, "max_retries": 1, "statement_timeout": 1.0}
 _NOBODY = 65534
-
-as_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can mount a small file system")
 
 
 def program(name: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -119,6 +117,19 @@ def test_processes_that_open_a_new_file_at_once(
 # --- files and directories that cannot be written
 
 
+def quick(folder: Path) -> Session:
+    """A session in chat.db of that folder that gives up soon."""
+    url = f"sqlite:///{folder}/chat.db"
+    return Session.from_url("chat_1", url, retry_delay=0.01, max_retries=1, statement_timeout=1.0)
+
+
+def conversation(folder: Path) -> bytes:
+    """Store two items; what is in the file."""
+    with quick(folder) as session:
+        session.add_items(items("a", "b"))
+    return (folder / "chat.db").read_bytes()
+
+
 @pytest.fixture
 def ordinary_directory() -> Iterator[Path]:
     """A directory of its own, and for root the rights of an ordinary user: root may write anything."""
@@ -130,76 +141,50 @@ def ordinary_directory() -> Iterator[Path]:
             os.seteuid(_NOBODY)
         yield directory
     finally:
+        directory.chmod(0o755)
         os.seteuid(user)
         shutil.rmtree(directory)
 
 
-def conversation(directory: Path) -> str:
-    url = f"sqlite:///{directory}/chat.db"
-    with Session.from_url("chat_1", url) as session:
-        session.add_items(items("a", "b"))
-    return url
-
-
-def writes(session: Session) -> list[Callable[[], object]]:
-    return [
-        lambda: session.add_items(items("c")),
-        session.pop_item,
-        session.clear_session,
-        lambda: session.replace_items(items("d")),
-    ]
-
-
 def test_a_read_only_file_is_read_and_not_written(ordinary_directory: Path) -> None:
-    url = conversation(ordinary_directory)
+    conversation(ordinary_directory)
     (ordinary_directory / "chat.db").chmod(0o444)
-    with Session.from_url("chat_1", url, **QUICK) as session:  # type: ignore[arg-type]
-        assert texts(session.get_items()) == ["a", "b"]
-        for write in writes(session):
-            with pytest.raises(DatabaseError, match="right to write"):
-                write()
+    with quick(ordinary_directory) as session:
+        for name in WRITES:
+            with refused(DatabaseError, match="right to write"):
+                OPERATIONS[name](session)
         assert texts(session.get_items()) == ["a", "b"]
 
 
 def test_a_read_only_file_in_a_read_only_directory_is_not_written(ordinary_directory: Path) -> None:
     """A write-ahead log needs a directory that can be written, even for a reader."""
-    url = conversation(ordinary_directory)
-    before = (ordinary_directory / "chat.db").read_bytes()
+    before = conversation(ordinary_directory)
     (ordinary_directory / "chat.db").chmod(0o444)
     ordinary_directory.chmod(0o555)
-    try:
-        with Session.from_url("chat_1", url, **QUICK) as session:  # type: ignore[arg-type]
-            # SQLite may read what it may not lock, if no log is left; whether it does depends on its version.
-            with contextlib.suppress(sessions.SessionsError):
-                assert texts(session.get_items()) == ["a", "b"]
-            for write in writes(session):
-                with pytest.raises(sessions.SessionsError, match="directory"):
-                    write()
-        assert (ordinary_directory / "chat.db").read_bytes() == before
-    finally:
-        ordinary_directory.chmod(0o755)
+    with quick(ordinary_directory) as session:
+        # SQLite may read what it may not lock, if no log is left; whether it does depends on its version.
+        with contextlib.suppress(sessions.SessionsError):
+            assert texts(session.get_items()) == ["a", "b"]
+        for name in WRITES:
+            with refused(sessions.SessionsError, match="directory"):
+                OPERATIONS[name](session)
+    assert (ordinary_directory / "chat.db").read_bytes() == before
 
 
-def test_a_new_file_in_a_read_only_directory_is_a_connection_error(ordinary_directory: Path) -> None:
-    ordinary_directory.chmod(0o555)
-    try:
-        with (
-            Session.from_url("chat_1", f"sqlite:///{ordinary_directory}/chat.db", **QUICK) as session,  # type: ignore[arg-type]
-            pytest.raises(ConnectionFailedError, match="directory"),
-        ):
-            session.get_items()
-        assert list(ordinary_directory.iterdir()) == []
-    finally:
-        ordinary_directory.chmod(0o755)
+@pytest.mark.parametrize("folder", ["", "missing"], ids=["read-only", "missing"])
+def test_a_new_file_where_none_can_be_made_is_a_connection_error(ordinary_directory: Path, folder: str) -> None:
+    ordinary_directory.chmod(0o755 if folder else 0o555)
+    with quick(ordinary_directory / folder) as session, refused(ConnectionFailedError, match="directory"):
+        session.get_items()
+    assert list(ordinary_directory.iterdir()) == []
 
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
+    if getattr(os, "geteuid", lambda: 1)() != 0:
+        pytest.skip("only root can mount a small file system")
     directory = Path(tempfile.mkdtemp(prefix="sessions-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(directory)], capture_output=True, check=False
-    )
-    if mounted.returncode:
+    if mount(directory, "size=512k"):
         directory.rmdir()
         pytest.skip("this machine lets nobody mount a file system")
     yield directory
@@ -208,10 +193,14 @@ def small_disk() -> Iterator[Path]:
     directory.rmdir()
 
 
-@as_root
+def mount(directory: Path, options: str) -> int:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
 def test_a_full_disk_is_a_database_error_and_nothing_is_lost(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 200_000)
-    with Session.from_url("chat_1", f"sqlite:///{small_disk}/chat.db", **QUICK) as session:  # type: ignore[arg-type]
+    with quick(small_disk) as session:
         kept: list[Item] = []
 
         def fill() -> None:
@@ -220,65 +209,99 @@ def test_a_full_disk_is_a_database_error_and_nothing_is_lost(small_disk: Path) -
                 session.add_items(new)
                 kept.extend(new)
 
-        with pytest.raises(DatabaseError, match="space"):
+        with refused(DatabaseError, match="space"):
             fill()
         assert kept
         assert session.get_items() == kept
-    with Session.from_url("chat_1", f"sqlite:///{small_disk}/chat.db", **QUICK) as session:  # type: ignore[arg-type]
+    with quick(small_disk) as session:
         assert session.get_items() == kept
         (small_disk / "ballast").unlink()
         session.add_items(items("there is room again"))
         assert session.get_items() == [*kept, *items("there is room again")]
+    assert execute_sql(f"sqlite:///{small_disk}/chat.db", "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_a_read_only_file_system_refuses_writes_and_can_be_read_without_a_log(small_disk: Path, journal: str) -> None:
+    conversation(small_disk)
+    execute_sql(f"sqlite:///{small_disk}/chat.db", f"PRAGMA journal_mode = {journal}")
+    before = (small_disk / "chat.db").read_bytes()
+    assert mount(small_disk, "remount,ro") == 0
+    with quick(small_disk) as session:
+        if journal == "delete":
+            assert texts(session.get_items()) == ["a", "b"]
+        # The log's index is a file that even a reader has to make.
+        for name in WRITES if journal == "delete" else OPERATIONS:
+            with refused((DatabaseError, ConnectionFailedError)):
+                OPERATIONS[name](session)
+    assert [path.name for path in small_disk.iterdir()] == ["chat.db"]
+    assert (small_disk / "chat.db").read_bytes() == before
 
 
 # --- damaged files
 
 
-def overwritten(path: Path, data: bytes, at: int = 0) -> bytes:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(data)
-    return path.read_bytes()
-
-
-def filled(tmp_path: Path) -> tuple[str, Path]:
-    url = f"sqlite:///{tmp_path}/chat.db"
-    with Session.from_url("chat_1", url) as session:
+def filled(tmp_path: Path) -> Path:
+    with quick(tmp_path) as session:
         session.add_items([{"n": n, "filling": "x" * 500} for n in range(200)])
     assert not (tmp_path / "chat.db-wal").exists()
-    return url, tmp_path / "chat.db"
+    return tmp_path / "chat.db"
 
 
-@pytest.mark.parametrize("text", [b"Dear diary, this is no database.\n" * 100, b"\x00" * 5000, b"\xff" * 4096])
+def overwrite(path: Path, start: int, length: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * length)
+
+
+NO_DATABASES: dict[str, bytes] = {
+    "text": b"Dear diary, this is no database.\n" * 100,
+    "zeros": b"\x00" * 5000,
+    "ones": b"\xff" * 4096,
+    "a header alone": b"SQLite format 3\0" + bytes(8000),
+}
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "the schema": lambda path: overwrite(path, 100, 3000),
+    "the pages": lambda path: overwrite(path, 8192, path.stat().st_size - 8192),
+    "all but the first page": lambda path: os.truncate(path, 4096),
+}
+
+
+@pytest.mark.parametrize("text", NO_DATABASES.values(), ids=NO_DATABASES)
 def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(text: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    path.write_bytes(text)
-    with Session.from_url("chat_1", f"sqlite:///{path}", **QUICK) as session:  # type: ignore[arg-type]
-        for operation in (session.get_items, *writes(session)):
-            with pytest.raises(sessions.SessionsError, match="nothing was overwritten"):
-                operation()
-    assert path.read_bytes() == text
+    (tmp_path / "chat.db").write_bytes(text)
+    with quick(tmp_path) as session:
+        for operation in OPERATIONS.values():
+            with refused(DatabaseError, match="nothing was overwritten|restore the file"):
+                operation(session)
+    assert (tmp_path / "chat.db").read_bytes() == text
 
 
-@pytest.mark.parametrize("where", ["the schema", "the pages"])
-def test_a_damaged_file_is_an_error_and_stays_as_it_is(where: str, tmp_path: Path) -> None:
-    url, path = filled(tmp_path)
-    if where == "the schema":
-        damaged = overwritten(path, b"\xa5" * 3000, at=100)
-    else:
-        damaged = overwritten(path, b"\xa5" * (path.stat().st_size - 8192), at=8192)
-    with Session.from_url("chat_1", url, **QUICK) as session:  # type: ignore[arg-type]
-        for operation in (session.get_items, lambda: session.add_items(items("c")), session.clear_session):
-            with pytest.raises(DatabaseError, match="restore the file"):
-                operation()
+def test_a_directory_in_the_place_of_a_file_is_a_connection_error(tmp_path: Path) -> None:
+    (tmp_path / "chat.db").mkdir()
+    with quick(tmp_path) as session:
+        for operation in OPERATIONS.values():
+            with refused(ConnectionFailedError):
+                operation(session)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_an_error_and_stays_as_it_is(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    damage(path)
+    damaged = path.read_bytes()
+    with quick(tmp_path) as session:
+        for name in ("get_items", "add_items", "clear_session"):
+            with refused(DatabaseError, match="restore the file"):
+                OPERATIONS[name](session)
     assert path.read_bytes() == damaged
 
 
 def test_a_file_cut_short_is_an_error(tmp_path: Path) -> None:
-    url, path = filled(tmp_path)
+    path = filled(tmp_path)
     os.truncate(path, path.stat().st_size // 2)
     damaged = path.read_bytes()
-    with Session.from_url("chat_1", url, **QUICK) as session, pytest.raises(DatabaseError):  # type: ignore[arg-type]
+    with quick(tmp_path) as session, refused(DatabaseError):
         session.get_items()
     assert path.read_bytes() == damaged
 
@@ -286,34 +309,27 @@ def test_a_file_cut_short_is_an_error(tmp_path: Path) -> None:
 # --- files that change under the backend
 
 
-def test_a_removed_file_is_made_anew(tmp_path: Path) -> None:
-    url, path = filled(tmp_path)
-    with Session.from_url("chat_1", url, **QUICK) as session:  # type: ignore[arg-type]
-        assert len(session.get_items()) == 200
-        path.unlink()
-        session.add_items(items("new"))
-        assert texts(session.get_items()) == ["new"]
-    with Session.from_url("chat_1", url) as session:
-        assert texts(session.get_items()) == ["new"]
-    assert execute_sql(url, "PRAGMA integrity_check") == [("ok",)]
-
-
-def test_what_is_written_after_a_file_was_replaced_is_in_the_new_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restored", [False, True], ids=["removed", "replaced"])
+def test_a_file_that_is_removed_or_replaced_is_the_new_one(restored: bool, tmp_path: Path) -> None:
     """As a restore from a backup replaces it: the write-ahead log of the old file goes with it."""
-    url, path = filled(tmp_path)
-    with Session.from_url("chat_1", f"sqlite:///{tmp_path}/backup.db") as backup:
-        backup.add_items(items("restored"))
-    with Session.from_url("chat_1", url, **QUICK) as session:  # type: ignore[arg-type]
+    path, expected = filled(tmp_path), []
+    (tmp_path / "backup").mkdir()
+    with quick(tmp_path) as session:
         session.add_items(items("lost with the old file"))
-        for suffix in ("-wal", "-shm"):
-            (tmp_path / f"chat.db{suffix}").unlink(missing_ok=True)
-        (tmp_path / "backup.db").replace(path)
-        assert texts(session.get_items()) == ["restored"]
+        if restored:
+            expected = ["a", "b"]
+            conversation(tmp_path / "backup")
+            for suffix in ("-wal", "-shm"):
+                (tmp_path / f"chat.db{suffix}").unlink(missing_ok=True)
+            (tmp_path / "backup" / "chat.db").replace(path)
+            assert texts(session.get_items()) == expected
+        else:
+            path.unlink()
         session.add_items(items("new"))
-        assert texts(session.get_items()) == ["restored", "new"]
-    with Session.from_url("chat_1", url) as session:
-        assert texts(session.get_items()) == ["restored", "new"]
-    assert execute_sql(url, "PRAGMA integrity_check") == [("ok",)]
+        assert texts(session.get_items()) == [*expected, "new"]
+    with quick(tmp_path) as session:
+        assert texts(session.get_items()) == [*expected, "new"]
+    assert execute_sql(f"sqlite:///{path}", "PRAGMA integrity_check") == [("ok",)]
 
 
 # --- no write-ahead log

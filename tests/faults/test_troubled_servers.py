@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import random
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,14 +10,24 @@ import pytest
 
 import sessions
 from faults.oracle import Figures
-from faults.rivals import locked_session, open_transactions, others, terminate, waiting
-from faults.writers import Writers, at_first_retry, eventually
+from faults.writers import Writers, at_first_retry
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session
+from support.claims import OPERATIONS, WRITES, refused
 from support.proxy import Proxy
+from support.rivals import eventually, locked_session, lose_a_deadlock, open_transactions, others, terminate
 from support.samples import in_threads, items, texts
 from support.servers import Server, connect_raw, dialect_of, execute_sql, with_parts
 
 QUICK: dict[str, Any] = {"retry_delay": 0.01}
+
+
+@pytest.fixture
+def database(own_server: Server) -> Iterator[str]:
+    """The URL of a database of that server, in which chat_1 holds "a"."""
+    with own_server.database() as url:
+        with Session.from_url("chat_1", url) as session:
+            session.add_items(items("a"))
+        yield url
 
 
 # --- terminated from outside
@@ -30,6 +39,8 @@ def test_writers_outlive_terminated_connections(
     """KILL QUERY too, which may fall between two statements of a packet; the server then never answers."""
     count = scaled(8, 5)
     with sessions.connect(server_url, max_retries=20, statement_timeout=1.0, **QUICK) as backend:
+        # The tables are there before anybody cancels their making.
+        backend.session("chat_1").position()
         writers = Writers(backend, "chat_1", rng)
         with writers.working():
             for _ in range(count):
@@ -76,29 +87,10 @@ def test_writers_outlive_the_crash_of_another_backend(
 
 
 def test_the_victim_of_a_deadlock_tries_again(server_url: str) -> None:
-    """Somebody locks the messages first and the session's row after them."""
-    with sessions.connect(server_url, **QUICK) as backend:
-        session = backend.session("chat_1")
+    with Session.from_url("chat_1", server_url, **QUICK) as session:
         session.add_items(items("a", "b"))
-        backend.session("heavy").add_items(items("start"))
-        other = connect_raw(server_url)
-        try:
-            cursor = other.cursor()
-            cursor.execute("BEGIN")
-            # InnoDB gives up the smaller transaction: this one is to be the larger.
-            for _ in range(60):
-                cursor.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('heavy', '{}')")
-            cursor.execute("SELECT id FROM agent_messages WHERE session_id = 'chat_1' FOR UPDATE")
-            cursor.fetchall()
-            with at_first_retry() as retries:
-                thread = threading.Thread(target=session.replace_items, args=(items("c", "d"),))
-                thread.start()
-                assert eventually(lambda: waiting(server_url) > 0)
-                cursor.execute("UPDATE agent_sessions SET updated_at = updated_at WHERE session_id = 'chat_1'")
-                other.commit()
-                thread.join(60)
-        finally:
-            other.close()
+        with at_first_retry() as retries:
+            lose_a_deadlock(server_url, lambda: session.replace_items(items("c", "d")))
         assert retries.count >= 1
         assert texts(session.get_items()) == ["c", "d"]
 
@@ -161,33 +153,23 @@ def short_lock_timeout(server: Server, url: str) -> Iterator[None]:
             execute_sql(server.url, f"SET GLOBAL innodb_lock_wait_timeout = {before}")
 
 
-def test_a_lock_timeout_is_tried_again(own_server: Server) -> None:
-    with own_server.database() as url:
-        with Session.from_url("chat_1", url) as session:
-            session.add_items(items("a"))
-        with (
-            short_lock_timeout(own_server, url),
-            Session.from_url("chat_1", url, **QUICK) as session,
-            locked_session(url) as lock,
-            at_first_retry(lock.rollback) as retries,
-        ):
+def test_a_lock_timeout_is_tried_again(own_server: Server, database: str) -> None:
+    with short_lock_timeout(own_server, database), Session.from_url("chat_1", database, **QUICK) as session:
+        with locked_session(database) as lock, at_first_retry(lock.rollback) as retries:
             session.add_items(items("b"))
         assert retries.count >= 1
-        with Session.from_url("chat_1", url) as session:
-            assert texts(session.get_items()) == ["a", "b"]
+        assert texts(session.get_items()) == ["a", "b"]
 
 
-def test_a_lock_that_stays_is_a_database_error_and_nothing_is_written(own_server: Server) -> None:
-    with own_server.database() as url:
-        with Session.from_url("chat_1", url) as session:
-            session.add_items(items("a"))
-        with short_lock_timeout(own_server, url), Session.from_url("chat_1", url, max_retries=1, **QUICK) as session:
-            with locked_session(url):
-                with pytest.raises(DatabaseError):
-                    session.add_items(items("b"))
-                assert texts(session.get_items()) == ["a"]
-            session.add_items(items("c"))
-            assert texts(session.get_items()) == ["a", "c"]
+def test_a_lock_that_stays_is_a_database_error_and_nothing_is_written(own_server: Server, database: str) -> None:
+    options = QUICK | {"max_retries": 1}
+    with short_lock_timeout(own_server, database), Session.from_url("chat_1", database, **options) as session:
+        with locked_session(database):
+            with refused(DatabaseError):
+                session.add_items(items("b"))
+            assert texts(session.get_items()) == ["a"]
+        session.add_items(items("c"))
+        assert texts(session.get_items()) == ["a", "c"]
 
 
 # --- too many connections
@@ -219,28 +201,22 @@ def _sets_max_connections(server: Server, count: int) -> bool:
     return True
 
 
-def test_too_many_connections_are_tried_again(own_server: Server) -> None:
-    with own_server.database() as url:
-        with Session.from_url("chat_1", url) as session:
-            session.add_items(items("a"))
-        with (
-            every_connection_taken(own_server, url) as taken,
-            Session.from_url("chat_1", url, max_retries=10, retry_delay=0.05) as session,
-            at_first_retry(taken.close) as retries,
-        ):
-            session.add_items(items("b"))
-            assert retries.count >= 1
-            assert texts(session.get_items()) == ["a", "b"]
+def test_too_many_connections_are_tried_again(own_server: Server, database: str) -> None:
+    with (
+        every_connection_taken(own_server, database) as taken,
+        Session.from_url("chat_1", database, max_retries=10, retry_delay=0.05) as session,
+        at_first_retry(taken.close) as retries,
+    ):
+        session.add_items(items("b"))
+        assert retries.count >= 1
+        assert texts(session.get_items()) == ["a", "b"]
 
 
-def test_too_many_connections_for_too_long_is_a_connection_error(own_server: Server) -> None:
-    with own_server.database() as url:
-        with Session.from_url("chat_1", url) as session:
-            session.add_items(items("a"))
-        with Session.from_url("chat_1", url, max_retries=1, **QUICK) as session:
-            with every_connection_taken(own_server, url), pytest.raises(ConnectionFailedError, match="max_connections"):
-                session.pop_item()
-            assert eventually(lambda: texts(session.get_items()) == ["a"])
+def test_too_many_connections_for_too_long_is_a_connection_error(own_server: Server, database: str) -> None:
+    with Session.from_url("chat_1", database, max_retries=1, **QUICK) as session:
+        with every_connection_taken(own_server, database), refused(ConnectionFailedError, match="max_connections"):
+            session.pop_item()
+        assert eventually(lambda: texts(session.get_items()) == ["a"])
 
 
 # --- read-only
@@ -285,38 +261,28 @@ def read_only(server: Server) -> Iterator[None]:
         set_read_only(server, False)
 
 
-def test_a_read_only_server_is_a_database_error_and_reads_work(own_server: Server) -> None:
+def test_a_read_only_server_is_a_database_error_and_reads_work(own_server: Server, database: str) -> None:
     with (
-        own_server.database() as admin,
-        ordinary_user(own_server, admin) as url,
+        ordinary_user(own_server, database) as url,
         Session.from_url("chat_1", url, max_retries=1, **QUICK) as session,
     ):
-        session.add_items(items("a"))
+        session.get_items()
         with read_only(own_server):
-            for write in (
-                lambda: session.add_items(items("b")),
-                session.pop_item,
-                session.clear_session,
-                lambda: session.replace_items(items("c")),
-            ):
-                with pytest.raises(DatabaseError, match="primary"):
-                    write()
+            for name in WRITES:
+                with refused(DatabaseError, match="primary"):
+                    OPERATIONS[name](session)
             assert texts(session.get_items()) == ["a"]
         session.add_items(items("b"))
         assert texts(session.get_items()) == ["a", "b"]
 
 
-def test_a_server_that_can_be_written_again_is_tried_again(own_server: Server) -> None:
+def test_a_server_that_can_be_written_again_is_tried_again(own_server: Server, database: str) -> None:
     with (
-        own_server.database() as admin,
-        ordinary_user(own_server, admin) as url,
+        ordinary_user(own_server, database) as url,
         Session.from_url("chat_1", url, max_retries=10, retry_delay=0.05) as session,
     ):
-        session.add_items(items("a"))
-        with (
-            read_only(own_server),
-            at_first_retry(lambda: set_read_only(own_server, False)) as retries,
-        ):
+        session.get_items()
+        with read_only(own_server), at_first_retry(lambda: set_read_only(own_server, False)) as retries:
             session.add_items(items("b"))
             assert texts([session.pop_item() or {}]) == ["b"]
         assert retries.count >= 1
@@ -325,33 +291,26 @@ def test_a_server_that_can_be_written_again_is_tried_again(own_server: Server) -
 # --- paused
 
 
-def test_a_write_to_a_server_that_was_paused_for_a_while_is_there_once(own_server: Server) -> None:
-    with (
-        own_server.database() as url,
-        Session.from_url("chat_1", url, statement_timeout=0.5, connection_timeout=5.0, **QUICK) as session,
-    ):
-        session.add_items(items("a"))
+def test_a_write_to_a_server_that_was_paused_for_a_while_is_there_once(own_server: Server, database: str) -> None:
+    with Session.from_url("chat_1", database, statement_timeout=0.5, connection_timeout=5.0, **QUICK) as session:
+        session.get_items()
         own_server.pause()
         with at_first_retry(own_server.unpause) as retries:
             session.add_items(items("b"))
         assert retries.count >= 1
         assert texts(session.get_items()) == ["a", "b"]
-        assert eventually(lambda: open_transactions(url) == 0)
+        assert eventually(lambda: open_transactions(database) == 0)
 
 
-def test_a_paused_server_is_an_error_in_time_and_the_session_goes_on(own_server: Server) -> None:
-    with (
-        own_server.database() as url,
-        Session.from_url(
-            "chat_1", url, max_retries=0, statement_timeout=0.3, connection_timeout=0.3, **QUICK
-        ) as session,
-    ):
-        session.add_items(items("a"))
+def test_a_paused_server_is_an_error_in_time_and_the_session_goes_on(own_server: Server, database: str) -> None:
+    options = QUICK | {"max_retries": 0, "statement_timeout": 0.3, "connection_timeout": 0.3}
+    with Session.from_url("chat_1", database, **options) as session:
+        session.get_items()
         own_server.pause()
         try:
-            with pytest.raises(OutcomeUnknownError):
+            with refused(OutcomeUnknownError):
                 session.add_items(items("b"))
-            with pytest.raises(ConnectionFailedError):
+            with refused(ConnectionFailedError):
                 session.get_items()
         finally:
             own_server.unpause()
@@ -371,8 +330,8 @@ def test_a_server_that_hangs_up_on_every_connection_is_a_connection_error(server
         session.add_items(items("a"))
         proxy.refusing = True
         proxy.drop()
-        for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("b"))):
-            with pytest.raises(ConnectionFailedError):
-                operation()
+        for operation in OPERATIONS.values():
+            with refused(ConnectionFailedError):
+                operation(session)
         proxy.refusing = False
         assert texts(session.get_items()) == ["a"]

@@ -4,9 +4,8 @@ import contextlib
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import sessions
 from faults.oracle import Ledger
@@ -26,27 +25,32 @@ class Writers:
         self._counts = [0] * threads
         self._stopped = threading.Event()
         self._progress = threading.Condition()
+        self._running: list[Future[None]] = []
 
     @contextlib.contextmanager
     def working(self) -> Iterator["Writers"]:
         """Write while the block runs; what escaped a thread is raised at its end."""
         with ThreadPoolExecutor(len(self._seeds)) as pool:
-            running = [pool.submit(self._write, writer) for writer in range(len(self._seeds))]
+            self._running = [pool.submit(self._write, writer) for writer in range(len(self._seeds))]
             try:
                 yield self
             finally:
                 self._stopped.set()
-        for future in running:
+        for future in self._running:
             future.result()
 
     def wait_for(self, batches: int) -> None:
         """Return when every thread has had its answer on that many more batches."""
+        targets = [count + batches for count in self._counts]
+
+        def reached() -> bool:
+            for future in self._running:
+                if future.done():
+                    future.result()  # a thread that died raises here what it died of
+            return all(count >= target for count, target in zip(self._counts, targets, strict=True))
+
         with self._progress:
-            targets = [count + batches for count in self._counts]
-            reached = self._progress.wait_for(
-                lambda: all(count >= target for count, target in zip(self._counts, targets, strict=True)), _PATIENCE
-            )
-        assert reached, "the writers hang"
+            assert self._progress.wait_for(reached, _PATIENCE), "the writers hang"
 
     def _write(self, writer: int) -> None:
         rng, name, number = random.Random(self._seeds[writer]), f"w{writer}", 0
@@ -134,12 +138,3 @@ def at_first_retry(act: Callable[[], object] = lambda: None) -> Iterator[_AtFirs
         yield handler
     finally:
         logger.removeHandler(handler)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Ask until it is so: a server notices a moment later what has happened to a client."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-    return True

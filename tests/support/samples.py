@@ -1,4 +1,4 @@
-"""Small conversations, and looks at the tables behind the library's back."""
+"""Small conversations and looks at the tables behind the library's back."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -66,48 +66,24 @@ def make_tables_without_foreign_key(url: str) -> None:
 
 
 def refuse_poisoned_rows(url: str) -> None:
-    """Let the database refuse a message that holds the word poison, and each deletion of one."""
-    dialect = dialect_of(url)
-    if dialect == "sqlite":
-        execute_sql(
-            url,
-            "CREATE TRIGGER poison_in BEFORE INSERT ON agent_messages "
-            "WHEN instr(NEW.message_data, 'poison') "
-            "BEGIN SELECT RAISE(ABORT, 'refused by trigger'); END",
-        )
-        execute_sql(
-            url,
-            "CREATE TRIGGER poison_out BEFORE DELETE ON agent_messages "
-            "WHEN instr(OLD.message_data, 'precious') "
-            "BEGIN SELECT RAISE(ABORT, 'refused by trigger'); END",
-        )
-    elif dialect == "postgresql":
+    """Let the database refuse a message that holds the word poison, and each deletion of a precious one."""
+    if dialect_of(url) == "postgresql":
         execute_sql(
             url,
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
             "'BEGIN RAISE EXCEPTION ''refused by trigger''; END'",
         )
-        execute_sql(
-            url,
-            "CREATE TRIGGER poison_in BEFORE INSERT ON agent_messages FOR EACH ROW "
-            "WHEN (strpos(NEW.message_data, 'poison') > 0) EXECUTE FUNCTION refuse()",
+    for event, row, word in (("INSERT", "NEW", "poison"), ("DELETE", "OLD", "precious")):
+        text, body = f"{row}.message_data", "BEGIN SELECT RAISE(ABORT, 'refused by trigger'); END"
+        action = {
+            "sqlite": f"WHEN instr({text}, '{word}') {body}",
+            "postgresql": f"FOR EACH ROW WHEN (strpos({text}, '{word}') > 0) EXECUTE FUNCTION refuse()",
+        }.get(
+            dialect_of(url),
+            f"FOR EACH ROW IF LOCATE('{word}', {text}) > 0 THEN "
+            "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused by trigger'; END IF",
         )
-        execute_sql(
-            url,
-            "CREATE TRIGGER poison_out BEFORE DELETE ON agent_messages FOR EACH ROW "
-            "WHEN (strpos(OLD.message_data, 'precious') > 0) EXECUTE FUNCTION refuse()",
-        )
-    else:
-        for name, event, row, word in (
-            ("poison_in", "INSERT", "NEW", "poison"),
-            ("poison_out", "DELETE", "OLD", "precious"),
-        ):
-            execute_sql(
-                url,
-                f"CREATE TRIGGER {name} BEFORE {event} ON agent_messages FOR EACH ROW "
-                f"IF LOCATE('{word}', {row}.message_data) > 0 THEN "
-                "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused by trigger'; END IF",
-            )
+        execute_sql(url, f"CREATE TRIGGER no_{word} BEFORE {event} ON agent_messages {action}")
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:

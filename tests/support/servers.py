@@ -32,35 +32,16 @@ class Image:
     port: int
     data: str
     user: str
-    environment: Mapping[str, str]
-    arguments: tuple[str, ...]
+    password: str  # the variable that names the password of that user
+    arguments: tuple[str, ...] = ("--max-connections=300",)
 
 
 IMAGES = {
     "postgresql": Image(
-        name="postgres:18",
-        port=5432,
-        data="/var/lib/postgresql",
-        user="postgres",
-        environment={"POSTGRES_PASSWORD": PASSWORD},
-        arguments=("-c", "max_connections=300"),
+        "postgres:18", 5432, "/var/lib/postgresql", "postgres", "POSTGRES_PASSWORD", ("-c", "max_connections=300")
     ),
-    "mysql": Image(
-        name="mysql:9.7",
-        port=3306,
-        data="/var/lib/mysql",
-        user="root",
-        environment={"MYSQL_ROOT_PASSWORD": PASSWORD},
-        arguments=("--max-connections=300",),
-    ),
-    "mariadb": Image(
-        name="mariadb:11.8",
-        port=3306,
-        data="/var/lib/mysql",
-        user="root",
-        environment={"MARIADB_ROOT_PASSWORD": PASSWORD},
-        arguments=("--max-connections=300",),
-    ),
+    "mysql": Image("mysql:9.7", 3306, "/var/lib/mysql", "root", "MYSQL_ROOT_PASSWORD"),
+    "mariadb": Image("mariadb:11.8", 3306, "/var/lib/mysql", "root", "MARIADB_ROOT_PASSWORD"),
 }
 
 
@@ -162,7 +143,7 @@ def fresh_server(
             # A port of our own choice, since Docker's own choice changes when the server is restarted.
             port = _free_port()
             container.with_bind_ports(image.port, port)
-            container.with_envs(**image.environment, **(environment or {}))
+            container.with_envs(**{image.password: PASSWORD}, **(environment or {}))
             container.with_command([*image.arguments, *arguments])
             for here, there in (volumes or {}).items():
                 container.with_volume_mapping(here, there)
@@ -248,15 +229,7 @@ def with_parts(
         credentials += ":" + _quoted(new_password)
     address = f"{host or parts.hostname}:{port or parts.port}"
     path = parts.path if database is None else "/" + _quoted(database)
-    return urlunsplit(
-        (
-            parts.scheme,
-            f"{credentials}@{address}",
-            path,
-            parts.query if query is None else query,
-            "",
-        )
-    )
+    return urlunsplit((parts.scheme, f"{credentials}@{address}", path, parts.query if query is None else query, ""))
 
 
 def _quoted(text: str) -> str:

@@ -16,8 +16,8 @@ def in_processes(work: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> 
         return [future.result() for future in [pool.submit(work, *a) for a in arguments]]
 
 
-def add_batches(url: str, session_id: str, writer: str, batches: int, size: int) -> None:
-    with sessions.Session.from_url(session_id, url) as session:
+def add_batches(url: str, session_id: str, writer: str, batches: int, size: int, **options: Any) -> None:
+    with sessions.Session.from_url(session_id, url, **options) as session:
         for number in range(batches):
             session.add_items(batch(writer, number, size))
 

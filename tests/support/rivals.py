@@ -1,10 +1,42 @@
-"""What others do on the same database: look, lock, terminate."""
+"""What others do on the same database: look, lock, terminate; and a look at our own connection."""
 
 import contextlib
-from collections.abc import Iterator
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from support.servers import connect_raw, dialect_of, execute_sql
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Ask until it is so: a server notices a moment later what has happened to a client."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+def connection_of(ours: Any) -> Any:
+    """The driver's connection of a backend or a session that has one; a context manager."""
+    return lender_of(ours).connection(writes=False)
+
+
+def lender_of(ours: Any) -> Any:
+    """What lends the connections of a backend or a session."""
+    store = ours._store if hasattr(ours, "_store") else ours._history.store
+    return store._attempts._lender
+
+
+def counted_by_mysql(ours: Any, pattern: str = r"Com\_%") -> Counter[str]:
+    """What the server has counted on this connection so far, without our own SHOW STATUS."""
+    with connection_of(ours) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE %s", (pattern,))
+        counts = {name.removeprefix("Com_").lower(): int(value) for name, value in cursor.fetchall()}
+    ignored = ("show_status", "admin_commands", "stmt_", "ping", "multi", "quit")
+    return Counter({name: count for name, count in counts.items() if count and not name.startswith(ignored)})
 
 
 def others(url: str) -> list[int]:
@@ -45,6 +77,12 @@ def waiting(url: str) -> int:
 
 def open_transactions(url: str) -> int:
     """How many transactions of others are open in this database."""
+    if dialect_of(url) == "sqlite":
+        with contextlib.closing(connect_raw(url)) as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("BEGIN EXCLUSIVE")  # fails while any transaction is open
+            connection.execute("ROLLBACK")
+        return 0
     if dialect_of(url) == "postgresql":
         statement = (
             "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -75,3 +113,21 @@ def locked_session(url: str, session_id: str = "chat_1") -> Iterator[Any]:
         connection.rollback()
     finally:
         connection.close()
+
+
+def lose_a_deadlock(url: str, work: Callable[[], object]) -> None:
+    """Run work, which writes to chat_1, against a transaction that locks its messages first and its row after them."""
+    execute_sql(url, "INSERT INTO agent_sessions (session_id) VALUES ('heavy')")
+    with contextlib.closing(connect_raw(url)) as other, contextlib.closing(other.cursor()) as cursor:
+        cursor.execute("BEGIN")
+        # InnoDB gives up the smaller transaction: this one is to be the larger.
+        for _ in range(60):
+            cursor.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('heavy', '{}')")
+        cursor.execute("SELECT id FROM agent_messages WHERE session_id = 'chat_1' FOR UPDATE")
+        cursor.fetchall()
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert eventually(lambda: waiting(url) > 0)
+        cursor.execute("UPDATE agent_sessions SET updated_at = updated_at WHERE session_id = 'chat_1'")
+        other.rollback()
+        thread.join(60)
