@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import agents
 import pytest
 
 import sessions
+from openai_agents.event_loop import loop_of_run_sync, uses_run_sync  # noqa: F401  (a fixture)
 from support.model_api import serve_model_api
 from tls.authority import Authority
 
@@ -53,9 +53,8 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
         yield {"backend": backend, "encryption_key": "a key of the application"}
 
 
-# The SDK's run_sync() ends the generators of its event loop, and uses the loop again; it asks for a policy, which
-# asyncio warns of from Python 3.14 on.
-@pytest.mark.filterwarnings("ignore:'asyncio.get_event_loop_policy':DeprecationWarning")
+@uses_run_sync
+# It ends the generators of its event loop, and uses the loop again.
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
 @pytest.mark.parametrize("examples", [_marked(chapter, examples) for chapter, examples in _chapters().items()])
 def test_the_examples_run(
@@ -71,9 +70,3 @@ def test_the_examples_run(
 def test_every_name_of_the_package_is_in_the_reference() -> None:
     text = README.read_text(encoding="utf-8")
     assert [name for name in sessions.__all__ if name not in text] == []
-
-
-@pytest.mark.parametrize("name", ["get_items", "add_items", "pop_item", "replace_items", "records", "position"])
-def test_the_types_of_a_method_can_be_asked_for(name: str) -> None:
-    # Frameworks that make a tool of a function do.
-    assert "return" in typing.get_type_hints(getattr(sessions.Session, name))
