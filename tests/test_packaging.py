@@ -128,17 +128,26 @@ def test_the_package_needs_nothing_but_its_extras(wheel: Path, install: Callable
     assert [line for line in requirements if "extra ==" not in line] == []
 
 
-_IMPORT = """
+_LOADED = """
 import sys
 before = set(sys.modules)
-import sessions
+{statement}
 print(*sorted(set(sys.modules) - before))
 """
+_USE = "import sessions; sessions.InMemorySession('chat_1').get_items(); sessions.connect('sqlite::memory:').close()"
 
 
-def test_importing_sessions_loads_nothing_heavy(wheel: Path, install: Callable[..., Path], tmp_path: Path) -> None:
-    loaded = set(_run(install(wheel), "-c", _IMPORT, cwd=tmp_path).split())
-    drivers = {"sqlite3", "psycopg", "pymysql", "agents"}
-    slow = {"ssl", "dataclasses", "inspect", "asyncio", "importlib.metadata", "importlib.resources"}
-    assert "sessions.session" in loaded
-    assert loaded & (drivers | slow) == set()
+@pytest.mark.parametrize(
+    ("statement", "expected", "heavy"),
+    [
+        ("import sessions", "sessions.errors", {"sqlite3", "json", "dataclasses", "inspect", "logging"}),
+        (_USE, "sessions.session", set()),
+    ],
+    ids=["imported", "used"],
+)
+def test_only_what_is_used_is_loaded(
+    wheel: Path, install: Callable[..., Path], tmp_path: Path, statement: str, expected: str, heavy: set[str]
+) -> None:
+    loaded = set(_run(install(wheel), "-c", _LOADED.format(statement=statement), cwd=tmp_path).split())
+    assert expected in loaded
+    assert loaded & (heavy | {"psycopg", "pymysql", "agents", "ssl", "asyncio", "importlib.metadata"}) == set()
