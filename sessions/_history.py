@@ -32,8 +32,9 @@ class History:
         self.session_id = session_id
         self.store = store
         self._closed = False
-        # An id that the conversation is known to have reached; None: nothing is known.
-        self._seen: int | None = None
+        # The newest id that was read or written here, and the newest one that was left when we looked last.
+        self._newest = 0
+        self._left = 0
 
     def close(self) -> None:
         """Refuse every further operation; the store stays open."""
@@ -73,32 +74,40 @@ class History:
         _check_if_position(if_position)
         texts = encode_items(items, ensure_ascii=self.store.options.ensure_ascii)
         if not texts:
-            return self._seen or 0 if if_position is None else self._checked_position(if_position)
-        position = self.store.append(self.session_id, texts, seen=self._seen, if_position=if_position)
-        self._saw(position)
+            return self._newest if if_position is None else self._checked_position(if_position)
+        known = self._newest
+        position = self.store.append(self.session_id, texts, if_position=if_position, known=self._left)
+        self._wrote(position, known)
         return position
 
     def pop(self) -> tuple[Item | None, int]:
-        """Also return the id of the item, 0 when there was none."""
+        """Remove the newest readable item; None when there is none."""
         self.check_open()
-        while row := self.store.pop(self.session_id):
-            self._saw(row[0])
+        while True:
+            row, position = self.store.pop(self.session_id)
+            self._left = position
+            if row is None:
+                return None, position
             if (item := self._decode(row)) is not None:
-                return item, row[0]
-        return None, 0
+                return item, position
 
     def replace(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self.check_open()
         _check_if_position(if_position)
         texts = encode_items(items, ensure_ascii=self.store.options.ensure_ascii)
-        position = self.store.replace(self.session_id, texts, seen=self._seen, if_position=if_position)
-        self._saw(position)
+        known = self._newest
+        position = self.store.replace(self.session_id, texts, if_position=if_position, known=self._left)
+        if texts:
+            self._wrote(position, known)
+        else:
+            self._left = 0
         return position
 
     def clear(self) -> None:
         """Remove all rows and the session itself."""
         self.check_open()
-        self.store.clear(self.session_id)
+        self.store.clear(self.session_id, known=self._left)
+        self._left = 0
 
     def position(self) -> int:
         """Return the id of the newest row, 0 when there is none."""
@@ -146,7 +155,22 @@ class History:
 
     def _saw(self, row_id: int) -> None:
         # Threads may race here: an older id is less exact, never wrong.
-        self._seen = max(row_id, self._seen or 0)
+        self._newest = max(row_id, self._newest)
+        self._left = row_id
+
+    def _wrote(self, row_id: int, known: int) -> None:
+        """Note the newest id of a write, before which known was the newest one known."""
+        if row_id > known:
+            self._saw(row_id)
+            return
+        logger.warning(
+            "session %r: a new row got the id %d, which is not above %d, the newest one known: the ids have begun anew "
+            "(TRUNCATE, a restored backup), or this database does not number rows in the order of their making",
+            self.session_id,
+            row_id,
+            known,
+        )
+        self._newest = self._left = row_id
 
     def _checked_position(self, expected: int) -> int:
         position = self.position()

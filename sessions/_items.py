@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from json.encoder import c_make_encoder, encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
 from json.scanner import make_scanner
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from ._odd_json import decode_odd, depth_of, on_a_fresh_stack
 from .errors import InvalidItemError
 
 Item = dict[str, Any]
@@ -26,18 +27,14 @@ MAX_ID = 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
 
-# Below this many brackets no text comes near Python's recursion limit.
+# The greatest depth of an item: that of what Python 3.11 reads at the top of a program.
+MAX_DEPTH = 900
+# Below this many brackets no text comes near it.
 _FLAT = 200
 
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_decoder = json.JSONDecoder()
 # The decoder without its search for white space around a value, which our own texts do not have.
 _scan = make_scanner(_decoder)  # type: ignore[arg-type]  # any object with the decoder's attributes will do
-
 
 _slow_encoders = {
     ensure_ascii: json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":"))
@@ -68,16 +65,19 @@ def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> l
         if not isinstance(item, dict):
             raise InvalidItemError(f"item {index} is a {type(item).__name__}, not a JSON object; pass a dict")
         try:
-            text = encode(item)
+            try:
+                text = encode(item)
+            except RecursionError:
+                # The caller's own depth must not decide what can be stored.
+                text = on_a_fresh_stack(_make_encoder(ensure_ascii=ensure_ascii), item)
             if not ensure_ascii:
                 text.encode()
         except (TypeError, ValueError, RecursionError) as exc:
             raise InvalidItemError(
                 f"item {index} is not JSON ({_reason(exc)}); pass only what the json module can write"
             ) from None
-        # What can be written but not read again would be lost without a word.
-        if text.count("{") + text.count("[") > _FLAT and decode_item(text) is None:
-            raise InvalidItemError(f"item {index} is nested too deeply to be read again; flatten it")
+        if text.count("{") + text.count("[") > _FLAT and depth_of(text) > MAX_DEPTH:
+            raise InvalidItemError(f"item {index} is nested deeper than {MAX_DEPTH} levels; flatten it")
         texts.append(text)
     return texts
 
@@ -97,17 +97,10 @@ def decode_item(text: object) -> Item | None:
     try:
         item, end = _scan(text, 0)  # type: ignore[arg-type]
         if end != len(text):  # type: ignore[arg-type]
-            item = _decode_odd(text)
+            item = decode_odd(text)
     except (StopIteration, TypeError, ValueError, RecursionError):
-        item = _decode_odd(text)
+        item = decode_odd(text)
     return item if isinstance(item, dict) else None
-
-
-def _decode_odd(text: object) -> object:
-    try:
-        return _decoder.decode(text.decode() if isinstance(text, bytes) else text)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RecursionError):
-        return None
 
 
 class Record(NamedTuple):

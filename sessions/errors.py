@@ -71,3 +71,19 @@ def check_position(session_id: str, *, expected: int | None, position: int) -> N
             f"session {session_id!r} is at position {position}, not {expected}; "
             "read it again and decide whether the new items still apply"
         )
+
+
+def kept_error(session_id: str) -> DatabaseError:
+    """Say that the database did not do what a statement asked for, and raised nothing."""
+    return DatabaseError(
+        f"not every row of session {session_id!r} was written or removed as asked, and nothing was changed; "
+        "look for a trigger, a rule or a policy on the two tables that suppresses rows"
+    )
+
+
+def unknown_error(session_id: str, what: str) -> OutcomeUnknownError:
+    """Say that it cannot be found out whether a write has happened."""
+    return OutcomeUnknownError(
+        f"the connection was lost during a write to session {session_id!r}, and {what}; "
+        "compare get_items() with what you expect"
+    )

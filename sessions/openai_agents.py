@@ -57,7 +57,9 @@ class AgentsSession:
         # Every answer with its position, which the session itself does not show.
         self._history = session._history  # noqa: SLF001
         self._guarded = on_conflict == "raise"
+        # What the next write must follow, and the turn of the call that has told it.
         self._position: int | None = None
+        self._turn = self._told_by = 0
         self._settings: SessionSettings | None = None
         if session_settings is not None:
             self.session_settings = session_settings
@@ -93,19 +95,48 @@ class AgentsSession:
         """Return the newest items, oldest first; without any limit all of them."""
         if limit is None and self._settings is not None:
             limit = self._settings.limit
-        return await asyncio.to_thread(self._get_items, limit)
+        if not self._guarded:
+            return await asyncio.to_thread(self.session.get_items, limit)
+        turn = self._next_turn()
+        items, position = await asyncio.to_thread(self._history.get, limit)
+        # Not in the thread: a read that was cancelled has told nobody anything. Nor has one that began before a
+        # later call ended.
+        if turn > self._told_by:
+            self._position, self._told_by = position, turn
+        return items
 
     async def add_items(self, items: list[Any]) -> None:
         """Append the items, all of them or none."""
-        await _finished(self._add_items, items)
+        if self._guarded and items:
+            await self._write(partial(self._history.add, items, if_position=self._position))
+        else:
+            await _finished(self.session.add_items, items)
 
     async def pop_item(self) -> Any:
         """Remove the newest item and return it; None when there is none."""
-        return await _finished(self._pop_item)
+        if not self._guarded:
+            return await _finished(self.session.pop_item)
+        popped: list[Item | None] = []
+
+        def pop() -> int:
+            item, position = self._history.pop()
+            popped.append(item)
+            return position
+
+        await self._write(pop)
+        return popped[0]
 
     async def clear_session(self) -> None:
         """Remove the whole history."""
-        await _finished(self._clear_session)
+        if not self._guarded:
+            await _finished(self.session.clear_session)
+            return
+
+        def clear() -> int:
+            self._history.clear()
+            return 0
+
+        await self._write(clear)
 
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
         """Put the items in the place of the whole history.
@@ -115,8 +146,23 @@ class AgentsSession:
         """
         if type(self) is not AgentsSession:
             return False  # a subclass may change what add_items stores
-        await _finished(self._replace_items, items)
+        if self._guarded:
+            await self._write(partial(self._history.replace, items, if_position=self._position))
+        else:
+            await _finished(self.session.replace_items, items)
         return True
+
+    async def _write(self, work: Callable[[], int]) -> None:
+        """Do a guarded write, which returns the position that it reached."""
+
+        def done(position: int) -> None:
+            self._position, self._told_by = position, self._next_turn()
+
+        await _finished(work, done=done)
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
 
     def close(self) -> None:
         """Close the session; as in the SDK's SQLiteSession, not awaited."""
@@ -136,39 +182,6 @@ class AgentsSession:
     def __repr__(self) -> str:
         return f"AgentsSession({self.session!r})"
 
-    # What runs in the threads. A guarded call takes the position from the very read or write that
-    # it makes: asking for it before or after would miss what another run writes in between.
-
-    def _get_items(self, limit: int | None) -> list[Item]:
-        if not self._guarded:
-            return self.session.get_items(limit)
-        items, self._position = self._history.get(limit)
-        return items
-
-    def _add_items(self, items: list[Item]) -> None:
-        if not self._guarded or not items:
-            self.session.add_items(items)
-        else:
-            self._position = self._history.add(items, if_position=self._position)
-
-    def _replace_items(self, items: list[Item]) -> None:
-        if not self._guarded:
-            self.session.replace_items(items)
-        else:
-            self._position = self._history.replace(items, if_position=self._position)
-
-    def _pop_item(self) -> Item | None:
-        if not self._guarded:
-            return self.session.pop_item()
-        item, popped = self._history.pop()
-        # The row before it is the newest now; a newer one is another run's, and was not seen.
-        self._position = min(self.session.position(), popped)
-        return item
-
-    def _clear_session(self) -> None:
-        self.session.clear_session()
-        self._position = 0 if self._guarded else None
-
 
 def _settings_from(values: dict[str, Any]) -> SessionSettings:
     from agents.memory import SessionSettings
@@ -180,8 +193,13 @@ def _settings_from(values: dict[str, Any]) -> SessionSettings:
     return SessionSettings(**values)
 
 
-async def _finished(work: Callable[..., _Answer], *arguments: Any) -> _Answer:
-    """Run the work in a thread and return its answer; a cancellation waits until it is done."""
+async def _finished(
+    work: Callable[..., _Answer], *arguments: Any, done: Callable[[_Answer], None] = lambda _: None
+) -> _Answer:
+    """Run the work in a thread and return its answer; a cancellation waits until it is done.
+
+    done is told the answer of work that succeeded, cancelled or not.
+    """
     context = contextvars.copy_context()
     # A future and not a task: a loop that is shut down cancels all of its tasks.
     future = asyncio.get_running_loop().run_in_executor(None, partial(context.run, work, *arguments))
@@ -191,8 +209,9 @@ async def _finished(work: Callable[..., _Answer], *arguments: Any) -> _Answer:
             await asyncio.wait({future})
         except asyncio.CancelledError as exc:
             cancelled = cancelled or exc
+    # Asked for, so that asyncio does not report a failure that nobody can receive.
+    if future.exception() is None:
+        done(future.result())
     if cancelled is not None:
-        # Asked for, so that asyncio does not report a failure that nobody can receive.
-        future.exception()
         raise cancelled
     return future.result()

@@ -158,7 +158,8 @@ objects = st.builds(lambda text: json.dumps({"a": text}), unicode_text)
 @cases
 @given(near_json | objects | constants | any_text | st.binary() | st.none() | st.integers() | st.floats())
 def test_anything_found_in_a_row_is_an_item_or_corrupt(found: Any) -> None:
-    assert decode_item(found) == (_object(found) if isinstance(found, (str, bytes)) else None)
+    # As text: NaN does not equal itself.
+    assert exactly(decode_item(found)) == exactly(_object(found) if isinstance(found, (str, bytes)) else None)
 
 
 @stored_cases
@@ -169,17 +170,17 @@ def test_any_row_is_an_item_or_skipped(sql_url: str, unused_id: Any, rows: list[
         session.add_items([{"first": True}])
         plant(sql_url, session.session_id, *rows)
         expected = [item for item in ({"first": True}, *map(_object, rows)) if item is not None]
-        assert session.get_items() == expected
-        assert session.get_items(3) == expected[-3:]
+        assert exactly(session.get_items()) == exactly(expected)
+        assert exactly(session.get_items(3)) == exactly(expected[-3:])
         while (popped := session.pop_item()) is not None:
-            assert popped == expected.pop()
+            assert exactly(popped) == exactly(expected.pop())
         assert expected == []
 
 
 def _object(row: str | bytes) -> dict[str, Any] | None:
+    """By the module's own reader, at its most tolerant."""
     try:
-        text = row.decode() if isinstance(row, bytes) else row
-        item = json.loads(text, parse_constant=int)  # which takes none of them
+        item = json.loads(row.removeprefix("\ufeff") if isinstance(row, str) else row, strict=False)
     except (ValueError, RecursionError):
         return None
     return item if isinstance(item, dict) else None

@@ -29,7 +29,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "records": {"session_id": "chat_1", "after": 17, "upto": MAX_ID, "count": 20},
     "newest_range": {"session_id": "chat_1", "count": 20},
     "pop_item": {"session_id": "chat_1"},
-    "lock_newest_item": {"session_id": "chat_1"},
+    "lock_newest_items": {"session_id": "chat_1", "count": 2},
     "delete_newest_item": {"session_id": "chat_1"},
     "delete_item": {"session_id": "chat_1", "id": 17},
     "check_position": {"session_id": "chat_1", "position": 17},
@@ -105,8 +105,9 @@ def test_postgresql_walks_the_index_of_the_session(postgresql_url: str, name: st
     looks = _looks(plan)
     assert [node["Index Name"] for node in looks][:1] == ["agent_messages_session_id_id_key"]
     assert "session_id" in looks[0]["Index Cond"]
-    # pop finds the row once more by its id.
-    assert [node["Index Name"] for node in looks][1:] == ["agent_messages_pkey"] * (name == "pop_item")
+    # pop finds the row once more by its id, and the one below it.
+    others = {"pop_item": ["agent_messages_pkey", "agent_messages_session_id_id_key"]}
+    assert [node["Index Name"] for node in looks][1:] == others.get(name, [])
     assert not any("Filter" in node for node in looks)
     assert not {node["Node Type"] for node in plan if "agent_messages" in str(node.get("Relation Name"))} & SLOW
     # append_items_at sorts the items that it is given, not the table's.
@@ -150,7 +151,7 @@ def _mysql_plan(url: str, name: str) -> list[dict[str, Any]]:
 
 MYSQL_STATEMENTS = (
     *("newest_items", "records", "newest_range", "check_position"),
-    *("lock_newest_item", "delete_newest_item", "delete_item"),
+    *("lock_newest_items", "delete_newest_item", "delete_item"),
 )
 
 

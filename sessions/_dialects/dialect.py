@@ -10,17 +10,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
-from sessions.errors import check_position
+from sessions.errors import check_position, kept_error
 
 from .failures import Failure
 from .statements import load_statements
 
 C = TypeVar("C")
 Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happened to a session since a moment."""
+
+    touched: bool  # its row was written
+    removed: bool  # its row was written, and no message of since then is there
 
 
 class Dialect(ABC, Generic[C]):
@@ -31,6 +40,8 @@ class Dialect(ABC, Generic[C]):
     driver_error: ClassVar[type[Exception]]
     # Reads the newest row as it is now, also where the transaction's snapshot is older.
     position_statement: ClassVar[str] = "newest_items"
+    # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
+    settles: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:
         self.statements = load_statements(
@@ -42,6 +53,10 @@ class Dialect(ABC, Generic[C]):
     @abstractmethod
     def execute(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
         """Execute a statement by name and return its rows, if any, as tuples."""
+
+    @abstractmethod
+    def change(self, connection: C, name: str, parameters: Parameters) -> int:
+        """Execute a statement by name and return how many rows it has written, removed or locked."""
 
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
@@ -65,10 +80,6 @@ class Dialect(ABC, Generic[C]):
         name = "all_items" if count == before == MAX_ID else "newest_items"
         return self.execute(connection, name, {"session_id": session_id, "count": count, "before": before})
 
-    def newer_rows(self, connection: C, session_id: str, *, after: int) -> list[Row]:
-        """Return the rows after an id, oldest first."""
-        return self.execute(connection, "newer_items", {"session_id": session_id, "after": after})
-
     def record_rows(self, connection: C, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
         """Return at most count rows after id after and up to id upto, oldest first, with their times."""
         parameters = {"session_id": session_id, "after": after, "upto": upto, "count": count}
@@ -91,16 +102,33 @@ class Dialect(ABC, Generic[C]):
         with self.transaction(connection):
             self.touch(connection, session_id)
             self.check_position(connection, session_id, if_position)
-            self.execute(connection, "delete_items", {"session_id": session_id})
+            self._delete_items(connection, session_id)
             return self.insert(connection, session_id, texts) if texts else 0
 
-    @abstractmethod
-    def pop(self, connection: C, session_id: str) -> Row | None:
-        """Remove the newest row and return it; None when there is none."""
+    def pop(self, connection: C, session_id: str) -> tuple[Row | None, int]:
+        """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
+        with self.transaction(connection):
+            self.lock(connection, session_id)
+            refused = 0
+            while rows := self._newest(connection, session_id, 2):
+                row, position = rows[0], rows[1][0] if rows[1:] else 0
+                if self.change(connection, "delete_item", {"session_id": session_id, "id": row[0]}):
+                    return row, position
+                # A writer that takes no lock may have been quicker; the second time it is no writer.
+                if row[0] == refused:
+                    raise kept_error(session_id)
+                refused = row[0]
+            return None, 0
 
-    @abstractmethod
     def clear(self, connection: C, session_id: str) -> None:
         """Delete the rows and then the session row, whether or not the tables cascade."""
+        with self.transaction(connection):
+            self.lock(connection, session_id)
+            self._delete_items(connection, session_id)
+            if not self.change(connection, "delete_session", {"session_id": session_id}) and self.lock(
+                connection, session_id
+            ):
+                raise kept_error(session_id)
 
     def create_tables(self, connection: C) -> None:
         """Create the tables that are missing."""
@@ -110,20 +138,52 @@ class Dialect(ABC, Generic[C]):
 
     # Parts of an operation, in an open transaction
 
+    def lock(self, connection: C, session_id: str) -> bool:
+        """Lock the session's row; False when there is none."""
+        return bool(self.change(connection, "lock_session", {"session_id": session_id}))
+
     def touch(self, connection: C, session_id: str) -> None:
         """Create the session's row, or note the time of the write; holds its lock either way."""
-        self.execute(connection, "touch_session", {"session_id": session_id})
+        # Where a trigger suppresses the update, the row can be locked all the same.
+        if not self.change(connection, "touch_session", {"session_id": session_id}) and not self.lock(
+            connection, session_id
+        ):
+            raise kept_error(session_id)
 
     def check_position(self, connection: C, session_id: str, expected: int | None) -> None:
         """Raise ConflictError when the newest row is another one; None expects nothing."""
         if expected is not None:
-            parameters = {"session_id": session_id, "count": 1, "before": MAX_ID}
-            rows = self.execute(connection, self.position_statement, parameters)
+            rows = self._newest(connection, session_id, 1)
             check_position(session_id, expected=expected, position=rows[0][0] if rows else 0)
 
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
         """Insert the texts in order; return the newest id."""
+
+    def _newest(self, connection: C, session_id: str, count: int) -> list[Row]:
+        parameters = {"session_id": session_id, "count": count, "before": MAX_ID}
+        return self.execute(connection, self.position_statement, parameters)
+
+    def _delete_items(self, connection: C, session_id: str) -> None:
+        """Delete the rows; raise DatabaseError when something keeps one."""
+        _, newest = self.newest_range(connection, session_id, 1)
+        self.execute(connection, "delete_items", {"session_id": session_id})
+        # Newer ones may be those of a writer that takes no lock.
+        if newest and self.record_rows(connection, session_id, after=0, upto=newest, count=1):
+            raise kept_error(session_id)
+
+    # What a lost answer is settled by
+
+    def find_token(self, connection: C, session_id: str, tail: str) -> int | None:
+        """Return the id of the row whose text ends with tail."""
+        rows = self.execute(connection, "find_token", {"session_id": session_id, "tail": tail})
+        return rows[0][0] if rows else None
+
+    def changes_since(self, connection: C, session_id: str, elapsed: float) -> Changes:
+        """Tell what happened to a session in the elapsed seconds."""
+        parameters = {"session_id": session_id, "elapsed": elapsed}
+        [(touched, removed)] = self.execute(connection, "changes_since", parameters)
+        return Changes(touched=bool(touched), removed=bool(removed))
 
     # The server's sessions
 
@@ -131,9 +191,13 @@ class Dialect(ABC, Generic[C]):
         """Return the server's number for a connection; None without a server."""
         return None
 
-    def is_executing(self, connection: C, number: int, age: float) -> bool | None:
-        """Tell whether a server session older than age seconds is executing something; None when it has ended."""
-        rows = self.execute(connection, "rival_is_busy", {"id": number, "age": age})
+    def is_executing(self, connection: C, number: int, *, age: float, waiting: float) -> bool | None:
+        """Tell whether a server session older than age seconds is executing something; None when it has ended.
+
+        waiting is for how many seconds this has been asked.
+        """
+        parameters = {"id": number, "age": age, "waiting": waiting, "own": self.server_session(connection)}
+        rows = self.execute(connection, "orphan_is_busy", parameters)
         return bool(rows[0][0]) if rows else None
 
     # Failures

@@ -37,8 +37,8 @@ WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
 REFUSED = Failure(ConnectionFailedError, "see the server's words")
 
 
-class Rival(NamedTuple):
-    """The server session of a lost connection, which may still be writing."""
+class Orphan(NamedTuple):
+    """The server session of a lost connection, which may still be executing what was sent."""
 
     number: int
     seen: float  # a time.monotonic() at which it was open: after a restart the number may be another's
@@ -50,8 +50,8 @@ class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
     Unless something was sent, nothing is in doubt, whatever the exception means elsewhere.
     """
 
-    def __init__(self, failure: Failure, cause: Exception, *, sent: bool = False, rival: Rival | None = None) -> None:
+    def __init__(self, failure: Failure, cause: Exception, *, sent: bool = False, orphan: Orphan | None = None) -> None:
         super().__init__(failure, cause)
         self.failure = failure if sent else replace(failure, in_doubt=False)
         self.cause = cause
-        self.rival = rival
+        self.orphan = orphan

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import AttemptFailed, Failure, Rival
+from sessions._dialects.failures import AttemptFailed, Failure, Orphan
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -26,8 +26,8 @@ _MAX_DELAY = 30.0
 
 # How long a server session may stay idle after its connection was lost before it is
 # taken for one that nobody has told of the loss.
-_IDLE_RIVAL_SECONDS = 5.0
-_RIVAL_POLL_SECONDS = 0.02
+_IDLE_ORPHAN_SECONDS = 5.0
+_ORPHAN_POLL_SECONDS = 0.02
 
 logger = logging.getLogger("sessions")
 
@@ -66,12 +66,12 @@ class Attempts(Generic[C]):
         """
         waits = _delays(self._options.max_retries, self._options.retry_delay)
         may_create = may_create and self._options.create_tables
-        attempt, unsettled, rival = operation, False, None
+        attempt, unsettled, orphan = operation, False, None
         while True:
             try:
-                return self._attempt(attempt, writes=writes, rival=rival)
+                return self._attempt(attempt, writes=writes, orphan=orphan)
             except AttemptFailed as exc:
-                failure, cause, rival = exc.failure, exc.cause, exc.rival
+                failure, cause, orphan = exc.failure, exc.cause, exc.orphan
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()
@@ -87,19 +87,19 @@ class Attempts(Generic[C]):
             logger.warning("%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
             time.sleep(wait)
 
-    def _attempt(self, operation: Callable[[C], T], *, writes: bool, rival: Rival | None) -> T:
-        """Run operation once, after a rival has ended; raise AttemptFailed for what the driver raises."""
-        session: Rival | None = None
+    def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None) -> T:
+        """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""
+        session: Orphan | None = None
         try:
             with self._lender.connection(writes=writes) as connection:
-                if rival is not None:
-                    self._wait_for_end(connection, rival)
-                    rival = None
+                if orphan is not None:
+                    self._wait_for_end(connection, orphan)
+                    orphan = None
                 if writes and (number := self._dialect.server_session(connection)) is not None:
-                    session = Rival(number, time.monotonic())
+                    session = Orphan(number, time.monotonic())
                 return operation(connection)
         except AttemptFailed as exc:
-            exc.rival = rival
+            exc.orphan = orphan
             raise
         except UnicodeEncodeError as exc:
             raise DatabaseError(
@@ -109,10 +109,10 @@ class Attempts(Generic[C]):
         except self._dialect.driver_error as exc:
             failure = self._dialect.failure(exc)
             raise AttemptFailed(
-                failure, exc, sent=True, rival=rival or (session if failure.in_doubt else None)
+                failure, exc, sent=True, orphan=orphan or (session if failure.in_doubt else None)
             ) from None
 
-    def _wait_for_end(self, connection: C, rival: Rival) -> None:
+    def _wait_for_end(self, connection: C, orphan: Orphan) -> None:
         """Wait until the server session whose connection was lost can write no more.
 
         What was sent on it may still be waiting for a lock, or to be read at all. Its end
@@ -120,11 +120,13 @@ class Attempts(Generic[C]):
         instance behind a cut cable, has nothing left to do after a few seconds.
         """
         now = time.monotonic()
-        patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_RIVAL_SECONDS
-        while (busy := self._dialect.is_executing(connection, rival.number, time.monotonic() - rival.seen)) is not None:
-            if time.monotonic() > (patience if busy else idle_patience):
+        patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_ORPHAN_SECONDS
+        while True:
+            age, waiting = time.monotonic() - orphan.seen, time.monotonic() - now
+            busy = self._dialect.is_executing(connection, orphan.number, age=age, waiting=waiting)
+            if busy is None or time.monotonic() > (patience if busy else idle_patience):
                 break
-            time.sleep(_RIVAL_POLL_SECONDS)
+            time.sleep(_ORPHAN_POLL_SECONDS)
         if busy:
             raise OutcomeUnknownError(
                 f"{self._where}: the connection was lost during a write that the server is still executing; "

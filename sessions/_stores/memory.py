@@ -66,27 +66,27 @@ class MemoryStore(Store):
             rows = self._rows_of(session_id)[-count:] if count else []
             return (rows[0][0], rows[-1][0]) if rows else (0, 0)
 
-    def append(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         with self._lock:
             rows = self._rows_of(session_id)
             check_position(session_id, expected=if_position, position=_position(rows))
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
-    def pop(self, session_id: str) -> Row | None:
+    def pop(self, session_id: str) -> tuple[Row | None, int]:
         with self._lock:
             rows = self._rows_of(session_id)
             if not rows:
-                return None
+                return None, 0
             row_id, _, text = rows.pop()
-            return row_id, text
+            return (row_id, text), _position(rows)
 
-    def replace(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         with self._lock:
             check_position(session_id, expected=if_position, position=_position(self._rows_of(session_id)))
             return self._put(session_id, self._number(texts))
 
-    def clear(self, session_id: str) -> None:
+    def clear(self, session_id: str, *, known: int) -> None:
         with self._lock:
             self._rows_of(session_id).clear()
             self._rows.pop(session_id, None)

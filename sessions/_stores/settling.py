@@ -1,65 +1,149 @@
 """What is looked up when the answer to a write was lost, before the write is repeated.
 
-The session row's lock keeps every other writer out between the look and the write.
+Every append and replacement on a server carries a token: spaces and tabs before the closing
+brace of its first item, which are white space in JSON (RFC 8259, section 2) and mean
+nothing to any reader. Under the session row's lock, which keeps every other writer out, the
+token is there or it is not. Where others may have removed it, the time of what is there
+tells whether they did.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import TypeVar
 
-from sessions._dialects.dialect import Dialect
-from sessions._items import Row
-from sessions.errors import OutcomeUnknownError
+from sessions._dialects.dialect import Changes, Dialect
+from sessions._items import MAX_ID
+from sessions.errors import ConflictError, unknown_error
 
 C = TypeVar("C")
 
+_TOKEN_BYTES = 6
+_TOKEN_CHARACTERS = str.maketrans("01", " \t")
 
-def settle_append(
-    dialect: Dialect[C], connection: C, session_id: str, texts: Sequence[str], seen: int | None, if_position: int | None
-) -> int:
-    """Look whether a batch is there, in rows newer than seen; write it if it is not."""
+
+def with_token(texts: Sequence[str]) -> list[str]:
+    """Return the texts of a batch, the first of them with a token of its own."""
+    if not texts:
+        return []
+    # Of the system, not of the random module: a forked process would draw the same numbers.
+    bits = f"{int.from_bytes(os.urandom(_TOKEN_BYTES), 'big'):0{8 * _TOKEN_BYTES}b}"
+    first = texts[0]
+    return [f"{first[:-1]}{bits.translate(_TOKEN_CHARACTERS)}{first[-1]}", *texts[1:]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A write that is to be settled."""
+
+    session_id: str
+    texts: Sequence[str] = ()
+    if_position: int | None = None
+    known: int = 0  # an id that the conversation had reached before
+    began: float = field(default_factory=monotonic)
+
+
+def settle_append(dialect: Dialect[C], connection: C, call: Call) -> int:
+    """Look whether a batch is there; write it if it is not."""
+    session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
+        there = dialect.lock(connection, session_id)
+        if (newest := _newest_of(dialect, connection, call)) is not None:
+            return newest
+        if _is_gone(dialect, connection, call) or (there and _changes(dialect, connection, call).removed):
+            raise unknown_error(session_id, "items were removed since then, which may have been those of this call")
         dialect.touch(connection, session_id)
-        rows = dialect.newer_rows(connection, session_id, after=seen or 0)
-        newest = _find_batch(rows, texts)
-        if newest is None:
-            dialect.check_position(connection, session_id, if_position)
-            return dialect.insert(connection, session_id, texts)
-        if seen is None:
-            raise OutcomeUnknownError(
-                f"the connection was lost while items were added to session {session_id!r}, and equal items "
-                "are there that may be older; compare get_items() with what you meant to add"
-            )
+        conflict = None
+        try:
+            dialect.check_position(connection, session_id, call.if_position)
+        except ConflictError as exc:
+            conflict = exc
+        newest = dialect.insert(connection, session_id, texts)
+        _check_token_is_kept(dialect, connection, call)
+        if conflict is not None:
+            raise conflict  # which takes the batch back
         return newest
 
 
-def settle_replace(
-    dialect: Dialect[C], connection: C, session_id: str, texts: Sequence[str], seen: int | None, if_position: int | None
-) -> int:
-    """Look whether the history begins with the texts, in rows newer than seen; replace it if it does not.
+def settle_replace(dialect: Dialect[C], connection: C, call: Call) -> int:
+    """Look whether the history was replaced; replace it if it was not.
 
-    Other writers may have appended to the new history by now, and must not lose what they wrote.
+    Others may have replaced the new history since, and must not lose what they wrote.
     """
+    session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
-        dialect.touch(connection, session_id)
-        rows = dialect.newer_rows(connection, session_id, after=0)
-    if [text for _, text in rows] == list(texts):
-        return rows[-1][0] if rows else 0
-    if not texts or _find_batch(rows[: len(texts)], texts) is None or rows[0][0] <= (seen or 0):
-        return dialect.replace(connection, session_id, texts, if_position)
-    if seen is None:
-        raise OutcomeUnknownError(
-            f"the connection was lost while the items of session {session_id!r} were replaced, and its history "
-            "begins with equal items that may be older; compare get_items() with what you meant it to be"
-        )
-    return rows[len(texts) - 1][0]
+        dialect.lock(connection, session_id)
+        if texts and (newest := _newest_of(dialect, connection, call)) is not None:
+            return newest
+        if not texts and not dialect.newest_range(connection, session_id, 1)[1]:
+            return 0
+        if _may_be_done(dialect, connection, call):
+            raise unknown_error(session_id, "its history may have been replaced since then")
+        newest = dialect.replace(connection, session_id, texts, call.if_position)
+        if texts:
+            _check_token_is_kept(dialect, connection, call)
+        return newest
 
 
-def _find_batch(rows: Sequence[Row], texts: Sequence[str]) -> int | None:
-    """Return the id of the last row of a contiguous run equal to texts; rows are oldest first."""
-    stored = [text for _, text in rows]
-    for start in range(len(stored) - len(texts) + 1):
-        if stored[start : start + len(texts)] == list(texts):
-            return rows[start + len(texts) - 1][0]
-    return None
+def settle_clear(dialect: Dialect[C], connection: C, call: Call) -> None:
+    """Clear a session again, unless what is there may have been added after it was cleared."""
+    session_id = call.session_id
+    with dialect.transaction(connection):
+        there = dialect.lock(connection, session_id)
+        if not there and not dialect.newest_range(connection, session_id, 1)[1]:
+            return
+        if _may_be_done(dialect, connection, call):
+            raise unknown_error(session_id, "what is there may have been added after it was cleared")
+        dialect.clear(connection, session_id)
+
+
+def _may_be_done(dialect: Dialect[C], connection: C, call: Call) -> bool:
+    """Tell whether all rows of before the call may have gone by it."""
+    if _known(call):
+        return _is_gone(dialect, connection, call)
+    return _changes(dialect, connection, call).touched
+
+
+def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:
+    """Tell whether a row that this call relied on, or all rows known before it, are there no longer."""
+    known = _known(call)
+    if not known:
+        return False
+    after = known - 1 if call.if_position else 0
+    return not dialect.record_rows(connection, call.session_id, after=after, upto=known, count=1)
+
+
+def _known(call: Call) -> int:
+    return call.if_position or call.known
+
+
+def _changes(dialect: Dialect[C], connection: C, call: Call) -> Changes:
+    # The time is taken here, behind the wait for the lock.
+    return dialect.changes_since(connection, call.session_id, monotonic() - call.began)
+
+
+def _newest_of(dialect: Dialect[C], connection: C, call: Call) -> int | None:
+    """Return the id of the last row of a batch that is there, of which the end may have been removed."""
+    first = dialect.find_token(connection, call.session_id, _tail(call.texts))
+    if first is None:
+        return None
+    rows = dialect.record_rows(connection, call.session_id, after=first - 1, upto=MAX_ID, count=len(call.texts))
+    newest = first
+    for (row_id, _, stored), text in zip(rows, call.texts, strict=False):
+        if stored not in (text, text.encode("utf-8", "surrogatepass")):
+            break
+        newest = row_id
+    return newest
+
+
+def _check_token_is_kept(dialect: Dialect[C], connection: C, call: Call) -> None:
+    """Where the column keeps no white space, as jsonb does, an earlier attempt cannot have been found."""
+    if dialect.find_token(connection, call.session_id, _tail(call.texts)) is None:
+        raise unknown_error(call.session_id, "the column message_data does not keep the text as it was written")
+
+
+def _tail(texts: Sequence[str]) -> str:
+    return texts[0][-8 * _TOKEN_BYTES - 1 :]

@@ -11,7 +11,7 @@ from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
-from .settling import settle_append, settle_replace
+from .settling import Call, settle_append, settle_clear, settle_replace, with_token
 from .store import Store
 
 C = TypeVar("C")
@@ -54,29 +54,28 @@ class SQLStore(Store, Generic[C]):
 
         return self._attempts.run(read, settle=read, writes=False)
 
-    def append(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
-        if if_position is not None:
-            seen = if_position
+    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         dialect = self._dialect
+        call = Call(session_id, with_token(texts) if dialect.settles else texts, if_position, known)
         return self._attempts.run(
-            lambda connection: dialect.append(connection, session_id, texts, if_position),
-            settle=lambda connection: settle_append(dialect, connection, session_id, texts, seen, if_position),
+            lambda connection: dialect.append(connection, session_id, call.texts, if_position),
+            settle=lambda connection: settle_append(dialect, connection, call),
         )
 
-    def pop(self, session_id: str) -> Row | None:
+    def pop(self, session_id: str) -> tuple[Row | None, int]:
         return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id), settle=None)
 
-    def replace(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
-        if if_position is not None:
-            seen = if_position
+    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         dialect = self._dialect
+        call = Call(session_id, with_token(texts) if dialect.settles else texts, if_position, known)
         return self._attempts.run(
-            lambda connection: dialect.replace(connection, session_id, texts, if_position),
-            settle=lambda connection: settle_replace(dialect, connection, session_id, texts, seen, if_position),
+            lambda connection: dialect.replace(connection, session_id, call.texts, if_position),
+            settle=lambda connection: settle_replace(dialect, connection, call),
         )
 
-    def clear(self, session_id: str) -> None:
-        def clear(connection: C) -> None:
-            self._dialect.clear(connection, session_id)
-
-        self._attempts.run(clear, settle=clear)
+    def clear(self, session_id: str, *, known: int) -> None:
+        dialect, call = self._dialect, Call(session_id, known=known)
+        self._attempts.run(
+            lambda connection: dialect.clear(connection, session_id),
+            settle=lambda connection: settle_clear(dialect, connection, call),
+        )

@@ -38,22 +38,21 @@ class Store(ABC):
         """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
 
     @abstractmethod
-    def append(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
+    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         """Write the texts after the newest row, all or none; return the newest id.
 
-        seen is an id that this session had reached before: it lets a batch whose
-        acknowledgement was lost be found again. With if_position, raise ConflictError
-        unless the newest row has that id (0: there is none).
+        With if_position, raise ConflictError unless the newest row has that id (0: there is none).
+        known is an id that the conversation is known to have reached before, or 0.
         """
 
     @abstractmethod
-    def pop(self, session_id: str) -> Row | None:
-        """Remove and return the newest row; None when there is none."""
+    def pop(self, session_id: str) -> tuple[Row | None, int]:
+        """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
 
     @abstractmethod
-    def replace(self, session_id: str, texts: Sequence[str], *, seen: int | None, if_position: int | None) -> int:
-        """Put the texts in place of all rows, atomically; return the newest id."""
+    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+        """Put the texts in place of all rows, atomically; return the newest id. if_position as in append()."""
 
     @abstractmethod
-    def clear(self, session_id: str) -> None:
+    def clear(self, session_id: str, *, known: int) -> None:
         """Delete all rows of the session and the session itself."""

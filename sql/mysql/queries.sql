@@ -17,17 +17,9 @@ WHERE session_id = %(session_id)s
 ORDER BY id DESC
 LIMIT %(count)s;
 
--- name: newer_items
--- The rows after an id, oldest first.
-SELECT id, message_data
-FROM agent_messages
-WHERE session_id = %(session_id)s
-    AND id > %(after)s
-ORDER BY id;
-
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first. The two comparisons
--- are those of lock_newest_item, for its reason.
+-- are those of lock_newest_items, for its reason.
 SELECT id, created_at, message_data
 FROM agent_messages
 WHERE session_id >= %(session_id)s
@@ -54,7 +46,7 @@ FROM (
 -- As the first statement of a transaction it does not deadlock with its like.
 INSERT INTO agent_sessions (session_id)
 VALUES (%(session_id)s)
-ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP;
+ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP(6);
 
 -- name: check_position
 -- Differs: fails with error 1242 (a subquery with more than one row) unless the newest
@@ -74,7 +66,7 @@ SELECT IF(
 INSERT INTO agent_messages (session_id, message_data)
 VALUES (%(session_id)s, %(message_data)s);
 
--- name: lock_newest_item
+-- name: lock_newest_items
 -- Differs: with delete_newest_item this is pop; there is no DELETE ... RETURNING on
 -- MySQL, and user variables lose rows. The gap lock of REPEATABLE READ keeps a newer
 -- row from coming between the two. With a plain `=` and ORDER BY id, tables without an index
@@ -84,7 +76,7 @@ FROM agent_messages
 WHERE session_id >= %(session_id)s
     AND session_id <= %(session_id)s
 ORDER BY session_id DESC, id DESC
-LIMIT 1
+LIMIT %(count)s
 FOR UPDATE;
 
 -- name: delete_newest_item
@@ -95,14 +87,22 @@ ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
 -- name: lock_session
--- Differs: taken before messages are deleted, in the order in which writers take it. It
--- changes nothing, and has no rows to send, as SELECT ... FOR UPDATE would. A trigger on
--- updates of this table runs.
+-- Holds the lock of the session's row, if it is there.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id = %(session_id)s
+FOR UPDATE;
+
+-- name: lock_session_for_removal
+-- Differs: lock_session without rows to send, before messages are deleted, in the order in
+-- which writers take it. Notes the time, a second ahead of the clock: a removal is then told
+-- from what was added in the same second where updated_at has whole seconds.
 UPDATE agent_sessions
-SET updated_at = updated_at
+SET updated_at = FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1)
 WHERE session_id = %(session_id)s;
 
 -- name: delete_item
+-- One row of the session.
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id = %(id)s;
@@ -131,10 +131,11 @@ SET autocommit = 0;
 SET autocommit = 1;
 
 -- name: prepare_connection
--- Outside strict mode the server cuts what is too long, without an error. A lock that is
+-- Outside strict mode the server cuts what is too long, without an error. MySQL would round
+-- times up where a column has whole seconds; MariaDB does not. A lock that is
 -- waited for too long is an error of the server's, before the connection is given up.
 SET NAMES utf8mb4,
-    SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
+    SESSION sql_mode = CONCAT('STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' /*!80001 , ',TIME_TRUNCATE_FRACTIONAL' */),
     SESSION autocommit = 1,
     SESSION innodb_lock_wait_timeout = CAST(LEAST(@@innodb_lock_wait_timeout, %(lock_timeout)s) AS SIGNED),
     SESSION lock_wait_timeout = CAST(LEAST(@@lock_wait_timeout, %(lock_timeout)s) AS SIGNED);
@@ -146,13 +147,69 @@ SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 -- name: packet_limit
 SELECT @@max_allowed_packet, @@auto_increment_increment;
 
--- name: rival_is_busy
--- Differs: uptime stands for the session's age.
--- Whether another server session of ours is executing something; no row when it has ended.
+-- name: find_token
+-- Differs: SQLite loses no answer. The row that a write left its mark in: its text ends with
+-- these characters. As bytes: a collation may take a tab for a space. The two comparisons
+-- are those of lock_newest_items, for its reason.
+SELECT id
+FROM agent_messages
+WHERE session_id >= %(session_id)s
+    AND session_id <= %(session_id)s
+    AND CAST(RIGHT(CONVERT(message_data USING utf8mb4), CHAR_LENGTH(%(tail)s)) AS BINARY) = CAST(%(tail)s AS BINARY)
+ORDER BY session_id DESC, id DESC
+LIMIT 1;
+
+-- name: changes_since
+-- Differs: SQLite loses no answer. What happened in the elapsed seconds, by this server's
+-- clock: whether the session's row was written, and whether rows were removed and none
+-- came after. Columns of whole seconds have lost up to one. A removal noted its time a
+-- second ahead (lock_session_for_removal), so that it is in a later second than the newest
+-- row; who adds is not.
+SELECT is_touched, is_touched AND is_removal
+FROM (
+    SELECT
+        is_removal,
+        updated_at - INTERVAL is_removal SECOND
+            >= moment - INTERVAL (MICROSECOND(updated_at) = 0) SECOND AS is_touched
+    FROM (
+        SELECT
+            since.moment,
+            session.updated_at,
+            COALESCE(
+                newest.created_at < session.updated_at - INTERVAL MICROSECOND(session.updated_at) MICROSECOND, TRUE
+            ) AS is_removal
+        FROM (SELECT FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) - %(elapsed)s) AS moment) AS since
+        LEFT JOIN agent_sessions AS session ON session.session_id = %(session_id)s
+        LEFT JOIN (
+            SELECT created_at
+            FROM agent_messages
+            WHERE session_id >= %(session_id)s
+                AND session_id <= %(session_id)s
+            ORDER BY session_id DESC, id DESC
+            LIMIT 1
+        ) AS newest ON TRUE
+    ) AS found
+) AS state;
+
+-- name: orphan_is_busy
+-- Differs: uptime stands for the session's age, and no pooler is looked behind.
+-- Whether a server session whose connection was lost may still be executing something; no
+-- row when it has ended.
 SELECT command <> 'Sleep'
 FROM information_schema.processlist
 WHERE id = %(id)s
     AND id <> CONNECTION_ID();
+
+-- name: still_busy
+-- Differs: MySQL cancels no statement for a client that goes away. Whether a connection of
+-- this user to this database is executing something on our tables.
+SELECT id
+FROM information_schema.processlist
+WHERE id = %(id)s
+    AND id <> CONNECTION_ID()
+    AND db <=> DATABASE()
+    AND user = SUBSTRING_INDEX(USER(), '@', 1)
+    AND (INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0);
 
 -- name: uptime
 -- Differs: MySQL tells no session's age, only the server's, in seconds.

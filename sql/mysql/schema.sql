@@ -1,14 +1,16 @@
 -- The tables of the OpenAI Agents SDK's SQLAlchemySession. Differs: session ids are
 -- compared byte for byte, trailing spaces included, which needs one collation on MySQL
--- and another on MariaDB; each server reads the comment that is meant for it.
+-- and another on MariaDB; each server reads the comment that is meant for it. A session's
+-- times have microseconds, since a lost write is settled by what happened since; a message's
+-- have none, or those of writers that write whole seconds would sort before ours.
 
 -- name: create_sessions
 CREATE TABLE IF NOT EXISTS agent_sessions (
     session_id VARCHAR(255)
         CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
         NOT NULL PRIMARY KEY,
-    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    updated_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+    created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
 ) ENGINE = InnoDB;
 
 -- name: create_messages

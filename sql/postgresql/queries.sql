@@ -1,4 +1,5 @@
--- Rows of a session are ordered by id alone; clocks differ and jump.
+-- Rows of a session are ordered by id alone; clocks differ and jump. message_data is read
+-- as text whatever its type is: the driver would turn json into Python's objects.
 --
 -- The guard `seen`: a statement that depends on what it reads (a position, the newest row,
 -- all rows) reads the state of the moment at which it began. Where it then waits for the
@@ -9,7 +10,7 @@
 
 -- name: all_items
 -- The rows of a session, newest first.
-SELECT id, message_data
+SELECT id, message_data::text
 FROM agent_messages
 WHERE session_id = %(session_id)s
 ORDER BY id DESC;
@@ -18,24 +19,16 @@ ORDER BY id DESC;
 -- At most count rows older than id before, newest first. Differs: with a plain `=` the
 -- planner drops session_id from the order, and then walks the newer rows of all sessions
 -- by id where no index has both columns, as in tables made by others.
-SELECT id, message_data
+SELECT id, message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
     AND id < %(before)s
 ORDER BY session_id DESC, id DESC
 LIMIT %(count)s;
 
--- name: newer_items
--- The rows after an id, oldest first.
-SELECT id, message_data
-FROM agent_messages
-WHERE session_id = %(session_id)s
-    AND id > %(after)s
-ORDER BY id;
-
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first; in the order of newest_items.
-SELECT id, created_at, message_data
+SELECT id, created_at, message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
     AND id > %(after)s
@@ -56,29 +49,41 @@ FROM (
 
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
-INSERT INTO agent_sessions (session_id)
-VALUES (%(session_id)s)
+INSERT INTO agent_sessions (session_id, updated_at)
+VALUES (%(session_id)s, clock_timestamp())
 ON CONFLICT (session_id) DO UPDATE
 SET updated_at = clock_timestamp();
 
 -- name: append_items
 -- Differs: touch_session and insert_items as one statement, for one round trip. The
 -- INSERT reads from the locked row, so no other batch comes between; its time is taken
--- under that lock, or the order by (created_at, id) would differ from the one by id.
--- The newest id comes last.
+-- under that lock and is never below that of the newest row, or the order by
+-- (created_at, id) would differ from the one by id.
+-- A row that a trigger or rule drops is a division by zero, which undoes all; no id means
+-- that the session's row was not written, and so not locked.
 WITH session AS (
-    INSERT INTO agent_sessions (session_id)
-    VALUES (%(session_id)s)
+    INSERT INTO agent_sessions (session_id, updated_at)
+    VALUES (%(session_id)s, clock_timestamp())
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     RETURNING session_id, clock_timestamp() AS locked_at
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT session.session_id, item.text, greatest(session.locked_at, (
+        SELECT created_at
+        FROM agent_messages
+        WHERE session_id = ANY (ARRAY[%(session_id)s])
+        ORDER BY session_id DESC, id DESC
+        LIMIT 1
+    ))
+    FROM session
+    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id
 )
-INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT session.session_id, item.text, session.locked_at
-FROM session
-CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
-ORDER BY item.n
-RETURNING id;
+SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+FROM message;
 
 -- name: append_items_at
 -- Differs: append_items, if the newest row still has the id position. Guarded by `seen`.
@@ -87,33 +92,44 @@ WITH seen AS (
     FROM agent_sessions
     WHERE session_id = %(session_id)s
 ),
+newest AS (
+    SELECT id, created_at
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+),
 session AS (
-    INSERT INTO agent_sessions AS present (session_id)
-    SELECT %(session_id)s
-    WHERE %(position)s = coalesce((
-        SELECT id
-        FROM agent_messages
-        WHERE session_id = ANY (ARRAY[%(session_id)s])
-        ORDER BY session_id DESC, id DESC
-        LIMIT 1
-    ), 0)
+    INSERT INTO agent_sessions AS present (session_id, updated_at)
+    SELECT %(session_id)s, clock_timestamp()
+    WHERE %(position)s = coalesce((SELECT id FROM newest), 0)
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     WHERE present.ctid = (SELECT version FROM seen)
     RETURNING session_id, clock_timestamp() AS locked_at
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT session.session_id, item.text, greatest(session.locked_at, (SELECT created_at FROM newest))
+    FROM session
+    CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id
 )
-INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT session.session_id, item.text, session.locked_at
-FROM session
-CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
-ORDER BY item.n
-RETURNING id;
+SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+FROM message;
 
 -- name: insert_items
 -- Differs: insert_item for all items of a batch in one statement. created_at is read under the session
 -- row's lock, like append_items does.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(session_id)s, item.text, statement_timestamp()
+SELECT %(session_id)s::varchar, item.text, greatest(statement_timestamp(), (
+    SELECT created_at
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+))
 FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
 ORDER BY item.n
 RETURNING id;
@@ -121,7 +137,8 @@ RETURNING id;
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
 -- without it, the loser of the race would find nothing although rows remain. The order
--- is that of newest_items. Guarded by `seen`.
+-- is that of newest_items. Guarded by `seen`. Also says which row is the newest then, and
+-- whether it was its turn. A row that something keeps is a division by zero, as in append_items.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
@@ -148,18 +165,41 @@ message AS (
         LIMIT 1
         FOR UPDATE
     )
-    RETURNING id, message_data
+    RETURNING id, message_data::text
+),
+found AS MATERIALIZED (
+    SELECT message.id, message.message_data, turn.is_ours, (
+        SELECT id
+        FROM agent_messages
+        WHERE session_id = ANY (ARRAY[%(session_id)s])
+            AND id < coalesce(message.id, 9223372036854775807)
+        ORDER BY session_id DESC, id DESC
+        LIMIT 1
+    ) AS newest
+    FROM turn
+    LEFT JOIN message ON TRUE
 )
-SELECT message.id, message.message_data, turn.is_ours
-FROM turn
-LEFT JOIN message ON TRUE;
+SELECT id, message_data, newest, is_ours, 1 / (id IS NOT NULL OR newest IS NULL OR NOT is_ours)::integer
+FROM found;
+
+-- name: delete_item
+-- One row of the session.
+DELETE FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
 
 -- name: delete_items
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s;
 
 -- name: delete_session
--- Differs: the messages go in the same statement, for one round trip. Guarded by `seen`.
+DELETE FROM agent_sessions
+WHERE session_id = %(session_id)s;
+
+-- name: clear_session
+-- Differs: delete_items and delete_session as one statement, for one round trip. Guarded
+-- by `seen`. A row that something keeps, or another's turn, is a division by zero, as in
+-- append_items.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
@@ -178,12 +218,17 @@ message AS (
     DELETE FROM agent_messages
     WHERE session_id = %(session_id)s
         AND (SELECT is_ours FROM turn)
+    RETURNING id
 )
-SELECT is_ours
+SELECT 1 / (is_ours AND (SELECT count(*) FROM message) = (
+    SELECT count(*)
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
+))::integer
 FROM turn;
 
 -- name: lock_session
--- Differs: gives a guarded statement its turn.
+-- Holds the lock of the session's row, if it is there.
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = %(session_id)s
@@ -192,22 +237,24 @@ FOR UPDATE;
 -- name: replace_items
 -- Differs: touch_session, delete_items and insert_items as one statement. Guarded by
 -- `seen`: it would not see what another writer wrote, and leave it in the new history.
+-- A row that something drops or keeps is a division by zero, as in append_items.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
     WHERE session_id = %(session_id)s
 ),
+newest AS (
+    SELECT id, created_at
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+),
 session AS (
-    INSERT INTO agent_sessions AS present (session_id)
-    SELECT %(session_id)s
+    INSERT INTO agent_sessions AS present (session_id, updated_at)
+    SELECT %(session_id)s, clock_timestamp()
     WHERE %(position)s::bigint IS NULL
-        OR %(position)s = coalesce((
-            SELECT id
-            FROM agent_messages
-            WHERE session_id = ANY (ARRAY[%(session_id)s])
-            ORDER BY session_id DESC, id DESC
-            LIMIT 1
-        ), 0)
+        OR %(position)s = coalesce((SELECT id FROM newest), 0)
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     WHERE present.ctid = (SELECT version FROM seen)
@@ -217,26 +264,81 @@ gone AS (
     DELETE FROM agent_messages
     USING session
     WHERE agent_messages.session_id = session.session_id
+    RETURNING id
 ),
 message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, session.locked_at
+    SELECT session.session_id, item.text, greatest(session.locked_at, (SELECT created_at FROM newest))
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
     RETURNING id
+),
+counted AS (
+    SELECT
+        (SELECT count(*) FROM session) AS sessions,
+        (SELECT count(*) FROM gone) AS gone,
+        (SELECT count(*) FROM message) AS written,
+        (SELECT count(*) FROM agent_messages WHERE session_id = %(session_id)s) AS present
 )
-SELECT (SELECT max(id) FROM message), (SELECT count(*) FROM session);
+SELECT (SELECT max(id) FROM message), sessions, 1 / (
+    written = cardinality(%(items)b::text[]) * sessions
+    AND gone = present * sessions
+)::integer
+FROM counted;
 
--- name: rival_is_busy
--- Whether another server session of ours is executing something; no row when it has
--- ended, or when the one with this number is too young to be it.
+-- name: find_token
+-- Differs: SQLite loses no answer. The row that a write left its mark in: its text ends with
+-- these characters. In the order of newest_items.
+SELECT id
+FROM agent_messages
+WHERE session_id = ANY (ARRAY[%(session_id)s])
+    AND right(message_data::text, length(%(tail)s)) = %(tail)s COLLATE "C"
+ORDER BY session_id DESC, id DESC
+LIMIT 1;
+
+-- name: changes_since
+-- Differs: SQLite loses no answer. What happened in the elapsed seconds, by this server's
+-- clock: whether the session's row was written, and whether rows were removed and none
+-- came after.
+SELECT
+    session.updated_at >= since.moment,
+    session.updated_at >= since.moment AND coalesce(newest.created_at < since.moment, TRUE)
+FROM (SELECT clock_timestamp()::timestamp - make_interval(secs => %(elapsed)s) AS moment) AS since
+LEFT JOIN agent_sessions AS session ON session.session_id = %(session_id)s
+LEFT JOIN (
+    SELECT created_at
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+) AS newest ON TRUE;
+
+-- name: look_anew
+-- Within a transaction pg_stat_activity stays as it was at the first look.
+SELECT pg_stat_clear_snapshot();
+
+-- name: orphan_is_busy
+-- Whether a server session whose connection was lost may still be executing something; no
+-- row when it has ended. It is known by its number, unless the one with this number is
+-- too young to be it. A pooler invents numbers, as that of this connection tells: then it is
+-- every write on our tables that was under way when the waiting began, waiting seconds
+-- ago. session_user, because current_user may be another role by now; one that may not see
+-- when the session began, or what it does.
 SELECT state IS DISTINCT FROM 'idle'
 FROM pg_stat_activity
-WHERE pid = %(id)s
-    AND pid <> pg_backend_pid()
-    AND usename = current_user
-    AND backend_start < clock_timestamp() - make_interval(secs => %(age)s);
+WHERE pid <> pg_backend_pid()
+    AND datname = current_database()
+    AND usename = session_user
+    AND CASE
+        WHEN pg_backend_pid() = %(own)s
+            THEN pid = %(id)s AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE)
+        ELSE state = 'active'
+            AND query_start < clock_timestamp() - make_interval(secs => %(waiting)s)
+            AND query ~ '(INSERT INTO|UPDATE|DELETE FROM)'
+            AND (strpos(query, 'agent_sessions') > 0 OR strpos(query, 'agent_messages') > 0)
+    END
+LIMIT 1;
 
 -- name: savepoint
 SAVEPOINT agent_sql_sessions;

@@ -17,14 +17,6 @@ WHERE session_id = :session_id
 ORDER BY id DESC
 LIMIT :count;
 
--- name: newer_items
--- The rows after an id, oldest first.
-SELECT id, message_data
-FROM agent_messages
-WHERE session_id = :session_id
-    AND id > :after
-ORDER BY id;
-
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first; with likely() as in newest_items.
 SELECT id, created_at, message_data
@@ -58,7 +50,7 @@ INSERT INTO agent_messages (session_id, message_data)
 VALUES (:session_id, :message_data);
 
 -- name: delete_item
--- Differs: with newest_items this is pop, in one transaction.
+-- One row of the session.
 DELETE FROM agent_messages
 WHERE session_id = :session_id
     AND id = :id;
@@ -69,6 +61,12 @@ WHERE session_id = :session_id;
 
 -- name: delete_session
 DELETE FROM agent_sessions
+WHERE session_id = :session_id;
+
+-- name: lock_session
+-- Whether the session's row is there; the database's write lock is held already.
+SELECT session_id
+FROM agent_sessions
 WHERE session_id = :session_id;
 
 -- name: begin

@@ -145,6 +145,14 @@ def test_what_is_written_can_be_read_at_any_depth(session: sessions.Session) -> 
         assert len(session.get_items()) == written
 
 
+def test_the_greatest_depth_of_an_item_is_900(session: sessions.Session) -> None:
+    deepest = [{"n": deeply_nested(899)}]
+    session.add_items(deepest)
+    with refused(sessions.InvalidItemError, match="900"):
+        session.add_items([item("a"), {"n": deeply_nested(900)}])
+    assert session.get_items() == deepest
+
+
 # --- concurrent writers
 
 

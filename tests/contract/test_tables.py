@@ -9,7 +9,7 @@ import pytest
 import sessions
 from support.claims import OPERATIONS, WRITES, Operation, each_mysql, each_operation, refused, use_everything
 from support.samples import in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
-from support.servers import dialect_of, execute_sql, with_parts
+from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 from support.workers import add_batches, in_processes
 
 
@@ -74,6 +74,35 @@ def test_order_by_created_at_and_id_agrees_with_order_by_id(sql_url: str, made_b
     )
     assert by_clock == by_id
     assert len(by_id) == 72
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_writers_of_different_time_zones_are_read_in_one_order(postgresql_url: str, bound: bool) -> None:
+    """PostgreSQL alone writes the wall clock of each connection's zone: the newest row's time is a floor."""
+    writes: list[tuple[str, Operation]] = [
+        ("Asia/Tokyo", lambda session: session.add_items(items("a", "b"))),
+        ("America/New_York", lambda session: session.add_items(items("c"), if_position=session.position())),
+        # More than one statement takes.
+        ("UTC", lambda session: session.add_items([{"content": "x" * 17_000_000}])),
+        ("UTC", lambda session: session.add_items(items("d"))),
+        ("UTC", lambda session: session.replace_items(items("e", "f"), if_position=session.position())),
+        ("America/New_York", lambda session: session.add_items(items("g"))),
+    ]
+    before: list[Any] = []
+    make_tables_without_foreign_key(postgresql_url)
+    for zone, write in writes:
+        url = with_parts(postgresql_url, query=f"options=-c%20timezone%3D{zone}")
+        with contextlib.ExitStack() as stack:
+            if bound:
+                connection = stack.enter_context(contextlib.closing(connect_raw(url)))
+                connection.execute("SELECT set_config('timezone', %s, false)", (zone,))
+                write(sessions.bind(connection).session("chat_1"))
+            else:
+                write(stack.enter_context(sessions.Session.from_url("chat_1", url)))
+        times = [at for (at,) in execute_sql(postgresql_url, "SELECT created_at FROM agent_messages ORDER BY id")]
+        assert times == sorted(times)
+        assert max(times) >= max(before, default=times[0])
+        before = times
 
 
 def test_created_at_is_the_time_of_the_database(sql_url: str) -> None:

@@ -32,7 +32,7 @@ OPERATIONS = claims.OPERATIONS | {
 KINDS = ["get_items", "add_items", "pop_item", "clear_session"]
 NAMES = list(OPERATIONS) if "SESSIONS_TEST_FAULTS" in os.environ else KINDS
 # A clear that is done once more does no harm, so it is never of unknown outcome.
-DOUBTFUL = ("add_items", "add_items(if_position)", "pop_item", "replace_items")
+DOUBTFUL = ("add_items", "add_items(if_position)", "pop_item", "clear_session", "replace_items")
 
 
 def error_in_time(operation: Callable[[], Any]) -> BaseException | None:

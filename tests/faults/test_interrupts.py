@@ -1,22 +1,25 @@
 """Ctrl-C in the middle of an operation: no transaction stays open, and the session goes on."""
 
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
+import pymysql
 import pytest
 
 import sessions
 from faults.oracle import Figures, Ledger
-from support.claims import OPERATIONS
-from support.rivals import eventually, locked_session, open_transactions, waiting
+from sessions import Session
+from support.claims import OPERATIONS, each_mysql
+from support.rivals import eventually, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
-from support.servers import dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 
@@ -50,6 +53,70 @@ def test_ctrl_c_while_waiting_for_a_lock(name: str, sql_url: str) -> None:
         assert texts(session.get_items()) == [*history, "d"]
         if sqlite:
             execute_sql(sql_url, "BEGIN EXCLUSIVE")  # no reader and no writer is left
+
+
+class _TimeIsUpError(Exception):
+    """What an application's own signal handler raises."""
+
+
+@each_mysql  # a driver whose statement goes on when its caller is interrupted
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUpError])
+@pytest.mark.parametrize("lender", ["own", "pool", "bind", "bind in autocommit"])
+@pytest.mark.parametrize("name", ["add_items", "pop_item"])
+def test_an_interrupted_write_that_waited_is_not_done_later(
+    name: str, lender: str, kind: type[BaseException], server_url: str
+) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    with Session.from_url("chat_1", server_url) as witness:
+        witness.add_items(items("a"))
+        with locked_session(server_url):
+            before_it, waiters = set(others(server_url)), set[int]()
+
+            def waits() -> bool:
+                if waiting(server_url):
+                    waiters.update(set(others(server_url)) - before_it)
+                return bool(waiters)
+
+            interrupter = threading.Thread(target=_interrupt_when, args=(waits,))
+            with _lent(lender, server_url) as session:
+                interrupter.start()
+                try:
+                    with pytest.raises(kind):
+                        OPERATIONS[name](session)
+                finally:
+                    interrupter.join()
+                    signal.signal(signal.SIGINT, before)
+                # Its end on the server has been awaited.
+                assert not waiters & set(others(server_url))
+            assert texts(witness.get_items()) == ["a"]
+        assert eventually(lambda: open_transactions(server_url) == 0)
+        assert texts(witness.get_items()) == ["a"]
+
+
+@contextlib.contextmanager
+def _lent(lender: str, url: str) -> Iterator[Session]:
+    """A session on a connection of ours, or of the application's."""
+    with contextlib.ExitStack() as stack:
+        if lender == "own":
+            yield stack.enter_context(Session.from_url("chat_1", url))
+            return
+        connection = connect_raw(url)
+        stack.callback(_close, connection)
+        if lender == "pool":
+            pool = SimpleNamespace(connection=lambda: contextlib.nullcontext(connection))
+            yield stack.enter_context(sessions.connect(pool=pool)).session("chat_1")
+            return
+        if lender == "bind":
+            connection.cursor().execute("BEGIN")
+        yield sessions.bind(connection).session("chat_1")
+
+
+def _close(connection: Any) -> None:
+    with contextlib.suppress(pymysql.Error):  # it says when it is closed already
+        connection.close()
 
 
 def _waits_for_a_lock(backend: Any, url: str) -> bool:

@@ -49,9 +49,8 @@ def test_writers_outlive_terminated_connections(
                 if numbers:
                     terminate(server_url, rng.choice(numbers), query_only=rng.random() < 0.4)
             writers.wait_for(2)
-        verdict = writers.ledger.verdict(backend.session("chat_1").get_items())
-    figures.add(dialect_of(server_url), connections_terminated=count, acknowledged_items=writers.ledger.items)
-    assert verdict, verdict
+        figures.add(dialect_of(server_url), connections_terminated=count)
+        writers.judge(backend, figures, dialect_of(server_url), "terminations")
     # A cancelled statement is refused for certain; nothing else comes to the caller.
     assert all(isinstance(error, DatabaseError) for error in writers.errors), writers.errors
 
@@ -78,9 +77,9 @@ def test_writers_outlive_the_crash_of_another_backend(
             writers.wait_for(3)
             server.run("sh", "-c", f"kill -9 {rng.choice(others(url))}")
             writers.wait_for(3)
-        assert writers.ledger.verdict(backend.session("chat_1").get_items())
+        figures.add("postgresql", backends_crashed=1)
+        writers.judge(backend, figures, "postgresql", "crashes")
         assert writers.errors == []
-    figures.add("postgresql", backends_crashed=1)
 
 
 # --- deadlocks and serialization failures
@@ -104,7 +103,7 @@ def test_a_stricter_default_isolation_loses_nothing(level: str, postgresql_url: 
     )
     with sessions.connect(postgresql_url, max_retries=10, **QUICK) as backend:
         backend.session("chat_1").position()
-        writers = Writers(backend, "chat_1", rng, threads=6)
+        writers = Writers(backend, "chat_1", rng, ways=["kept"] * 6)
         with writers.working():
             writers.wait_for(5)
         assert writers.ledger.verdict(backend.session("chat_1").get_items())

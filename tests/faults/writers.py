@@ -1,28 +1,44 @@
-"""Threads that write to one session, and events instead of waiting."""
+"""Threads that write to one session, each in a way of its own, and events instead of waiting."""
 
 import contextlib
+import functools
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import sessions
-from faults.oracle import Ledger
+from faults.oracle import Figures, Ledger, Slate, batch
 
 _PATIENCE = 120.0
 
 
-class Writers:
-    """Append to one session until told to stop, each thread with a handle of its own."""
+class _Book(Protocol):
+    """Where the answer to a write is noted."""
 
-    def __init__(self, backend: sessions.Backend, session_id: str, rng: random.Random, *, threads: int = 3) -> None:
+    def acknowledge(self, writer: str, number: int) -> None: ...
+    def refuse(self, writer: str, number: int) -> None: ...
+    def overtake(self, writer: str, number: int) -> None: ...
+    def doubt(self, writer: str, number: int) -> None: ...
+
+
+class Writers:
+    """Write to one session until told to stop, a thread for each of the ways."""
+
+    def __init__(
+        self, backend: sessions.Backend, session_id: str, rng: random.Random, *, ways: Sequence[str] | None = None
+    ) -> None:
         self.ledger = Ledger()
+        self.slate = Slate()
+        # What was refused; an unknown outcome is in the ledger.
         self.errors: list[sessions.SessionsError] = []
         self._backend = backend
         self._session_id = session_id
-        self._seeds = [rng.random() for _ in range(threads)]
-        self._counts = [0] * threads
+        self._ways = list(ways or _STEPS)
+        self._seeds = [rng.random() for _ in self._ways]
+        self._counts = [0] * len(self._ways)
         self._stopped = threading.Event()
         self._progress = threading.Condition()
         self._running: list[Future[None]] = []
@@ -30,12 +46,14 @@ class Writers:
     @contextlib.contextmanager
     def working(self) -> Iterator["Writers"]:
         """Write while the block runs; what escaped a thread is raised at its end."""
-        with ThreadPoolExecutor(len(self._seeds)) as pool:
-            self._running = [pool.submit(self._write, writer) for writer in range(len(self._seeds))]
+        with ThreadPoolExecutor(len(self._ways)) as pool:
+            self._running = [pool.submit(self._work, thread) for thread in range(len(self._ways))]
             try:
                 yield self
             finally:
                 self._stopped.set()
+                with self._progress:
+                    self._progress.notify_all()
         for future in self._running:
             future.result()
 
@@ -52,24 +70,125 @@ class Writers:
         with self._progress:
             assert self._progress.wait_for(reached, _PATIENCE), "the writers hang"
 
-    def _write(self, writer: int) -> None:
-        rng, name, number = random.Random(self._seeds[writer]), f"w{writer}", 0
-        session = self._backend.session(self._session_id)
-        session.position()
+    def judge(self, backend: sessions.Backend, figures: Figures, dialect: str, across: str) -> None:
+        """Compare what is stored with what was told, note how much it was, and assert that nothing is wrong."""
+        ledger, slate = self.ledger, self.slate
+        slate.look(backend.session(self._own_session_id).get_items())
+        verdict = ledger.verdict(backend.session(self._session_id).get_items()) + slate.found
+        # A pop in between may have taken the batch for all that the library can see, though here it has not.
+        unknown = ledger.unknown - ledger.unknown_beside_pops
+        counts = {
+            f"items_acknowledged_across_{across}": ledger.items,
+            f"replacements_acknowledged_across_{across}": slate.acknowledged,
+            **verdict.counts(),
+            "adds_of_unknown_outcome": unknown,
+            "adds_of_unknown_outcome_beside_a_pop": ledger.unknown_beside_pops,
+            "replacements_of_unknown_outcome": slate.unknown,
+            "conflicts": ledger.conflicts,
+            f"items_popped_across_{across}": ledger.popped,
+            "pops_of_unknown_outcome": ledger.unknown_pops,
+        }
+        figures.add(dialect, **counts)
+        assert verdict, f"{self._session_id}: {verdict}"
+        assert (unknown, slate.unknown) == (0, 0), self._session_id
+
+    @property
+    def _own_session_id(self) -> str:
+        return f"{self._session_id}_alone"
+
+    def _work(self, thread: int) -> None:
+        rng, way = random.Random(self._seeds[thread]), self._ways[thread]
+        step, kept, number = _STEPS[way], self._backend.session(self._session_id), 0
         while not self._stopped.is_set():
-            items = self.ledger.begin(name, number, rng.randint(1, 5))
-            try:
-                session.add_items(items)
-            except sessions.SessionsError as exc:
-                self.errors.append(exc)
-                if not isinstance(exc, sessions.OutcomeUnknownError):
-                    self.ledger.refuse(name, number)
-            else:
-                self.ledger.acknowledge(name, number)
+            step(self, f"{way} {thread}", number, rng, kept)
             number += 1
             with self._progress:
-                self._counts[writer] += 1
+                self._counts[thread] += 1
                 self._progress.notify_all()
+
+    def _note(self, book: _Book, name: str, number: int, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except sessions.OutcomeUnknownError:
+            book.doubt(name, number)
+        except sessions.ConflictError:
+            book.overtake(name, number)
+        except sessions.SessionsError as exc:
+            self.errors.append(exc)
+            book.refuse(name, number)
+        else:
+            book.acknowledge(name, number)
+
+    # The ways to write
+
+    def _add(
+        self,
+        name: str,
+        number: int,
+        rng: random.Random,
+        kept: sessions.Session,
+        *,
+        fresh: bool = False,
+        equal: bool = False,
+        at_position: bool = False,
+    ) -> None:
+        session = self._backend.session(self._session_id) if fresh else kept
+        items = self.ledger.begin(name, number, rng.randint(2, 5), equal=equal)
+
+        def write() -> None:
+            session.add_items(items, if_position=session.position() if at_position else None)
+
+        self._note(self.ledger, name, number, write)
+
+    def _pop(self, _: str, __: int, rng: random.Random, kept: sessions.Session) -> None:
+        """Wait for a few answers to the others, and pop one item.
+
+        Each waits until a batch lies on what the one before left, and no batch has less than two
+        items: so none is ever popped as a whole before it has been looked for. Where that happens
+        and others write behind it, the library takes it for one that was never written.
+        """
+        target = sum(self._counts) + rng.randint(2, 8)
+
+        def due() -> bool:
+            return self._stopped.is_set() or (self.ledger.is_covered and sum(self._counts) >= target)
+
+        with self._progress:
+            assert self._progress.wait_for(due, _PATIENCE), "the writers hang"
+        self.ledger.begin_pop()
+        try:
+            self.ledger.end_pop(kept.pop_item())
+        except sessions.OutcomeUnknownError:
+            self.ledger.doubt_pop()
+        except sessions.SessionsError as exc:
+            self.errors.append(exc)
+            self.ledger.end_pop(None)
+
+    def _replace(self, name: str, number: int, rng: random.Random, _: sessions.Session) -> None:
+        """Replace the history of another session, where nobody else writes; by its own beginning, too."""
+        session = self._backend.session(self._own_session_id)
+        size, shorter, at_position = rng.randint(0, 4), rng.random() < 0.3, rng.random() < 0.5
+
+        def write() -> None:
+            history = session.get_items()
+            self.slate.look(history)
+            items = history[: len(history) // 2] if shorter else batch(name, number, size)
+            position = session.position() if at_position else None
+            self.slate.begin(items)
+            session.replace_items(items, if_position=position)
+
+        self._note(self.slate, name, number, write)
+
+
+_Step = Callable[[Writers, str, int, random.Random, sessions.Session], None]
+_STEPS: dict[str, _Step] = {
+    "kept": Writers._add,
+    "fresh": functools.partial(Writers._add, fresh=True),
+    "equal": functools.partial(Writers._add, equal=True),
+    "fresh equal": functools.partial(Writers._add, fresh=True, equal=True),
+    "at position": functools.partial(Writers._add, at_position=True),
+    "pop": Writers._pop,
+    "replace": Writers._replace,
+}
 
 
 class Popper:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -149,3 +151,90 @@ async def test_an_undisturbed_run_with_tools_meets_no_conflict(backend: Any, how
     await run(how, assistant, "1 + 2?", session=adapter)
     await run(how, assistant, "Thanks", session=adapter)
     assert len(await adapter.get_items()) == 10
+
+
+# --- what counts as seen: what was delivered, and nothing that is older
+
+
+class _HeldReads:
+    """Reads that have their rows, and wait before they say so."""
+
+    def __init__(self, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.released = threading.Event(), threading.Event()
+        store = backend.session("chat")._history.store
+        self._read = store.newest_rows
+        self._patch = monkeypatch.context()
+        self._patch.__enter__().setattr(store, "newest_rows", self._hold)
+
+    def _hold(self, *arguments: Any, **named: Any) -> Any:
+        rows = self._read(*arguments, **named)
+        self.begun.set()
+        assert self.released.wait(60)
+        return rows
+
+    async def begin(self, adapter: AgentsSession) -> asyncio.Task[Any]:
+        """A read at work in its thread; those after it are not held."""
+        task = asyncio.create_task(adapter.get_items())
+        assert await asyncio.to_thread(self.begun.wait, 60)
+        self._patch.__exit__(None, None, None)
+        return task
+
+
+async def test_a_cancelled_read_counts_for_nothing(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, threads = _guarded(backend), ThreadPoolExecutor()
+    asyncio.get_running_loop().set_default_executor(threads)
+    await adapter.add_items([_message(1)])
+    backend.session("chat").add_items([_message(2)])
+    held = _HeldReads(backend, monkeypatch)
+    read = await held.begin(adapter)
+    read.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await read
+    held.released.set()
+    threads.shutdown()  # the read has ended in its thread
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+    with pytest.raises(sessions.ConflictError):
+        await adapter.add_items([_message(3)])
+    assert await adapter.get_items() == [_message(1), _message(2)]
+
+
+@pytest.mark.parametrize("meanwhile", ["add_items", "get_items", "pop_item", "replace_items"])
+async def test_a_late_read_does_not_set_the_position_back(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    adapter = _guarded(backend)
+    await adapter.add_items([_message(1), _message(2)])
+    held = _HeldReads(backend, monkeypatch)
+    read = await held.begin(adapter)
+    if meanwhile == "add_items":
+        await adapter.add_items([_message(3)])
+    elif meanwhile == "get_items":
+        backend.session("chat").add_items([_message(3)])
+        await adapter.get_items()
+    elif meanwhile == "pop_item":
+        await adapter.pop_item()
+    else:
+        await adapter._atomic_replace_items([_message(3)])
+    held.released.set()
+    assert await read == [_message(1), _message(2)]
+    await adapter.add_items([_message(4)])
+    assert (await adapter.get_items())[-1] == _message(4)
+
+
+async def test_a_pop_behind_ones_own_is_seen(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = _guarded(backend)
+    await adapter.add_items([_message(1), _message(2), _message(3)])
+    store = backend.session("chat")._history.store
+    pop = store.pop
+
+    def overtaken(session_id: str) -> Any:
+        answer = pop(session_id)
+        pop(session_id)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "pop", overtaken)
+        assert await adapter.pop_item() == _message(3)
+    with pytest.raises(sessions.ConflictError):
+        await adapter.add_items([_message(4)])
+    assert await adapter.get_items() == [_message(1)]

@@ -16,7 +16,7 @@ from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
 
 from .errors import CONNECT_ANEW_AFTER, CONNECT_ERRORS, RAISED_WITH_ALL_ANSWERS_READ, connect_failure, errno_of
-from .packets import PacketConnection
+from .packets import PacketConnection, end_statement
 
 # The server gives up a lock so many seconds before we give up the server: its answer
 # leaves nothing in doubt.
@@ -52,6 +52,7 @@ class MySQLConnector:
             statements["use_repeatable_read"],
             statements["packet_limit"],
         ]
+        self._still_busy = statements["still_busy"]
         host, port = address.hosts[0] if address.hosts else ("localhost", None)
         self._parameters: dict[str, Any] = {
             "host": host,
@@ -97,6 +98,8 @@ class MySQLConnector:
     def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
         # After anything else, such as a signal handler's exception, an answer may still be on its way.
         if not isinstance(exc, RAISED_WITH_ALL_ANSWERS_READ):
+            connection.drop()
+            end_statement(connection, self._still_busy)
             return False
         if not connection.open or errno_of(exc) in CONNECT_ANEW_AFTER:
             return False

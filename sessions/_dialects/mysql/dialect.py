@@ -21,8 +21,15 @@ from sessions._items import Row
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, DatabaseError
 
-from .errors import MORE_THAN_ONE_ROW, RAISED_WITH_ALL_ANSWERS_READ, describe, errno_of, statement_failure
-from .packets import MyConnection, PacketConnection, send
+from .errors import (
+    CANNOT_CONVERT,
+    MORE_THAN_ONE_ROW,
+    RAISED_WITH_ALL_ANSWERS_READ,
+    describe,
+    errno_of,
+    statement_failure,
+)
+from .packets import MyConnection, PacketConnection, end_statement, send
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -40,7 +47,7 @@ class MySQLDialect(Dialect[MyConnection]):
     name = "mysql"
     identifier_quote = "`"
     driver_error = pymysql.Error
-    position_statement = "lock_newest_item"
+    position_statement = "lock_newest_items"
 
     def __init__(self, options: Options) -> None:
         if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
@@ -60,8 +67,16 @@ class MySQLDialect(Dialect[MyConnection]):
         return [self.statements[name] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        [(rows, _)] = send(connection, *self._with_parameters(connection, [name], parameters))
-        return list(rows)
+        [result] = send(connection, *self._with_parameters(connection, [name], parameters))
+        return list(result.rows)
+
+    def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
+        [result] = send(connection, *self._with_parameters(connection, [name], parameters))
+        return len(result.rows) or result.changed
+
+    def touch(self, connection: MyConnection, session_id: str) -> None:
+        # A row that is touched twice at one time does not change; no trigger of these servers suppresses one.
+        self.execute(connection, "touch_session", {"session_id": session_id})
 
     @contextmanager
     def transaction(self, connection: MyConnection) -> Iterator[None]:
@@ -142,7 +157,7 @@ class MySQLDialect(Dialect[MyConnection]):
             count = rows
         results = send(connection, *statements, then=then) if statements else []
         # The ids of one INSERT keep the server's step, and its answer tells the first.
-        return results[len(statements) - 1][1] + (count - 1) * step if count else 0
+        return results[len(statements) - 1].first_id + (count - 1) * step if count else 0
 
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], limit: int
@@ -176,32 +191,22 @@ class MySQLDialect(Dialect[MyConnection]):
         [(limit, step)] = self.execute(connection, "packet_limit", {})
         return int(limit), int(step)
 
-    def pop(self, connection: MyConnection, session_id: str) -> Row | None:
-        parameters = {"session_id": session_id}
-        if isinstance(connection, PacketConnection):
-            names = (*self._begin, "lock_session", "lock_newest_item", "delete_newest_item")
-            results = send(
-                connection, *self._with_parameters(connection, names, parameters), then=self.statements[self._commit]
-            )
-            rows, _ = results[names.index("lock_newest_item")]
-            return rows[0] if rows else None
-        with self.transaction(connection):
-            self.execute(connection, "lock_session", parameters)
-            rows = self.execute(connection, "lock_newest_item", parameters)
-            if not rows:
-                return None
-            self.execute(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
-            return rows[0]  # type: ignore[no-any-return]
+    def pop(self, connection: MyConnection, session_id: str) -> tuple[Row | None, int]:
+        if not isinstance(connection, PacketConnection):
+            return super().pop(connection, session_id)
+        names = (*self._begin, "lock_session_for_removal", "lock_newest_items", "delete_newest_item")
+        statements = self._with_parameters(connection, names, {"session_id": session_id, "count": 2})
+        results = dict(zip(names, send(connection, *statements, then=self.statements[self._commit]), strict=False))
+        rows = results["lock_newest_items"].rows
+        return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
     def clear(self, connection: MyConnection, session_id: str) -> None:
-        names = ("lock_session", "delete_items", "delete_session")
-        if isinstance(connection, PacketConnection):
-            statements = self._with_parameters(connection, (*self._begin, *names), {"session_id": session_id})
-            send(connection, *statements, then=self.statements[self._commit])
+        if not isinstance(connection, PacketConnection):
+            super().clear(connection, session_id)
             return
-        with self.transaction(connection):
-            for name in names:
-                self.execute(connection, name, {"session_id": session_id})
+        names = (*self._begin, "lock_session_for_removal", "delete_items", "delete_session")
+        statements = self._with_parameters(connection, names, {"session_id": session_id})
+        send(connection, *statements, then=self.statements[self._commit])
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
@@ -209,11 +214,19 @@ class MySQLDialect(Dialect[MyConnection]):
     def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
         if not isinstance(exc, RAISED_WITH_ALL_ANSWERS_READ):
             connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+            end_statement(connection, self.statements["still_busy"])
 
-    def is_executing(self, connection: MyConnection, number: int, age: float) -> bool | None:
+    def is_executing(self, connection: MyConnection, number: int, *, age: float, waiting: float) -> bool | None:
         [(_, uptime)] = self.execute(connection, "uptime", {})
         # After a restart the numbers begin anew. The time is whole seconds, rounded down.
-        return super().is_executing(connection, number, age) if int(uptime) + 1 >= age else None
+        if int(uptime) + 1 < age:
+            return None
+        try:
+            return super().is_executing(connection, number, age=age, waiting=waiting)
+        except pymysql.Error as exc:
+            if errno_of(exc) != CANNOT_CONVERT:
+                raise
+            return True  # so it is asked again
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)

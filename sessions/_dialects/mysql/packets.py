@@ -6,10 +6,13 @@ be taken for the next statement's.
 
 from __future__ import annotations
 
+import copy
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from contextlib import closing, suppress
+from time import monotonic, sleep
+from typing import Any, NamedTuple
 
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
@@ -17,11 +20,22 @@ from pymysql.constants import CLIENT, COMMAND, CR
 from sessions._dialects.sockets import forget_unsent
 from sessions._settings.tls import TLS, make_context
 
-from .errors import TRUNCATED, UNREADABLE
+from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, errno_of
 
 MyConnection = pymysql.connections.Connection
-# The rows of a statement, and the first id that it gave to new rows.
-Result = tuple[Sequence[Any], int]
+
+
+class Result(NamedTuple):
+    """What the server answers to a statement."""
+
+    rows: Sequence[Any]
+    first_id: int  # of new rows
+    changed: int  # rows; matched, where it is an update
+
+
+# How long to wait for the end of a statement that is killed.
+_KILL_SECONDS = 2.0
+_KILL_POLL_SECONDS = 0.01
 
 # For the driver's default, which takes TLS where the server has it.
 _OPPORTUNISTIC = make_context(TLS("require"))
@@ -59,7 +73,7 @@ class PacketConnection(pymysql.connections.Connection):
     def prepare(self, statements: Sequence[str], read_timeout: float) -> None:
         """Send the settings of a new connection and learn the server's packet limit."""
         try:
-            *_, (rows, _) = send(self, *statements)
+            *_, (rows, _, _) = send(self, *statements)
         except BaseException:
             self.drop()
             raise
@@ -127,8 +141,39 @@ class PacketConnection(pymysql.connections.Connection):
         self._rfile = self._sock = None
 
 
+def end_statement(connection: MyConnection, still_busy: str) -> None:
+    """Kill what the server still executes for a connection that has been given up, and wait for its end.
+
+    Otherwise a write that waits for a lock would be done after its caller has looked for it.
+    still_busy is a statement that finds the number of the connection by what it executes:
+    another server may answer by now, on which the number is a stranger's.
+    """
+    number = connection.thread_id()  # type: ignore[no-untyped-call]
+    # One with the same settings, of whatever kind they are.
+    twin = copy.copy(connection)
+    for timeout in ("connect_timeout", "_read_timeout", "_write_timeout"):
+        setattr(twin, timeout, _KILL_SECONDS)
+    with suppress(pymysql.Error, OSError, *UNREADABLE):
+        twin.connect()
+        with closing(twin):
+            deadline = monotonic() + _KILL_SECONDS
+            killed = False
+            while monotonic() < deadline:
+                try:
+                    twin.query(still_busy % {"id": number})
+                    if not _result(twin).rows:
+                        return
+                    if not killed:
+                        twin.query(f"KILL {number:d}")
+                        killed = True
+                except pymysql.Error as exc:
+                    if errno_of(exc) not in (CANNOT_CONVERT, NO_SUCH_THREAD):
+                        raise
+                sleep(_KILL_POLL_SECONDS)
+
+
 def send(connection: MyConnection, *statements: str, then: str | None = None) -> list[Result]:
-    """Send the statements in one round trip, or with `then` in two; return each one's rows and first inserted id.
+    """Send the statements in one round trip, or with `then` in two; return each one's result.
 
     An error keeps `then` from being executed, and in one packet also every statement behind it.
     """
@@ -161,12 +206,12 @@ def _answer(connection: MyConnection) -> Any:
 
 def _result(connection: MyConnection) -> Result:
     answer = _answer(connection)
-    return answer.rows or (), answer.insert_id or 0
+    return Result(answer.rows or (), answer.insert_id or 0, answer.affected_rows)
 
 
 def _refuse_what_was_truncated(connection: MyConnection) -> None:
     """Raise what strict mode would have raised; an application's connection may be without it."""
     connection.query("SHOW WARNINGS")
-    for _, errno, message in _result(connection)[0]:
+    for _, errno, message in _result(connection).rows:
         if errno in TRUNCATED:
             raise pymysql.DataError(errno, message)

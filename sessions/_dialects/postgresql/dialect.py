@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._items import Row
-from sessions.errors import ConfigurationError
+from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
 from .connector import TimedConnection
@@ -39,15 +39,21 @@ class PostgresDialect(Dialect[PGConnection]):
     driver_error = psycopg.Error
 
     def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        cursor = self._cursor(connection, name, parameters)
+        # What cursor.description says too, which would make an object of each column.
+        return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
+
+    def change(self, connection: PGConnection, name: str, parameters: Parameters) -> int:
+        return self._cursor(connection, name, parameters).rowcount
+
+    def _cursor(self, connection: PGConnection, name: str, parameters: Parameters) -> psycopg.Cursor[Any]:
         own = isinstance(connection, TimedConnection)
         if not own and connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         # An application's connection may have another row factory, and prepare what is repeated,
         # which a pooler in transaction mode breaks.
         cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-        cursor.execute(self.statements[name], parameters or None, prepare=None if own else False)
-        # What cursor.description says too, which would make an object of each column.
-        return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
+        return cursor.execute(self.statements[name], parameters or None, prepare=None if own else False)
 
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         if not connection.autocommit and not self.in_transaction(connection):
@@ -65,46 +71,65 @@ class PostgresDialect(Dialect[PGConnection]):
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         newest = 0
         for part in _parts(texts):
-            parameters = {"session_id": session_id, "items": _array(connection, part)}
-            newest = self._insert(connection, "insert_items", parameters)
+            rows = self.execute(
+                connection, "insert_items", {"session_id": session_id, "items": _array(connection, part)}
+            )
+            if len(rows) != len(part):
+                raise kept_error(session_id)
+            newest = rows[-1][0]
         return newest
 
     def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if _is_large(texts):
-            return super().append(connection, session_id, texts, if_position)
-        parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
-        if if_position is None:
-            return self._insert(connection, "append_items", parameters)
-        newest = self._insert(connection, "append_items_at", parameters)
-        # Nothing was written: a conflict, or a writer that came and went; this tells.
-        return newest or super().append(connection, session_id, texts, if_position)
+        if not _is_large(texts):
+            name = "append_items" if if_position is None else "append_items_at"
+            parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
+            match self._execute_checked(connection, name, parameters):
+                case [(int(newest), _)]:
+                    return newest
+        # Nothing was written: a conflict, a writer that came and went, or something that suppresses rows; this tells.
+        return super().append(connection, session_id, texts, if_position)
 
     def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if _is_large(texts):
-            return super().replace(connection, session_id, texts, if_position)
-        parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
-        [(newest, written)] = self.execute(connection, "replace_items", parameters)
-        return (newest or 0) if written else super().replace(connection, session_id, texts, if_position)
+        if not _is_large(texts) and self._is_alone(connection):
+            parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
+            match self._execute_checked(connection, "replace_items", parameters):
+                case [(newest, 1, _)]:
+                    return newest or 0
+        return super().replace(connection, session_id, texts, if_position)
 
-    def _insert(self, connection: PGConnection, name: str, parameters: Parameters) -> int:
-        rows = self.execute(connection, name, parameters)
-        return rows[-1][0] if rows else 0
-
-    def pop(self, connection: PGConnection, session_id: str) -> Row | None:
-        [(row_id, text, _)] = self._execute_in_turn(connection, "pop_item", {"session_id": session_id})
-        return None if row_id is None else (row_id, text)
+    def pop(self, connection: PGConnection, session_id: str) -> tuple[Row | None, int]:
+        if self._is_alone(connection):
+            match self._execute_checked(connection, "pop_item", {"session_id": session_id}):
+                case [(int(row_id), text, newest, _, _)]:
+                    return (row_id, text), newest or 0
+                case [(_, _, None, True, _)]:
+                    return None, 0
+        # Nothing was removed: a writer came and went, or something suppresses rows.
+        return super().pop(connection, session_id)
 
     def clear(self, connection: PGConnection, session_id: str) -> None:
-        self._execute_in_turn(connection, "delete_session", {"session_id": session_id})
+        if not self._is_alone(connection) or not self._execute_checked(
+            connection, "clear_session", {"session_id": session_id}
+        ):
+            super().clear(connection, session_id)
 
-    def _execute_in_turn(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
-        """Execute a statement that ends with whether it was its turn; wait for that under the session row's lock."""
-        rows = self.execute(connection, name, parameters)
-        if rows[0][-1]:
-            return rows
-        with self.transaction(connection):
-            self.execute(connection, "lock_session", parameters)
+    def is_executing(self, connection: PGConnection, number: int, *, age: float, waiting: float) -> bool | None:
+        if not self._is_alone(connection):
+            self.execute(connection, "look_anew", {})
+        return super().is_executing(connection, number, age=age, waiting=waiting)
+
+    def _is_alone(self, connection: PGConnection) -> bool:
+        """Tell whether a statement is a transaction, which it can undo without harm to another one."""
+        return connection.autocommit and not self.in_transaction(connection)
+
+    def _execute_checked(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement that divides by zero when it is not done as asked; no row says that it was undone."""
+        try:
             return self.execute(connection, name, parameters)
+        except psycopg.errors.DivisionByZero:
+            if self.in_transaction(connection):
+                raise
+            return []
 
     def create_tables(self, connection: PGConnection) -> None:
         with self.transaction(connection):

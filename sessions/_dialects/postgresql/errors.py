@@ -84,6 +84,12 @@ _FAILURES: Mapping[str, Failure] = {
     "42703": failures.OTHER_TABLES,
     "42P10": failures.OTHER_TABLES,
     "42501": Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables, and USAGE on a sequence"),
+    "22012": Failure(
+        DatabaseError,
+        "not every row was written or removed as asked, and nothing was changed: look for a trigger, a rule or a "
+        "policy on the two tables that suppresses rows",
+    ),
+    "42804": Failure(SchemaError, "give message_data the type TEXT, and the times TIMESTAMP"),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.

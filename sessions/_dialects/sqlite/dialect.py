@@ -14,9 +14,8 @@ from typing import Any
 
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
-from sessions._items import MAX_ID, Row
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError
+from sessions.errors import ConfigurationError, kept_error
 
 from .connector import FileConnection, Writers
 from .errors import failure_of
@@ -28,6 +27,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     name = "sqlite"
     identifier_quote = '"'
     driver_error = sqlite3.Error
+    settles = False  # there is no network between
 
     def __init__(self, options: Options) -> None:
         for table in (options.sessions_table, options.messages_table):
@@ -49,6 +49,11 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             if "Could not decode" not in str(exc):
                 raise
         return _rows(connection, statement, parameters, _text)
+
+    def change(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
+        cursor = sqlite3.Cursor(connection).execute(self.statements[name], parameters)
+        # A query has no rowcount.
+        return len(cursor.fetchall()) if cursor.description else cursor.rowcount
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -82,22 +87,12 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         statement = self.statements["insert_item"]
         cursor = sqlite3.Cursor(connection)
         cursor.executemany(statement, ({"session_id": session_id, "message_data": text} for text in texts[:-1]))
+        written = cursor.rowcount if texts[1:] else 0
         # executemany() tells no id.
         cursor.execute(statement, {"session_id": session_id, "message_data": texts[-1]})
+        if written + cursor.rowcount != len(texts):
+            raise kept_error(session_id)
         return cursor.lastrowid or 0
-
-    def pop(self, connection: sqlite3.Connection, session_id: str) -> Row | None:
-        with self.transaction(connection):
-            rows = self.execute(connection, "newest_items", {"session_id": session_id, "count": 1, "before": MAX_ID})
-            if not rows:
-                return None
-            self.execute(connection, "delete_item", {"session_id": session_id, "id": rows[0][0]})
-            return rows[0]  # type: ignore[no-any-return]
-
-    def clear(self, connection: sqlite3.Connection, session_id: str) -> None:
-        with self.transaction(connection):
-            self.execute(connection, "delete_items", {"session_id": session_id})
-            self.execute(connection, "delete_session", {"session_id": session_id})
 
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)
@@ -121,7 +116,7 @@ def _rows(
 def _text(stored: bytes) -> str:
     """Decode a text; what is not UTF-8 is no JSON either, and the empty text stands for it."""
     try:
-        return stored.decode()
+        return stored.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return ""
 

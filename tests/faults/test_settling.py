@@ -1,0 +1,268 @@
+"""A lost answer is settled by what is there: ours is known from its equals, and others' writes are kept.
+
+The connection is cut at one write, before or after the server acted; another caller acts before the
+next attempt.
+"""
+
+import contextlib
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+import sessions
+from faults.writers import at_first_retry
+from sessions import ConflictError, OutcomeUnknownError, SchemaError, Session
+from support.claims import refused
+from support.proxy import Proxy, When
+from support.rivals import eventually, waiting
+from support.samples import items, make_tables_without_foreign_key, stored_texts, texts
+from support.servers import connect_raw, dialect_of, execute_sql
+
+QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retries": 5}
+
+Write = Callable[[Session, int], object]
+Act = Callable[[Session, int], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A write to the history ["hello"], whose position is given, and what others do about it."""
+
+    write: Write
+    left: tuple[str, ...]
+    before: Act = lambda _rival, _position: None  # after the position was read
+    gap: Act | None = None  # after the cut
+    error: type[sessions.SessionsError] | None = None
+
+
+def adds(*new: str, at_position: bool = False) -> Write:
+    return lambda session, position: session.add_items(items(*new), if_position=position if at_position else None)
+
+
+def replaces(*new: str, at_position: bool = False) -> Write:
+    return lambda session, position: session.replace_items(items(*new), if_position=position if at_position else None)
+
+
+def pops(session: Session, _: int) -> object:
+    return session.pop_item()
+
+
+def clears(session: Session, _: int) -> None:
+    session.clear_session()
+
+
+NOT_DONE = {
+    "an equal item of another is not ours": Case(adds("yes"), ("hello", "yes", "yes"), before=adds("yes")),
+    "an equal item that came in the gap is not ours": Case(adds("yes"), ("hello", "yes", "yes"), gap=adds("yes")),
+    "of two equal claims one is made": Case(
+        adds("claim", at_position=True), ("hello", "claim"), gap=adds("claim", at_position=True), error=ConflictError
+    ),
+    "a claim behind another and an equal one": Case(
+        adds("claim", at_position=True), ("hello", "other", "claim"), gap=adds("other", "claim"), error=ConflictError
+    ),
+    "a position that was stale": Case(
+        adds("taken", at_position=True), ("hello", "taken"), before=adds("taken"), error=ConflictError
+    ),
+    "a position that was stale for replace": Case(
+        replaces("taken", at_position=True), ("hello", "taken"), before=adds("taken"), error=ConflictError
+    ),
+    "add after another's clear": Case(adds("a"), ("a",), gap=clears),
+    # The handle knows nothing of what was there.
+    "clear after another's add": Case(clears, ("hello", "more"), gap=adds("more"), error=OutcomeUnknownError),
+    "replace after another's add": Case(replaces("a"), ("hello", "more"), gap=adds("more"), error=OutcomeUnknownError),
+    "replace after another's replace": Case(
+        replaces("a"), ("theirs",), gap=replaces("theirs"), error=OutcomeUnknownError
+    ),
+}
+DONE = {
+    "an equal item of another is not ours": Case(adds("yes"), ("hello", "yes", "yes"), before=adds("yes")),
+    "a fresh handle's first write": Case(adds("a", "b"), ("hello", "a", "b")),
+    "a position that was stale": Case(
+        adds("taken", at_position=True), ("hello", "taken"), before=adds("taken"), error=ConflictError
+    ),
+    "add continued by another": Case(adds("a"), ("hello", "a", "more"), gap=adds("more")),
+    "add of which the last was popped": Case(adds("a", "b"), ("hello", "a"), gap=pops),
+    "add at a position of which the last was popped": Case(adds("a", "b", at_position=True), ("hello", "a"), gap=pops),
+    "add that was popped as a whole": Case(adds("a"), ("hello",), gap=pops, error=OutcomeUnknownError),
+    "add at a position that was popped as a whole": Case(
+        adds("a", at_position=True), ("hello",), gap=pops, error=OutcomeUnknownError
+    ),
+    "clear and nothing else": Case(clears, ()),
+    "clear before another's add": Case(clears, ("new",), gap=adds("new"), error=OutcomeUnknownError),
+    "clear before another's replace": Case(clears, ("new",), gap=replaces("new"), error=OutcomeUnknownError),
+    "replace continued by another": Case(replaces("a"), ("a", "more"), gap=adds("more")),
+    "replace before another's replace": Case(
+        replaces("a"), ("theirs",), gap=replaces("theirs"), error=OutcomeUnknownError
+    ),
+    "replace of which the last was popped": Case(replaces("a", "b", at_position=True), ("a",), gap=pops),
+    "replace by nothing": Case(replaces(), ()),
+    "replace by nothing before another's add": Case(replaces(), ("new",), gap=adds("new"), error=OutcomeUnknownError),
+}
+
+
+class Stage:
+    """A session behind a proxy, and a rival's handle that is not."""
+
+    def __init__(self, proxy: Proxy, behind: sessions.Backend, direct: sessions.Backend) -> None:
+        self.proxy = proxy
+        self.session, self.rival = behind.session("chat_1"), direct.session("chat_1")
+        self.rival.add_items(items("hello"))
+        behind.session("another").position()  # a warm connection, and a handle that knows nothing
+
+    def cut(self, when: When, write: Callable[[], object], gap: Callable[[], object] | None = None) -> None:
+        """Write, be cut off, let the others act at a later time than that of the write, and settle."""
+        self.proxy.cut(when=when)
+        moment = time.monotonic() + 0.05
+
+        def act() -> None:
+            if gap:
+                assert eventually(lambda: time.monotonic() > moment)
+                gap()
+
+        with at_first_retry(act) as retries:
+            try:
+                write()
+            finally:
+                assert self.proxy.was_cut
+                assert retries.count
+
+
+@pytest.fixture
+def stage(server_url: str) -> Iterator[Stage]:
+    with staged(server_url) as stage:
+        yield stage
+
+
+@contextlib.contextmanager
+def staged(url: str) -> Iterator[Stage]:
+    with (
+        sessions.connect(url) as direct,
+        Proxy(url) as proxy,
+        sessions.connect(proxy.url, **QUICK) as behind,
+    ):
+        stage = Stage(proxy, behind, direct)
+        # Older than the write by more than the whole seconds that MySQL's times have.
+        hour = "INTERVAL '1 hour'" if dialect_of(url) == "postgresql" else "INTERVAL 1 HOUR"
+        for table in ("agent_messages", "agent_sessions"):
+            execute_sql(url, f"UPDATE {table} SET created_at = created_at - {hour}")
+        yield stage
+
+
+@pytest.mark.parametrize(
+    ("when", "case"),
+    [pytest.param("before", case, id=f"not done: {name}") for name, case in NOT_DONE.items()]
+    + [pytest.param("after", case, id=f"done: {name}") for name, case in DONE.items()],
+)
+def test_a_lost_answer_is_settled_by_what_is_there(stage: Stage, when: When, case: Case) -> None:
+    position = stage.rival.position()
+    case.before(stage.rival, position)
+    gap = partial(case.gap, stage.rival, position) if case.gap else None
+    with refused(case.error) if case.error else contextlib.nullcontext():
+        stage.cut(when, lambda: case.write(stage.session, position), gap)
+    assert texts(stage.rival.get_items()) == list(case.left)
+    stage.session.add_items(items("on"))
+    assert texts(stage.session.get_items()) == [*case.left, "on"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_lost_write_is_looked_for_without_reading_the_history(stage: Stage, when: When) -> None:
+    stage.rival.add_items({"n": n} for n in range(30_000))
+    with stage.proxy.counting() as count:
+        stage.cut(when, lambda: stage.session.add_items(items("a")))
+    # Connecting, waiting for the end of the first attempt, and settling; the history is 300 pages of 100 rows.
+    assert count.round_trips < 40
+    assert stage.rival.get_items(limit=2) == [{"n": 29_999}, *items("a")]
+    assert len(stage.rival.get_items()) == 30_002
+
+
+@pytest.mark.parametrize("write", [clears, replaces("a"), replaces()], ids=["clear", "replace", "replace by nothing"])
+def test_what_came_while_settling_waited_for_the_lock_is_kept(stage: Stage, server_url: str, write: Write) -> None:
+    if write is clears and dialect_of(server_url) == "postgresql":
+        pytest.skip("a row that is being made holds nobody up there: the clearing is seen to be done")
+    with contextlib.closing(connect_raw(server_url)) as other:
+
+        def begin() -> None:
+            other.cursor().execute("BEGIN")
+            sessions.bind(other).session("chat_1").replace_items(items("theirs"))
+            committer.start()
+
+        def commit_later() -> None:
+            assert eventually(lambda: waiting(server_url) > 0)
+            moment = time.monotonic() + 0.3  # more than all that the call has taken until now
+            assert eventually(lambda: time.monotonic() > moment)
+            other.commit()
+
+        committer = threading.Thread(target=commit_later)
+        with refused(OutcomeUnknownError):
+            stage.cut("after", lambda: write(stage.session, 0), begin)
+        committer.join()
+    assert texts(stage.rival.get_items()) == ["theirs"]
+
+
+# --- a column that keeps no white space, and so no mark
+
+
+@pytest.fixture(params=["jsonb", "json"])
+def json_url(request: pytest.FixtureRequest, postgresql_url: str) -> str:
+    """PostgreSQL alone: MySQL's JSON takes text."""
+    make_tables_without_foreign_key(postgresql_url)
+    execute_sql(
+        postgresql_url, f"ALTER TABLE agent_messages ALTER message_data TYPE {request.param} USING message_data::json"
+    )
+    return postgresql_url
+
+
+@pytest.mark.parametrize(
+    "write", [adds("a"), adds("a", at_position=True), replaces("a")], ids=["add", "add at a position", "replace"]
+)
+def test_writing_to_a_json_column_is_refused(json_url: str, write: Write) -> None:
+    with Session.from_url("chat_1", json_url) as session:
+        with refused(SchemaError, match="message_data"):
+            write(session, 0)
+        assert stored_texts(json_url) == []
+
+
+@pytest.mark.parametrize(("when", "left"), [("before", ()), ("after", ("a", "b"))], ids=["not done", "done"])
+@pytest.mark.parametrize("at_position", [False, True])
+def test_a_column_that_turns_text_into_json_doubles_nothing(
+    request: pytest.FixtureRequest, postgresql_url: str, when: When, left: tuple[str, ...], at_position: bool
+) -> None:
+    make_tables_without_foreign_key(postgresql_url)
+    execute_sql(postgresql_url, "CREATE CAST (text AS jsonb) WITH INOUT AS ASSIGNMENT")
+    execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER message_data TYPE jsonb USING message_data::jsonb")
+    with staged(postgresql_url) as stage:
+        position = stage.rival.position()
+        with refused(OutcomeUnknownError):
+            stage.cut(when, lambda: adds("a", "b", at_position=at_position)(stage.session, position))
+        assert texts(stage.rival.get_items()) == ["hello", *left]
+
+
+# --- the mark
+
+
+def test_a_process_forked_behind_pythons_back_draws_marks_of_its_own(server_url: str) -> None:
+    """By a library's own fork(), which tells no hook of Python's."""
+    fork = ctypes.PyDLL(None).fork
+
+    def add(session_id: str) -> None:
+        with Session.from_url(session_id, server_url) as session:
+            session.add_items(items("a"))
+
+    add("first")
+    if not (child := fork()):
+        try:
+            add("child")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    add("parent")
+    marked = [stored_texts(server_url, name) for name in ("first", "child", "parent")]
+    assert len({text for [text] in marked}) == 3
+    assert {text.replace(" ", "").replace("\t", "") for [text] in marked} == {'{"role":"user","content":"a"}'}
