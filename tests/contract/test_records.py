@@ -3,7 +3,7 @@
 import itertools
 import re
 import tracemalloc
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -103,7 +103,7 @@ def test_created_at_is_when_it_was_written(session: sessions.Session, url: str) 
     [record] = session.records()
     assert record.created_at is not None
     assert record.created_at.tzinfo is None
-    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    now = datetime.now(UTC).replace(tzinfo=None)
     if url.startswith(("postgresql", "mysql", "mariadb")):
         [(now,)] = execute_sql(url, "SELECT LOCALTIMESTAMP")
     assert abs(record.created_at - now) < timedelta(minutes=1)

@@ -104,7 +104,8 @@ class PostgresDialect(Dialect[PGConnection]):
                     return (row_id, text), newest or 0
                 case [(_, _, None, True, _)]:
                     return None, 0
-        # Nothing was removed: a writer came and went, or something suppresses rows.
+        # In a transaction of others, where nothing can be undone alone; or nothing was removed: a writer came and went,
+        # or something suppresses rows.
         return super().pop(connection, session_id)
 
     def clear(self, connection: PGConnection, session_id: str) -> None:
