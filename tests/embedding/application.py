@@ -10,6 +10,7 @@ import pymysql
 import pytest
 
 import sessions
+from support.rivals import others
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -82,17 +83,8 @@ def use_everything(session: sessions.Session) -> None:
 
 
 def connections(url: str) -> list[int]:
-    """The server's connections to this database, ours aside; none for SQLite."""
-    if dialect_of(url) == "sqlite":
-        return []
-    if dialect_of(url) == "postgresql":
-        look = (
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND backend_type = 'client backend'"
-        )
-    else:
-        look = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-    return [number for (number,) in execute_sql(url, look)]
+    """The server's connections to this database; none for SQLite."""
+    return [] if dialect_of(url) == "sqlite" else others(url)
 
 
 def end_connections(url: str) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -40,17 +41,20 @@ def counted_by_mysql(ours: Any, pattern: str = r"Com\_%") -> Counter[str]:
 
 
 def others(url: str) -> list[int]:
-    """The server's numbers of the connections to this database, that of this question aside."""
+    """The server's numbers of the connections to this database.
+
+    Asked from another database: the connection that asked before may not have gone yet.
+    """
+    parts = urlsplit(url)
     if dialect_of(url) == "postgresql":
-        statement = (
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' ORDER BY pid"
+        aside, statement = (
+            "/postgres",
+            ("SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend' ORDER BY pid"),
         )
     else:
-        statement = (
-            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID() ORDER BY id"
-        )
-    return [row[0] for row in execute_sql(url, statement)]
+        aside, statement = "/", "SELECT id FROM information_schema.processlist WHERE db = %s ORDER BY id"
+    database = unquote(parts.path.lstrip("/"))
+    return [row[0] for row in execute_sql(urlunsplit(parts._replace(path=aside)), statement, (database,))]
 
 
 def terminate(url: str, number: int, *, query_only: bool = False) -> None:
