@@ -108,7 +108,7 @@ class Dialect(ABC, Generic[C]):
     def pop(self, connection: C, session_id: str) -> tuple[Row | None, int]:
         """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
         with self.transaction(connection):
-            self.lock(connection, session_id)
+            self.lock_for_removal(connection, session_id)
             refused = 0
             while rows := self._newest(connection, session_id, 2):
                 row, position = rows[0], rows[1][0] if rows[1:] else 0
@@ -123,7 +123,7 @@ class Dialect(ABC, Generic[C]):
     def clear(self, connection: C, session_id: str) -> None:
         """Delete the rows and then the session row, whether or not the tables cascade."""
         with self.transaction(connection):
-            self.lock(connection, session_id)
+            self.lock_for_removal(connection, session_id)
             self._delete_items(connection, session_id)
             if not self.change(connection, "delete_session", {"session_id": session_id}) and self.lock(
                 connection, session_id
@@ -141,6 +141,11 @@ class Dialect(ABC, Generic[C]):
     def lock(self, connection: C, session_id: str) -> bool:
         """Lock the session's row; False when there is none."""
         return bool(self.change(connection, "lock_session", {"session_id": session_id}))
+
+    def lock_for_removal(self, connection: C, session_id: str) -> None:
+        """Lock the session's row, if there is one, and note the time where a lost write may be settled by it."""
+        if not self.settles or not self.change(connection, "lock_session_for_removal", {"session_id": session_id}):
+            self.lock(connection, session_id)
 
     def touch(self, connection: C, session_id: str) -> None:
         """Create the session's row, or note the time of the write; holds its lock either way."""

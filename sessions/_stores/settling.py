@@ -117,7 +117,7 @@ def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:
 
 
 def _known(call: Call) -> int:
-    return call.if_position or call.known
+    return call.known if call.if_position is None else call.if_position
 
 
 def _changes(dialect: Dialect[C], connection: C, call: Call) -> Changes:

@@ -234,6 +234,12 @@ FROM agent_sessions
 WHERE session_id = %(session_id)s
 FOR UPDATE;
 
+-- name: lock_session_for_removal
+-- Differs: SQLite loses no answer. lock_session, which notes the time.
+UPDATE agent_sessions
+SET updated_at = clock_timestamp()
+WHERE session_id = %(session_id)s;
+
 -- name: replace_items
 -- Differs: touch_session, delete_items and insert_items as one statement. Guarded by
 -- `seen`: it would not see what another writer wrote, and leave it in the new history.

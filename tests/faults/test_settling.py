@@ -171,6 +171,32 @@ def test_a_lost_answer_is_settled_by_what_is_there(stage: Stage, when: When, cas
     assert texts(stage.session.get_items()) == [*case.left, "on"]
 
 
+@pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "in a transaction"])
+def test_a_batch_popped_on_an_applications_connection_is_not_written_again(
+    stage: Stage, server_url: str, autocommit: bool
+) -> None:
+    def pop() -> None:
+        with contextlib.closing(connect_raw(server_url)) as connection:
+            if not autocommit:
+                connection.cursor().execute("BEGIN")
+            assert texts([sessions.bind(connection).session("chat_1").pop_item()]) == ["a"]
+            connection.commit()
+
+    with refused(OutcomeUnknownError):
+        stage.cut("after", lambda: stage.session.add_items(items("a")), pop)
+    assert texts(stage.rival.get_items()) == ["hello"]
+
+
+@pytest.mark.parametrize(
+    "write", [adds("a", at_position=True), replaces("a", at_position=True)], ids=["add", "replace"]
+)
+def test_a_write_at_position_0_does_not_ask_for_the_rows_that_its_handle_knew(stage: Stage, write: Write) -> None:
+    assert stage.session.position()
+    stage.rival.clear_session()
+    stage.cut("before", lambda: write(stage.session, 0))
+    assert texts(stage.rival.get_items()) == ["a"]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_lost_write_is_looked_for_without_reading_the_history(stage: Stage, when: When) -> None:
     stage.rival.add_items({"n": n} for n in range(30_000))
