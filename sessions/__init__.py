@@ -30,6 +30,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from ._items import Item, Record
+    from ._listing import SessionInfo
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
@@ -56,6 +57,7 @@ __all__ = [
     "SQLiteBackend",
     "SchemaError",
     "Session",
+    "SessionInfo",
     "SessionsError",
     "TLSError",
     "bind",
@@ -66,6 +68,7 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("InMemorySession", "Session"), "session"),
     **dict.fromkeys(("Item", "Record"), "_items"),
+    "SessionInfo": "_listing",
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"
     ),

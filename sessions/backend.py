@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from ._listing import Order, SessionInfo, listing_from, page_from
 from ._settings.options import Keywords
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
@@ -55,6 +57,42 @@ class Backend:
         if self.closed:
             raise closed_error()
         return Session(session_id, self._store)
+
+    def list_sessions(
+        self,
+        *,
+        prefix: str | None = None,
+        idle_since: datetime | timedelta | None = None,
+        order: Order = "updated",
+        newest_first: bool | None = None,
+        limit: int = 100,
+        after: SessionInfo | str | None = None,
+        count_limit: int | None = 1000,
+    ) -> list[SessionInfo]:
+        """Return at most limit conversations, in one round trip; an empty list when there are no more.
+
+        after is the last one of the page before, or its cursor; the other arguments have to be those
+        of that page. A conversation that is there throughout, and in order="updated" is not written
+        to, is listed once, whatever others do meanwhile.
+        order="updated" is by the time of the last write, the newest first, and order="id" by the
+        code points of the ids (on MySQL and MariaDB by the column's collation), the first one first;
+        newest_first turns either around. prefix is compared exactly. idle_since: only conversations
+        without a write since then, or in the timedelta before now.
+        Rows are counted up to count_limit, None: all of them. Raises TypeError or ValueError for
+        arguments that mean nothing.
+        """
+        if self.closed:
+            raise closed_error()
+        listing = listing_from(
+            prefix=prefix,
+            idle_since=idle_since,
+            order=order,
+            newest_first=newest_first,
+            limit=limit,
+            after=after,
+            count_limit=count_limit,
+        )
+        return page_from(self._store.list_sessions(listing))
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

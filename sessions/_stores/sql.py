@@ -8,9 +8,11 @@ from typing import Generic, TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, RecordRow, Row
+from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
+from .operating import list_sessions
 from .settling import Call, settle_append, settle_clear, settle_replace, with_token
 from .store import Store
 
@@ -79,3 +81,9 @@ class SQLStore(Store, Generic[C]):
             lambda connection: dialect.clear(connection, session_id),
             settle=lambda connection: settle_clear(dialect, connection, call),
         )
+
+    def list_sessions(self, listing: Listing) -> list[SessionRow]:
+        def read(connection: C) -> list[SessionRow]:
+            return list_sessions(self._dialect, connection, listing)
+
+        return self._attempts.run(read, settle=read, writes=False)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from sessions._items import MAX_ID, RecordRow, Row
+from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
 
@@ -56,3 +57,7 @@ class Store(ABC):
     @abstractmethod
     def clear(self, session_id: str, *, known: int) -> None:
         """Delete all rows of the session and the session itself."""
+
+    @abstractmethod
+    def list_sessions(self, listing: Listing) -> list[SessionRow]:
+        """Return a page of the sessions that there are."""

@@ -1,0 +1,92 @@
+-- What an operator asks: which conversations there are, and to copy, mend and delete them.
+--
+-- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
+-- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
+-- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
+
+-- name: sessions_newest_first
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle, 'unixepoch'), x'ff'))
+        AND (updated < coalesce(:updated, x'ff') OR session_id < :session_id)
+        AND substr(session_id, 1, length(:prefix)) = :prefix
+    ORDER BY updated DESC, session_id DESC
+    LIMIT :count
+) AS page
+ORDER BY page.updated DESC, page.session_id DESC;
+
+-- name: sessions_oldest_first
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE updated >= coalesce(:updated, '')
+        AND (:updated IS NULL OR updated > :updated OR session_id > :session_id)
+        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
+    ORDER BY updated, session_id
+    LIMIT :count
+) AS page
+ORDER BY page.updated, page.session_id;
+
+-- name: sessions_by_id
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE session_id >= :prefix
+        AND session_id < coalesce(:above_prefix, x'ff')
+        AND session_id > coalesce(:session_id, '')
+        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+    ORDER BY session_id
+    LIMIT :count
+) AS page
+ORDER BY page.session_id;
+
+-- name: sessions_by_id_descending
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE session_id >= :prefix
+        AND session_id < coalesce(:above_prefix, x'ff')
+        AND session_id < coalesce(:session_id, x'ff')
+        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+    ORDER BY session_id DESC
+    LIMIT :count
+) AS page
+ORDER BY page.session_id DESC;
