@@ -31,6 +31,7 @@ from .errors import (
 if TYPE_CHECKING:
     from ._items import Item, Record
     from ._listing import SessionInfo
+    from ._retention import Pruned
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
@@ -53,6 +54,7 @@ __all__ = [
     "MySQLBackend",
     "OutcomeUnknownError",
     "PostgresBackend",
+    "Pruned",
     "Record",
     "SQLiteBackend",
     "SchemaError",
@@ -69,6 +71,7 @@ _LAZY = {
     **dict.fromkeys(("InMemorySession", "Session"), "session"),
     **dict.fromkeys(("Item", "Record"), "_items"),
     "SessionInfo": "_listing",
+    "Pruned": "_retention",
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"
     ),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from ._listing import Order, SessionInfo, listing_from, page_from
+from ._retention import Pruned, delete_sessions, prune
 from ._settings.options import Keywords
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from .errors import InvalidURLError, closed_error
-from .session import Session
+from .session import Session, check_session_id
 
 
 def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywords]) -> Backend:
@@ -93,6 +95,35 @@ class Backend:
             count_limit=count_limit,
         )
         return page_from(self._store.list_sessions(listing))
+
+    def delete_sessions(self, session_ids: Iterable[str]) -> int:
+        """Delete conversations with all that they hold; return how many of them there were.
+
+        At most 100 of them go in one transaction: after an error some may be gone, and
+        the call can be repeated. Raises OutcomeUnknownError when the connection was lost.
+        """
+        if self.closed:
+            raise closed_error()
+        if isinstance(session_ids, str):
+            raise TypeError("session_ids is a str; pass a list of ids")
+        ids = list(session_ids)
+        for session_id in ids:
+            check_session_id(session_id)
+        return delete_sessions(self._store, ids)
+
+    def prune(
+        self, older_than: datetime | timedelta, *, keep_prefix: str | Collection[str] = (), dry_run: bool = False
+    ) -> Pruned:
+        """Delete the conversations without a write since older_than, a moment or a time before now.
+
+        Those whose ids begin with keep_prefix stay. Deletes in batches of short
+        transactions, the one that is idle for longest first, so it can be ended and
+        called again; one that is written to meanwhile stays whole. With dry_run nothing is
+        deleted, only counted.
+        """
+        if self.closed:
+            raise closed_error()
+        return prune(self._store, older_than, keep_prefix=keep_prefix, dry_run=dry_run)
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

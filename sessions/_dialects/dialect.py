@@ -161,6 +161,10 @@ class Dialect(ABC, Generic[C]):
             rows = self._newest(connection, session_id, 1)
             check_position(session_id, expected=expected, position=rows[0][0] if rows else 0)
 
+    def has_items(self, connection: C, session_id: str) -> bool:
+        """Tell whether the session has a row, as it is now."""
+        return bool(self._newest(connection, session_id, 1))
+
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
         """Insert the texts in order; return the newest id."""

@@ -13,7 +13,7 @@ from sessions._connections.fork import tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._listing import Listing, SessionRow, page_of
 from sessions._settings.options import Options
-from sessions.errors import check_position, closed_error
+from sessions.errors import check_position, closed_error, taken_error
 
 from .store import Store
 
@@ -109,6 +109,42 @@ class MemoryStore(Store):
                 if session_id.startswith(listing.prefix) and (listing.idle is None or known.updated_at <= listing.idle)
             ]
         return page_of(found, listing)
+
+    def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
+        with self._lock:
+            self._rows_of("")
+            doomed = [
+                session_id
+                for session_id in set(session_ids) & set(self._sessions)
+                if idle is None or self._sessions[session_id].updated_at <= idle
+            ]
+            return len(doomed), sum(len(self._sessions.pop(session_id).rows) for session_id in doomed)
+
+    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            if new_id in self._sessions:
+                raise taken_error(new_id)
+            copied = rows[: bisect_right(rows, MAX_ID if upto is None else upto, key=_id_of)]
+            numbered = self._number([text for _, _, text in copied])
+            self._put(new_id, [(row[0], old[1], old[2]) for row, old in zip(numbered, copied, strict=True)])
+
+    def delete_record(self, session_id: str, row_id: int) -> bool:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            left = [row for row in rows if row[0] != row_id]
+            if len(left) < len(rows):
+                self._put(session_id, left)
+            return len(left) < len(rows)
+
+    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            place = bisect_right(rows, row_id, key=_id_of) - 1
+            if place < 0 or rows[place][0] != row_id:
+                return False
+            self._put(session_id, [*rows[:place], (row_id, rows[place][1], text), *rows[place + 1 :]])
+            return True
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:

@@ -61,3 +61,22 @@ class Store(ABC):
     @abstractmethod
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
         """Return a page of the sessions that there are."""
+
+    @abstractmethod
+    def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
+        """Delete sessions, in one transaction; return how many, and of how many rows.
+
+        With idle, only those that nobody has written to since then, in Unix seconds.
+        """
+
+    @abstractmethod
+    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+        """Copy the rows up to an id into a new session; raise ConflictError when that is there already."""
+
+    @abstractmethod
+    def delete_record(self, session_id: str, row_id: int) -> bool:
+        """Delete one row; False when the session has none with this id."""
+
+    @abstractmethod
+    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+        """Put a text in place of a row's; False when the session has none with this id."""

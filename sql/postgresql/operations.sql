@@ -95,3 +95,63 @@ FROM (
     LIMIT %(count)s
 ) AS page
 ORDER BY page.session_id COLLATE "C" DESC;
+
+-- name: lock_sessions
+-- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
+-- one. Some writers add a row before they note the time: the newest row counts too.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id = ANY (%(ids)s)
+    AND (
+        %(idle)s::float8 IS NULL
+        OR (
+            updated_at <= to_timestamp(%(idle)s::float8)
+            AND coalesce((
+                SELECT created_at
+                FROM agent_messages
+                WHERE session_id = ANY (ARRAY[agent_sessions.session_id])
+                ORDER BY session_id DESC, id DESC
+                LIMIT 1
+            ), '-infinity') <= to_timestamp(%(idle)s::float8)
+        )
+    )
+ORDER BY session_id
+FOR UPDATE;
+
+-- name: delete_items_of
+DELETE FROM agent_messages
+WHERE session_id = ANY (%(ids)s);
+
+-- name: items_left
+-- A session of which something has kept a row.
+SELECT session_id
+FROM agent_messages
+WHERE session_id = ANY (%(ids)s)
+ORDER BY session_id, id
+LIMIT 1;
+
+-- name: delete_sessions
+DELETE FROM agent_sessions
+WHERE session_id = ANY (%(ids)s);
+
+-- name: copy_items
+-- The rows of a session up to one of them, with their times, for another session.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT %(new_id)s::varchar, message_data, created_at
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id <= %(upto)s
+ORDER BY id;
+
+-- name: count_items
+SELECT count(*)
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id <= %(upto)s;
+
+-- name: update_item
+-- One row of the session.
+UPDATE agent_messages
+SET message_data = %(message_data)s
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;

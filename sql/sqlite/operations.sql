@@ -90,3 +90,66 @@ FROM (
     LIMIT :count
 ) AS page
 ORDER BY page.session_id DESC;
+
+-- name: lock_sessions
+-- Differs: the ids as a JSON array.
+-- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
+-- one. Some writers add a row before they note the time: the newest row counts too.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id IN (SELECT value FROM json_each(:ids_json))
+    AND (
+        :idle IS NULL
+        OR (
+            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle, 'unixepoch')
+            AND coalesce((
+                SELECT coalesce(datetime(created_at, 'unixepoch'), created_at, '')
+                FROM agent_messages
+                WHERE session_id = agent_sessions.session_id
+                ORDER BY id DESC
+                LIMIT 1
+            ), '') <= datetime(:idle, 'unixepoch')
+        )
+    )
+ORDER BY session_id;
+
+-- name: delete_items_of
+-- Differs: the ids as a JSON array.
+DELETE FROM agent_messages
+WHERE session_id IN (SELECT value FROM json_each(:ids_json));
+
+-- name: items_left
+-- Differs: the ids as a JSON array.
+-- A session of which something has kept a row.
+SELECT session_id
+FROM agent_messages
+WHERE session_id IN (SELECT value FROM json_each(:ids_json))
+ORDER BY session_id, id
+LIMIT 1;
+
+-- name: delete_sessions
+-- Differs: the ids as a JSON array.
+DELETE FROM agent_sessions
+WHERE session_id IN (SELECT value FROM json_each(:ids_json));
+
+-- name: copy_items
+-- The rows of a session up to one of them, with their times, for another session.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT :new_id, message_data, created_at
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id <= :upto
+ORDER BY id;
+
+-- name: count_items
+SELECT count(*)
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id <= :upto;
+
+-- name: update_item
+-- One row of the session.
+UPDATE agent_messages
+SET message_data = :message_data
+WHERE session_id = :session_id
+    AND id = :id;
