@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._items import Item, Record
     from ._listing import SessionInfo
     from ._retention import Pruned
+    from ._search import Match
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
@@ -50,6 +51,7 @@ __all__ = [
     "InvalidItemError",
     "InvalidURLError",
     "Item",
+    "Match",
     "MemoryBackend",
     "MySQLBackend",
     "OutcomeUnknownError",
@@ -71,6 +73,7 @@ _LAZY = {
     **dict.fromkeys(("InMemorySession", "Session"), "session"),
     **dict.fromkeys(("Item", "Record"), "_items"),
     "SessionInfo": "_listing",
+    "Match": "_search",
     "Pruned": "_retention",
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"

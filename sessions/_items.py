@@ -22,6 +22,9 @@ Row = tuple[int, str]
 # The same with created_at between them, in the form of the driver or of whoever wrote it.
 RecordRow = tuple[int, Any, str]
 
+# A row of any session, with the session's id before it; no text where that is not asked for.
+SearchRow = tuple[str, int, Any, str | None]
+
 # Larger than any id: read from the newest row on.
 MAX_ID = 2**63 - 1
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from ._listing import Order, SessionInfo, listing_from, page_from
 from ._retention import Pruned, delete_sessions, prune
+from ._search import Match, search
 from ._settings.options import Keywords
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
@@ -124,6 +125,19 @@ class Backend:
         if self.closed:
             raise closed_error()
         return prune(self._store, older_than, keep_prefix=keep_prefix, dry_run=dry_run)
+
+    def search(self, text: str, *, prefix: str | None = None, ignore_case: bool = False) -> Iterator[Match]:
+        """Iterate over the records of all conversations in which a text of the item contains text.
+
+        In the order in which they were written, read in pages as they are asked for, in
+        constant memory: every row is looked at. Items are decoded, so it does not matter
+        how JSON has escaped a character; keys are not searched; of a corrupt row the stored
+        text is. prefix: only conversations whose ids begin so, exactly. Raises TypeError
+        or ValueError for arguments that mean nothing.
+        """
+        if self.closed:
+            raise closed_error()
+        return search(self._store, text, prefix=prefix, ignore_case=ignore_case)
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

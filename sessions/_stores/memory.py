@@ -6,11 +6,12 @@ import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import islice, takewhile
 from time import time
 
 from sessions._connections.fork import tell_of_forks
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow, page_of
 from sessions._settings.options import Options
 from sessions.errors import check_position, closed_error, taken_error
@@ -145,6 +146,17 @@ class MemoryStore(Store):
                 return False
             self._put(session_id, [*rows[:place], (row_id, rows[place][1], text), *rows[place + 1 :]])
             return True
+
+    def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+        with self._lock:
+            self._rows_of("")
+            newer = (
+                (session_id, *row)
+                for session_id, known in self._sessions.items()
+                if session_id.startswith(prefix)
+                for row in known.rows[bisect_right(known.rows, after, key=_id_of) :]
+            )
+            return nsmallest(count, newer, key=lambda row: row[1])
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._items import MAX_ID
+from sessions._items import MAX_ID, SearchRow
 from sessions._listing import Listing, SessionRow, above, pattern
 from sessions.errors import kept_error, taken_error
 
@@ -87,6 +87,12 @@ def delete_sessions(
         if dialect.change(connection, "delete_sessions", _ids(doomed)) < len(locked):
             raise kept_error(locked[0])
         return len(locked), items
+
+
+def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+    """Return the next rows of all sessions, with the texts of those that may hold what is looked for."""
+    parameters = {"literal": literal, "escape": "\\u00", "after": after, "prefix": prefix, "count": count}
+    return dialect.execute(connection, "search_items", parameters)
 
 
 def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
-from .operating import delete_record, delete_sessions, fork, list_sessions, replace_record
+from .operating import delete_record, delete_sessions, fork, list_sessions, replace_record, search
 from .settling import Call, settle_append, settle_clear, settle_record, settle_replace, with_token
 from .store import Store
 
@@ -112,3 +112,9 @@ class SQLStore(Store, Generic[C]):
             lambda connection: replace_record(dialect, connection, session_id, row_id, call.texts[0]),
             settle=lambda connection: settle_record(dialect, connection, call, row_id),
         )
+
+    def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+        def read(connection: C) -> list[SearchRow]:
+            return search(self._dialect, connection, literal, after=after, prefix=prefix, count=count)
+
+        return self._attempts.run(read, settle=read, writes=False)

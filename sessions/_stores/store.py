@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
@@ -80,3 +80,10 @@ class Store(ABC):
     @abstractmethod
     def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
         """Put a text in place of a row's; False when the session has none with this id."""
+
+    @abstractmethod
+    def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+        """Return the next count rows after id after, of all sessions whose id begins with prefix, by id.
+
+        Without a text come those that contain neither literal nor an escaped Latin character.
+        """

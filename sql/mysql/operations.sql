@@ -174,3 +174,19 @@ UPDATE agent_messages
 SET message_data = %(message_data)s
 WHERE session_id = %(session_id)s
     AND id = %(id)s;
+
+-- name: search_items
+-- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
+-- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+SELECT page.session_id, page.id, page.created_at, CASE
+    WHEN INSTR(page.message_data, %(literal)s) > 0 OR INSTR(page.message_data, %(escape)s) > 0 THEN page.message_data
+END
+FROM (
+    SELECT session_id, id, CAST(created_at AS CHAR) AS created_at, message_data
+    FROM agent_messages
+    WHERE id > %(after)s
+        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+    ORDER BY id
+    LIMIT %(count)s
+) AS page
+ORDER BY page.id;

@@ -153,3 +153,19 @@ UPDATE agent_messages
 SET message_data = :message_data
 WHERE session_id = :session_id
     AND id = :id;
+
+-- name: search_items
+-- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
+-- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+SELECT page.session_id, page.id, page.created_at, CASE
+    WHEN instr(page.message_data, :literal) > 0 OR instr(page.message_data, :escape) > 0 THEN page.message_data
+END
+FROM (
+    SELECT session_id, id, created_at, message_data
+    FROM agent_messages
+    WHERE id > :after
+        AND substr(session_id, 1, length(:prefix)) = :prefix
+    ORDER BY id
+    LIMIT :count
+) AS page
+ORDER BY page.id;
