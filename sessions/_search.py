@@ -47,12 +47,12 @@ def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Itera
             if stored is None:
                 continue
             record = make_record((row_id, created_at, stored))
-            if any(text in (found.casefold() if ignore_case else found) for found in _strings(record)):
+            if any(text in (found.casefold() if ignore_case else found) for found in texts_of(record)):
                 yield Match(session_id, record)
         after = rows[-1][1]
 
 
-def _strings(record: Record) -> Iterator[str]:
+def texts_of(record: Record) -> Iterator[str]:
     """Every text in an item, keys aside; the stored text itself where there is no item."""
     if record.item is None:
         yield str(record.text)
