@@ -29,6 +29,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from ._checks import Check
     from ._items import Item, Record
     from ._listing import SessionInfo
     from ._retention import Pruned
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AuthenticationError",
     "Backend",
+    "Check",
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
@@ -73,6 +75,7 @@ _LAZY = {
     **dict.fromkeys(("InMemorySession", "Session"), "session"),
     **dict.fromkeys(("Item", "Record"), "_items"),
     "SessionInfo": "_listing",
+    "Check": "_checks",
     "Match": "_search",
     "Pruned": "_retention",
     **dict.fromkeys(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from ._checks import Check
 from ._listing import Order, SessionInfo, listing_from, page_from
 from ._retention import Pruned, delete_sessions, prune
 from ._search import Match, search
@@ -138,6 +139,17 @@ class Backend:
         if self.closed:
             raise closed_error()
         return search(self._store, text, prefix=prefix, ignore_case=ignore_case)
+
+    def check(self) -> list[Check]:
+        """Look whether the database is as it should be: what was asked, what is there, and what to do.
+
+        Connection and version, TLS in use, clock, tables, types, collation, indexes, engine,
+        journal mode, pooler, and whether a row can be written, which is taken back. Raises
+        what any operation raises when the database cannot be reached.
+        """
+        if self.closed:
+            raise closed_error()
+        return self._store.check()
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

@@ -256,6 +256,17 @@ def test_schema_prints_the_statements_with_the_chosen_names(
             backend.session("chat_1").add_items(items("a"))
 
 
+def test_check_says_what_it_finds(run: Run, sql_url: str) -> None:
+    result = run("check")
+    assert result.status == 0
+    assert {line.split("\t")[1] for line in result.lines} == {"ok"}
+    [found] = run("check", "--json").objects
+    assert found["schema_version"] == 1
+    assert {"name", "verdict", "found", "remedy"} == set(found["checks"][0])
+    execute_sql(sql_url, "DROP TABLE agent_messages")
+    assert run("check").status == 1
+
+
 # --- what goes wrong
 
 

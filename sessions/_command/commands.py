@@ -122,6 +122,21 @@ def export(context: Context) -> int:
     return 0
 
 
+def check(context: Context) -> int:
+    """Look whether the database is as it should be; 1 when something will fail."""
+    found = context.backend.check()
+    if context.arguments.json:
+        checks = [{name: value for name, value in one._asdict().items() if name != "fix"} for one in found]
+        context.out.line(json.dumps({"schema_version": 1, "checks": checks}))
+    else:
+        styles = {"warning": ("bold",), "error": ("failed",)}
+        for one in found:
+            verdict = context.out.painted(one.verdict, *styles.get(one.verdict, ()))
+            words = [one.name, verdict, harmless(one.found), *([harmless(one.remedy)] if one.remedy else [])]
+            context.out.line("\t".join(words))
+    return int(any(one.verdict == "error" for one in found))
+
+
 def rm(context: Context) -> int:
     """Delete conversations."""
     infos = [_known(context, session_id) for session_id in context.arguments.session_ids]

@@ -225,6 +225,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             **_DELETING,
         },
     ),
+    "check": ("look whether the database is as it should be; 1 when something will fail", {"--json": _JSON}),
     "schema": (
         "print the statements that make the tables",
         {"dialect": {"choices": ("sqlite", "postgresql", "mysql")}},

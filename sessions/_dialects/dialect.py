@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
 from sessions.errors import check_position, kept_error
@@ -22,6 +23,8 @@ from .statements import load_statements
 
 C = TypeVar("C")
 Parameters = Mapping[str, Any]
+# The type and the collation of each column, by its name.
+Columns = Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Dialect(ABC, Generic[C]):
     position_statement: ClassVar[str] = "newest_items"
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
     settles: ClassVar[bool] = True
+    # Every index ends with the primary key, whether or not it says so.
+    indexes_hold_the_key: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
+        self.tables = (options.sessions_table, options.messages_table)
         self.statements = load_statements(
             self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
         )
@@ -208,6 +214,28 @@ class Dialect(ABC, Generic[C]):
         parameters = {"id": number, "age": age, "waiting": waiting, "own": self.server_session(connection)}
         rows = self.execute(connection, "orphan_is_busy", parameters)
         return bool(rows[0][0]) if rows else None
+
+    # What check() asks
+
+    def named(self, table: str) -> dict[str, Any]:
+        """Return the parameters by which a table is looked for in the database's catalogue."""
+        schema, _, name = table.rpartition(".")
+        return {"schema": schema or None, "name": name, "table": self._quoted(table)}
+
+    def _quoted(self, table: str) -> str:
+        return ".".join(f"{self.identifier_quote}{part}{self.identifier_quote}" for part in table.split("."))
+
+    def tls_in_use(self, connection: C) -> str:
+        """Say the version of TLS, where the statement `server` does not."""
+        return ""
+
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        """Judge the types of the columns."""
+        return []
+
+    def own_checks(self, connection: C) -> list[Check]:
+        """Ask what only this database is asked."""
+        return []
 
     # Failures
 

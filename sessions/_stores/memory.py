@@ -10,6 +10,7 @@ from heapq import nsmallest
 from itertools import islice, takewhile
 from time import time
 
+from sessions._checks import Check
 from sessions._connections.fork import tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow, page_of
@@ -157,6 +158,10 @@ class MemoryStore(Store):
                 for row in known.rows[bisect_right(known.rows, after, key=_id_of) :]
             )
             return nsmallest(count, newer, key=lambda row: row[1])
+
+    def check(self) -> list[Check]:
+        self._rows_of("")
+        return [Check("connection", "ok", "the memory of this process")]
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
+from sessions._checks import Check
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
+from .checking import checks
 from .operating import delete_record, delete_sessions, fork, list_sessions, replace_record, search
 from .settling import Call, settle_append, settle_clear, settle_record, settle_replace, with_token
 from .store import Store
@@ -118,3 +121,14 @@ class SQLStore(Store, Generic[C]):
             return search(self._dialect, connection, literal, after=after, prefix=prefix, count=count)
 
         return self._attempts.run(read, settle=read, writes=False)
+
+    def check(self) -> list[Check]:
+        def look(connection: C) -> list[Check]:
+            return checks(self._dialect, connection, local=_is_local(self.where))
+
+        return self._attempts.run(look, settle=look, writes=False)
+
+
+def _is_local(where: str) -> bool:
+    host = urlsplit(where).hostname
+    return host is None or host in ("localhost", "127.0.0.1", "::1")

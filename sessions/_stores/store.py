@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
@@ -87,3 +88,7 @@ class Store(ABC):
 
         Without a text come those that contain neither literal nor an escaped Latin character.
         """
+
+    @abstractmethod
+    def check(self) -> list[Check]:
+        """Look whether everything is as it should be."""

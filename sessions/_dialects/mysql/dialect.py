@@ -15,12 +15,14 @@ from typing import Any
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from sessions._dialects.dialect import Dialect, Parameters
+from sessions._checks import Check
+from sessions._dialects.dialect import Columns, Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, DatabaseError
 
+from .checks import column_checks, engine_check
 from .errors import (
     CANNOT_CONVERT,
     MORE_THAN_ONE_ROW,
@@ -48,6 +50,7 @@ class MySQLDialect(Dialect[MyConnection]):
     identifier_quote = "`"
     driver_error = pymysql.Error
     position_statement = "lock_newest_items"
+    indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
         if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
@@ -227,6 +230,18 @@ class MySQLDialect(Dialect[MyConnection]):
             if errno_of(exc) != CANNOT_CONVERT:
                 raise
             return True  # so it is asked again
+
+    def tls_in_use(self, connection: MyConnection) -> str:
+        return str(self.execute(connection, "tls", {})[0][1])
+
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        return column_checks(sessions, messages)
+
+    def own_checks(self, connection: MyConnection) -> list[Check]:
+        return [engine_check({table: self._engine(connection, table) for table in self.tables})]
+
+    def _engine(self, connection: MyConnection, table: str) -> str:
+        return str(self.execute(connection, "engine", self.named(table))[0][0])
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)

@@ -15,12 +15,14 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from sessions._dialects.dialect import Dialect, Parameters
+from sessions._checks import Check
+from sessions._dialects.dialect import Columns, Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
+from .checks import column_checks
 from .connector import TimedConnection
 from .errors import describe, statement_failure
 
@@ -139,6 +141,14 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def server_session(self, connection: PGConnection) -> int | None:
         return connection.pgconn.backend_pid
+
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        return column_checks(sessions, messages)
+
+    def own_checks(self, connection: PGConnection) -> list[Check]:
+        [(_, _, _, process)] = self.execute(connection, "server", {})
+        direct = process == connection.pgconn.backend_pid
+        return [Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions")]
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)

@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
+from sessions._checks import Check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error
 
+from .checks import journal_check
 from .connector import FileConnection, Writers
 from .errors import failure_of
 
@@ -28,6 +30,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     identifier_quote = '"'
     driver_error = sqlite3.Error
     settles = False  # there is no network between
+    indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
         for table in (options.sessions_table, options.messages_table):
@@ -93,6 +96,9 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         if written + cursor.rowcount != len(texts):
             raise kept_error(session_id)
         return cursor.lastrowid or 0
+
+    def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
+        return [journal_check(self.execute(connection, "journal_mode", {})[0][0])]
 
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)
