@@ -51,9 +51,11 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return _rows(connection, statement, parameters, _text)
 
     def change(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
-        cursor = sqlite3.Cursor(connection).execute(self.statements[name], parameters)
-        # A query has no rowcount.
-        return len(cursor.fetchall()) if cursor.description else cursor.rowcount
+        statement = self.statements[name]
+        cursor = sqlite3.Cursor(connection).execute(statement, parameters)
+        rows = cursor.fetchall()
+        # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
+        return len(rows) if statement.startswith("SELECT") else cursor.rowcount
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -86,11 +88,12 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
         statement = self.statements["insert_item"]
         cursor = sqlite3.Cursor(connection)
-        cursor.executemany(statement, ({"session_id": session_id, "message_data": text} for text in texts[:-1]))
-        written = cursor.rowcount if texts[1:] else 0
-        # executemany() tells no id.
-        cursor.execute(statement, {"session_id": session_id, "message_data": texts[-1]})
-        if written + cursor.rowcount != len(texts):
+        written = 0
+        # executemany() tells no id, and with PRAGMA count_changes not how many rows.
+        for text in texts:
+            cursor.execute(statement, {"session_id": session_id, "message_data": text}).fetchall()
+            written += cursor.rowcount
+        if written != len(texts):
             raise kept_error(session_id)
         return cursor.lastrowid or 0
 
