@@ -64,9 +64,24 @@ class Dialect(ABC, Generic[C]):
     def change(self, connection: C, name: str, parameters: Parameters) -> int:
         """Execute a statement by name and return how many rows it has written, removed or locked."""
 
+    def check_lent(self, connection: C) -> None:
+        """Raise ConfigurationError for a connection of the application that is in a state we cannot work in."""
+
+    def list_parameter(self, connection: C, texts: Sequence[str]) -> object:
+        """Return texts as one parameter, in the form that the statements want."""
+        return list(texts)
+
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
         """Make the block one transaction that may write, or a part of the one that is open."""
+
+    def commit(self, connection: C) -> None:
+        """End the open transaction."""
+        connection.commit()  # type: ignore[attr-defined]  # every driver's has it
+
+    def roll_back(self, connection: C) -> None:
+        """Undo the open transaction."""
+        connection.rollback()  # type: ignore[attr-defined]
 
     @abstractmethod
     def in_transaction(self, connection: C) -> bool:

@@ -104,11 +104,12 @@ def check_special(options: Options, dialect: str, own: Collection[str]) -> None:
 
 def password_of(password: Password) -> str:
     """Ask for the password: a token may have expired since the last connection."""
-    if not callable(password):
-        return password
-    asked = password()
+    asked = password() if callable(password) else password
     if not isinstance(asked, str):
         raise ConfigurationError(f"the password callable returned a {type(asked).__name__}; return a str")
+    # Not by what encode() raises, which has the password in it.
+    if asked.encode(errors="ignore").decode() != asked:
+        raise ConfigurationError("the password contains a lone surrogate; use valid Unicode")
     return asked
 
 

@@ -6,7 +6,6 @@ its session's row first, as every writer does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TypeVar
@@ -77,14 +76,16 @@ def delete_sessions(
 ) -> tuple[int, int]:
     """Delete the sessions that nobody has written to since a moment; return how many, and of how many rows."""
     with dialect.transaction(connection):
-        locked = [row[0] for row in dialect.execute(connection, "lock_sessions", _ids(session_ids) | {"idle": idle})]
+        asked = {"ids": dialect.list_parameter(connection, session_ids), "idle": idle}
+        locked = [row[0] for row in dialect.execute(connection, "lock_sessions", asked)]
         doomed = session_ids if idle is None else locked
         if not doomed:
             return 0, 0
-        items = dialect.change(connection, "delete_items_of", _ids(doomed))
-        if left := dialect.execute(connection, "items_left", _ids(doomed)):
+        parameters = {"ids": dialect.list_parameter(connection, doomed)}
+        items = dialect.change(connection, "delete_items_of", parameters)
+        if left := dialect.execute(connection, "items_left", parameters):
             raise kept_error(left[0][0])
-        if dialect.change(connection, "delete_sessions", _ids(doomed)) < len(locked):
+        if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
         return len(locked), items
 
@@ -97,7 +98,3 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
 
 def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
     return bool(dialect.record_rows(connection, session_id, after=row_id - 1, upto=row_id, count=1))
-
-
-def _ids(session_ids: Sequence[str]) -> dict[str, object]:
-    return {"ids": list(session_ids), "ids_json": json.dumps(list(session_ids))}

@@ -7,7 +7,7 @@
 
 -- name: sessions_newest_first
 -- Differs: the pattern is for a collation that is not ours.
-SELECT page.session_id, CAST(page.created_at AS CHAR), CAST(page.updated_at AS CHAR), (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -32,11 +32,12 @@ FROM (
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
 ) AS page
-ORDER BY page.updated_at DESC, page.session_id DESC;
+ORDER BY page.updated_at DESC, page.session_id DESC
+LIMIT %(count)s;
 
 -- name: sessions_oldest_first
 -- Differs: the pattern is for a collation that is not ours.
-SELECT page.session_id, CAST(page.created_at AS CHAR), CAST(page.updated_at AS CHAR), (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -61,11 +62,12 @@ FROM (
     ORDER BY updated_at, session_id
     LIMIT %(count)s
 ) AS page
-ORDER BY page.updated_at, page.session_id;
+ORDER BY page.updated_at, page.session_id
+LIMIT %(count)s;
 
 -- name: sessions_by_id
 -- Differs: the pattern is for a collation that is not ours.
-SELECT page.session_id, CAST(page.created_at AS CHAR), CAST(page.updated_at AS CHAR), (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -87,11 +89,12 @@ FROM (
     ORDER BY session_id
     LIMIT %(count)s
 ) AS page
-ORDER BY page.session_id;
+ORDER BY page.session_id
+LIMIT %(count)s;
 
 -- name: sessions_by_id_descending
 -- Differs: the pattern is for a collation that is not ours.
-SELECT page.session_id, CAST(page.created_at AS CHAR), CAST(page.updated_at AS CHAR), (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -113,12 +116,13 @@ FROM (
     ORDER BY session_id DESC
     LIMIT %(count)s
 ) AS page
-ORDER BY page.session_id DESC;
+ORDER BY page.session_id DESC
+LIMIT %(count)s;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.
-SELECT session_id
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_sessions
 WHERE session_id IN %(ids)s
     AND (
@@ -135,6 +139,7 @@ WHERE session_id IN %(ids)s
         )
     )
 ORDER BY session_id
+LIMIT 18446744073709551615
 FOR UPDATE;
 
 -- name: delete_items_of
@@ -143,7 +148,7 @@ WHERE session_id IN %(ids)s;
 
 -- name: items_left
 -- A session of which something has kept a row.
-SELECT session_id
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
 ORDER BY session_id, id
@@ -166,7 +171,8 @@ ORDER BY id;
 SELECT COUNT(*)
 FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND id <= %(upto)s;
+    AND id <= %(upto)s
+LIMIT 1;
 
 -- name: update_item
 -- One row of the session.
@@ -178,15 +184,17 @@ WHERE session_id = %(session_id)s
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
-SELECT page.session_id, page.id, page.created_at, CASE
-    WHEN INSTR(page.message_data, %(literal)s) > 0 OR INSTR(page.message_data, %(escape)s) > 0 THEN page.message_data
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.id, page.created_at, CASE
+    WHEN INSTR(page.message_data, %(literal)s) > 0 OR INSTR(page.message_data, %(escape)s) > 0
+        THEN CONVERT(CONVERT(page.message_data USING utf8mb4) USING binary)
 END
 FROM (
-    SELECT session_id, id, CAST(created_at AS CHAR) AS created_at, message_data
+    SELECT session_id, id, created_at, message_data
     FROM agent_messages
     WHERE id > %(after)s
         AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY id
     LIMIT %(count)s
 ) AS page
-ORDER BY page.id;
+ORDER BY page.id
+LIMIT %(count)s;

@@ -101,7 +101,7 @@ ORDER BY page.session_id COLLATE "C" DESC;
 -- one. Some writers add a row before they note the time: the newest row counts too.
 SELECT session_id
 FROM agent_sessions
-WHERE session_id = ANY (%(ids)s)
+WHERE session_id = ANY (%(ids)b::text[])
     AND (
         %(idle)s::float8 IS NULL
         OR (
@@ -120,19 +120,19 @@ FOR UPDATE;
 
 -- name: delete_items_of
 DELETE FROM agent_messages
-WHERE session_id = ANY (%(ids)s);
+WHERE session_id = ANY (%(ids)b::text[]);
 
 -- name: items_left
 -- A session of which something has kept a row.
 SELECT session_id
 FROM agent_messages
-WHERE session_id = ANY (%(ids)s)
+WHERE session_id = ANY (%(ids)b::text[])
 ORDER BY session_id, id
 LIMIT 1;
 
 -- name: delete_sessions
 DELETE FROM agent_sessions
-WHERE session_id = ANY (%(ids)s);
+WHERE session_id = ANY (%(ids)b::text[]);
 
 -- name: copy_items
 -- The rows of a session up to one of them, with their times, for another session.

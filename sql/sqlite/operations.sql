@@ -92,12 +92,11 @@ FROM (
 ORDER BY page.session_id DESC;
 
 -- name: lock_sessions
--- Differs: the ids as a JSON array.
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.
 SELECT session_id
 FROM agent_sessions
-WHERE session_id IN (SELECT value FROM json_each(:ids_json))
+WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND (
         :idle IS NULL
         OR (
@@ -114,23 +113,20 @@ WHERE session_id IN (SELECT value FROM json_each(:ids_json))
 ORDER BY session_id;
 
 -- name: delete_items_of
--- Differs: the ids as a JSON array.
 DELETE FROM agent_messages
-WHERE session_id IN (SELECT value FROM json_each(:ids_json));
+WHERE session_id IN (SELECT value FROM json_each(:ids));
 
 -- name: items_left
--- Differs: the ids as a JSON array.
 -- A session of which something has kept a row.
 SELECT session_id
 FROM agent_messages
-WHERE session_id IN (SELECT value FROM json_each(:ids_json))
+WHERE session_id IN (SELECT value FROM json_each(:ids))
 ORDER BY session_id, id
 LIMIT 1;
 
 -- name: delete_sessions
--- Differs: the ids as a JSON array.
 DELETE FROM agent_sessions
-WHERE session_id IN (SELECT value FROM json_each(:ids_json));
+WHERE session_id IN (SELECT value FROM json_each(:ids));
 
 -- name: copy_items
 -- The rows of a session up to one of them, with their times, for another session.

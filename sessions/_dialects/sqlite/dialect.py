@@ -6,6 +6,7 @@ which is fairer and quicker than SQLite's busy loop; those of other processes on
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -54,9 +55,14 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return _rows(connection, statement, parameters, _text)
 
     def change(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
-        cursor = sqlite3.Cursor(connection).execute(self.statements[name], parameters)
-        # A query has no rowcount.
-        return len(cursor.fetchall()) if cursor.description else cursor.rowcount
+        statement = self.statements[name]
+        cursor = sqlite3.Cursor(connection).execute(statement, parameters)
+        rows = cursor.fetchall()
+        # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
+        return len(rows) if statement.startswith("SELECT") else cursor.rowcount
+
+    def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
+        return json.dumps(list(texts))
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -89,11 +95,12 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
         statement = self.statements["insert_item"]
         cursor = sqlite3.Cursor(connection)
-        cursor.executemany(statement, ({"session_id": session_id, "message_data": text} for text in texts[:-1]))
-        written = cursor.rowcount if texts[1:] else 0
-        # executemany() tells no id.
-        cursor.execute(statement, {"session_id": session_id, "message_data": texts[-1]})
-        if written + cursor.rowcount != len(texts):
+        written = 0
+        # executemany() tells no id, and with PRAGMA count_changes not how many rows.
+        for text in texts:
+            cursor.execute(statement, {"session_id": session_id, "message_data": text}).fetchall()
+            written += cursor.rowcount
+        if written != len(texts):
             raise kept_error(session_id)
         return cursor.lastrowid or 0
 
