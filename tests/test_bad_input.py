@@ -186,7 +186,7 @@ def test_a_form_of_statements_is_taken_where_the_database_has_it() -> None:
 @pytest.mark.parametrize("name", ["create_table", "Ssl", "timeout"])
 def test_an_unknown_option_is_named_with_the_known_ones(name: str) -> None:
     with refused(ConfigurationError, match=repr(name)) as caught:
-        sessions.connect("memory:", **{name: 1})  # type: ignore[arg-type]
+        sessions.connect("memory:", **{name: 1})  # type: ignore[call-overload]
     for known in (
         "create_tables", "max_retries", "retry_delay", "connection_timeout", "ssl", "password",
         "sessions_table", "messages_table", "pool_size", "default_limit", "ensure_ascii",
@@ -197,7 +197,7 @@ def test_an_unknown_option_is_named_with_the_known_ones(name: str) -> None:
 
 def test_options_are_keywords_only() -> None:
     with pytest.raises(TypeError):
-        sessions.connect("memory:", True)  # type: ignore[call-arg]
+        sessions.connect("memory:", True)  # type: ignore[call-overload]
 
 
 @pytest.mark.usefixtures("empty_folder")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import unquote
 
-from sessions.errors import InvalidURLError
+from sessions.errors import InvalidURLError, kind_of
 
 # libpq's names of the TLS settings, understood for every server, and those of the MySQL clients.
 TLS_PARAMETERS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
@@ -52,7 +52,16 @@ def _printable(text: str) -> str:
 def split_scheme(url: object, schemes: Collection[str]) -> tuple[str, str]:
     """Return the scheme, without a "+driver", and what stands behind its colon."""
     if not isinstance(url, str):
-        raise InvalidURLError(f"the URL is a {type(url).__name__}; pass a str such as 'sqlite:chat.db'")
+        raise InvalidURLError(
+            f"the URL is a {kind_of(url)}; pass a str such as 'sqlite:chat.db' "
+            "(a connection is for sessions.bind(), a pool for pool=)"
+        )
+    # What a secret's file or a shell adds would become a part of a name.
+    if url != url.strip():
+        raise InvalidURLError(
+            "the URL begins or ends with white space, such as the line end of the file that it was read from; "
+            "pass url.strip()"
+        )
     scheme, colon, rest = url.partition(":")
     name = scheme.lower().partition("+")[0]
     if not colon or name not in schemes:

@@ -17,6 +17,11 @@ def address_from(rest: str) -> Address:
     elif path.startswith("//"):
         raise InvalidURLError("a sqlite URL has no host; write sqlite:///relative.db or sqlite:////absolute.db")
     path = decode(path, "path")
-    if not path:
+    if path.startswith("file:") or (path.startswith(":") and path != ":memory:"):
+        raise InvalidURLError(
+            f"{path!r} is no path that SQLite leaves alone; write sqlite:chat.db or sqlite::memory:, "
+            f"or sqlite:./{path} if the file is called so"
+        )
+    if not path or path.endswith("/"):
         raise InvalidURLError("the sqlite URL names no file; write sqlite:chat.db or sqlite::memory:")
     return Address("sqlite", None if path == ":memory:" else path)
