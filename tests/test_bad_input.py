@@ -78,7 +78,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         pytest.param("postgresql://host/chat/more", id="slash-in-the-database"),
         pytest.param("postgresql://host/chat?nonsense=1", id="unknown-parameter"),
         pytest.param("postgresql://host/chat?hunter2(=1", id="parameter-that-is-no-name"),
-        pytest.param("postgresql://host/chat?ssl-mode=REQUIRED", id="a-mysql-parameter"),
+        pytest.param("postgresql://host/chat?unix_socket=/run/my.sock", id="a-mysql-parameter"),
         pytest.param("postgresql://host/chat?client_encoding=latin1", id="client_encoding"),
         pytest.param("postgresql://host/chat?sslmode=maybe", id="unknown-sslmode"),
         pytest.param("postgresql://host/chat?sslmode", id="parameter-without-value"),
