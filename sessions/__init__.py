@@ -30,6 +30,9 @@ from .errors import (
 
 if TYPE_CHECKING:
     from ._items import Item, Record
+    from ._listing import SessionInfo
+    from ._retention import Pruned
+    from ._search import Match
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
@@ -48,14 +51,17 @@ __all__ = [
     "InvalidItemError",
     "InvalidURLError",
     "Item",
+    "Match",
     "MemoryBackend",
     "MySQLBackend",
     "OutcomeUnknownError",
     "PostgresBackend",
+    "Pruned",
     "Record",
     "SQLiteBackend",
     "SchemaError",
     "Session",
+    "SessionInfo",
     "SessionsError",
     "TLSError",
     "bind",
@@ -66,6 +72,9 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("InMemorySession", "Session"), "session"),
     **dict.fromkeys(("Item", "Record"), "_items"),
+    "SessionInfo": "_listing",
+    "Match": "_search",
+    "Pruned": "_retention",
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"
     ),

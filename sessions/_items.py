@@ -22,6 +22,9 @@ Row = tuple[int, str]
 # The same with created_at between them, in the form of the driver or of whoever wrote it.
 RecordRow = tuple[int, Any, str]
 
+# A row of any session, with the session's id before it; no text where that is not asked for.
+SearchRow = tuple[str, int, Any, str | None]
+
 # Larger than any id: read from the newest row on.
 MAX_ID = 2**63 - 1
 
@@ -122,10 +125,10 @@ class Record(NamedTuple):
 def make_record(row: RecordRow) -> Record:
     """Decode a row; nothing that it holds is an error."""
     row_id, created_at, text = row
-    return Record(row_id, _time(created_at), decode_item(text), text)
+    return Record(row_id, read_time(created_at), decode_item(text), text)
 
 
-def _time(stored: object) -> datetime | None:
+def read_time(stored: object) -> datetime | None:
     """Read a time that a driver gives as such, SQLite as text, and tables of the npm package as Unix seconds."""
     if not isinstance(stored, datetime):
         try:

@@ -78,6 +78,11 @@ def check_position(session_id: str, *, expected: int | None, position: int) -> N
         )
 
 
+def taken_error(session_id: str) -> ConflictError:
+    """Say that a new session cannot be made where there is one."""
+    return ConflictError(f"session {session_id!r} is there already; choose another id, or clear it first")
+
+
 def kept_error(session_id: str) -> DatabaseError:
     """Say that the database did not do what a statement asked for, and raised nothing."""
     return DatabaseError(

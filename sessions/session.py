@@ -26,7 +26,7 @@ class Session:
     """
 
     def __init__(self, session_id: str, store: Store, *, owns_store: bool = False) -> None:
-        _check_session_id(session_id)
+        check_session_id(session_id)
         if not isinstance(store, Store):
             raise TypeError(
                 f"store is a {kind_of(store)}; write sessions.Session.from_url(session_id, url), "
@@ -39,7 +39,7 @@ class Session:
     @classmethod
     def from_url(cls, session_id: str, url: str, **options: Unpack[Keywords]) -> Self:
         """Make a session on a backend of its own, which close() closes; the options are those of connect()."""
-        _check_session_id(session_id)
+        check_session_id(session_id)
         return cls(session_id, open_url(url, options), owns_store=True)
 
     def __repr__(self) -> str:
@@ -116,6 +116,31 @@ class Session:
         """
         return self._history.records(limit)
 
+    def fork(self, new_id: str, *, upto: int | None = None) -> Session:
+        """Copy the history, up to the record with id upto, into a new conversation, and return its handle.
+
+        The database copies, in one transaction: texts and times as they are, the ids are
+        new ones. The handle shares this one's backend. Raises ConflictError when new_id
+        is there already, OutcomeUnknownError when the connection was lost before the
+        answer came.
+        """
+        check_session_id(new_id)
+        self._history.fork(new_id, upto=upto)
+        return Session(new_id, self._history.store)
+
+    def delete_record(self, record_id: int) -> bool:
+        """Delete the row with this id, readable or not; False when this conversation has none."""
+        return self._history.delete_record(record_id)
+
+    def replace_record(self, record_id: int, item: Mapping[str, Any]) -> None:
+        """Put an item in place of the one in the row with this id, which keeps its place and its time.
+
+        Raises ConflictError when this conversation has no such row (any more),
+        InvalidItemError as add_items() does, and OutcomeUnknownError when the connection
+        was lost and somebody has written since.
+        """
+        self._history.replace_record(record_id, item)
+
     @property
     def session_settings(self) -> None:
         """None: the session has no settings of the OpenAI Agents SDK, which asks before anything else.
@@ -141,7 +166,8 @@ class InMemorySession(Session):
         )
 
 
-def _check_session_id(session_id: object) -> None:
+def check_session_id(session_id: object) -> None:
+    """Raise TypeError or ValueError for what is no id of a session."""
     if not isinstance(session_id, str):
         raise TypeError(f"session_id is a {kind_of(session_id)}; pass a str")
     if not 1 <= len(session_id) <= _MAX_SESSION_ID:

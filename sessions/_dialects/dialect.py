@@ -143,8 +143,8 @@ class Dialect(ABC, Generic[C]):
         return bool(self.change(connection, "lock_session", {"session_id": session_id}))
 
     def lock_for_removal(self, connection: C, session_id: str) -> None:
-        """Lock the session's row, if there is one, and note the time where a lost write may be settled by it."""
-        if not self.settles or not self.change(connection, "lock_session_for_removal", {"session_id": session_id}):
+        """Lock the session's row, if there is one, and note the time of the write."""
+        if not self.change(connection, "lock_session_for_removal", {"session_id": session_id}):
             self.lock(connection, session_id)
 
     def touch(self, connection: C, session_id: str) -> None:
@@ -160,6 +160,10 @@ class Dialect(ABC, Generic[C]):
         if expected is not None:
             rows = self._newest(connection, session_id, 1)
             check_position(session_id, expected=expected, position=rows[0][0] if rows else 0)
+
+    def has_items(self, connection: C, session_id: str) -> bool:
+        """Tell whether the session has a row, as it is now."""
+        return bool(self._newest(connection, session_id, 1))
 
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:

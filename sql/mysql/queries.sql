@@ -94,8 +94,8 @@ WHERE session_id = %(session_id)s
 FOR UPDATE;
 
 -- name: lock_session_for_removal
--- Differs: SQLite loses no answer. lock_session without rows to send, before messages are
--- deleted, in the order in which writers take it. Notes the time, a second ahead of the clock: a removal is then told
+-- Differs: lock_session without rows to send, before messages are deleted, in the order in
+-- which writers take it. Notes the time, a second ahead of the clock: a removal is then told
 -- from what was added in the same second where updated_at has whole seconds.
 UPDATE agent_sessions
 SET updated_at = FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1)

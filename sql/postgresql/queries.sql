@@ -235,7 +235,7 @@ WHERE session_id = %(session_id)s
 FOR UPDATE;
 
 -- name: lock_session_for_removal
--- Differs: SQLite loses no answer. lock_session, which notes the time.
+-- lock_session, which notes the time of the write.
 UPDATE agent_sessions
 SET updated_at = clock_timestamp()
 WHERE session_id = %(session_id)s;

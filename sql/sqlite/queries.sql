@@ -69,6 +69,12 @@ SELECT session_id
 FROM agent_sessions
 WHERE session_id = :session_id;
 
+-- name: lock_session_for_removal
+-- Notes the time of the write; the database's write lock is held already.
+UPDATE agent_sessions
+SET updated_at = CURRENT_TIMESTAMP
+WHERE session_id = :session_id;
+
 -- name: begin
 -- Takes the write lock at once: a transaction that reads first can fail when it writes.
 BEGIN IMMEDIATE;

@@ -22,7 +22,7 @@ from sessions import ConflictError, OutcomeUnknownError, SchemaError, Session
 from support.claims import refused
 from support.proxy import Proxy, When
 from support.rivals import eventually, waiting
-from support.samples import items, make_tables_without_foreign_key, stored_texts, texts
+from support.samples import item, items, make_tables_without_foreign_key, stored_texts, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
 QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retries": 5}
@@ -179,7 +179,7 @@ def test_a_batch_popped_on_an_applications_connection_is_not_written_again(
         with contextlib.closing(connect_raw(server_url)) as connection:
             if not autocommit:
                 connection.cursor().execute("BEGIN")
-            assert texts([sessions.bind(connection).session("chat_1").pop_item()]) == ["a"]
+            assert sessions.bind(connection).session("chat_1").pop_item() == item("a")
             connection.commit()
 
     with refused(OutcomeUnknownError):
