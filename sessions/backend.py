@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, overload
 
 from ._checks import Check
 from ._listing import Order, SessionInfo, listing_from, page_from
 from ._retention import Pruned, delete_sessions, prune
 from ._search import Match, search
-from ._settings.options import Keywords
+from ._settings.options import BoundKeywords, Keywords, PoolKeywords
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
-from .errors import InvalidURLError, closed_error
+from .errors import InvalidURLError, closed_error, kind_of
 from .session import Session, check_session_id
+
+
+@overload
+def connect(url: str, **options: Unpack[Keywords]) -> Backend: ...
+
+
+@overload
+def connect(url: str | None = None, *, pool: Any, **options: Unpack[PoolKeywords]) -> Backend: ...
 
 
 def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywords]) -> Backend:
@@ -36,7 +44,7 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     return _backend_on(open_url(url, options))
 
 
-def bind(connection: object, **options: Unpack[Keywords]) -> Backend:
+def bind(connection: object, **options: Unpack[BoundKeywords]) -> Backend:
     """Return a backend on the application's own sqlite3, psycopg or pymysql connection.
 
     Operations are a part of the connection's transaction: nothing is committed, and
@@ -54,6 +62,8 @@ class Backend:
     """One database. May be used from many threads; made by sessions.connect()."""
 
     def __init__(self, store: Store) -> None:
+        if not isinstance(store, Store):
+            raise TypeError(f"store is a {kind_of(store)}; write sessions.connect(url), or sessions.bind(connection)")
         self._store = store
 
     def session(self, session_id: str) -> Session:

@@ -59,6 +59,11 @@ class DatabaseError(SessionsError):
     """The database refused a statement for any other reason."""
 
 
+def kind_of(value: object) -> str:
+    """Name what was given in the wrong place, and nothing of what it holds."""
+    return f"class, {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def closed_error() -> ClosedError:
     """Say how to go on after close()."""
     return ClosedError("the backend or session is closed; make a new one with sessions.connect()")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 from ._history import History
 from ._items import Item, Record
@@ -12,6 +12,7 @@ from ._sdk import check_direct_use
 from ._settings.options import Keywords
 from ._stores.opening import open_url
 from ._stores.store import Store
+from .errors import kind_of
 
 _MAX_SESSION_ID = 255
 
@@ -26,6 +27,11 @@ class Session:
 
     def __init__(self, session_id: str, store: Store, *, owns_store: bool = False) -> None:
         check_session_id(session_id)
+        if not isinstance(store, Store):
+            raise TypeError(
+                f"store is a {kind_of(store)}; write sessions.Session.from_url(session_id, url), "
+                "or backend.session(session_id) with the backend of sessions.connect(url)"
+            )
         self.session_id = session_id
         self._history = History(session_id, store)
         self._owns_store = owns_store
@@ -151,11 +157,19 @@ class InMemorySession(Session):
         options: Keywords = {} if default_limit is None else {"default_limit": default_limit}
         super().__init__(session_id, open_url("memory:", options), owns_store=True)
 
+    @classmethod
+    def from_url(cls, session_id: str, url: str, **options: Unpack[Keywords]) -> NoReturn:  # noqa: ARG003
+        """Raise TypeError: a conversation in memory has no URL."""
+        raise TypeError(
+            "an InMemorySession has no URL; write sessions.InMemorySession(session_id), "
+            "or sessions.Session.from_url(session_id, url)"
+        )
+
 
 def check_session_id(session_id: object) -> None:
     """Raise TypeError or ValueError for what is no id of a session."""
     if not isinstance(session_id, str):
-        raise TypeError(f"session_id is a {type(session_id).__name__}; pass a str")
+        raise TypeError(f"session_id is a {kind_of(session_id)}; pass a str")
     if not 1 <= len(session_id) <= _MAX_SESSION_ID:
         raise ValueError(f"session_id has {len(session_id)} characters; use 1 to {_MAX_SESSION_ID}")
     if "\0" in session_id:

@@ -105,3 +105,7 @@ PRAGMA journal_mode = WAL;
 -- name: use_full_sync
 -- What was acknowledged survives a power cut.
 PRAGMA synchronous = FULL;
+
+-- name: empty_log
+-- Copy the write-ahead log into the file that was opened with it, and leave it empty.
+PRAGMA wal_checkpoint(TRUNCATE);

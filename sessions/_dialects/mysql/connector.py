@@ -14,6 +14,7 @@ from sessions._dialects.sockets import is_readable
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
+from sessions.errors import ConfigurationError
 
 from .errors import CONNECT_ANEW_AFTER, CONNECT_ERRORS, RAISED_WITH_ALL_ANSWERS_READ, connect_failure, errno_of
 from .packets import PacketConnection, end_statement
@@ -119,4 +120,6 @@ def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
     # or misspelt setting for "TLS if the server has it, and never mind the certificate".
     if tls is None or tls.mode == "prefer":
         return {}
+    if tls.context is not None and tls.crl is not None:
+        raise ConfigurationError("the URL gives sslcrl beside an SSLContext; load the list into the context")
     return {"ssl": make_context(tls)} if tls.required else {"ssl_disabled": True}

@@ -21,7 +21,7 @@ from sessions.errors import ConfigurationError, kept_error
 
 from .checks import journal_check
 from .connector import FileConnection, Writers
-from .errors import failure_of
+from .errors import MOVED, MOVED_DURING_COMMIT, failure_of
 
 
 class SQLiteDialect(Dialect[sqlite3.Connection]):
@@ -77,11 +77,13 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             self.execute(connection, "begin", {})
             try:
                 yield
+                _check_place(connection, MOVED)
                 self.execute(connection, "commit", {})
             except BaseException:
                 with suppress(sqlite3.Error):
                     self.execute(connection, "rollback", {})
                 raise
+        _check_place(connection, MOVED_DURING_COMMIT)
 
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
@@ -112,6 +114,12 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def describe(self, exc: BaseException) -> str:
         return str(exc)
+
+
+def _check_place(connection: sqlite3.Connection, failure: str) -> None:
+    """Raise what failure says when what is written is in files that nobody else will read."""
+    if isinstance(connection, FileConnection) and not connection.is_in_place():
+        raise sqlite3.OperationalError(failure)
 
 
 def _rows(

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 
 from sessions._dialects import failures
 from sessions._dialects.failures import Failure
-from sessions.errors import ConnectionFailedError, DatabaseError, SchemaError
+from sessions.errors import ConnectionFailedError, DatabaseError, OutcomeUnknownError, SchemaError
+
+# Our own texts.
+MOVED = "the file or its write-ahead log was replaced or removed"
+MOVED_DURING_COMMIT = f"{MOVED} during a commit"
 
 # SQLite's own texts (sqlite3ErrStr), which are stable and never translated; result codes
 # are visible from Python 3.11 only.
 _FAILURES: Mapping[str, Failure] = {
+    MOVED_DURING_COMMIT: Failure(OutcomeUnknownError, "compare get_items() with what you expect"),
+    MOVED: Failure(
+        ConnectionFailedError,
+        "use or close what else this process has on that file; restore a backup while nobody has it open",
+        transient=True,
+    ),
     "is locked": Failure(
         remedy="another connection kept the file locked for longer than statement_timeout", transient=True
     ),
