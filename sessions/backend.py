@@ -14,6 +14,7 @@ from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
+from ._transfer import Row, load
 from .errors import InvalidURLError, closed_error, kind_of
 from .session import Session, check_session_id
 
@@ -149,6 +150,27 @@ class Backend:
         if self.closed:
             raise closed_error()
         return search(self._store, text, prefix=prefix, ignore_case=ignore_case)
+
+    def load(
+        self,
+        session_id: str,
+        records: Iterable[Row],
+        *,
+        created_at: datetime | None = None,
+        updated_at: datetime | None = None,
+    ) -> int:
+        """Write a conversation as it is elsewhere; return how many records were not there yet.
+
+        records are those of another backend's records(), oldest first: texts, times and their
+        order stay, to the second where the tables have whole seconds; ids are new ones.
+        created_at and updated_at are those of its SessionInfo. Written in parts of short
+        transactions: after an interruption the same call goes on where it ended. Raises
+        ConflictError when something else is there already.
+        """
+        if self.closed:
+            raise closed_error()
+        check_session_id(session_id)
+        return load(self._store, session_id, records, created_at=created_at, updated_at=updated_at)
 
     def check(self) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.

@@ -190,6 +190,10 @@ class Dialect(ABC, Generic[C]):
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
         """Insert the texts in order; return the newest id."""
 
+    @abstractmethod
+    def load(self, connection: C, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
+        """Insert the texts in order, with the times that they were made at; return the newest id."""
+
     def _newest(self, connection: C, session_id: str, count: int) -> list[Row]:
         parameters = {"session_id": session_id, "count": count, "before": MAX_ID}
         return self.execute(connection, self.position_statement, parameters)

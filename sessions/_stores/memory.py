@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from heapq import nsmallest
 from itertools import islice, takewhile
 from time import time
@@ -14,8 +15,9 @@ from sessions._checks import Check
 from sessions._connections.fork import tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow, page_of
+from sessions._parts import Part
 from sessions._settings.options import Options
-from sessions.errors import check_position, closed_error, taken_error
+from sessions.errors import ConflictError, check_position, closed_error, taken_error
 
 from .store import Store
 
@@ -159,6 +161,19 @@ class MemoryStore(Store):
             )
             return nsmallest(count, newer, key=lambda row: row[1])
 
+    def load(self, session_id: str, part: Part) -> None:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            if len(rows) != part.start:
+                raise ConflictError(f"session {session_id!r} has {len(rows)} rows, not {part.start}; clear it first")
+            numbered = self._number(part.texts)
+            for (row_id, now, text), made in zip(numbered, part.times, strict=True):
+                rows.append((row_id, _seconds(made, now), text))
+            self._put(session_id, rows)
+            known = self._sessions[session_id]
+            known.created_at = _seconds(part.created_at, known.created_at)
+            known.updated_at = _seconds(part.updated_at, known.updated_at)
+
     def check(self) -> list[Check]:
         self._rows_of("")
         return [Check("connection", "ok", "the memory of this process")]
@@ -182,6 +197,10 @@ class MemoryStore(Store):
         else:
             known.rows, known.updated_at = rows, time()
         return _position(rows)
+
+
+def _seconds(moment: str, default: float) -> float:
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() if moment else default
 
 
 def _position(rows: Sequence[RecordRow]) -> int:

@@ -13,7 +13,8 @@ from typing import TypeVar
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, SearchRow
 from sessions._listing import Listing, SessionRow, above, pattern
-from sessions.errors import kept_error, taken_error
+from sessions._parts import Part
+from sessions.errors import ConflictError, kept_error, taken_error
 
 C = TypeVar("C")
 
@@ -88,6 +89,27 @@ def delete_sessions(
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
         return len(locked), items
+
+
+def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> None:
+    """Write rows as they are, if exactly part.start of them are there."""
+    with dialect.transaction(connection):
+        dialect.touch(connection, session_id)
+        there = count_items(dialect, connection, session_id)
+        if there != part.start:
+            raise ConflictError(
+                f"session {session_id!r} has {there} rows, not {part.start}; somebody else writes it, or has cleared it"
+            )
+        if part.texts:
+            dialect.load(connection, session_id, part.texts, part.times)
+        times = {"session_id": session_id, "created_at": part.created_at, "updated_at": part.updated_at}
+        dialect.change(connection, "set_session_times", times)
+
+
+def count_items(dialect: Dialect[C], connection: C, session_id: str) -> int:
+    """Return how many rows a session has."""
+    [(count,)] = dialect.execute(connection, "count_items", {"session_id": session_id, "upto": MAX_ID})
+    return int(count)
 
 
 def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:

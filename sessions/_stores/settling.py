@@ -17,9 +17,10 @@ from typing import TypeVar
 
 from sessions._dialects.dialect import Changes, Dialect
 from sessions._items import MAX_ID
+from sessions._parts import Part
 from sessions.errors import ConflictError, unknown_error
 
-from .operating import replace_record
+from .operating import count_items, load, replace_record
 
 C = TypeVar("C")
 
@@ -111,6 +112,21 @@ def settle_record(dialect: Dialect[C], connection: C, call: Call, row_id: int) -
         if _changes(dialect, connection, call).touched:
             raise unknown_error(call.session_id, "the record may have been replaced, and again since then")
         return replace_record(dialect, connection, call.session_id, row_id, call.texts[0])
+
+
+def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> None:
+    """Look whether a part is there, which is known from its place and its texts; write it if it is not."""
+    with dialect.transaction(connection):
+        dialect.lock(connection, session_id)
+        there = count_items(dialect, connection, session_id)
+        if there == part.start and part.texts:
+            load(dialect, connection, session_id, part)
+            return
+        if part.texts and there >= part.start + len(part.texts):
+            rows = dialect.newest_rows(connection, session_id, count=there - part.start, before=MAX_ID)
+            if [text for _, text in rows[::-1][: len(part.texts)]] == list(part.texts):
+                return
+        raise unknown_error(session_id, "its rows are others than those before it and those that were to be written")
 
 
 def _may_be_done(dialect: Dialect[C], connection: C, call: Call) -> bool:

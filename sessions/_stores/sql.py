@@ -11,12 +11,13 @@ from sessions._checks import Check
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow
+from sessions._parts import Part
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
 from .checking import checks
-from .operating import delete_record, delete_sessions, fork, list_sessions, replace_record, search
-from .settling import Call, settle_append, settle_clear, settle_record, settle_replace, with_token
+from .operating import delete_record, delete_sessions, fork, list_sessions, load, replace_record, search
+from .settling import Call, settle_append, settle_clear, settle_load, settle_record, settle_replace, with_token
 from .store import Store
 
 C = TypeVar("C")
@@ -121,6 +122,12 @@ class SQLStore(Store, Generic[C]):
             return search(self._dialect, connection, literal, after=after, prefix=prefix, count=count)
 
         return self._attempts.run(read, settle=read, writes=False)
+
+    def load(self, session_id: str, part: Part) -> None:
+        self._attempts.run(
+            lambda connection: load(self._dialect, connection, session_id, part),
+            settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
+        )
 
     def check(self) -> list[Check]:
         def look(connection: C) -> list[Check]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow
+from sessions._parts import Part
 from sessions._settings.options import Options
 
 
@@ -92,3 +93,7 @@ class Store(ABC):
     @abstractmethod
     def check(self) -> list[Check]:
         """Look whether everything is as it should be."""
+
+    @abstractmethod
+    def load(self, session_id: str, part: Part) -> None:
+        """Write rows as they are behind those that there are; raise ConflictError when those are not part.start."""

@@ -198,3 +198,14 @@ FROM (
 ) AS page
 ORDER BY page.id
 LIMIT %(count)s;
+
+-- name: load_item
+-- A row with the time that it was made at; without one, now. The row behind VALUES is repeated.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+VALUES (%(session_id)s, %(message_data)s, COALESCE(NULLIF(%(created_at)s, ''), CURRENT_TIMESTAMP));
+
+-- name: set_session_times
+UPDATE agent_sessions
+SET created_at = COALESCE(NULLIF(%(created_at)s, ''), created_at),
+    updated_at = COALESCE(NULLIF(%(updated_at)s, ''), updated_at)
+WHERE session_id = %(session_id)s;

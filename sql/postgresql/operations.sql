@@ -171,3 +171,18 @@ FROM (
     LIMIT %(count)s
 ) AS page
 ORDER BY page.id;
+
+-- name: load_items
+-- Differs: load_item for all rows of a part in one statement. Rows with the times that they were made at; without
+-- one, now.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, statement_timestamp())
+FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
+ORDER BY item.n
+RETURNING id;
+
+-- name: set_session_times
+UPDATE agent_sessions
+SET created_at = coalesce(nullif(%(created_at)s, '')::timestamp, created_at),
+    updated_at = coalesce(nullif(%(updated_at)s, '')::timestamp, updated_at)
+WHERE session_id = %(session_id)s;

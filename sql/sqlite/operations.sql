@@ -165,3 +165,15 @@ FROM (
     LIMIT :count
 ) AS page
 ORDER BY page.id;
+
+-- name: load_item
+-- A row with the time that it was made at; whole seconds, as the column's default. Without one that can be
+-- read, now.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+VALUES (:session_id, :message_data, coalesce(datetime(:created_at), CURRENT_TIMESTAMP));
+
+-- name: set_session_times
+UPDATE agent_sessions
+SET created_at = coalesce(datetime(:created_at), created_at),
+    updated_at = coalesce(datetime(:updated_at), updated_at)
+WHERE session_id = :session_id;

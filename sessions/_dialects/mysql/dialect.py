@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from typing import Any
 
 import pymysql
@@ -153,6 +154,7 @@ class MySQLDialect(Dialect[MyConnection]):
         session_id: str,
         texts: Sequence[str],
         *,
+        times: Sequence[str] = (),
         before: Sequence[str] = (),
         then: str | None = None,
     ) -> int:
@@ -160,7 +162,7 @@ class MySQLDialect(Dialect[MyConnection]):
         limit, step = self._limits(connection)
         statements = list(before)
         count = 0
-        for statement, rows in self._packets(connection, session_id, texts, limit - _OVERHEAD):
+        for statement, rows in self._packets(connection, session_id, texts, times, limit - _OVERHEAD):
             if count:
                 send(connection, *statements)
                 statements.clear()
@@ -170,17 +172,20 @@ class MySQLDialect(Dialect[MyConnection]):
         # The ids of one INSERT keep the server's step, and its answer tells the first.
         return results[len(statements) - 1].first_id + (count - 1) * step if count else 0
 
+    def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
+        return self.insert(connection, session_id, texts, times=times)
+
     def _packets(
-        self, connection: MyConnection, session_id: str, texts: Sequence[str], limit: int
+        self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str], limit: int
     ) -> Iterator[tuple[str, int]]:
         """Cut a batch into INSERT statements, each with its number of rows."""
-        head, _, row = self.statements["insert_item"].rpartition("VALUES")
+        head, _, row = self.statements["load_item" if times else "insert_item"].rpartition("VALUES")
         quote_id, quote_item = _quotes(connection)
         escaped_id = quote_id(session_id)
         rows: list[str] = []
         room = min(limit, _PACKET)
-        for text in texts:
-            values = row % {"session_id": escaped_id, "message_data": quote_item(text)}
+        for text, time in zip(texts, times or repeat(""), strict=False):
+            values = row % {"session_id": escaped_id, "message_data": quote_item(text), "created_at": quote_id(time)}
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(

@@ -77,12 +77,26 @@ class PostgresDialect(Dialect[PGConnection]):
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         newest = 0
         for part in _parts(texts):
-            rows = self.execute(
-                connection, "insert_items", {"session_id": session_id, "items": _array(connection, part)}
-            )
-            if len(rows) != len(part):
-                raise kept_error(session_id)
-            newest = rows[-1][0]
+            parameters = {"session_id": session_id, "items": _array(connection, part)}
+            newest = self._newest_of(self.execute(connection, "insert_items", parameters), len(part), session_id)
+        return newest
+
+    def load(self, connection: PGConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
+        newest = start = 0
+        for part in _parts(texts):
+            parameters = {
+                "session_id": session_id,
+                "items": _array(connection, part),
+                "times": _array(connection, times[start : start + len(part)]),
+            }
+            newest = self._newest_of(self.execute(connection, "load_items", parameters), len(part), session_id)
+            start += len(part)
+        return newest
+
+    def _newest_of(self, rows: Sequence[Any], count: int, session_id: str) -> int:
+        if len(rows) != count:
+            raise kept_error(session_id)
+        newest: int = rows[-1][0]
         return newest
 
     def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -95,14 +95,27 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return connection.in_transaction
 
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
-        statement = self.statements["insert_item"]
+        rows = ({"session_id": session_id, "message_data": text} for text in texts)
+        return self._insert(connection, "insert_item", rows, len(texts), session_id)
+
+    def load(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
+        rows = (
+            {"session_id": session_id, "message_data": text, "created_at": time}
+            for text, time in zip(texts, times, strict=True)
+        )
+        return self._insert(connection, "load_item", rows, len(texts), session_id)
+
+    def _insert(
+        self, connection: sqlite3.Connection, name: str, rows: Iterable[Parameters], count: int, session_id: str
+    ) -> int:
+        statement = self.statements[name]
         cursor = sqlite3.Cursor(connection)
         written = 0
         # executemany() tells no id, and with PRAGMA count_changes not how many rows.
-        for text in texts:
-            cursor.execute(statement, {"session_id": session_id, "message_data": text}).fetchall()
+        for row in rows:
+            cursor.execute(statement, row).fetchall()
             written += cursor.rowcount
-        if written != len(texts):
+        if written != count:
             raise kept_error(session_id)
         return cursor.lastrowid or 0
 

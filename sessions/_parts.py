@@ -1,0 +1,17 @@
+"""A part of a conversation that is written as it was elsewhere: texts and times as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows in order. Times are text in ISO 8601, empty where they are not known."""
+
+    start: int  # how many rows stand before it
+    texts: Sequence[str]
+    times: Sequence[str]
+    created_at: str  # those of the session itself
+    updated_at: str

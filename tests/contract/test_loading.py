@@ -1,0 +1,124 @@
+"""load(): a conversation written as it is elsewhere, once, however often it is interrupted."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+import sessions
+from sessions import Backend, ConflictError, Record
+from support.claims import refused
+from support.proxy import Proxy
+from support.samples import items, texts
+
+CREATED, UPDATED = datetime(2020, 1, 2, 3, 4, 5), datetime(2021, 2, 3, 4, 5, 6)  # noqa: DTZ001
+
+
+def records(count: int, size: int = 1) -> list[Record]:
+    """Rows of another database: odd white space, a corrupt one, times of their own."""
+    made = [
+        Record(
+            17 * number,
+            datetime(2020, 1, 1, number // 3600 % 24, number // 60 % 60, number % 60),  # noqa: DTZ001
+            None,
+            f'{{"n":{number} ,\t"t": "ä\\u00e4\\\\ {"x" * size}"  }}',
+        )
+        for number in range(count)
+    ]
+    return [*made[:-1], made[-1]._replace(text="CORRUPT")]
+
+
+def shape(rows: Any) -> list[tuple[datetime | None, str]]:
+    return [(row.created_at, row.text) for row in rows]
+
+
+def test_texts_times_and_order_stay(backend: Backend) -> None:
+    rows = records(1203)
+    assert backend.load("chat_1", rows, created_at=CREATED, updated_at=UPDATED) == 1203
+    assert shape(backend.session("chat_1").records()) == shape(rows)
+    [info] = backend.list_sessions(count_limit=None)
+    assert (info.session_id, info.created_at, info.updated_at, info.items) == ("chat_1", CREATED, UPDATED, 1203)
+
+
+def test_a_load_that_was_interrupted_goes_on_where_it_ended(backend: Backend) -> None:
+    rows = records(1203)
+
+    def interrupted() -> Iterator[Record]:
+        yield from rows[:700]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.load("chat_1", interrupted())
+    assert shape(backend.session("chat_1").records()) == shape(rows[:500])
+    assert backend.load("chat_1", rows, updated_at=UPDATED) == 703
+    assert shape(backend.session("chat_1").records()) == shape(rows)
+    assert backend.load("chat_1", rows) == 0
+    assert shape(backend.session("chat_1").records()) == shape(rows)
+
+
+def test_what_is_there_and_is_something_else_stays(backend: Backend) -> None:
+    rows = records(3)
+    backend.session("chat_1").add_items(items("theirs"))
+    with refused(ConflictError, "row 1 is another one"):
+        backend.load("chat_1", rows)
+    assert texts(backend.session("chat_1").get_items()) == ["theirs"]
+    backend.load("chat_2", rows)
+    with refused(ConflictError, "row 3"):
+        backend.load("chat_2", rows[:2])
+    assert shape(backend.session("chat_2").records()) == shape(rows)
+
+
+def test_a_conversation_without_items_is_loaded_too(backend: Backend) -> None:
+    assert backend.load("chat_1", [], created_at=CREATED, updated_at=UPDATED) == 0
+    assert [(info.session_id, info.updated_at) for info in backend.list_sessions()] == [("chat_1", UPDATED)]
+
+
+def test_a_time_that_is_not_known_is_now(backend: Backend) -> None:
+    [row] = records(1)
+    backend.load("chat_1", [row._replace(created_at=None)])
+    [loaded] = backend.session("chat_1").records()
+    assert loaded.created_at is not None
+    assert loaded.created_at.year > 2024
+
+
+def test_a_loaded_conversation_goes_on(backend: Backend) -> None:
+    backend.load("chat_1", records(3))
+    session = backend.session("chat_1")
+    session.add_items(items("on"))
+    assert [item.get("n", item.get("content")) for item in session.get_items()] == [0, 1, "on"]
+
+
+def test_large_texts_are_loaded_in_parts(backend: Backend) -> None:
+    rows = records(6, 1_500_000)
+    assert backend.load("chat_1", rows) == 6
+    assert shape(backend.session("chat_1").records()) == shape(rows)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_part_whose_answer_is_lost_is_there_once(server_url: str, when: Any) -> None:
+    rows = records(1203)
+    with Proxy(server_url) as proxy, sessions.connect(proxy.url, retry_delay=0.001, max_retries=5) as backend:
+        backend.session("another").position()
+        for packet in range(1, 15):
+            proxy.cut(packet=packet, when=when)
+            assert backend.load(f"chat_{packet}", rows) == 1203
+            assert shape(backend.session(f"chat_{packet}").records()) == shape(rows)
+
+
+def test_a_whole_database_goes_round_and_is_the_same(sql_url: str, sqlite_url: str) -> None:
+    with contextlib.ExitStack() as stack:
+        backends = [stack.enter_context(sessions.connect(url)) for url in ("memory:", sql_url, sqlite_url)]
+        for number in range(3):
+            backends[0].load(f"chat_{number}", records(40 * number + 1), created_at=CREATED, updated_at=UPDATED)
+        for source, target in itertools.pairwise(backends):
+            for info in source.list_sessions():
+                rows = source.session(info.session_id).records()
+                target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
+        for info in backends[0].list_sessions():
+            shapes = [shape(backend.session(info.session_id).records()) for backend in backends]
+            assert shapes[0] == shapes[1] == shapes[2]
+        listings = [[info._replace(cursor="") for info in backend.list_sessions()] for backend in backends]
+        assert listings[0] == listings[1] == listings[2]
