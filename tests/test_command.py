@@ -205,6 +205,55 @@ def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> Non
     assert {line["session_id"] for line in run("export", "chat_2").objects[1:]} == {"chat_2"}
 
 
+def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export").out, encoding="utf-8")
+    target = make_url("sqlite")
+    assert run("import", str(file), "--url", target).err == "imported 3 sessions, 9 items\n"
+    assert run("import", str(file), "--url", target).err == "imported 3 sessions, 0 items\n"
+    assert shape(run("export", "--url", target)) == shape(run("export"))
+    with sessions.connect(target) as backend:
+        backend.session("chat_1").add_items(items("more"))
+        refused = run("import", str(file), "--url", target)
+        assert (refused.status, "'chat_1' is there already" in refused.err) == (1, True)
+        assert (
+            run("import", str(file), "--url", target, "--on-existing", "skip").err == "imported 0 sessions, 0 items\n"
+        )
+        assert run("import", str(file), "--url", target, "--on-existing", "replace").status == 0
+        assert shape(run("export", "--url", target)) == shape(run("export"))
+        run("import", str(file), "--url", target, "--on-existing", "append")
+        assert len(backend.session("chat_1").get_items()) == 6
+
+
+def shape(export: Result) -> list[dict[str, Any]]:
+    return [
+        {name: (value or "")[:19] if name.endswith("_at") else value for name, value in line.items() if name != "id"}
+        for line in export.objects
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}\n", "x\n", '{"agent_sessions_export": 2}\n', '{"agent_sessions_export": 1}\n7\n']
+)
+def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(text)
+    result = run("import", str(file))
+    assert result.status == 1
+    assert result.err.count("\n") == 1
+    assert len(run("ls").lines) == 3
+
+
+def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[str], str]) -> None:
+    target = make_url("sqlite")
+    first = run("copy", target)
+    assert first.status == 0
+    assert first.err.startswith("copied 3 sessions, 9 items in ")
+    assert first.err.endswith("checksums equal\n")
+    assert shape(run("export", "--url", target)) == shape(run("export"))
+    assert run("copy", target, "chat_1").err.startswith("copied 1 session, 0 items in ")
+
+
 def test_fork_copies(run: Run, sql_url: str) -> None:
     assert run("fork", "chat_1", "chat_9") == (0, "", "")
     with sessions.connect(sql_url) as backend:

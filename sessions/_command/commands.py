@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sessions import connect
 from sessions._search import texts_of
 
-from .forms import info_object, iso, moment, record_object
+from .forms import count_of, info_object, moment, record_object
+from .moving import all_sessions, read_export, write_export
+from .moving import copy as copy_to
 from .show import show as show_session
 from .terminal import Stream, age, ask, cut, harmless, one_line
 from .transcript import first_question, role_of
@@ -109,17 +112,28 @@ def grep(context: Context) -> int:
 
 
 def export(context: Context) -> int:
-    """Write conversations as JSON Lines: a header, then each conversation and its records."""
+    """Write conversations as JSON Lines."""
     ids: list[str] = context.arguments.session_ids
-    infos = [_known(context, session_id) for session_id in ids] if ids else _all(context)
-    context.out.line(json.dumps({"agent_sessions_export": 1}))
-    for info in infos:
-        head = {"session_id": info.session_id, "created_at": iso(info.created_at), "updated_at": iso(info.updated_at)}
-        context.out.line(json.dumps(head))
-        for record in context.backend.session(info.session_id).records():
-            row = {"session_id": info.session_id, "id": record.id, "created_at": iso(record.created_at)}
-            context.out.line(json.dumps(row | {"text": record.text}))
+    infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
+    write_export(context.backend, infos, context.out)
     return 0
+
+
+def import_(context: Context) -> int:
+    """Write what an export holds."""
+    wanted = context.arguments
+    sessions, records = read_export(context.backend, wanted.file, wanted.on_existing)
+    _say(context, f"imported {count_of(sessions)}, {records:,} items")
+    return 0
+
+
+def copy(context: Context) -> int:
+    """Copy conversations to another database."""
+    wanted = context.arguments
+    ids: list[str] = wanted.session_ids
+    infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
+    with connect(wanted.target) as target:
+        return int(copy_to(context.backend, target, infos, context.err, quiet=wanted.quiet) > 0)
 
 
 def check(context: Context) -> int:
@@ -143,7 +157,7 @@ def rm(context: Context) -> int:
     _confirm(context, len(infos), sum(info.items for info in infos), [info.session_id for info in infos])
     if not context.arguments.dry_run:
         deleted = context.backend.delete_sessions(info.session_id for info in infos)
-        _say(context, f"deleted {_sessions(deleted)}")
+        _say(context, f"deleted {count_of(deleted)}")
     return 0
 
 
@@ -158,7 +172,7 @@ def prune(context: Context) -> int:
     _confirm(context, would.sessions, would.items, [])
     if not wanted.dry_run:
         done = context.backend.prune(moment, keep_prefix=wanted.keep_prefix)
-        _say(context, f"deleted {_sessions(done.sessions)}, {done.items:,} items")
+        _say(context, f"deleted {count_of(done.sessions)}, {done.items:,} items")
     return 0
 
 
@@ -193,14 +207,6 @@ def _listed(context: Context, prefix: str | None, limit: int | None) -> Iterator
         left = None if left is None else left - len(page)
 
 
-def _all(context: Context) -> Iterator[SessionInfo]:
-    """All conversations, by their ids."""
-    after = None
-    while page := context.backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=1):
-        yield from page
-        after = page[-1]
-
-
 def _first(context: Context, session_id: str) -> str:
     # The newest rows are what a limit gives; the first question stands in the oldest page.
     records = context.backend.session(session_id).records()
@@ -229,7 +235,7 @@ def _known(context: Context, session_id: str) -> SessionInfo:
 def _confirm(context: Context, count: int, items: int, ids: list[str]) -> None:
     """Say what would be deleted, and ask; raise CommandFailedError unless it is wanted."""
     wanted = context.arguments
-    what = f"{_sessions(count)}, {items:,} items"
+    what = f"{count_of(count)}, {items:,} items"
     if wanted.dry_run:
         for session_id in ids:
             context.out.line(harmless(session_id))
@@ -245,10 +251,6 @@ def _confirm(context: Context, count: int, items: int, ids: list[str]) -> None:
         raise CommandFailedError("nothing was deleted")
 
 
-def _sessions(count: int) -> str:
-    return f"{count:,} session{'s' * (count != 1)}"
-
-
 def _say(context: Context, text: str) -> None:
     if not context.arguments.quiet:
         context.err.line(text)
@@ -256,3 +258,17 @@ def _say(context: Context, text: str) -> None:
 
 def _with_prefix(prefix: str | None) -> str:
     return f" with prefix {prefix!r}" if prefix else ""
+
+
+COMMANDS = {
+    "ls": ls,
+    "show": show,
+    "grep": grep,
+    "export": export,
+    "import": import_,
+    "copy": copy,
+    "fork": fork,
+    "rm": rm,
+    "prune": prune,
+    "check": check,
+}

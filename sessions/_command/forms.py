@@ -44,6 +44,11 @@ def moment(time: datetime | None, out: Stream) -> str:
     return time.strftime("%Y-%m-%d %H:%M") if out.is_terminal else time.isoformat()
 
 
+def count_of(sessions: int) -> str:
+    """Say how many conversations."""
+    return f"{sessions:,} session{'s' * (sessions != 1)}"
+
+
 def duration(text: str) -> timedelta:
     """Read '90d', '12h' or '30m'; raise ValueError for anything else."""
     units = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}

@@ -65,16 +65,16 @@ def _with_backend(arguments: argparse.Namespace, out: Stream, err: Stream) -> in
     url = arguments.url or os.environ.get("SESSIONS_URL")
     if not url:
         raise commands.CommandFailedError("no database; pass --url or set SESSIONS_URL, such as sqlite:chat.db", 2)
-    where = _checked(url)
+    where = _checked(url, must_exist=arguments.command != "import")
     with sessions.connect(url, **_options(arguments)) as backend:
         context = commands.Context(backend, where, arguments, out, err)
-        status: int = getattr(commands, arguments.command)(context)
+        status: int = commands.COMMANDS[arguments.command](context)
         return status
 
 
 def _options(arguments: argparse.Namespace) -> Keywords:
     # A look makes nothing: neither a file nor a table.
-    options: Keywords = {"create_tables": False}
+    options: Keywords = {"create_tables": arguments.command == "import"}
     if arguments.password_file:
         options["password"] = Path(arguments.password_file).read_text(encoding="utf-8").rstrip("\r\n")
     tls = {name: getattr(arguments, f"tls_{name}") for name in ("ca", "cert", "key")}
@@ -87,13 +87,13 @@ def _options(arguments: argparse.Namespace) -> Keywords:
     return options
 
 
-def _checked(url: str) -> str:
+def _checked(url: str, *, must_exist: bool) -> str:
     """Return a URL without its secrets; raise FileNotFoundError for a SQLite file that is not there."""
     from sessions._dialects.registry import parse
 
     address, _ = parse(url)
     name = address.database
-    if address.dialect == "sqlite" and name and name != ":memory:" and not Path(name).exists():
+    if must_exist and address.dialect == "sqlite" and name and name != ":memory:" and not Path(name).exists():
         raise FileNotFoundError(f"there is no file {name!r}; check the URL {str(address)!r}")
     return str(address)
 
@@ -207,6 +207,24 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "export": (
         "write conversations, or all, as JSON Lines, texts exactly as stored",
         {"session_ids": {"nargs": "*", "metavar": "ID"}},
+    ),
+    "import": (
+        "write what an export holds, texts and times exactly; goes on after an interruption",
+        {
+            "file": {"metavar": "FILE", "help": "- for standard input"},
+            "--on-existing": {
+                "choices": ("fail", "skip", "append", "replace"),
+                "default": "fail",
+                "help": "what is done with a conversation that is there: fail (the default, unless it is a beginning)",
+            },
+        },
+    ),
+    "copy": (
+        "copy conversations, or all, to another database; goes on after an interruption, and compares at the end",
+        {
+            "target": {"metavar": "TARGET_URL"},
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+        },
     ),
     "fork": (
         "copy a conversation into a new one",

@@ -91,6 +91,12 @@ class Stream:
         """Write a line."""
         self._file.write(text + "\n")
 
+    def again(self, text: str) -> None:
+        """Write a line in place of the one before, on a terminal only."""
+        if self.is_terminal:
+            self._file.write(f"\r\x1b[K{cut(text, self.width - 1)}")
+            self._file.flush()
+
     def flush(self) -> None:
         self._file.flush()
 

@@ -1,0 +1,137 @@
+"""Move conversations: as JSON Lines, or from one database to another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import chain, groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .forms import count_of, iso
+from .terminal import Stream
+
+if TYPE_CHECKING:
+    from sessions import Backend, SessionInfo
+
+_PAGE = 500
+_VERSION = 1
+
+# Progress is written so often, in seconds, where a person looks.
+_EVERY = 0.5
+
+
+class BadFileError(ValueError):
+    """A file that is no export."""
+
+
+class Line(NamedTuple):
+    """A record of an export."""
+
+    created_at: datetime | None
+    text: str
+
+
+def all_sessions(backend: Backend) -> Iterator[SessionInfo]:
+    """All conversations, by their ids."""
+    after = None
+    while page := backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=1):
+        yield from page
+        after = page[-1]
+
+
+def write_export(backend: Backend, infos: Iterable[SessionInfo], out: Stream) -> None:
+    """Write a header, then each conversation and its records."""
+    out.line(json.dumps({"agent_sessions_export": _VERSION}))
+    for info in infos:
+        head = {"session_id": info.session_id, "created_at": iso(info.created_at), "updated_at": iso(info.updated_at)}
+        out.line(json.dumps(head))
+        for record in backend.session(info.session_id).records():
+            row = {"session_id": info.session_id, "id": record.id, "created_at": iso(record.created_at)}
+            out.line(json.dumps(row | {"text": record.text}))
+
+
+def read_export(backend: Backend, file: str, on_existing: str) -> tuple[int, int]:
+    """Write what an export holds; return how many conversations, and how many records that were not there."""
+    with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
+        objects = map(_object, lines, range(1, sys.maxsize))
+        if next(objects, {}).get("agent_sessions_export") != _VERSION:
+            raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
+        sessions = records = 0
+        for session_id, group in groupby(objects, lambda found: str(found["session_id"])):
+            found = iter(group)
+            head = next(found)
+            written = _import(backend, session_id, head, map(_line, found), on_existing)
+            if written is not None:
+                sessions, records = sessions + 1, records + written
+    return sessions, records
+
+
+def _import(
+    backend: Backend, session_id: str, head: dict[str, Any], lines: Iterator[Line], on_existing: str
+) -> int | None:
+    session = backend.session(session_id)
+    times = {name: _moment(head.get(name)) for name in ("created_at", "updated_at")}
+    if on_existing != "fail" and session.position():
+        if on_existing == "skip":
+            return None
+        if on_existing == "append":
+            return backend.load(session_id, chain(session.records(), lines), updated_at=times["updated_at"])
+        session.clear_session()
+    return backend.load(session_id, lines, **times)
+
+
+def copy(source: Backend, target: Backend, infos: Iterable[SessionInfo], err: Stream, *, quiet: bool) -> int:
+    """Copy conversations, then compare them; return how many differ."""
+    began = shown = time.monotonic()
+    copied: list[str] = []
+    records = 0
+    for info in infos:
+        rows = source.session(info.session_id).records()
+        records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
+        copied.append(info.session_id)
+        now = time.monotonic()
+        if err.is_terminal and not quiet and now - shown > _EVERY:
+            shown = now
+            err.again(f"copy  {len(copied):,} sessions, {records:,} items  {records / (now - began):,.0f}/s")
+    differ = [session_id for session_id in copied if _checksum(source, session_id) != _checksum(target, session_id)]
+    err.again("")
+    for session_id in differ:
+        err.line(f"agent-sessions: session {session_id!r} was written to meanwhile; copy it again")
+    if differ or not quiet:
+        verdict = f"{len(differ):,} differ" if differ else "checksums equal"
+        err.line(f"copied {count_of(len(copied))}, {records:,} items in {time.monotonic() - began:.1f} s; {verdict}")
+    return len(differ)
+
+
+def _checksum(backend: Backend, session_id: str) -> bytes:
+    """Of all texts in their order, with their times to the second."""
+    found = hashlib.sha256()
+    for record in backend.session(session_id).records():
+        moment = record.created_at and record.created_at.replace(microsecond=0)
+        found.update(json.dumps([iso(moment), record.text]).encode())
+    return found.digest()
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or (number > 1 and "session_id" not in found):
+        raise BadFileError(f"line {number} is no line of an export")
+    return found
+
+
+def _line(found: dict[str, Any]) -> Line:
+    if not isinstance(found.get("text"), str):
+        raise BadFileError(f"a record of session {found['session_id']!r} has no text")
+    return Line(_moment(found.get("created_at")), found["text"])
+
+
+def _moment(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
