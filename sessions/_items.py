@@ -111,7 +111,7 @@ class Record(NamedTuple):
 
     created_at is the database's own time, without a time zone (UTC on SQLite, in memory
     and where the time was stored with a zone, elsewhere that of the server's session),
-    and None when it cannot be read.
+    and None when it cannot be read or is none that Python has, such as infinity.
     item is None when the row is corrupt: text, which is what the row holds, is then no
     JSON object.
     """

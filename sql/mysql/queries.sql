@@ -2,13 +2,19 @@
 -- several of these statements as one packet, so that a transaction takes one round trip.
 --
 -- Nothing here depends on the connection's settings, since some connections are the
--- application's: every query has a LIMIT, or sql_select_limit would be one; message_data
--- arrives as UTF-8, whatever character_set_results is; a transaction ends as completion_type
--- does not say.
+-- application's. Every query has a LIMIT, or sql_select_limit would be one. message_data
+-- arrives as UTF-8 whatever character_set_results is, or as the bytes that a BLOB holds. A
+-- transaction ends as it is told, whatever completion_type is.
 
 -- name: all_items
 -- The rows of a session, newest first.
-SELECT id, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+SELECT
+    id,
+    IF(
+        CHARSET(message_data) = _ascii 'binary',
+        CONVERT(message_data USING binary),
+        CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+    )
 FROM agent_messages
 WHERE session_id = %(session_id)s
 ORDER BY id DESC
@@ -16,7 +22,13 @@ LIMIT 18446744073709551615;
 
 -- name: newest_items
 -- At most count rows older than id before, newest first.
-SELECT id, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+SELECT
+    id,
+    IF(
+        CHARSET(message_data) = _ascii 'binary',
+        CONVERT(message_data USING binary),
+        CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+    )
 FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id < %(before)s
@@ -26,7 +38,14 @@ LIMIT %(count)s;
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first. The two comparisons
 -- are those of lock_newest_items, for its reason.
-SELECT id, created_at, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+SELECT
+    id,
+    created_at,
+    IF(
+        CHARSET(message_data) = _ascii 'binary',
+        CONVERT(message_data USING binary),
+        CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+    )
 FROM agent_messages
 WHERE session_id >= %(session_id)s
     AND session_id <= %(session_id)s
@@ -79,7 +98,13 @@ VALUES (%(session_id)s, %(message_data)s);
 -- MySQL, and user variables lose rows. The gap lock of REPEATABLE READ keeps a newer
 -- row from coming between the two. With a plain `=` and ORDER BY id, tables without an index
 -- on both columns would be walked, and locked, by id through all sessions.
-SELECT id, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+SELECT
+    id,
+    IF(
+        CHARSET(message_data) = _ascii 'binary',
+        CONVERT(message_data USING binary),
+        CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
+    )
 FROM agent_messages
 WHERE session_id >= %(session_id)s
     AND session_id <= %(session_id)s
@@ -142,13 +167,16 @@ SET autocommit = 0;
 -- Differs: commit, behind suspend_autocommit; the server commits by itself.
 SET autocommit = 1;
 
+-- name: use_utf8
+-- Before prepare_connection, whose literals are in the character set of the connection.
+SET NAMES utf8mb4;
+
 -- name: prepare_connection
 -- Outside strict mode the server cuts what is too long, without an error. MySQL would round
 -- times up where a column has whole seconds; MariaDB does not. What a server's init_connect may
 -- have set, and what would refuse our statements for their form, is set back. A lock that is
 -- waited for too long is an error of the server's, before the connection is given up.
-SET NAMES utf8mb4,
-    SESSION sql_mode = CONCAT('STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' /*!80001 , ',TIME_TRUNCATE_FRACTIONAL' */),
+SET SESSION sql_mode = CONCAT('STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' /*!80001 , ',TIME_TRUNCATE_FRACTIONAL' */),
     SESSION autocommit = 1,
     SESSION completion_type = 0,
     SESSION sql_select_limit = 18446744073709551615,

@@ -1,8 +1,7 @@
 """The contract holds whatever the connection's settings are, or the setting is refused by name.
 
 Each row of support/settings.py is tried on a connection of the application, bound and lent by a
-pool, and those of PostgreSQL also on our own connections; those of MySQL and MariaDB are tried
-there by tests/test_packets.py, on a server of its own.
+pool, and on our own connections where a server can set it for them: by ALTER DATABASE, by init_connect.
 """
 
 import json
@@ -11,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
+import pymysql
 import pytest
 
 import sessions
 from support.claims import refused
 from support.proxy import Proxy
+from support.rivals import connection_of
 from support.samples import item, items, stored_sessions, stored_texts, texts
-from support.servers import connect_raw, dialect_of, execute_sql
+from support.servers import Server, connect_raw, dialect_of, execute_sql, with_parts
 from support.settings import SETTINGS, Setting
 
 ROWS = [
@@ -119,7 +120,7 @@ def begin(connection: Any) -> None:
 def test_a_bound_connection_keeps_the_contract_or_refuses_the_setting(
     url_with_tables: Callable[[str], str], dialect: str, setting: Setting
 ) -> None:
-    names: tuple[str, ...] = NAMES if " NAMES" in setting.statement or "coll" in setting.statement else NAMES[:3]
+    names: tuple[str, ...] = NAMES if " NAMES" in setting.statement or "coll" in setting.statement else NAMES[:2]
     names = ("chat", "chat ", "CHAT", "\\", "ch\xe0t") if ascii_alone(setting) else names
     with closing(set_up(connect_raw(url_with_tables(dialect)), setting)) as connection:
         begin(connection)
@@ -177,7 +178,7 @@ def test_a_pool_keeps_the_contract_or_refuses_the_setting(
 ) -> None:
     url = make_url(dialect)
     pool = Pool(url, setting)
-    names = ("chat", "chat ", "ch\xe0t") if ascii_alone(setting) else NAMES[:3]
+    names = ("chat", "chat ", "ch\xe0t") if ascii_alone(setting) else NAMES[:2]
     with sessions.connect(pool=pool, retry_delay=0.001, max_retries=1, ensure_ascii=ascii_alone(setting)) as backend:
         if setting.refused:
             with refused(sessions.SessionsError, match=setting.refused):
@@ -280,6 +281,75 @@ def test_a_lost_write_is_settled_in_any_date_style(postgresql_url: str) -> None:
         session.add_items(items("lost"))
         assert proxy.was_cut
         assert texts(session.get_items()) == ["first", "lost"]
+
+
+@pytest.fixture(scope="module")
+def own_server(dialect: str, start_server: Callable[..., Any]) -> Iterator[Server]:
+    """A server whose init_connect these tests change."""
+    with start_server(dialect, arguments=("--innodb-buffer-pool-size=64M",)) as server:
+        yield server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")], scope="module"
+)
+def test_our_own_connection_to_mysql_keeps_the_contract_whatever_init_connect_says(
+    own_server: Server, dialect: str
+) -> None:
+    for setting in SETTINGS:
+        # One that gives the first row of every connection the same number serves nobody.
+        if dialect not in setting.dialects or setting.refused == "insert_id":
+            continue
+        with own_server.database() as admin_url, user_of(admin_url) as url, Proxy(url) as proxy:
+            if not may_set(url, setting):
+                continue
+            execute_sql(own_server.url, "SET GLOBAL init_connect = %s", (setting.statement,))
+            with sessions.connect(proxy.url, retry_delay=0.001, ensure_ascii=False) as backend:
+                if setting.refused == "READ ONLY":
+                    with refused(sessions.SessionsError, match=setting.refused):
+                        live(backend, NAMES)
+                    continue
+                live(backend, NAMES[:2])
+                session = backend.session("\\chat")
+                proxy.cut(when="after")
+                session.add_items(items("lost"))
+                assert proxy.was_cut, setting
+                assert texts(session.get_items()) == ["lost"], setting
+            assert_our_tables(admin_url)
+
+
+def may_set(url: str, setting: Setting) -> bool:
+    """Tell whether a user without special rights may."""
+    with closing(connect_raw(url)) as connection:
+        try:
+            set_up(connection, setting)
+        except pymysql.OperationalError:
+            return False
+    return True
+
+
+@contextmanager
+def user_of(url: str) -> Iterator[str]:
+    """The URL of a user for whom the server executes init_connect."""
+    execute_sql(url, "CREATE USER plain IDENTIFIED BY 'secret'")
+    execute_sql(url, f"GRANT ALL ON {url.rpartition('/')[2]}.* TO plain")
+    yield with_parts(url, user="plain", password="secret", query="ssl-mode=REQUIRED")
+    execute_sql(url, "SET GLOBAL init_connect = ''")
+    execute_sql(url, "DROP USER plain")
+
+
+def test_behind_a_pooler_a_session_that_hides_what_it_does_may_be_busy(postgresql_url: str) -> None:
+    make_tables(postgresql_url)
+    with closing(connect_raw(postgresql_url)) as other, sessions.connect(postgresql_url) as backend:
+        other.execute("SET track_activities = off")
+        with connection_of(backend) as connection:
+            # A number that is not this connection's own: a pooler invents them.
+            look = {"id": 1, "age": 0.0, "waiting": 0.0, "own": 1}
+            dialect = backend._store._dialect  # type: ignore[attr-defined]
+            assert dialect.execute(connection, "orphan_is_busy", look) == [(True,)]
+            other.execute("SET track_activities = on")
+            assert dialect.execute(connection, "orphan_is_busy", look) == []
 
 
 @pytest.mark.sqlite

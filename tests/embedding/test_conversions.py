@@ -19,7 +19,7 @@ from embedding.application import connected, prepare
 from embedding.test_bind_drivers import MYSQL
 from support.claims import SECRET, use_everything
 from support.samples import items
-from support.servers import connect_raw
+from support.servers import connect_raw, execute_sql
 
 
 def no(*_: Any) -> NoReturn:
@@ -123,6 +123,42 @@ def test_a_write_whose_warnings_are_hidden_is_refused(my_url: str) -> None:
         with pytest.raises(sessions.ConfigurationError, match="max_error_count"):
             session.add_items(items("x" * 200))
         assert session.get_items() == items("short")
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "read"),
+    [
+        pytest.param("LONGTEXT", "7B2261223A22C3A9227D", [{"a": "\xe9"}], id="text"),
+        pytest.param("LONGTEXT CHARACTER SET latin1", "7B2261223A22E9227D", [{"a": "\xe9"}], id="latin1"),
+        pytest.param("LONGBLOB", "7B2261223A22C3A9227D", [{"a": "\xe9"}], id="bytes"),
+        pytest.param("LONGBLOB", "7B2261223A22EDA080227D", [{"a": "\ud800"}], id="a lone surrogate"),
+        pytest.param("LONGBLOB", "7B00220061002200 3A0031007D00", [{"a": 1}], id="UTF-16"),
+        pytest.param("LONGBLOB", "7B2261223A22FF227D", [], id="no text"),
+        pytest.param("JSON", "7B2261223A22C3A9227D", [{"a": "\xe9"}], id="JSON"),
+    ],
+)
+@pytest.mark.parametrize("bound", [False, True], ids=["own", "bound"])
+def test_a_message_is_read_whatever_its_column_holds(
+    my_url: str, kind: str, stored: str, read: list[Any], bound: bool
+) -> None:
+    with sessions.connect(my_url) as backend, closing(connect_raw(my_url)) as connection:
+        backend.session("chat_1").add_items(items("a"))
+        cursor = connection.cursor()
+        cursor.execute(f"ALTER TABLE agent_messages MODIFY message_data {kind}")
+        charset = "_latin1" if "latin1" in kind else "_utf8mb4" if "BLOB" not in kind else ""
+        cursor.execute(f"UPDATE agent_messages SET message_data = {charset} X'{stored.replace(' ', '')}'")
+        cursor.execute("SET NAMES sjis")
+        session = sessions.bind(connection).session("chat_1") if bound else backend.session("chat_1")
+        assert session.get_items() == read
+        assert [record.item for record in session.records()] == (read or [None])
+
+
+@pytest.mark.mariadb
+def test_a_lone_surrogate_that_mariadb_keeps_is_read(mariadb_url: str) -> None:
+    with sessions.Session.from_url("chat_1", mariadb_url) as session:
+        session.add_items(items("a"))
+        execute_sql(mariadb_url, "UPDATE agent_messages SET message_data = _utf8mb4 X'7B2261223A22EDA080227D'")
+        assert session.get_items() == [{"a": "\ud800"}]
 
 
 # --- SQLite

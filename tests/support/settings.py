@@ -166,7 +166,6 @@ SETTINGS = [
         "SET stats_fetch_consistency = 'snapshot'",
         "SET plan_cache_mode = 'force_generic_plan'",
         "SET from_collapse_limit = 1; SET join_collapse_limit = 1; SET geqo_threshold = 2",
-        "SET jit = on; SET jit_above_cost = 0; SET jit_inline_above_cost = 0; SET jit_optimize_above_cost = 0",
         "SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off",
         "SET enable_seqscan = off; SET enable_sort = off; SET enable_nestloop = off; SET enable_hashjoin = off",
         "SET cursor_tuple_fraction = 0.0001; SET work_mem = '64kB'",

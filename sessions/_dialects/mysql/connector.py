@@ -45,6 +45,7 @@ class MySQLConnector:
             # What was sent ahead waits for the lock once more.
             lock_timeout //= _LOCKING_STATEMENTS
         self._prepare = [
+            statements["use_utf8"],
             statements["prepare_connection"] % {"lock_timeout": max(1, lock_timeout)},
             statements["use_repeatable_read"],
             statements["packet_limit"],

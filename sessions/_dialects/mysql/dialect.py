@@ -33,7 +33,7 @@ from .errors import (
     statement_failure,
 )
 from .packets import MyConnection, PacketConnection, end_statement, send
-from .values import Quote, literal, quote_long, quote_short
+from .values import Quote, integer, literal, quote_long, quote_short
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -238,8 +238,8 @@ class MySQLDialect(Dialect[MyConnection]):
             end_statement(connection, self.statements["still_busy"])
 
     def is_executing(self, connection: MyConnection, number: int, *, age: float, waiting: float) -> bool | None:
-        # SHOW knows no LIMIT: with sql_select_limit = 0 there is no answer. In ucs2 digits have NULs between them.
-        uptimes = [int(value.replace("\0", "")) for _, value in self.execute(connection, "uptime", {})]
+        # SHOW knows no LIMIT: with sql_select_limit = 0 there is no answer.
+        uptimes = [integer(value) for _, value in self.execute(connection, "uptime", {})]
         # After a restart the numbers begin anew. The time is whole seconds, rounded down.
         if any(uptime + 1 < age for uptime in uptimes):
             return None

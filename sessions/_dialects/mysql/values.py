@@ -39,18 +39,28 @@ def quote_long(text: str) -> str:
     return f"CONVERT(FROM_BASE64('{b64encode(text.encode()).decode('ascii')}') USING utf8mb4)"
 
 
-def _integer(data: bytes) -> int:
-    # MariaDB sends numbers, too, in the character set of the results, which may have two or four bytes a digit.
-    return int(data if data.isalnum() else data.replace(b"\0", b""))
+def integer(data: Any) -> int:
+    """Read a whole number."""
+    try:
+        return int(data)
+    except ValueError:
+        # MariaDB sends numbers, too, in the character set of the results: in ucs2 digits have NULs between them.
+        return int(data.replace(b"\0", b""))
 
 
-def _text(data: bytes) -> str:
-    # What we read as text is asked for in UTF-8; the rest is not looked at, or ASCII.
-    return data.decode("utf-8", "replace")
+def _text(data: bytes) -> str | bytes:
+    # A BLOB may hold a text in UTF-16 or UTF-32: what reads JSON knows it by its NULs.
+    if b"\0" in data[:2]:
+        return data
+    try:
+        # MariaDB keeps lone surrogates, and a history with one is to be read.
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data
 
 
-def _time(data: bytes) -> str:
-    # As text, which datetime.fromisoformat() reads many times faster than PyMySQL does.
+def _time(data: bytes) -> str | bytes:
+    # Not as a datetime: PyMySQL's regular expression takes many times as long as datetime.fromisoformat().
     return _text(data.replace(b"\0", b""))
 
 
@@ -58,7 +68,7 @@ DECODERS: Mapping[int, Callable[[bytes], Any]] = {
     **dict.fromkeys(range(256), _text),
     **dict.fromkeys((FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME, FIELD_TYPE.DATE), _time),
     **dict.fromkeys(
-        (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG), _integer
+        (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG), integer
     ),
 }
 
