@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
 from typing import Any, TypeVar
@@ -28,8 +29,8 @@ _CONSTANTS = {
 _CONSTANT = re.compile("|".join(_CONSTANTS))
 # A string, or a bracket outside of strings.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-# Python refuses to convert longer texts at once (sys.set_int_max_str_digits).
-_DIGITS = 4000
+# Python may be told to convert no longer texts at once (sys.set_int_max_str_digits), but these it always does.
+_DIGITS = sys.int_info.str_digits_check_threshold
 
 
 def decode_odd(text: object) -> object:
@@ -41,9 +42,19 @@ def decode_odd(text: object) -> object:
             return None
     if not isinstance(text, str):
         return None
+    if text.startswith("\\x"):
+        return _decode_hexadecimal(text[2:])
     try:
         return _read(text.removeprefix("\ufeff"))
     except (ValueError, IndexError):
+        return None
+
+
+def _decode_hexadecimal(digits: str) -> object:
+    """Read what PostgreSQL makes of a column of bytes that is asked for as text."""
+    try:
+        return decode_odd(bytes.fromhex(digits))
+    except ValueError:
         return None
 
 

@@ -123,9 +123,11 @@ class AgentsSession:
         popped: list[Item | None] = []
 
         def pop() -> int:
+            known = self._position
             item, position = self._history.pop()
             popped.append(item)
-            return position
+            # What others have added below it has not been read: the next write is still to follow what was.
+            return position if known is None else min(position, known)
 
         await self._write(pop)
         return popped[0]

@@ -43,9 +43,9 @@ MYSQL_STATEMENTS = {
     "add_items of 100": _ADD,
     "add_items(if_position)": (*_ADD, "select"),
     "pop_item": ("begin", "update", "select", "delete", "commit"),
-    "replace_items": (*_ADD, "delete"),
-    "replace_items(if_position)": (*_ADD, "select", "delete"),
-    "replace_items of nothing": ("begin", "insert", "delete", "commit"),
+    "replace_items": (*_ADD, "delete", "update"),
+    "replace_items(if_position)": (*_ADD, "select", "delete", "update"),
+    "replace_items of nothing": ("begin", "insert", "delete", "update", "commit"),
     "clear_session": ("begin", "update", "delete", "delete", "commit"),
 }
 

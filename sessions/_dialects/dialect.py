@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -28,11 +28,11 @@ Columns = Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What happened to a session since a moment."""
+class Change:
+    """The last write to a session's row."""
 
-    touched: bool  # its row was written
-    removed: bool  # its row was written, and no message of since then is there
+    age: float  # in seconds, by the database's clock
+    is_removal: bool  # rows were removed by it, or may have been
 
 
 class Dialect(ABC, Generic[C]):
@@ -124,7 +124,10 @@ class Dialect(ABC, Generic[C]):
             self.touch(connection, session_id)
             self.check_position(connection, session_id, if_position)
             self._delete_items(connection, session_id)
-            return self.insert(connection, session_id, texts) if texts else 0
+            newest = self.insert(connection, session_id, texts) if texts else 0
+            if self.settles:
+                self.lock_for_removal(connection, session_id)  # behind the rows, whose times it is to be later than
+            return newest
 
     def pop(self, connection: C, session_id: str) -> tuple[Row | None, int]:
         """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
@@ -213,11 +216,10 @@ class Dialect(ABC, Generic[C]):
         rows = self.execute(connection, "find_token", {"session_id": session_id, "tail": tail})
         return rows[0][0] if rows else None
 
-    def changes_since(self, connection: C, session_id: str, elapsed: float) -> Changes:
-        """Tell what happened to a session in the elapsed seconds."""
-        parameters = {"session_id": session_id, "elapsed": elapsed}
-        [(touched, removed)] = self.execute(connection, "changes_since", parameters)
-        return Changes(touched=bool(touched), removed=bool(removed))
+    def last_change(self, connection: C, session_id: str) -> Change | None:
+        """Tell when the session's row was written last, and by what; None when there is no row."""
+        rows = self.execute(connection, "last_change", {"session_id": session_id})
+        return Change(age=float(rows[0][0]), is_removal=bool(rows[0][1])) if rows else None
 
     # The server's sessions
 
@@ -233,6 +235,12 @@ class Dialect(ABC, Generic[C]):
         parameters = {"id": number, "age": age, "waiting": waiting, "own": self.server_session(connection)}
         rows = self.execute(connection, "orphan_is_busy", parameters)
         return bool(rows[0][0]) if rows else None
+
+    def end_session(self, connection: C, number: int, *, age: float) -> None:
+        """End an idle server session whose connection was lost, where that is allowed."""
+        parameters = {"id": number, "age": age, "own": self.server_session(connection)}
+        with suppress(self.driver_error):
+            self.execute(connection, "end_session", parameters)
 
     # What check() asks
 

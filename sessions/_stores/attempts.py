@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
@@ -72,6 +73,11 @@ class Attempts(Generic[C]):
                 return self._attempt(attempt, writes=writes, orphan=orphan)
             except AttemptFailed as exc:
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
+            except _NotLentError as exc:
+                reason = exc.__cause__ or exc
+                if unsettled:
+                    raise self._unknown(f"{self._where}: {reason}") from reason
+                raise reason from reason.__cause__
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()
@@ -91,7 +97,7 @@ class Attempts(Generic[C]):
         """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""
         session: Orphan | None = None
         try:
-            with self._lender.connection(writes=writes) as connection:
+            with _Lent(self._lender.connection(writes=writes)) as connection:
                 if orphan is not None:
                     self._wait_for_end(connection, orphan)
                     orphan = None
@@ -124,6 +130,9 @@ class Attempts(Generic[C]):
         while True:
             age, waiting = time.monotonic() - orphan.seen, time.monotonic() - now
             busy = self._dialect.is_executing(connection, orphan.number, age=age, waiting=waiting)
+            if busy is False:
+                # What is still on its way to it, held up somewhere, is not to be done later.
+                self._dialect.end_session(connection, orphan.number, age=age)
             if busy is None or time.monotonic() > (patience if busy else idle_patience):
                 break
             time.sleep(_ORPHAN_POLL_SECONDS)
@@ -146,11 +155,39 @@ class Attempts(Generic[C]):
     def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool) -> SessionsError:
         what = f"{self._where}: {self._dialect.describe(cause)}"
         if unsettled:
-            return OutcomeUnknownError(
-                f"{what}; the connection was lost during a write, which may or may not have happened: "
-                "compare get_items() with what you expect"
-            )
+            return self._unknown(what)
         return failure.error(f"{what}; {failure.remedy}")
+
+    @staticmethod
+    def _unknown(what: str) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"{what}; the connection was lost during a write, which may or may not have happened: "
+            "compare get_items() with what you expect"
+        )
+
+
+class _NotLentError(Exception):
+    """No connection was lent, for the reason that is its cause: nothing was attempted."""
+
+
+class _Lent(Generic[C]):
+    """A connection on loan; what is raised instead of lending one is told from what the operation raises."""
+
+    def __init__(self, lent: AbstractContextManager[C]) -> None:
+        self._lent = lent
+
+    def __enter__(self) -> C:
+        try:
+            return self._lent.__enter__()
+        except AttemptFailed:
+            raise
+        except Exception as exc:
+            raise _NotLentError from exc
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._lent.__exit__(exc_type, exc, traceback)
 
 
 def _delays(max_retries: int, first: float) -> Iterator[float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TypeVar
 
-from sessions._dialects.dialect import Changes, Dialect
+from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID
 from sessions._parts import Part
 from sessions.errors import ConflictError, unknown_error
@@ -25,6 +25,8 @@ from .operating import count_items, load, replace_record
 C = TypeVar("C")
 
 _TOKEN_BYTES = 6
+# How often the clocks of the database and of this machine are compared when that tells nothing.
+_LOOKS = 5
 _TOKEN_CHARACTERS = str.maketrans("01", " \t")
 
 
@@ -53,10 +55,10 @@ def settle_append(dialect: Dialect[C], connection: C, call: Call) -> int:
     """Look whether a batch is there; write it if it is not."""
     session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
-        there = dialect.lock(connection, session_id)
+        dialect.lock(connection, session_id)
         if (newest := _newest_of(dialect, connection, call)) is not None:
             return newest
-        if _is_gone(dialect, connection, call) or (there and _changes(dialect, connection, call).removed):
+        if _is_gone(dialect, connection, call) or _was_written(dialect, connection, call, removed=True):
             raise unknown_error(session_id, "items were removed since then, which may have been those of this call")
         dialect.touch(connection, session_id)
         conflict = None
@@ -109,7 +111,7 @@ def settle_record(dialect: Dialect[C], connection: C, call: Call, row_id: int) -
         dialect.lock(connection, call.session_id)
         if dialect.find_token(connection, call.session_id, _tail(call.texts)) is not None:
             return True
-        if _changes(dialect, connection, call).touched:
+        if _was_written(dialect, connection, call):
             raise unknown_error(call.session_id, "the record may have been replaced, and again since then")
         return replace_record(dialect, connection, call.session_id, row_id, call.texts[0])
 
@@ -133,7 +135,7 @@ def _may_be_done(dialect: Dialect[C], connection: C, call: Call) -> bool:
     """Tell whether all rows of before the call may have gone by it."""
     if _known(call):
         return _is_gone(dialect, connection, call)
-    return _changes(dialect, connection, call).touched
+    return _was_written(dialect, connection, call)
 
 
 def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:
@@ -149,9 +151,18 @@ def _known(call: Call) -> int:
     return call.known if call.if_position is None else call.if_position
 
 
-def _changes(dialect: Dialect[C], connection: C, call: Call) -> Changes:
-    # The time is taken here, behind the wait for the lock.
-    return dialect.changes_since(connection, call.session_id, monotonic() - call.began)
+def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: bool = False) -> bool:
+    """Tell whether somebody may have written to the session, or removed rows of it, since the call began."""
+    for _ in range(_LOOKS):
+        asked = monotonic()
+        change = dialect.last_change(connection, call.session_id)
+        answered = monotonic()
+        if change is None or (removed and not change.is_removal) or change.age > answered - call.began:
+            return False
+        if change.age <= asked - call.began:
+            return True
+    # Each time the question was on its way for longer than what lies between that write and the call.
+    return True
 
 
 def _newest_of(dialect: Dialect[C], connection: C, call: Call) -> int | None:

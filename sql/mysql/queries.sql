@@ -205,37 +205,36 @@ WHERE session_id >= %(session_id)s
 ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
--- name: changes_since
--- Differs: SQLite loses no answer. What happened in the elapsed seconds, by this server's
--- clock: whether the session's row was written, and whether rows were removed and none
--- came after. Columns of whole seconds have lost up to one. A removal noted its time a
--- second ahead (lock_session_for_removal), so that it is in a later second than the newest
--- row; who adds is not.
-SELECT is_touched, is_touched AND is_removal
+-- name: last_change
+-- Differs: SQLite loses no answer. How many seconds ago the session's row was written, by this
+-- server's clock, and whether that was a removal. Columns of whole seconds have lost up to one. A
+-- removal noted its time a second ahead (lock_session_for_removal), so that it is in a later
+-- second than the newest row; who adds is not. A row that is dated in the future tells nothing,
+-- so it counts as a removal.
+SELECT
+    UNIX_TIMESTAMP(now) - UNIX_TIMESTAMP(updated_at) + is_removal - (MICROSECOND(updated_at) = 0),
+    is_removal
 FROM (
     SELECT
-        is_removal,
-        updated_at - INTERVAL is_removal SECOND
-            >= moment - INTERVAL (MICROSECOND(updated_at) = 0) SECOND AS is_touched
-    FROM (
-        SELECT
-            since.moment,
-            session.updated_at,
-            COALESCE(
-                newest.created_at < session.updated_at - INTERVAL MICROSECOND(session.updated_at) MICROSECOND, TRUE
-            ) AS is_removal
-        FROM (SELECT FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) - %(elapsed)s) AS moment) AS since
-        LEFT JOIN agent_sessions AS session ON session.session_id = %(session_id)s
-        LEFT JOIN (
-            SELECT created_at
-            FROM agent_messages
-            WHERE session_id >= %(session_id)s
-                AND session_id <= %(session_id)s
-            ORDER BY session_id DESC, id DESC
-            LIMIT 1
-        ) AS newest ON TRUE
-    ) AS found
-) AS state
+        clock.now,
+        session.updated_at,
+        COALESCE(
+            newest.created_at < session.updated_at - INTERVAL MICROSECOND(session.updated_at) MICROSECOND
+            OR newest.created_at > clock.now,
+            TRUE
+        ) AS is_removal
+    FROM (SELECT CURRENT_TIMESTAMP(6) AS now) AS clock
+    CROSS JOIN agent_sessions AS session
+    LEFT JOIN (
+        SELECT created_at
+        FROM agent_messages
+        WHERE session_id >= %(session_id)s
+            AND session_id <= %(session_id)s
+        ORDER BY session_id DESC, id DESC
+        LIMIT 1
+    ) AS newest ON TRUE
+    WHERE session.session_id = %(session_id)s
+) AS found
 LIMIT 1;
 
 -- name: orphan_is_busy
@@ -263,6 +262,22 @@ LIMIT 1;
 -- name: uptime
 -- Differs: MySQL tells no session's age, only the server's, in seconds.
 SHOW GLOBAL STATUS LIKE 'Uptime';
+
+-- name: idle_session
+-- Differs: KILL knows no conditions. The session of orphan_is_busy, if it is idle, and one of this
+-- user in this database: a proxy may have invented the number.
+SELECT id
+FROM information_schema.processlist
+WHERE id = %(id)s
+    AND id <> CONNECTION_ID()
+    AND command = 'Sleep'
+    AND db <=> DATABASE()
+    AND user = SUBSTRING_INDEX(USER(), '@', 1)
+LIMIT 1;
+
+-- name: end_session
+-- Differs: by number alone, of the session that idle_session has found.
+KILL %(id)s;
 
 -- name: savepoint
 SAVEPOINT agent_sql_sessions;

@@ -87,7 +87,8 @@ SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*
 FROM message;
 
 -- name: append_items_at
--- Differs: append_items, if the newest row still has the id position. Guarded by `seen`.
+-- Differs: append_items, if the newest row still has the id position. Guarded by `seen`: a session that
+-- was there is touched, never made anew behind whoever has cleared it meanwhile.
 WITH seen AS (
     SELECT ctid AS version
     FROM agent_sessions
@@ -100,14 +101,28 @@ newest AS (
     ORDER BY session_id DESC, id DESC
     LIMIT 1
 ),
-session AS (
-    INSERT INTO agent_sessions AS present (session_id, updated_at)
-    SELECT %(session_id)s, clock_timestamp()
-    WHERE %(position)s = coalesce((SELECT id FROM newest), 0)
-    ON CONFLICT (session_id) DO UPDATE
+touched AS (
+    UPDATE agent_sessions
     SET updated_at = clock_timestamp()
-    WHERE present.ctid = (SELECT version FROM seen)
+    WHERE session_id = %(session_id)s
+        AND ctid = (SELECT version FROM seen)
+        AND %(position)s = coalesce((SELECT id FROM newest), 0)
     RETURNING session_id, clock_timestamp() AS locked_at
+),
+created AS (
+    INSERT INTO agent_sessions (session_id, updated_at)
+    SELECT %(session_id)s, clock_timestamp()
+    WHERE NOT EXISTS (SELECT FROM seen)
+        AND %(position)s = coalesce((SELECT id FROM newest), 0)
+    ON CONFLICT (session_id) DO NOTHING
+    RETURNING session_id, clock_timestamp() AS locked_at
+),
+session AS (
+    SELECT session_id, locked_at
+    FROM touched
+    UNION ALL
+    SELECT session_id, locked_at
+    FROM created
 ),
 message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
@@ -243,7 +258,8 @@ WHERE session_id = %(session_id)s;
 
 -- name: replace_items
 -- Differs: touch_session, delete_items and insert_items as one statement. Guarded by
--- `seen`: it would not see what another writer wrote, and leave it in the new history.
+-- `seen`: it would not see what another writer wrote, and leave it in the new history. Its time is
+-- later than that of the newest row, as that of every removal is.
 -- A row that something drops or keeps is a division by zero, as in append_items.
 WITH seen AS (
     SELECT ctid AS version
@@ -265,7 +281,7 @@ session AS (
     ON CONFLICT (session_id) DO UPDATE
     SET updated_at = clock_timestamp()
     WHERE present.ctid = (SELECT version FROM seen)
-    RETURNING session_id, clock_timestamp() AS locked_at
+    RETURNING session_id, updated_at - INTERVAL '1 microsecond' AS locked_at
 ),
 gone AS (
     DELETE FROM agent_messages
@@ -304,22 +320,23 @@ WHERE session_id = ANY (ARRAY[%(session_id)s])
 ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
--- name: changes_since
--- Differs: SQLite loses no answer. What happened in the elapsed seconds, by this server's
--- clock: whether the session's row was written, and whether rows were removed and none
--- came after.
+-- name: last_change
+-- Differs: SQLite loses no answer. How many seconds ago the session's row was written, by this
+-- server's clock, and whether that was a removal: whoever adds a row dates it no earlier. A row
+-- that is dated in the future tells nothing, so it counts as one.
 SELECT
-    session.updated_at >= since.moment,
-    session.updated_at >= since.moment AND coalesce(newest.created_at < since.moment, TRUE)
-FROM (SELECT clock_timestamp()::timestamp - make_interval(secs => %(elapsed)s) AS moment) AS since
-LEFT JOIN agent_sessions AS session ON session.session_id = %(session_id)s
+    extract(epoch FROM clock.now - session.updated_at)::float8,
+    coalesce(newest.created_at < session.updated_at OR newest.created_at > clock.now, TRUE)
+FROM (SELECT clock_timestamp()::timestamp AS now) AS clock
+CROSS JOIN agent_sessions AS session
 LEFT JOIN (
     SELECT created_at
     FROM agent_messages
     WHERE session_id = ANY (ARRAY[%(session_id)s])
     ORDER BY session_id DESC, id DESC
     LIMIT 1
-) AS newest ON TRUE;
+) AS newest ON TRUE
+WHERE session.session_id = %(session_id)s;
 
 -- name: look_anew
 -- Within a transaction pg_stat_activity stays as it was at the first look.
@@ -347,6 +364,18 @@ WHERE pid <> pg_backend_pid()
         ELSE state = 'disabled'
     END
 LIMIT 1;
+
+-- name: end_session
+-- The session of orphan_is_busy, if it is idle and no pooler stands between.
+SELECT pg_terminate_backend(pid)
+FROM pg_stat_activity
+WHERE pid = %(id)s
+    AND pid <> pg_backend_pid()
+    AND pg_backend_pid() = %(own)s
+    AND datname = current_database()
+    AND usename = session_user
+    AND state = 'idle'
+    AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE);
 
 -- name: savepoint
 SAVEPOINT agent_sql_sessions;

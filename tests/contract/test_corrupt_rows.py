@@ -4,6 +4,7 @@ Not on the two backends in memory: nobody else can write into them.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,6 +89,28 @@ def test_a_row_of_a_json_column_is_an_item(session: sessions.Session, sql_url: s
     assert [record.item for record in session.records()] == items("v0", "v1", "v2")
     assert session.pop_item() == item("v2")
     assert len(stored_texts(sql_url)) == 2
+
+
+@pytest.mark.parametrize("sql_url", ["postgresql"], indirect=True)
+def test_a_row_of_a_column_of_bytes_is_an_item(session: sessions.Session, sql_url: str) -> None:
+    execute_sql(
+        sql_url, "ALTER TABLE agent_messages ALTER message_data TYPE bytea USING convert_to(message_data, 'UTF8')"
+    )
+    assert texts(session.get_items()) == ["v0", "v1", "v2"]
+    assert session.pop_item() == item("v2")
+    assert texts(session.get_items()) == ["v0", "v1"]
+
+
+def test_a_number_is_read_whatever_limit_the_interpreter_has(session: sessions.Session, sql_url: str) -> None:
+    plant(sql_url, "chat_1", f'{{"n":{"7" * 3000}}}')
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        [found] = session.get_items(limit=1)
+        popped = session.pop_item()
+    finally:
+        sys.set_int_max_str_digits(before)
+    assert found == popped == {"n": int("7" * 3000)}
 
 
 def test_how_deep_the_caller_stands_decides_nothing(session: sessions.Session) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -94,6 +95,8 @@ DONE = {
     "add at a position that was popped as a whole": Case(
         adds("a", at_position=True), ("hello",), gap=pops, error=OutcomeUnknownError
     ),
+    "add that was replaced": Case(adds("a"), ("theirs",), gap=replaces("theirs"), error=OutcomeUnknownError),
+    "add that was replaced by nothing": Case(adds("a"), (), gap=replaces(), error=OutcomeUnknownError),
     "clear and nothing else": Case(clears, ()),
     "clear before another's add": Case(clears, ("new",), gap=adds("new"), error=OutcomeUnknownError),
     "clear before another's replace": Case(clears, ("new",), gap=replaces("new"), error=OutcomeUnknownError),
@@ -117,16 +120,9 @@ class Stage:
         behind.session("another").position()  # a warm connection, and a handle that knows nothing
 
     def cut(self, when: When, write: Callable[[], object], gap: Callable[[], object] | None = None) -> None:
-        """Write, be cut off, let the others act at a later time than that of the write, and settle."""
+        """Write, be cut off, let the others act at once, and settle."""
         self.proxy.cut(when=when)
-        moment = time.monotonic() + 0.05
-
-        def act() -> None:
-            if gap:
-                assert eventually(lambda: time.monotonic() > moment)
-                gap()
-
-        with at_first_retry(act) as retries:
+        with at_first_retry(gap or (lambda: None)) as retries:
             try:
                 write()
             finally:
@@ -195,6 +191,74 @@ def test_a_write_at_position_0_does_not_ask_for_the_rows_that_its_handle_knew(st
     stage.rival.clear_session()
     stage.cut("before", lambda: write(stage.session, 0))
     assert texts(stage.rival.get_items()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "write", [adds("late", at_position=True), replaces("late", at_position=True)], ids=["add", "replace"]
+)
+def test_a_position_is_stale_when_another_clears_while_a_write_waits(server_url: str, write: Write) -> None:
+    with sessions.connect(server_url) as backend, contextlib.closing(connect_raw(server_url)) as rival:
+        session = backend.session("chat_1")
+        session.add_items(items("hello"))
+        position = session.position()
+        rival.cursor().execute("BEGIN")
+        sessions.bind(rival).session("chat_1").clear_session()
+
+        def commit_when_it_waits() -> None:
+            assert eventually(lambda: waiting(server_url) > 0)
+            rival.cursor().execute("COMMIT")
+
+        other = threading.Thread(target=commit_when_it_waits)
+        other.start()
+        try:
+            with refused(ConflictError):
+                write(session, position)
+        finally:
+            other.join()
+        assert session.get_items() == []
+
+
+@pytest.mark.parametrize("reason", ["closed", "no password"])
+def test_what_keeps_a_lost_write_from_being_settled_does_not_say_that_it_has_not_happened(
+    server_url: str, reason: str
+) -> None:
+    asked = 0
+    parts = urlsplit(server_url)
+
+    def password() -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 1 and reason == "no password":
+            raise RuntimeError("the vault is sealed")
+        return unquote(parts.password or "")
+
+    with sessions.connect(server_url) as direct, Proxy(server_url) as proxy:
+        direct.session("chat_1").add_items(items("hello"))
+        url = proxy.url.replace(f":{parts.password}@", "@")
+        with sessions.connect(url, password=password, **QUICK) as behind:
+            session = behind.session("chat_1")
+            session.position()
+            proxy.cut(when="after")
+            act = behind.close if reason == "closed" else lambda: None
+            with at_first_retry(act), refused(OutcomeUnknownError):
+                session.add_items(items("a"))
+        assert texts(direct.session("chat_1").get_items()) == ["hello", "a"]
+
+
+def test_a_packet_that_was_held_up_is_not_done_behind_its_settlement(server_url: str) -> None:
+    with (
+        sessions.connect(server_url) as direct,
+        Proxy(server_url) as proxy,
+        sessions.connect(proxy.url, statement_timeout=1.0, **QUICK) as behind,
+    ):
+        direct.session("chat_1").add_items(items("hello"))
+        session = behind.session("chat_1")
+        session.position()
+        proxy.hold()
+        session.add_items(items("a"))
+        assert texts(direct.session("chat_1").get_items()) == ["hello", "a"]
+        proxy.release()
+        assert texts(session.get_items()) == ["hello", "a"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

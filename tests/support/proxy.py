@@ -41,6 +41,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._cut: _Cut | None = None
         self._flowing = threading.Event()
+        self._released = threading.Event()
+        self._holding = False
         self._flowing.set()
         self._closed = False
         self._links: list[_Link] = []
@@ -91,7 +93,22 @@ class Proxy:
     def resume(self) -> None:
         self._flowing.set()
 
+    def hold(self) -> None:
+        """Keep the next client packet, and deliver it at release(), whatever has become of its sender."""
+        self._released.clear()
+        self._holding = True
+
+    def release(self) -> None:
+        """Deliver what was held."""
+        self._released.set()
+
     # --- what the pumps ask
+
+    def _wait_if_held(self) -> None:
+        with self._lock:
+            held, self._holding = self._holding, False
+        if held:
+            self._released.wait()
 
     def _accept(self) -> None:
         while not self._closed:
@@ -185,6 +202,7 @@ class _Link:
     def _pump_to_server(self, sender: "_Sender") -> None:
         with contextlib.suppress(OSError):
             while data := self._client.recv(_CHUNK):
+                self._proxy._wait_if_held()
                 self._proxy._flowing.wait()
                 cut = self._proxy._client_packet(self)
                 if cut is None:

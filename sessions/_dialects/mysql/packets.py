@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from sessions._dialects.sockets import forget_unsent
+from sessions._dialects.sockets import forget_unsent, raised_by_a_handler
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
@@ -184,6 +184,12 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
             results = connection.send_ahead(statements)
             return results if then is None else results + _send_packet(connection, then)
         return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
+    except pymysql.OperationalError as exc:
+        # PyMySQL takes a signal handler's TimeoutError, say, for one of the socket's.
+        cause = exc.__context__
+        if isinstance(cause, OSError) and raised_by_a_handler(cause, pymysql.connections.__file__):
+            raise cause from None
+        raise
     except UNREADABLE as exc:
         connection.close()
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc

@@ -26,7 +26,7 @@ from .libpq import libpq_parameters
 _PREPARE_AFTER = 5
 
 # How long a cancelled statement may take to say so.
-_CANCEL_SECONDS = 1.0
+CANCEL_SECONDS = 1.0
 
 # Connections inherited through fork(), kept from being closed.
 _inherited: list[TimedConnection] = []
@@ -45,7 +45,7 @@ class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def _cancel(self) -> None:
         with suppress(psycopg.Error):
-            self.cancel_safe(timeout=_CANCEL_SECONDS)
+            self.cancel_safe(timeout=CANCEL_SECONDS)
 
 
 def _bounded(
@@ -64,7 +64,7 @@ def _bounded(
                 if cancelled:
                     raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)")
                 cancel()
-                deadline, cancelled = monotonic() + _CANCEL_SECONDS, True
+                deadline, cancelled = monotonic() + CANCEL_SECONDS, True
             wanted = generator.send(ready)
     except StopIteration as exc:
         return exc.value
@@ -126,7 +126,7 @@ class PostgresConnector:
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.ACTIVE:
             with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=_CANCEL_SECONDS)
+                connection.cancel_safe(timeout=CANCEL_SECONDS)
             with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
                 forget_unsent(end)
         sqlstate = getattr(exc, "sqlstate", None) or ""

@@ -8,7 +8,8 @@ in transaction mode may stand between.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
@@ -17,12 +18,13 @@ from psycopg.pq import TransactionStatus
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters
 from sessions._dialects.failures import Failure
+from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
 from .checks import column_checks
-from .connector import TimedConnection
+from .connector import CANCEL_SECONDS, TimedConnection
 from .errors import describe, statement_failure
 from .values import PlainCursor, check_encoding
 
@@ -31,6 +33,8 @@ PGConnection = psycopg.Connection[Any]
 # A larger batch, in characters, is a transaction of several statements: libpq and the server hold each of
 # them as a whole, and take none above 1 GB.
 _STATEMENT = 16 * 1024 * 1024
+
+_CANCEL_POLL_SECONDS = 0.01
 
 
 class PostgresDialect(Dialect[PGConnection]):
@@ -49,14 +53,31 @@ class PostgresDialect(Dialect[PGConnection]):
         return self._cursor(connection, name, parameters).rowcount
 
     def _cursor(self, connection: PGConnection, name: str, parameters: Parameters) -> psycopg.Cursor[Any]:
-        # An application's connection may prepare what is repeated, which a pooler in transaction mode breaks.
-        prepare = None if isinstance(connection, TimedConnection) else False
-        return PlainCursor(connection).execute(self.statements[name], parameters or None, prepare=prepare)
+        statement, cursor = self.statements[name], PlainCursor(connection)
+        if isinstance(connection, TimedConnection):
+            return cursor.execute(statement, parameters or None)
+        try:
+            # Not prepared, as an application's connection may do, which a pooler in transaction mode breaks.
+            return cursor.execute(statement, parameters or None, prepare=False)
+        except BaseException as exc:
+            self.close_if_interrupted(connection, exc)
+            raise
 
     def check_lent(self, connection: PGConnection) -> None:
         if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)
+
+    def close_if_interrupted(self, connection: PGConnection, exc: BaseException) -> None:
+        if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or isinstance(exc, psycopg.Error):
+            return
+        # psycopg cancels after KeyboardInterrupt alone; a write that waits would be done later.
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CANCEL_SECONDS)
+        deadline = monotonic() + CANCEL_SECONDS
+        while not is_readable(connection.fileno()) and monotonic() < deadline:
+            sleep(_CANCEL_POLL_SECONDS)
+        connection.close()
 
     def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
         return _array(connection, texts)
