@@ -20,8 +20,10 @@ from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
 from .arrays import TextArray, TextArrayDumper
-from .errors import CONNECT_ANEW_AFTER, connect_failure
+from .errors import CONNECT_ANEW_AFTER
 from .libpq import libpq_parameters
+from .refusals import connect_failure
+from .sqlstates import SQLStateConnection
 
 # After so many uses on a connection a statement is prepared there, as psycopg does by default.
 _PREPARE_AFTER = 5
@@ -33,7 +35,7 @@ _CANCEL_SECONDS = 1.0
 _inherited: list[TimedConnection] = []
 
 
-class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
+class TimedConnection(SQLStateConnection):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
