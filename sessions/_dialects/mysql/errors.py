@@ -38,7 +38,9 @@ _HOST = Failure(AuthenticationError, "create the user for this client's host too
 _HOST_BLOCKED = Failure(
     AuthenticationError, "let an administrator run FLUSH HOSTS, and look for what broke connections off"
 )
-_EXPIRED = Failure(AuthenticationError, "set a new password by another client: ALTER USER ... IDENTIFIED BY ...")
+_EXPIRED = Failure(
+    AuthenticationError, "set a new password by another client: ALTER USER <user> IDENTIFIED BY <password>"
+)
 _PLUGIN = Failure(
     AuthenticationError,
     "let an administrator give the user an authentication plugin that the server and PyMySQL have, such as "

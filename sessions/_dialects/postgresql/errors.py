@@ -35,7 +35,17 @@ _RIGHTS: Mapping[str, Failure] = {
 }
 _DENIED = re.compile(r"permission denied for (schema|sequence|table) (.*)")
 _POLICY = Failure(remedy="change the policy of that table, or connect as a role that it admits")
-_CREATED_AT = Failure(SchemaError, "give created_at of the messages table the type TIMESTAMP (ALTER COLUMN ... USING)")
+_TYPES = Failure(
+    SchemaError,
+    "give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or use other tables",
+)
+# 42804 that names no column, by the function whose types do not agree: there is one column in it.
+_FUNCTIONS: Mapping[str, Failure] = {
+    "GREATEST": Failure(
+        SchemaError, "give created_at of the messages table the type TIMESTAMP, by ALTER TABLE and USING"
+    ),
+    "COALESCE": Failure(SchemaError, "give id of the messages table the type BIGINT, or use another table"),
+}
 
 # PostgreSQL manual, appendix A: SQLSTATE, or its class.
 _FAILURES: Mapping[str, Failure] = {
@@ -57,14 +67,15 @@ _FAILURES: Mapping[str, Failure] = {
     "42P01": failures.NO_TABLES,
     "3F000": Failure(SchemaError, "create the schema, or give another one"),
     "42703": failures.OTHER_TABLES,
-    "42883": failures.OTHER_TABLES,
+    "22007": _TYPES,
+    "22P02": _TYPES,
+    "42883": _TYPES,
     "42P10": failures.OTHER_TABLES,
     "22012": Failure(
         DatabaseError,
         "not every row was written or removed as asked, and nothing was changed: look for a trigger, a rule or a "
         "policy on the two tables that suppresses rows",
     ),
-    "42804": Failure(SchemaError, "give message_data the type TEXT, and the times TIMESTAMP"),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
@@ -84,8 +95,8 @@ def statement_failure(exc: Exception) -> Failure:
     words = exc.diag.message_primary or ""
     if sqlstate == "42501":
         return _POLICY if "row-level security" in words else _missing_right(words)
-    if sqlstate == "42804" and words.startswith("GREATEST"):
-        return _CREATED_AT
+    if sqlstate == "42804":
+        return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
     if (pooler := pooler_failure(sqlstate, words)) is not None and pooler.transient:
         return pooler  # it had no server to send the statement to
     # After FATAL there is no connection, whoever has ended it and why.
