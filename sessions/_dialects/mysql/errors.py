@@ -161,8 +161,9 @@ CANNOT_CONVERT = 3854
 NO_SUCH_THREAD = 1094
 # A value was stored truncated or changed; a warning where the mode is not strict.
 TRUNCATED = (1265, 1366, 1406)
-# After these a new connection is better: it may lead to the server that is now the primary.
-CONNECT_ANEW_AFTER = (1290, 1792, 1836, 3100)
+# After these a new connection is better: it may lead to the server that is now the primary, and has rights that
+# were granted meanwhile.
+CONNECT_ANEW_AFTER = (1142, 1143, 1290, 1792, 1836, 3100)
 
 
 def errno_of(exc: BaseException) -> int:

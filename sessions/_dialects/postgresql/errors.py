@@ -65,7 +65,9 @@ _FAILURES: Mapping[str, Failure] = {
     "53": Failure(DatabaseError, "free resources on the server; nothing was written"),
     "57014": Failure(DatabaseError, "a lock was held for longer than statement_timeout, or someone cancelled it"),
     "42P01": failures.NO_TABLES,
-    "3F000": Failure(SchemaError, "create the schema, or give another one"),
+    "3F000": Failure(
+        SchemaError, "create the schema, and GRANT USAGE on it; or name one: sessions_table='schema.table'"
+    ),
     "42703": failures.OTHER_TABLES,
     "22007": _TYPES,
     "22P02": _TYPES,
