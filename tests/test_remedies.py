@@ -33,8 +33,8 @@ def role(postgresql_url: str) -> Iterator[str]:
 
 
 SERIAL = [
-    "CREATE TABLE agent_sessions (session_id VARCHAR(255) PRIMARY KEY, created_at TIMESTAMP, updated_at TIMESTAMP)",
-    "CREATE TABLE agent_messages (id SERIAL PRIMARY KEY, session_id VARCHAR(255), message_data TEXT, created_at DATE)",
+    "CREATE TABLE agent_sessions (session_id TEXT PRIMARY KEY, created_at TIMESTAMP, updated_at TIMESTAMP)",
+    "CREATE TABLE agent_messages (id SERIAL PRIMARY KEY, session_id TEXT, message_data TEXT, created_at TIMESTAMP)",
 ]
 ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
 RIGHTS = {
