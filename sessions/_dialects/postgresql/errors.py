@@ -101,8 +101,9 @@ def statement_failure(exc: Exception) -> Failure:
         return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
     if (pooler := pooler_failure(sqlstate, words)) is not None and pooler.transient:
         return pooler  # it had no server to send the statement to
-    # After FATAL there is no connection, whoever has ended it and why.
-    return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if exc.diag.severity == "FATAL" else failures.FAILED)
+    # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.
+    is_fatal = "FATAL" in (exc.diag.severity, exc.diag.severity_nonlocalized)
+    return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)
 
 
 def _missing_right(words: str) -> Failure:

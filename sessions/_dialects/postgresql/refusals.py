@@ -27,6 +27,10 @@ _OTHER_SERVER = Failure(
     ConnectionFailedError, "no PostgreSQL server listens there: check host and port, and the URL's scheme"
 )
 _NO_USER = Failure(AuthenticationError, "check the user and the password, and pg_hba.conf on the server")
+_NOT_ADMITTED = Failure(
+    AuthenticationError,
+    "check the user, and pg_hba.conf on the server, which may ask for TLS (ssl=...) or a client certificate",
+)
 _NO_CONNECT = Failure(ConnectionFailedError, 'GRANT CONNECT ON DATABASE "{name}" TO <role>')
 _OPTION = Failure(ConfigurationError, "drop the parameter, or install a newer libpq")
 _NOT_READY = Failure(
@@ -39,6 +43,7 @@ _REFUSALS: Mapping[str, Failure] = {
     "53300": failures.BUSY,
     "57P": _NOT_READY,
     "28": _NO_USER,
+    "28000": _NOT_ADMITTED,
     "3D000": failures.NO_DATABASE,
     "42501": _NO_CONNECT,
     "22023": _PARAMETER,
@@ -107,7 +112,6 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "unexpected eof": _UNREACHABLE,
     "local user with ID": failures.NO_USER_NAME,
     "invalid connection option": _OPTION,
-    "invalid ": Failure(ConfigurationError, "correct the parameter in the URL or the environment (PG...)"),
     "certificate": failures.UNKNOWN_ROOT,
     "SSL": failures.UNKNOWN_ROOT,
     "password": _NO_USER,
@@ -116,6 +120,7 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "Temporary failure": _UNREACHABLE,
     "resolve host": failures.UNKNOWN_HOST,
     "translate host name": failures.UNKNOWN_HOST,
+    "invalid ": Failure(ConfigurationError, "correct the parameter in the URL or the environment (PG...)"),
     "No such file": replace(_UNREACHABLE, remedy="check the socket's directory, and that the server runs"),
 }
 
