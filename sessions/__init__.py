@@ -29,7 +29,11 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from ._checks import Check
     from ._items import Item, Record
+    from ._listing import SessionInfo
+    from ._retention import Pruned
+    from ._search import Match
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
@@ -38,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AuthenticationError",
     "Backend",
+    "Check",
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
@@ -48,14 +53,17 @@ __all__ = [
     "InvalidItemError",
     "InvalidURLError",
     "Item",
+    "Match",
     "MemoryBackend",
     "MySQLBackend",
     "OutcomeUnknownError",
     "PostgresBackend",
+    "Pruned",
     "Record",
     "SQLiteBackend",
     "SchemaError",
     "Session",
+    "SessionInfo",
     "SessionsError",
     "TLSError",
     "bind",
@@ -66,6 +74,10 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("InMemorySession", "Session"), "session"),
     **dict.fromkeys(("Item", "Record"), "_items"),
+    "SessionInfo": "_listing",
+    "Check": "_checks",
+    "Match": "_search",
+    "Pruned": "_retention",
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"
     ),

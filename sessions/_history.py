@@ -12,7 +12,7 @@ from typing import Any
 
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._stores.store import Store
-from .errors import check_position, closed_error
+from .errors import ConflictError, check_position, closed_error
 
 # How many rows are read at a time beyond corrupt ones.
 _NEXT_ROWS = 100
@@ -109,6 +109,27 @@ class History:
         self.store.clear(self.session_id, known=self._left)
         self._left = 0
 
+    def fork(self, new_id: str, *, upto: int | None) -> None:
+        """Copy the rows up to an id into a new session."""
+        self.check_open()
+        if upto is not None:
+            _check_row_id("upto", upto)
+        self.store.fork(self.session_id, new_id, upto=upto)
+
+    def delete_record(self, row_id: int) -> bool:
+        """Delete one row; False when there is none."""
+        self.check_open()
+        _check_row_id("record_id", row_id)
+        return self.store.delete_record(self.session_id, row_id)
+
+    def replace_record(self, row_id: int, item: Mapping[str, Any]) -> None:
+        """Put an item in place of a row's."""
+        self.check_open()
+        _check_row_id("record_id", row_id)
+        [text] = encode_items([item], ensure_ascii=self.store.options.ensure_ascii)
+        if not self.store.replace_record(self.session_id, row_id, text):
+            raise ConflictError(f"session {self.session_id!r} has no record {row_id} (any more); read records() again")
+
     def position(self) -> int:
         """Return the id of the newest row, 0 when there is none."""
         self.check_open()
@@ -183,6 +204,14 @@ def _check_limit(limit: object) -> None:
         raise TypeError(f"limit is a {type(limit).__name__}; pass an int or None")
     if limit < 0:
         raise ValueError(f"limit is {limit}; pass 0 or more, or None for all items")
+
+
+def _check_row_id(name: str, row_id: object) -> None:
+    """Raise TypeError or ValueError for what is no id of a record."""
+    if isinstance(row_id, bool) or not isinstance(row_id, int):
+        raise TypeError(f"{name} is a {type(row_id).__name__}; pass the id of a record")
+    if not 0 <= row_id <= MAX_ID:
+        raise ValueError(f"{name} is {row_id}; pass the id of a record")
 
 
 def _check_if_position(position: object) -> None:

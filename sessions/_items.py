@@ -19,8 +19,11 @@ Item = dict[str, Any]
 
 # A row's id and its text.
 Row = tuple[int, str]
-# The same with created_at between them, in the form of the driver or of whoever wrote it.
+# The same with created_at between them, as text or, where it is stored so, as a number.
 RecordRow = tuple[int, Any, str]
+
+# A row of any session, with the session's id before it; no text where that is not asked for.
+SearchRow = tuple[str, int, Any, str | None]
 
 # Larger than any id: read from the newest row on.
 MAX_ID = 2**63 - 1
@@ -122,16 +125,16 @@ class Record(NamedTuple):
 def make_record(row: RecordRow) -> Record:
     """Decode a row; nothing that it holds is an error."""
     row_id, created_at, text = row
-    return Record(row_id, _time(created_at), decode_item(text), text)
+    return Record(row_id, read_time(created_at), decode_item(text), text)
 
 
-def _time(stored: object) -> datetime | None:
-    """Read a time that a driver gives as such, SQLite as text, and tables of the npm package as Unix seconds."""
-    if not isinstance(stored, datetime):
-        try:
-            if isinstance(stored, (int, float)):
-                return _EPOCH + timedelta(seconds=stored)
-            stored = datetime.fromisoformat(str(stored))
-        except (ValueError, OverflowError):
-            return None
-    return stored if stored.tzinfo is None else stored.astimezone(UTC).replace(tzinfo=None)
+def read_time(stored: object) -> datetime | None:
+    """Read a time in ISO 8601, or in Unix seconds as tables of the npm package have it."""
+    text = str(stored)
+    try:
+        if text.removeprefix("-").replace(".", "", 1).isdigit():
+            return _EPOCH + timedelta(seconds=float(text))
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, overload
 
-from ._settings.options import Keywords
+from ._checks import Check
+from ._listing import Order, SessionInfo, listing_from, page_from
+from ._retention import Pruned, delete_sessions, prune
+from ._search import Match, search
+from ._settings.options import BoundKeywords, Keywords, PoolKeywords
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
-from .errors import InvalidURLError, closed_error
-from .session import Session
+from .errors import InvalidURLError, closed_error, kind_of
+from .session import Session, check_session_id
+
+
+@overload
+def connect(url: str, **options: Unpack[Keywords]) -> Backend: ...
+
+
+@overload
+def connect(url: str | None = None, *, pool: Any, **options: Unpack[PoolKeywords]) -> Backend: ...
 
 
 def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywords]) -> Backend:
@@ -30,7 +44,7 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     return _backend_on(open_url(url, options))
 
 
-def bind(connection: object, **options: Unpack[Keywords]) -> Backend:
+def bind(connection: object, **options: Unpack[BoundKeywords]) -> Backend:
     """Return a backend on the application's own sqlite3, psycopg or pymysql connection.
 
     Operations are a part of the connection's transaction: nothing is committed, and
@@ -48,6 +62,8 @@ class Backend:
     """One database. May be used from many threads; made by sessions.connect()."""
 
     def __init__(self, store: Store) -> None:
+        if not isinstance(store, Store):
+            raise TypeError(f"store is a {kind_of(store)}; write sessions.connect(url), or sessions.bind(connection)")
         self._store = store
 
     def session(self, session_id: str) -> Session:
@@ -55,6 +71,95 @@ class Backend:
         if self.closed:
             raise closed_error()
         return Session(session_id, self._store)
+
+    def list_sessions(
+        self,
+        *,
+        prefix: str | None = None,
+        idle_since: datetime | timedelta | None = None,
+        order: Order = "updated",
+        newest_first: bool | None = None,
+        limit: int = 100,
+        after: SessionInfo | str | None = None,
+        count_limit: int | None = 1000,
+    ) -> list[SessionInfo]:
+        """Return at most limit conversations, in one round trip; an empty list when there are no more.
+
+        after is the last one of the page before, or its cursor; the other arguments have to be those
+        of that page. A conversation that is there throughout, and in order="updated" is not written
+        to, is listed once, whatever others do meanwhile.
+        order="updated" is by the time of the last write, the newest first, and order="id" by the
+        code points of the ids (on MySQL and MariaDB by the column's collation), the first one first;
+        newest_first turns either around. prefix is compared exactly. idle_since: only conversations
+        without a write since then, or in the timedelta before now.
+        Rows are counted up to count_limit, None: all of them. Raises TypeError or ValueError for
+        arguments that mean nothing.
+        """
+        if self.closed:
+            raise closed_error()
+        listing = listing_from(
+            prefix=prefix,
+            idle_since=idle_since,
+            order=order,
+            newest_first=newest_first,
+            limit=limit,
+            after=after,
+            count_limit=count_limit,
+        )
+        return page_from(self._store.list_sessions(listing))
+
+    def delete_sessions(self, session_ids: Iterable[str]) -> int:
+        """Delete conversations with all that they hold; return how many of them there were.
+
+        At most 100 of them go in one transaction: after an error some may be gone, and
+        the call can be repeated. Raises OutcomeUnknownError when the connection was lost.
+        """
+        if self.closed:
+            raise closed_error()
+        if isinstance(session_ids, str):
+            raise TypeError("session_ids is a str; pass a list of ids")
+        ids = list(session_ids)
+        for session_id in ids:
+            check_session_id(session_id)
+        return delete_sessions(self._store, ids)
+
+    def prune(
+        self, older_than: datetime | timedelta, *, keep_prefix: str | Collection[str] = (), dry_run: bool = False
+    ) -> Pruned:
+        """Delete the conversations without a write since older_than, a moment or a time before now.
+
+        Those whose ids begin with keep_prefix stay. Deletes in batches of short
+        transactions, the one that is idle for longest first, so it can be ended and
+        called again; one that is written to meanwhile stays whole. With dry_run nothing is
+        deleted, only counted.
+        """
+        if self.closed:
+            raise closed_error()
+        return prune(self._store, older_than, keep_prefix=keep_prefix, dry_run=dry_run)
+
+    def search(self, text: str, *, prefix: str | None = None, ignore_case: bool = False) -> Iterator[Match]:
+        """Iterate over the records of all conversations in which a text of the item contains text.
+
+        In the order in which they were written, read in pages as they are asked for, in
+        constant memory: every row is looked at. Items are decoded, so it does not matter
+        how JSON has escaped a character; keys are not searched; of a corrupt row the stored
+        text is. prefix: only conversations whose ids begin so, exactly. Raises TypeError
+        or ValueError for arguments that mean nothing.
+        """
+        if self.closed:
+            raise closed_error()
+        return search(self._store, text, prefix=prefix, ignore_case=ignore_case)
+
+    def check(self) -> list[Check]:
+        """Look whether the database is as it should be: what was asked, what is there, and what to do.
+
+        Connection and version, TLS in use, clock, tables, types, collation, indexes, engine,
+        journal mode, pooler, and whether a row can be written, which is taken back. Raises
+        what any operation raises when the database cannot be reached.
+        """
+        if self.closed:
+            raise closed_error()
+        return self._store.check()
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

@@ -59,6 +59,11 @@ class DatabaseError(SessionsError):
     """The database refused a statement for any other reason."""
 
 
+def kind_of(value: object) -> str:
+    """Name what was given in the wrong place, and nothing of what it holds."""
+    return f"class, {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def closed_error() -> ClosedError:
     """Say how to go on after close()."""
     return ClosedError("the backend or session is closed; make a new one with sessions.connect()")
@@ -71,6 +76,11 @@ def check_position(session_id: str, *, expected: int | None, position: int) -> N
             f"session {session_id!r} is at position {position}, not {expected}; "
             "read it again and decide whether the new items still apply"
         )
+
+
+def taken_error(session_id: str) -> ConflictError:
+    """Say that a new session cannot be made where there is one."""
+    return ConflictError(f"session {session_id!r} is there already; choose another id, or clear it first")
 
 
 def kept_error(session_id: str) -> DatabaseError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from ._items import Item
-from .errors import ConfigurationError
+from ._settings.options import Keywords
+from .errors import ConfigurationError, kind_of
 from .session import Session
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ class AgentsSession:
         session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(session, Session):
-            raise TypeError(f"session must be a sessions.Session, not {type(session).__name__}")
+            raise TypeError(
+                f"session is a {kind_of(session)}, not a sessions.Session; "
+                "write AgentsSession.from_url(session_id, url), or AgentsSession(backend.session(session_id))"
+            )
         if on_conflict not in ("append", "raise"):
             raise ConfigurationError(f"on_conflict is {on_conflict!r}; use 'append' or 'raise'")
         self.session = session
@@ -72,7 +76,7 @@ class AgentsSession:
         *,
         on_conflict: OnConflict = "append",
         session_settings: SessionSettings | dict[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[Keywords],
     ) -> AgentsSession:
         """Open a session of its own by URL; the options are those of sessions.connect."""
         session = Session.from_url(session_id, url, **options)
@@ -87,7 +91,7 @@ class AgentsSession:
 
     @session_settings.setter
     def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
-        self._settings = _settings_from(value) if isinstance(value, dict) else value
+        self._settings = None if value is None else _settings_from(value)
 
     # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any.
 
@@ -183,9 +187,13 @@ class AgentsSession:
         return f"AgentsSession({self.session!r})"
 
 
-def _settings_from(values: dict[str, Any]) -> SessionSettings:
+def _settings_from(values: SessionSettings | dict[str, Any]) -> SessionSettings:
     from agents.memory import SessionSettings
 
+    if isinstance(values, SessionSettings):
+        return values
+    if not isinstance(values, Mapping):
+        raise TypeError(f"session_settings is a {kind_of(values)}; pass SessionSettings or a mapping: {{'limit': 50}}")
     # Older SDKs take no mapping, and SessionSettings itself ignores what it does not know.
     unknown = values.keys() - SessionSettings.__dataclass_fields__.keys()
     if unknown:

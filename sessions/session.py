@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 from ._history import History
 from ._items import Item, Record
@@ -12,6 +12,7 @@ from ._sdk import check_direct_use
 from ._settings.options import Keywords
 from ._stores.opening import open_url
 from ._stores.store import Store
+from .errors import kind_of
 
 _MAX_SESSION_ID = 255
 
@@ -25,7 +26,12 @@ class Session:
     """
 
     def __init__(self, session_id: str, store: Store, *, owns_store: bool = False) -> None:
-        _check_session_id(session_id)
+        check_session_id(session_id)
+        if not isinstance(store, Store):
+            raise TypeError(
+                f"store is a {kind_of(store)}; write sessions.Session.from_url(session_id, url), "
+                "or backend.session(session_id) with the backend of sessions.connect(url)"
+            )
         self.session_id = session_id
         self._history = History(session_id, store)
         self._owns_store = owns_store
@@ -33,7 +39,7 @@ class Session:
     @classmethod
     def from_url(cls, session_id: str, url: str, **options: Unpack[Keywords]) -> Self:
         """Make a session on a backend of its own, which close() closes; the options are those of connect()."""
-        _check_session_id(session_id)
+        check_session_id(session_id)
         return cls(session_id, open_url(url, options), owns_store=True)
 
     def __repr__(self) -> str:
@@ -110,6 +116,31 @@ class Session:
         """
         return self._history.records(limit)
 
+    def fork(self, new_id: str, *, upto: int | None = None) -> Session:
+        """Copy the history, up to the record with id upto, into a new conversation, and return its handle.
+
+        The database copies, in one transaction: texts and times as they are, the ids are
+        new ones. The handle shares this one's backend. Raises ConflictError when new_id
+        is there already, OutcomeUnknownError when the connection was lost before the
+        answer came.
+        """
+        check_session_id(new_id)
+        self._history.fork(new_id, upto=upto)
+        return Session(new_id, self._history.store)
+
+    def delete_record(self, record_id: int) -> bool:
+        """Delete the row with this id, readable or not; False when this conversation has none."""
+        return self._history.delete_record(record_id)
+
+    def replace_record(self, record_id: int, item: Mapping[str, Any]) -> None:
+        """Put an item in place of the one in the row with this id, which keeps its place and its time.
+
+        Raises ConflictError when this conversation has no such row (any more),
+        InvalidItemError as add_items() does, and OutcomeUnknownError when the connection
+        was lost and somebody has written since.
+        """
+        self._history.replace_record(record_id, item)
+
     @property
     def session_settings(self) -> None:
         """None: the session has no settings of the OpenAI Agents SDK, which asks before anything else.
@@ -126,10 +157,19 @@ class InMemorySession(Session):
         options: Keywords = {} if default_limit is None else {"default_limit": default_limit}
         super().__init__(session_id, open_url("memory:", options), owns_store=True)
 
+    @classmethod
+    def from_url(cls, session_id: str, url: str, **options: Unpack[Keywords]) -> NoReturn:  # noqa: ARG003
+        """Raise TypeError: a conversation in memory has no URL."""
+        raise TypeError(
+            "an InMemorySession has no URL; write sessions.InMemorySession(session_id), "
+            "or sessions.Session.from_url(session_id, url)"
+        )
 
-def _check_session_id(session_id: object) -> None:
+
+def check_session_id(session_id: object) -> None:
+    """Raise TypeError or ValueError for what is no id of a session."""
     if not isinstance(session_id, str):
-        raise TypeError(f"session_id is a {type(session_id).__name__}; pass a str")
+        raise TypeError(f"session_id is a {kind_of(session_id)}; pass a str")
     if not 1 <= len(session_id) <= _MAX_SESSION_ID:
         raise ValueError(f"session_id has {len(session_id)} characters; use 1 to {_MAX_SESSION_ID}")
     if "\0" in session_id:

@@ -259,7 +259,7 @@ CODES: list[tuple[int, str, Error, bool]] = [
     (sqlite3.SQLITE_BUSY_SNAPSHOT, "roll it back", DatabaseError, False),
     (sqlite3.SQLITE_LOCKED_SHAREDCACHE, "statement_timeout", DatabaseError, True),
     (sqlite3.SQLITE_READONLY_DIRECTORY, "right to write", DatabaseError, False),
-    (sqlite3.SQLITE_READONLY_DBMOVED, "moved", sessions.ConnectionFailedError, True),
+    (sqlite3.SQLITE_READONLY_DBMOVED, "restore a backup", sessions.ConnectionFailedError, True),
     (sqlite3.SQLITE_CANTOPEN_ISDIR, "path", sessions.ConnectionFailedError, False),
     (sqlite3.SQLITE_FULL, "space", DatabaseError, False),
     (sqlite3.SQLITE_IOERR_FSYNC, "disk", DatabaseError, False),

@@ -55,11 +55,11 @@ SQLITE_STATEMENTS = {
     "add_items of 1": "BEGIN INSERT INSERT COMMIT",
     "add_items of 100": f"BEGIN INSERT {'INSERT ' * 100}COMMIT",
     "add_items(if_position)": "BEGIN INSERT SELECT INSERT COMMIT",
-    "pop_item": "BEGIN SELECT SELECT DELETE COMMIT",
+    "pop_item": "BEGIN UPDATE SELECT DELETE COMMIT",
     "replace_items": "BEGIN INSERT SELECT DELETE SELECT INSERT INSERT INSERT COMMIT",
     "replace_items(if_position)": "BEGIN INSERT SELECT SELECT DELETE SELECT INSERT COMMIT",
     "replace_items of nothing": "BEGIN INSERT SELECT DELETE SELECT COMMIT",
-    "clear_session": "BEGIN SELECT SELECT DELETE SELECT DELETE COMMIT",
+    "clear_session": "BEGIN UPDATE SELECT DELETE SELECT DELETE COMMIT",
 }
 
 by_operation = pytest.mark.parametrize("name", OPERATIONS)

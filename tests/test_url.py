@@ -120,7 +120,7 @@ def server(dialect: str, **changes: Any) -> Parts:
         ("mysql:///chat?unix_socket=%2Frun%2Fmysqld.sock",
          server("mysql", hosts=(), unix_socket="/run/mysqld.sock")),
         ("mysql://host/chat?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem",
-         server("mysql", **{"ssl-mode": "VERIFY_IDENTITY", "ssl-ca": "ca.pem"})),
+         server("mysql", sslmode="VERIFY_IDENTITY", sslrootcert="ca.pem")),
         ("mysql://host/chat?charset=utf8mb4", server("mysql", charset="utf8mb4")),
     ],
 )  # fmt: skip

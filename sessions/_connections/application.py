@@ -71,6 +71,7 @@ class BoundConnection:
     def _joined(self, *, writes: bool) -> AbstractContextManager[None]:
         """Become a part of the application's transaction, or of the one that its driver would begin now."""
         connection = self._connection
+        self._dialect.check_lent(connection)
         try:
             if self._dialect.in_transaction(connection):
                 self._execute("savepoint")
@@ -112,7 +113,7 @@ class BoundConnection:
         except BaseException as exc:
             self._dialect.close_if_interrupted(self._connection, exc)
             with suppress(self._dialect.driver_error):
-                self._connection.rollback()
+                self._dialect.roll_back(self._connection)
             if isinstance(exc, self._dialect.driver_error):
                 raise AttemptFailed(self._dialect.failure(exc), exc) from None
             raise
@@ -143,15 +144,16 @@ class ApplicationPool:
                 connection = unwrap(stack.enter_context(self._pool.connection()))
             except self._dialect.driver_error as exc:
                 raise AttemptFailed(Failure(ConnectionFailedError, "see the pool's words"), exc) from None
+            self._dialect.check_lent(connection)
             try:
                 yield connection
                 if self._dialect.in_transaction(connection):
-                    connection.commit()
+                    self._dialect.commit(connection)
             except BaseException as exc:
                 self._dialect.close_if_interrupted(connection, exc)
                 with suppress(self._dialect.driver_error):
                     if self._dialect.in_transaction(connection):
-                        connection.rollback()
+                        self._dialect.roll_back(connection)
                 raise
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
 from sessions.errors import check_position, kept_error
@@ -22,6 +23,8 @@ from .statements import load_statements
 
 C = TypeVar("C")
 Parameters = Mapping[str, Any]
+# The type and the collation of each column, by its name.
+Columns = Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Dialect(ABC, Generic[C]):
     position_statement: ClassVar[str] = "newest_items"
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
     settles: ClassVar[bool] = True
+    # Every index ends with the primary key, whether or not it says so.
+    indexes_hold_the_key: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
+        self.tables = (options.sessions_table, options.messages_table)
         self.statements = load_statements(
             self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
         )
@@ -58,9 +64,24 @@ class Dialect(ABC, Generic[C]):
     def change(self, connection: C, name: str, parameters: Parameters) -> int:
         """Execute a statement by name and return how many rows it has written, removed or locked."""
 
+    def check_lent(self, connection: C) -> None:
+        """Raise ConfigurationError for a connection of the application that is in a state we cannot work in."""
+
+    def list_parameter(self, connection: C, texts: Sequence[str]) -> object:
+        """Return texts as one parameter, in the form that the statements want."""
+        return list(texts)
+
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
         """Make the block one transaction that may write, or a part of the one that is open."""
+
+    def commit(self, connection: C) -> None:
+        """End the open transaction."""
+        connection.commit()  # type: ignore[attr-defined]  # every driver's has it
+
+    def roll_back(self, connection: C) -> None:
+        """Undo the open transaction."""
+        connection.rollback()  # type: ignore[attr-defined]
 
     @abstractmethod
     def in_transaction(self, connection: C) -> bool:
@@ -143,8 +164,8 @@ class Dialect(ABC, Generic[C]):
         return bool(self.change(connection, "lock_session", {"session_id": session_id}))
 
     def lock_for_removal(self, connection: C, session_id: str) -> None:
-        """Lock the session's row, if there is one, and note the time where a lost write may be settled by it."""
-        if not self.settles or not self.change(connection, "lock_session_for_removal", {"session_id": session_id}):
+        """Lock the session's row, if there is one, and note the time of the write."""
+        if not self.change(connection, "lock_session_for_removal", {"session_id": session_id}):
             self.lock(connection, session_id)
 
     def touch(self, connection: C, session_id: str) -> None:
@@ -160,6 +181,10 @@ class Dialect(ABC, Generic[C]):
         if expected is not None:
             rows = self._newest(connection, session_id, 1)
             check_position(session_id, expected=expected, position=rows[0][0] if rows else 0)
+
+    def has_items(self, connection: C, session_id: str) -> bool:
+        """Tell whether the session has a row, as it is now."""
+        return bool(self._newest(connection, session_id, 1))
 
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
@@ -204,6 +229,28 @@ class Dialect(ABC, Generic[C]):
         parameters = {"id": number, "age": age, "waiting": waiting, "own": self.server_session(connection)}
         rows = self.execute(connection, "orphan_is_busy", parameters)
         return bool(rows[0][0]) if rows else None
+
+    # What check() asks
+
+    def named(self, table: str) -> dict[str, Any]:
+        """Return the parameters by which a table is looked for in the database's catalogue."""
+        schema, _, name = table.rpartition(".")
+        return {"schema": schema or None, "name": name, "table": self._quoted(table)}
+
+    def _quoted(self, table: str) -> str:
+        return ".".join(f"{self.identifier_quote}{part}{self.identifier_quote}" for part in table.split("."))
+
+    def tls_in_use(self, connection: C) -> str:
+        """Say the version of TLS, where the statement `server` does not."""
+        return ""
+
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        """Judge the types of the columns."""
+        return []
+
+    def own_checks(self, connection: C) -> list[Check]:
+        """Ask what only this database is asked."""
+        return []
 
     # Failures
 

@@ -23,21 +23,31 @@ _MAX_NAME = 63
 _MAX_SECONDS = 31_536_000.0
 
 
-class Keywords(TypedDict, total=False):
-    """What connect() accepts, for type checkers."""
+class BoundKeywords(TypedDict, total=False):
+    """What bind() accepts, for type checkers and for itself."""
 
     create_tables: bool
+    sessions_table: str
+    messages_table: str
+    default_limit: int | None
+    ensure_ascii: bool
+
+
+class PoolKeywords(BoundKeywords, total=False):
+    """What connect() accepts beside a pool."""
+
     max_retries: int
     retry_delay: float
+
+
+class Keywords(PoolKeywords, total=False):
+    """What connect() accepts beside a URL."""
+
     connection_timeout: float
     statement_timeout: float
     ssl: SSLOption
     password: Password
-    sessions_table: str
-    messages_table: str
     pool_size: int
-    default_limit: int | None
-    ensure_ascii: bool
     prepared_statements: bool
     multi_statements: bool
 
@@ -104,11 +114,12 @@ def check_special(options: Options, dialect: str, own: Collection[str]) -> None:
 
 def password_of(password: Password) -> str:
     """Ask for the password: a token may have expired since the last connection."""
-    if not callable(password):
-        return password
-    asked = password()
+    asked = password() if callable(password) else password
     if not isinstance(asked, str):
         raise ConfigurationError(f"the password callable returned a {type(asked).__name__}; return a str")
+    # Not by what encode() raises, which has the password in it.
+    if asked.encode(errors="ignore").decode() != asked:
+        raise ConfigurationError("the password contains a lone surrogate; use valid Unicode")
     return asked
 
 

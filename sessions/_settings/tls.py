@@ -6,20 +6,18 @@ or the driver's default says so. Certificates and keys are read once, here.
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 from sessions.errors import ConfigurationError, InvalidURLError, TLSError
 
 from .certificates import validity_of
 from .key_files import KeyFiles
+from .material import certificates_in, read_pem
 from .options import SSLOption
-from .url import TLS_ALIASES, TLS_PARAMETERS
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MYSQL_MODES = {
@@ -29,8 +27,9 @@ _MYSQL_MODES = {
     "verify_ca": "verify-ca",
     "verify_identity": "verify-full",
 }
+_VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
+_IN_URL = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
 _KEYS = ("verify", "check_hostname", "ca", "cert", "key", "key_password")
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,9 @@ class TLS:
     cert: bytes | None = field(default=None, repr=False)
     key: bytes | None = field(default=None, repr=False)
     key_password: str | None = field(default=None, repr=False)
+    crl: bytes | None = field(default=None, repr=False)
+    minimum: ssl.TLSVersion | None = None
+    maximum: ssl.TLSVersion | None = None
     context: ssl.SSLContext | None = field(default=None, repr=False)
 
     @property
@@ -59,19 +61,45 @@ def read_tls(option: SSLOption, parameters: Mapping[str, str]) -> TLS | None:
     Raises ConfigurationError for settings that are wrong in form or contradict each
     other, TLSError for certificates and keys that cannot be used.
     """
-    from_url = _from_parameters(parameters)
-    if option is None:
-        return from_url
-    from_option = _from_option(option)
-    if from_url is not None and from_url != from_option:
-        raise ConfigurationError("ssl= and the URL's TLS parameters differ; keep one of them")
-    return from_option
+    tls = _from_parameters(parameters)
+    if option is not None:
+        from_option = _from_option(option)
+        if tls is not None and tls != from_option:
+            raise ConfigurationError("ssl= and the URL's TLS parameters differ; keep one of them")
+        tls = from_option
+    return _with_limits(tls, parameters)
+
+
+def _with_limits(tls: TLS | None, parameters: Mapping[str, str]) -> TLS | None:
+    """Add what the URL alone can say: revoked certificates, and the versions of the protocol."""
+    crl = parameters.get("sslcrl")
+    minimum, maximum = (_version(parameters, f"ssl_{end}_protocol_version") for end in ("min", "max"))
+    if crl is None and minimum is None and maximum is None:
+        return tls
+    tls = tls or TLS("require" if crl is None else "verify-full")
+    if not tls.required:
+        raise InvalidURLError(f"the URL limits TLS, but mode {tls.mode!r} does not require it; drop one")
+    if crl is not None and not tls.verified:
+        raise InvalidURLError(f"the URL gives sslcrl, but mode {tls.mode!r} verifies nothing; say sslmode=verify-full")
+    if minimum is not None and maximum is not None and minimum > maximum:
+        raise InvalidURLError("ssl_min_protocol_version in the URL is above ssl_max_protocol_version; exchange them")
+    if tls.context is not None and (minimum or maximum):
+        raise ConfigurationError("an SSLContext says which versions are allowed, and so does the URL; keep one")
+    return replace(tls, crl=None if crl is None else read_pem("crl", crl), minimum=minimum, maximum=maximum)
+
+
+def _version(parameters: Mapping[str, str], name: str) -> ssl.TLSVersion | None:
+    if name in parameters and parameters[name].lower() not in _VERSIONS:
+        raise InvalidURLError(f"{name} in the URL is no version that is allowed; use TLSv1.2 or TLSv1.3")
+    return _VERSIONS.get(parameters.get(name, "").lower())
 
 
 def _from_option(option: object) -> TLS:
     if isinstance(option, bool):
         return TLS("require" if option else "disable")
     if isinstance(option, ssl.SSLContext):
+        if option.protocol is ssl.PROTOCOL_TLS_SERVER:
+            raise ConfigurationError("the SSLContext is a server's; make one with ssl.create_default_context()")
         if option.verify_mode is ssl.CERT_NONE:
             return TLS("require", context=option)
         return TLS("verify-full" if option.check_hostname else "verify-ca", context=option)
@@ -92,13 +120,7 @@ def _from_option(option: object) -> TLS:
 
 
 def _from_parameters(parameters: Mapping[str, str]) -> TLS | None:
-    named: dict[str, str] = {}
-    for spelling, value in parameters.items():
-        name = TLS_ALIASES.get(spelling, spelling)
-        if name in named:
-            raise InvalidURLError(f"the URL gives both {name} and {spelling}, which mean the same; keep one")
-        if name in TLS_PARAMETERS:
-            named[name] = value
+    named = {name: parameters[name] for name in _IN_URL if name in parameters}
     if not named:
         return None
     root = named.get("sslrootcert")
@@ -124,75 +146,29 @@ def _with_material(mode: str, ca: object, cert: object, key: object, password: o
         raise ConfigurationError(f"a client certificate is given, but mode {mode!r} does not require TLS; drop one")
     if password is not None and not isinstance(password, str):
         raise ConfigurationError(f"ssl 'key_password' is a {type(password).__name__}; pass a str")
-    cert_pem = None if cert is None else _read("cert", cert)
+    cert_pem = None if cert is None else read_pem("cert", cert)
     if key is not None and cert_pem is None:
         raise ConfigurationError("ssl has a key without a cert; give both")
     tls = TLS(
         mode,
-        ca=None if ca is None else _read("ca", ca),
+        ca=None if ca is None else read_pem("ca", ca),
         cert=cert_pem,
         # One PEM may hold both.
-        key=cert_pem if key is None else _read("key", key),
+        key=cert_pem if key is None else read_pem("key", key),
         key_password=password,
     )
     _check_dates(tls)
     return tls
 
 
-def _read(name: str, value: object) -> bytes:
-    """Return PEM from a path, PEM text or bytes; only its blocks, without what stands between them."""
-    if isinstance(value, str) and "-----BEGIN" in value:
-        data = value.encode()
-    elif isinstance(value, (bytes, bytearray)):
-        data = bytes(value)
-    elif isinstance(value, (str, os.PathLike)) and os.fspath(value):
-        data = _read_file(_shown(name, value), os.fspath(value))
-    else:
-        raise ConfigurationError(f"ssl {name!r} is empty or a {type(value).__name__}; pass a path, PEM text or bytes")
-    if name == "ca" and data[:1] == b"\x30":
-        data = ssl.DER_cert_to_PEM_cert(data).encode()
-    blocks = [match[0] for match in _PEM.finditer(data)]
-    what = "private key" if name == "key" else "certificate"
-    wanted = b"PRIVATE KEY-----" if name == "key" else b"-----BEGIN CERTIFICATE-----"
-    if not any(wanted in block for block in blocks):
-        raise TLSError(f"{_shown(name, value)} holds no {what}; give it in PEM form (-----BEGIN ...)")
-    return b"\n".join(blocks) + b"\n"
-
-
-def _shown(name: str, value: object) -> str:
-    """Name the setting and its path; never what may be a key that was taken for a path."""
-    if name == "key" or isinstance(value, (bytes, bytearray)) or "-----BEGIN" in str(value):
-        return f"ssl {name!r}"
-    return f"ssl {name!r}: {str(value)!r}"
-
-
-def _read_file(shown: str, path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or str(exc)
-        raise TLSError(f"{shown} cannot be read ({reason}); check the path and its rights") from None
-
-
 def _check_dates(tls: TLS) -> None:
     now = time.time()
     if tls.cert is not None:
-        since, until = validity_of(_certificates(tls.cert)[0])
+        since, until = validity_of(certificates_in(tls.cert)[0])
         if not since <= now <= until:
             raise TLSError("the client certificate is not in date; renew it, or check the clock of this machine")
-    if tls.ca is not None and all(validity_of(der)[1] < now for der in _certificates(tls.ca)):
+    if tls.ca is not None and all(validity_of(der)[1] < now for der in certificates_in(tls.ca)):
         raise TLSError("the root certificates have all expired; get the current ones")
-
-
-def _certificates(pem: bytes) -> list[bytes]:
-    try:
-        return [
-            ssl.PEM_cert_to_DER_cert(match[0].decode("ascii"))
-            for match in _PEM.finditer(pem)
-            if match[1] == b"CERTIFICATE"
-        ]
-    except ValueError:
-        raise TLSError("a certificate cannot be decoded; give it in PEM form (-----BEGIN ...)") from None
 
 
 def make_context(tls: TLS) -> ssl.SSLContext:
@@ -212,13 +188,29 @@ def make_context(tls: TLS) -> ssl.SSLContext:
             # In this order: ssl refuses CERT_NONE while the host name is still checked.
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        # Said here, since the system's configuration may say less.
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Said here, since the system's configuration may say less; and it may say more.
+        floor = tls.minimum or ssl.TLSVersion.TLSv1_2
+        context.minimum_version = max(context.minimum_version, floor)
+        context.maximum_version = tls.maximum or context.maximum_version
     except (ssl.SSLError, ValueError) as exc:
         raise TLSError(f"the root certificates cannot be used ({_reason(exc)}); give them in PEM form") from None
+    if tls.crl is not None:
+        _load_revocations(context, tls.crl)
     if tls.cert is not None and tls.key is not None:
         _load_client_certificate(context, tls.cert, tls.key, tls.key_password)
     return context
+
+
+def _load_revocations(context: ssl.SSLContext, crl: bytes) -> None:
+    files = KeyFiles()
+    try:
+        context.load_verify_locations(files.add(crl))
+    except ssl.SSLError as exc:
+        raise TLSError(f"the revocation list cannot be used ({_reason(exc)}); give it in PEM form") from None
+    finally:
+        files.close()
+    # Of the whole chain, as libpq does.
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
 def _load_client_certificate(context: ssl.SSLContext, cert: bytes, key: bytes, password: str | None) -> None:

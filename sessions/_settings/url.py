@@ -9,14 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from urllib.parse import unquote
 
-from sessions.errors import InvalidURLError
+from sessions.errors import InvalidURLError, kind_of
 
-# libpq's names of the TLS settings, understood for every server, and those of the MySQL clients.
-TLS_PARAMETERS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
-TLS_ALIASES = {"ssl-mode": "sslmode", "ssl-ca": "sslrootcert", "ssl-cert": "sslcert", "ssl-key": "sslkey"}
+from .tls_words import canonical, hint_for
 
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -52,7 +49,16 @@ def _printable(text: str) -> str:
 def split_scheme(url: object, schemes: Collection[str]) -> tuple[str, str]:
     """Return the scheme, without a "+driver", and what stands behind its colon."""
     if not isinstance(url, str):
-        raise InvalidURLError(f"the URL is a {type(url).__name__}; pass a str such as 'sqlite:chat.db'")
+        raise InvalidURLError(
+            f"the URL is a {kind_of(url)}; pass a str such as 'sqlite:chat.db' "
+            "(a connection is for sessions.bind(), a pool for pool=)"
+        )
+    # What a secret's file or a shell adds would become a part of a name.
+    if url != url.strip():
+        raise InvalidURLError(
+            "the URL begins or ends with white space, such as the line end of the file that it was read from; "
+            "pass url.strip()"
+        )
     scheme, colon, rest = url.partition(":")
     name = scheme.lower().partition("+")[0]
     if not colon or name not in schemes:
@@ -63,13 +69,11 @@ def split_scheme(url: object, schemes: Collection[str]) -> tuple[str, str]:
     return name, rest
 
 
-def parse_server(
-    dialect: str, rest: str, known: Collection[str], spellings: Mapping[str, str] = MappingProxyType({})
-) -> Address:
+def parse_server(dialect: str, rest: str, known: Collection[str]) -> Address:
     """Read user, password, hosts, database and the known parameters.
 
     host, port, dbname, user and password may be among these, as libpq has it, instead
-    of their place in front of the '?'. spellings maps other names of parameters.
+    of their place in front of the '?'. Those for TLS get libpq's names.
     """
     if not rest.startswith("//"):
         raise InvalidURLError(f"a {dialect} URL continues with two slashes; write {dialect}://user@host/database")
@@ -83,7 +87,7 @@ def parse_server(
     user, has_password, password = userinfo.partition(":")
     if "/" in path:
         raise InvalidURLError("the database name contains '/'; write %2F for a slash in a name")
-    parameters = parse_parameters(dialect, query, known, spellings)
+    parameters = parse_parameters(dialect, query, known)
     parts = {"host": hostinfo, "port": hostinfo, "dbname": path, "user": user, "password": has_password}
     for name, part in parts.items():
         if part and name in parameters:
@@ -131,15 +135,14 @@ def _parse_port(port: str | None) -> int | None:
     return int(port)
 
 
-def parse_parameters(
-    dialect: str, query: str, known: Collection[str] = (), spellings: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, str]:
+def parse_parameters(dialect: str, query: str, known: Collection[str] = ()) -> dict[str, str]:
     """Read what stands behind the '?'; raise InvalidURLError for a name that is not known."""
     parameters: dict[str, str] = {}
     for pair in query.split("&") if query else ():
         name, equals, value = pair.partition("=")
         name = decode(name, "parameter")
-        name = spellings.get(name, name)
+        if name not in known:
+            name, value = canonical(name, value)
         if name not in known:
             raise _unknown_parameter(dialect, name, query, known)
         if not equals:
@@ -153,6 +156,8 @@ def parse_parameters(
 def _unknown_parameter(dialect: str, name: str, query: str, known: Collection[str]) -> InvalidURLError:
     if "@" in query or not re.fullmatch(r"[A-Za-z][\w-]{0,39}", name):
         return InvalidURLError(f"unknown parameter for {dialect}; is a '?' in the password not written as %3F?")
+    if known and (hint := hint_for(name, known)) is not None:
+        return InvalidURLError(f"unknown parameter {name!r} for {dialect}; {hint}")
     use = f"use one of {', '.join(known)}" if known else f"{dialect} URLs take none, write %3F for a '?' in a name"
     return InvalidURLError(f"unknown parameter {name!r} for {dialect}; {use}")
 

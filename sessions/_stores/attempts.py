@@ -101,11 +101,11 @@ class Attempts(Generic[C]):
         except AttemptFailed as exc:
             exc.orphan = orphan
             raise
-        except UnicodeEncodeError as exc:
+        except UnicodeEncodeError:
             raise DatabaseError(
                 f"{self._where}: the connection's character set lacks a character; "
                 "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
-            ) from exc
+            ) from None  # it has the whole text in it
         except self._dialect.driver_error as exc:
             failure = self._dialect.failure(exc)
             raise AttemptFailed(

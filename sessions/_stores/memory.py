@@ -5,15 +5,26 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import islice, takewhile
 from time import time
 
+from sessions._checks import Check
 from sessions._connections.fork import tell_of_forks
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._listing import Listing, SessionRow, page_of
 from sessions._settings.options import Options
-from sessions.errors import check_position, closed_error
+from sessions.errors import check_position, closed_error, taken_error
 
 from .store import Store
+
+
+@dataclass
+class _Conversation:
+    rows: list[RecordRow]
+    created_at: float = field(default_factory=time)
+    updated_at: float = field(default_factory=time)
 
 
 class MemoryStore(Store):
@@ -25,7 +36,7 @@ class MemoryStore(Store):
     def __init__(self, options: Options) -> None:
         self.options = options
         self._lock = threading.RLock()
-        self._rows: dict[str, list[RecordRow]] = {}
+        self._sessions: dict[str, _Conversation] = {}
         self._last_id = 0
         self._closed = False
         tell_of_forks(self)
@@ -46,7 +57,7 @@ class MemoryStore(Store):
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._rows.clear()
+            self._sessions.clear()
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
         with self._lock:
@@ -79,7 +90,7 @@ class MemoryStore(Store):
             if not rows:
                 return None, 0
             row_id, _, text = rows.pop()
-            return (row_id, text), _position(rows)
+            return (row_id, text), self._put(session_id, rows)
 
     def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         with self._lock:
@@ -89,12 +100,74 @@ class MemoryStore(Store):
     def clear(self, session_id: str, *, known: int) -> None:
         with self._lock:
             self._rows_of(session_id).clear()
-            self._rows.pop(session_id, None)
+            self._sessions.pop(session_id, None)
+
+    def list_sessions(self, listing: Listing) -> list[SessionRow]:
+        with self._lock:
+            self._rows_of("")
+            found = [
+                (session_id, known.created_at, known.updated_at, min(len(known.rows), listing.count_limit + 1))
+                for session_id, known in self._sessions.items()
+                if session_id.startswith(listing.prefix) and (listing.idle is None or known.updated_at <= listing.idle)
+            ]
+        return page_of(found, listing)
+
+    def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
+        with self._lock:
+            self._rows_of("")
+            doomed = [
+                session_id
+                for session_id in set(session_ids) & set(self._sessions)
+                if idle is None or self._sessions[session_id].updated_at <= idle
+            ]
+            return len(doomed), sum(len(self._sessions.pop(session_id).rows) for session_id in doomed)
+
+    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            if new_id in self._sessions:
+                raise taken_error(new_id)
+            copied = rows[: bisect_right(rows, MAX_ID if upto is None else upto, key=_id_of)]
+            numbered = self._number([text for _, _, text in copied])
+            self._put(new_id, [(row[0], old[1], old[2]) for row, old in zip(numbered, copied, strict=True)])
+
+    def delete_record(self, session_id: str, row_id: int) -> bool:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            left = [row for row in rows if row[0] != row_id]
+            if len(left) < len(rows):
+                self._put(session_id, left)
+            return len(left) < len(rows)
+
+    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+        with self._lock:
+            rows = self._rows_of(session_id)
+            place = bisect_right(rows, row_id, key=_id_of) - 1
+            if place < 0 or rows[place][0] != row_id:
+                return False
+            self._put(session_id, [*rows[:place], (row_id, rows[place][1], text), *rows[place + 1 :]])
+            return True
+
+    def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+        with self._lock:
+            self._rows_of("")
+            newer = (
+                (session_id, *row)
+                for session_id, known in self._sessions.items()
+                if session_id.startswith(prefix)
+                for row in known.rows[bisect_right(known.rows, after, key=_id_of) :]
+            )
+            return nsmallest(count, newer, key=lambda row: row[1])
+
+    def check(self) -> list[Check]:
+        self._rows_of("")
+        return [Check("connection", "ok", "the memory of this process")]
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:
             raise closed_error()
-        return self._rows.get(session_id, [])
+        known = self._sessions.get(session_id)
+        return known.rows if known else []
 
     def _number(self, texts: Sequence[str]) -> list[RecordRow]:
         first = self._last_id + 1
@@ -103,7 +176,11 @@ class MemoryStore(Store):
         return [(row_id, now, text) for row_id, text in enumerate(texts, first)]
 
     def _put(self, session_id: str, rows: list[RecordRow]) -> int:
-        self._rows[session_id] = rows
+        known = self._sessions.get(session_id)
+        if known is None:
+            self._sessions[session_id] = _Conversation(rows)
+        else:
+            known.rows, known.updated_at = rows, time()
         return _position(rows)
 
 

@@ -9,15 +9,13 @@ from typing import Any
 from sessions._connections.application import ApplicationPool, BoundConnection, connection_of, unwrap
 from sessions._connections.pool import Pool
 from sessions._dialects.registry import dialect_of, parse
-from sessions._settings.options import Keywords, Options, options_from
+from sessions._settings.options import BoundKeywords, Keywords, Options, PoolKeywords, options_from
 from sessions._settings.settings import settings_from
 from sessions.errors import ConfigurationError, DriverNotInstalledError
 
 from .memory import MemoryStore
 from .sql import SQLStore
 from .store import Store
-
-_BOUND_OPTIONS = ("create_tables", "sessions_table", "messages_table", "default_limit", "ensure_ascii")
 
 
 def open_url(url: str, keywords: Keywords) -> Store:
@@ -38,9 +36,9 @@ def open_url(url: str, keywords: Keywords) -> Store:
     return SQLStore(str(address), options, dialect, pool)
 
 
-def open_pool(pool: object, url: str | None, keywords: Keywords) -> Store:
+def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
     """Make a store on a pool of the application; the URL, if any, has to name the same kind of database."""
-    _check_applies(keywords, (*_BOUND_OPTIONS, "max_retries", "retry_delay"), "a pool")
+    _check_applies(keywords, PoolKeywords, "a pool")
     options = options_from(keywords)
     package = dialect_of(connection_of(pool))
     if url is not None and (named := parse(url)[0].dialect) != package.NAME:
@@ -50,10 +48,10 @@ def open_pool(pool: object, url: str | None, keywords: Keywords) -> Store:
     return SQLStore(where, options, dialect, ApplicationPool(pool, dialect))
 
 
-def open_connection(connection: object, keywords: Keywords) -> Store:
+def open_connection(connection: object, keywords: BoundKeywords) -> Store:
     """Make a store on one connection of the application."""
-    _check_applies(keywords, _BOUND_OPTIONS, "bind()")
-    create_tables: Keywords = {"create_tables": False}
+    _check_applies(keywords, BoundKeywords, "bind()")
+    create_tables: BoundKeywords = {"create_tables": False}
     return _on_connection(connection, options_from(create_tables | keywords))
 
 
@@ -84,7 +82,8 @@ def _on_connection(connection: object, options: Options) -> Store:
     return SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
 
 
-def _check_applies(options: Collection[str], known: tuple[str, ...], where: str) -> None:
+def _check_applies(options: Collection[str], applying: type, where: str) -> None:
+    known = applying.__annotations__
     for name in options:
         if name not in known:
             raise ConfigurationError(f"option {name!r} does not apply to {where}; use one of {', '.join(known)}")

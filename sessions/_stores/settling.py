@@ -19,6 +19,8 @@ from sessions._dialects.dialect import Changes, Dialect
 from sessions._items import MAX_ID
 from sessions.errors import ConflictError, unknown_error
 
+from .operating import replace_record
+
 C = TypeVar("C")
 
 _TOKEN_BYTES = 6
@@ -98,6 +100,17 @@ def settle_clear(dialect: Dialect[C], connection: C, call: Call) -> None:
         if _may_be_done(dialect, connection, call):
             raise unknown_error(session_id, "what is there may have been added after it was cleared")
         dialect.clear(connection, session_id)
+
+
+def settle_record(dialect: Dialect[C], connection: C, call: Call, row_id: int) -> bool:
+    """Look whether a row was replaced; replace it if it was not, and nobody has written since."""
+    with dialect.transaction(connection):
+        dialect.lock(connection, call.session_id)
+        if dialect.find_token(connection, call.session_id, _tail(call.texts)) is not None:
+            return True
+        if _changes(dialect, connection, call).touched:
+            raise unknown_error(call.session_id, "the record may have been replaced, and again since then")
+        return replace_record(dialect, connection, call.session_id, row_id, call.texts[0])
 
 
 def _may_be_done(dialect: Dialect[C], connection: C, call: Call) -> bool:

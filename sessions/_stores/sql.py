@@ -5,13 +5,18 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
+from sessions._checks import Check
 from sessions._dialects.dialect import Dialect
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
-from .settling import Call, settle_append, settle_clear, settle_replace, with_token
+from .checking import checks
+from .operating import delete_record, delete_sessions, fork, list_sessions, replace_record, search
+from .settling import Call, settle_append, settle_clear, settle_record, settle_replace, with_token
 from .store import Store
 
 C = TypeVar("C")
@@ -79,3 +84,51 @@ class SQLStore(Store, Generic[C]):
             lambda connection: dialect.clear(connection, session_id),
             settle=lambda connection: settle_clear(dialect, connection, call),
         )
+
+    def list_sessions(self, listing: Listing) -> list[SessionRow]:
+        def read(connection: C) -> list[SessionRow]:
+            return list_sessions(self._dialect, connection, listing)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
+        def delete(connection: C) -> tuple[int, int]:
+            return delete_sessions(self._dialect, connection, session_ids, idle)
+
+        # Without a moment, what is there the second time may have been written since.
+        return self._attempts.run(delete, settle=None if idle is None else delete)
+
+    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+        self._attempts.run(lambda connection: fork(self._dialect, connection, session_id, new_id, upto), settle=None)
+
+    def delete_record(self, session_id: str, row_id: int) -> bool:
+        # An id does not come back: a row that is gone the second time may well have gone by the first.
+        return self._attempts.run(
+            lambda connection: delete_record(self._dialect, connection, session_id, row_id),
+            settle=lambda connection: delete_record(self._dialect, connection, session_id, row_id) or True,
+        )
+
+    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+        dialect = self._dialect
+        call = Call(session_id, with_token([text]) if dialect.settles else [text])
+        return self._attempts.run(
+            lambda connection: replace_record(dialect, connection, session_id, row_id, call.texts[0]),
+            settle=lambda connection: settle_record(dialect, connection, call, row_id),
+        )
+
+    def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+        def read(connection: C) -> list[SearchRow]:
+            return search(self._dialect, connection, literal, after=after, prefix=prefix, count=count)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def check(self) -> list[Check]:
+        def look(connection: C) -> list[Check]:
+            return checks(self._dialect, connection, local=_is_local(self.where))
+
+        return self._attempts.run(look, settle=look, writes=False)
+
+
+def _is_local(where: str) -> bool:
+    host = urlsplit(where).hostname
+    return host is None or host in ("localhost", "127.0.0.1", "::1")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._checks import Check
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._listing import Listing, SessionRow
 from sessions._settings.options import Options
 
 
@@ -56,3 +58,37 @@ class Store(ABC):
     @abstractmethod
     def clear(self, session_id: str, *, known: int) -> None:
         """Delete all rows of the session and the session itself."""
+
+    @abstractmethod
+    def list_sessions(self, listing: Listing) -> list[SessionRow]:
+        """Return a page of the sessions that there are."""
+
+    @abstractmethod
+    def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
+        """Delete sessions, in one transaction; return how many, and of how many rows.
+
+        With idle, only those that nobody has written to since then, in Unix seconds.
+        """
+
+    @abstractmethod
+    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+        """Copy the rows up to an id into a new session; raise ConflictError when that is there already."""
+
+    @abstractmethod
+    def delete_record(self, session_id: str, row_id: int) -> bool:
+        """Delete one row; False when the session has none with this id."""
+
+    @abstractmethod
+    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+        """Put a text in place of a row's; False when the session has none with this id."""
+
+    @abstractmethod
+    def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+        """Return the next count rows after id after, of all sessions whose id begins with prefix, by id.
+
+        Without a text come those that contain neither literal nor an escaped Latin character.
+        """
+
+    @abstractmethod
+    def check(self) -> list[Check]:
+        """Look whether everything is as it should be."""

@@ -1,16 +1,22 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump. The backend sends
 -- several of these statements as one packet, so that a transaction takes one round trip.
+--
+-- Nothing here depends on the connection's settings, since some connections are the
+-- application's: every query has a LIMIT, or sql_select_limit would be one; message_data
+-- arrives as UTF-8, whatever character_set_results is; a transaction ends as completion_type
+-- does not say.
 
 -- name: all_items
 -- The rows of a session, newest first.
-SELECT id, message_data
+SELECT id, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id = %(session_id)s
-ORDER BY id DESC;
+ORDER BY id DESC
+LIMIT 18446744073709551615;
 
 -- name: newest_items
 -- At most count rows older than id before, newest first.
-SELECT id, message_data
+SELECT id, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id < %(before)s
@@ -20,7 +26,7 @@ LIMIT %(count)s;
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first. The two comparisons
 -- are those of lock_newest_items, for its reason.
-SELECT id, created_at, message_data
+SELECT id, created_at, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id >= %(session_id)s
     AND session_id <= %(session_id)s
@@ -39,7 +45,8 @@ FROM (
         AND session_id <= %(session_id)s
     ORDER BY session_id DESC, id DESC
     LIMIT %(count)s
-) AS newest;
+) AS newest
+LIMIT 1;
 
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
@@ -59,7 +66,8 @@ SELECT IF(
     ),
     1,
     (SELECT session_id FROM agent_sessions WHERE session_id = %(session_id)s UNION ALL SELECT '')
-);
+)
+LIMIT 1;
 
 -- name: insert_item
 -- The row behind VALUES is repeated for each item of a batch.
@@ -71,7 +79,7 @@ VALUES (%(session_id)s, %(message_data)s);
 -- MySQL, and user variables lose rows. The gap lock of REPEATABLE READ keeps a newer
 -- row from coming between the two. With a plain `=` and ORDER BY id, tables without an index
 -- on both columns would be walked, and locked, by id through all sessions.
-SELECT id, message_data
+SELECT id, CONVERT(CONVERT(message_data USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id >= %(session_id)s
     AND session_id <= %(session_id)s
@@ -91,11 +99,12 @@ LIMIT 1;
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = %(session_id)s
+LIMIT 1
 FOR UPDATE;
 
 -- name: lock_session_for_removal
--- Differs: SQLite loses no answer. lock_session without rows to send, before messages are
--- deleted, in the order in which writers take it. Notes the time, a second ahead of the clock: a removal is then told
+-- Differs: lock_session without rows to send, before messages are deleted, in the order in
+-- which writers take it. Notes the time, a second ahead of the clock: a removal is then told
 -- from what was added in the same second where updated_at has whole seconds.
 UPDATE agent_sessions
 SET updated_at = FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1)
@@ -119,7 +128,10 @@ WHERE session_id = %(session_id)s;
 START TRANSACTION;
 
 -- name: commit
-COMMIT;
+COMMIT AND NO CHAIN NO RELEASE;
+
+-- name: rollback
+ROLLBACK AND NO CHAIN NO RELEASE;
 
 -- name: suspend_autocommit
 -- Differs: before begin, where the statements behind it are sent ahead. When a deadlock ends
@@ -132,11 +144,16 @@ SET autocommit = 1;
 
 -- name: prepare_connection
 -- Outside strict mode the server cuts what is too long, without an error. MySQL would round
--- times up where a column has whole seconds; MariaDB does not. A lock that is
+-- times up where a column has whole seconds; MariaDB does not. What a server's init_connect may
+-- have set, and what would refuse our statements for their form, is set back. A lock that is
 -- waited for too long is an error of the server's, before the connection is given up.
 SET NAMES utf8mb4,
     SESSION sql_mode = CONCAT('STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' /*!80001 , ',TIME_TRUNCATE_FRACTIONAL' */),
     SESSION autocommit = 1,
+    SESSION completion_type = 0,
+    SESSION sql_select_limit = 18446744073709551615,
+    SESSION sql_safe_updates = 0,
+    SESSION sql_big_selects = 1,
     SESSION innodb_lock_wait_timeout = CAST(LEAST(@@innodb_lock_wait_timeout, %(lock_timeout)s) AS SIGNED),
     SESSION lock_wait_timeout = CAST(LEAST(@@lock_wait_timeout, %(lock_timeout)s) AS SIGNED);
 
@@ -145,7 +162,8 @@ SET NAMES utf8mb4,
 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: packet_limit
-SELECT @@max_allowed_packet, @@auto_increment_increment;
+SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id
+LIMIT 1;
 
 -- name: find_token
 -- Differs: SQLite loses no answer. The row that a write left its mark in: its text ends with
@@ -189,7 +207,8 @@ FROM (
             LIMIT 1
         ) AS newest ON TRUE
     ) AS found
-) AS state;
+) AS state
+LIMIT 1;
 
 -- name: orphan_is_busy
 -- Differs: uptime stands for the session's age, and no pooler is looked behind.
@@ -198,7 +217,8 @@ FROM (
 SELECT command <> 'Sleep'
 FROM information_schema.processlist
 WHERE id = %(id)s
-    AND id <> CONNECTION_ID();
+    AND id <> CONNECTION_ID()
+LIMIT 1;
 
 -- name: still_busy
 -- Differs: MySQL cancels no statement for a client that goes away. Whether a connection of
@@ -209,7 +229,8 @@ WHERE id = %(id)s
     AND id <> CONNECTION_ID()
     AND db <=> DATABASE()
     AND user = SUBSTRING_INDEX(USER(), '@', 1)
-    AND (INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0);
+    AND (INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0)
+LIMIT 1;
 
 -- name: uptime
 -- Differs: MySQL tells no session's age, only the server's, in seconds.

@@ -1,5 +1,6 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump. message_data is read
--- as text whatever its type is: the driver would turn json into Python's objects.
+-- as text whatever its type is: the driver would turn json into Python's objects. created_at is
+-- read by way of JSON, which writes it in ISO 8601 whatever DateStyle says, and whatever its type is.
 --
 -- The guard `seen`: a statement that depends on what it reads (a position, the newest row,
 -- all rows) reads the state of the moment at which it began. Where it then waits for the
@@ -28,7 +29,7 @@ LIMIT %(count)s;
 
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first; in the order of newest_items.
-SELECT id, created_at, message_data::text
+SELECT id, to_json(created_at) #>> '{}', message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
     AND id > %(after)s
@@ -235,7 +236,7 @@ WHERE session_id = %(session_id)s
 FOR UPDATE;
 
 -- name: lock_session_for_removal
--- Differs: SQLite loses no answer. lock_session, which notes the time.
+-- lock_session, which notes the time of the write.
 UPDATE agent_sessions
 SET updated_at = clock_timestamp()
 WHERE session_id = %(session_id)s;
@@ -330,7 +331,7 @@ SELECT pg_stat_clear_snapshot();
 -- too young to be it. A pooler invents numbers, as that of this connection tells: then it is
 -- every write on our tables that was under way when the waiting began, waiting seconds
 -- ago. session_user, because current_user may be another role by now; one that may not see
--- when the session began, or what it does.
+-- when the session began, or what it does. With track_activities off nobody can see what it does.
 SELECT state IS DISTINCT FROM 'idle'
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid()
@@ -339,10 +340,11 @@ WHERE pid <> pg_backend_pid()
     AND CASE
         WHEN pg_backend_pid() = %(own)s
             THEN pid = %(id)s AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE)
-        ELSE state = 'active'
-            AND query_start < clock_timestamp() - make_interval(secs => %(waiting)s)
+        WHEN state = 'active'
+            THEN query_start < clock_timestamp() - make_interval(secs => %(waiting)s)
             AND query ~ '(INSERT INTO|UPDATE|DELETE FROM)'
             AND (strpos(query, 'agent_sessions') > 0 OR strpos(query, 'agent_messages') > 0)
+        ELSE state = 'disabled'
     END
 LIMIT 1;
 

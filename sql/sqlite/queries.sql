@@ -1,8 +1,9 @@
--- Rows of a session are ordered by id alone; clocks differ and jump.
+-- Rows of a session are ordered by id alone; clocks differ and jump. A plus makes an expression
+-- of a column, to which sqlite3 applies no converter that the application has registered for its type.
 
 -- name: all_items
 -- The rows of a session, newest first.
-SELECT id, message_data
+SELECT +id, +message_data
 FROM agent_messages
 WHERE session_id = :session_id
 ORDER BY id DESC;
@@ -10,7 +11,7 @@ ORDER BY id DESC;
 -- name: newest_items
 -- At most count rows older than id before, newest first. Without likely() SQLite would
 -- walk all sessions' rows by id where no index has both columns, as in tables of others.
-SELECT id, message_data
+SELECT +id, +message_data
 FROM agent_messages
 WHERE session_id = :session_id
     AND likely(id < :before)
@@ -19,7 +20,7 @@ LIMIT :count;
 
 -- name: records
 -- At most count rows after id after and up to id upto, oldest first; with likely() as in newest_items.
-SELECT id, created_at, message_data
+SELECT +id, +created_at, +message_data
 FROM agent_messages
 WHERE session_id = :session_id
     AND likely(id > :after)
@@ -65,8 +66,14 @@ WHERE session_id = :session_id;
 
 -- name: lock_session
 -- Whether the session's row is there; the database's write lock is held already.
-SELECT session_id
+SELECT 1
 FROM agent_sessions
+WHERE session_id = :session_id;
+
+-- name: lock_session_for_removal
+-- Notes the time of the write; the database's write lock is held already.
+UPDATE agent_sessions
+SET updated_at = CURRENT_TIMESTAMP
 WHERE session_id = :session_id;
 
 -- name: begin
@@ -98,3 +105,7 @@ PRAGMA journal_mode = WAL;
 -- name: use_full_sync
 -- What was acknowledged survives a power cut.
 PRAGMA synchronous = FULL;
+
+-- name: empty_log
+-- Copy the write-ahead log into the file that was opened with it, and leave it empty.
+PRAGMA wal_checkpoint(TRUNCATE);

@@ -3,15 +3,17 @@
 import itertools
 import re
 import tracemalloc
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import sessions
+from support.claims import each_mysql
 from support.proxy import Proxy
 from support.samples import item, items, make_tables_without_foreign_key, plant
-from support.servers import execute_sql
+from support.servers import connect_raw, execute_sql
 
 
 def contents(records: Any) -> list[str | None]:
@@ -142,6 +144,76 @@ def test_a_time_of_another_store_is_read_or_none(sqlite_url: str, stored: object
         [record] = session.records()
         assert record.item == item("a")
         assert (record.created_at and record.created_at.isoformat()) == read
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("infinity", None),
+        ("-infinity", None),
+        ("0044-03-15 BC", None),
+        ("12000-01-01", None),
+        ("2023-11-14 22:13:20", "2023-11-14T22:13:20"),
+        ("2023-11-14 22:13:20.25", "2023-11-14T22:13:20.250000"),
+    ],
+)
+def test_a_time_that_python_does_not_know_is_none_on_postgresql(
+    postgresql_url: str, stored: str, read: str | None
+) -> None:
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a", "b"))
+        execute_sql(postgresql_url, "UPDATE agent_messages SET created_at = %s WHERE id = 1", (stored,))
+        first, second = session.records()
+        assert (first.item, second.item) == (item("a"), item("b"))
+        assert (first.created_at and first.created_at.isoformat()) == read
+        assert second.created_at is not None
+
+
+@pytest.mark.parametrize("style", ["ISO", "German", "SQL, DMY", "Postgres"])
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("timestamptz", "2023-11-14T16:28:20"),
+        ("timestamp", "2023-11-14T22:13:20"),
+        ("date", "2023-11-14T00:00:00"),
+    ],
+)
+def test_a_time_is_read_in_any_date_style_and_type(postgresql_url: str, style: str, kind: str, read: str) -> None:
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+    database = postgresql_url.rpartition("/")[2]
+    for setting in (f"DateStyle = '{style}'", "TimeZone = 'Asia/Kathmandu'"):
+        execute_sql(postgresql_url, f"ALTER DATABASE {database} SET {setting}")
+    execute_sql(postgresql_url, f"ALTER TABLE agent_messages ALTER created_at TYPE {kind}")
+    execute_sql(postgresql_url, "UPDATE agent_messages SET created_at = timestamp '2023-11-14 22:13:20'")
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        [record] = session.records()
+    assert record.created_at is not None
+    assert record.created_at.isoformat() == read
+
+
+@each_mysql
+@pytest.mark.parametrize(
+    ("kind", "stored", "read"),
+    [
+        ("DATETIME", "0000-00-00 00:00:00", None),
+        ("DATETIME(6)", "2023-11-14 22:13:20.25", "2023-11-14T22:13:20.250000"),
+        ("DATE", "2023-11-14", "2023-11-14T00:00:00"),
+        ("BIGINT", "1700000000", "2023-11-14T22:13:20"),
+        ("DOUBLE", "1700000000.5", "2023-11-14T22:13:20.500000"),
+        ("VARCHAR(40)", "yesterday", None),
+    ],
+)
+def test_a_time_of_any_type_is_read_or_none_on_mysql(server_url: str, kind: str, stored: str, read: str | None) -> None:
+    with sessions.Session.from_url("chat_1", server_url) as session:
+        session.add_items(items("a"))
+        execute_sql(server_url, f"ALTER TABLE agent_messages DROP created_at, ADD created_at {kind}")
+        with closing(connect_raw(server_url)) as connection:
+            connection.cursor().execute("SET sql_mode = ''")
+            connection.cursor().execute("UPDATE agent_messages SET created_at = %s", (stored,))
+        [record] = session.records()
+    assert record.item == item("a")
+    assert (record.created_at and record.created_at.isoformat()) == read
 
 
 def test_a_page_is_one_round_trip(server_url: str) -> None:

@@ -135,3 +135,18 @@ def lose_a_deadlock(url: str, work: Callable[[], object]) -> None:
         cursor.execute("UPDATE agent_sessions SET updated_at = updated_at WHERE session_id = 'chat_1'")
         other.rollback()
         thread.join(60)
+
+
+def set_updated_at(ours: Any, session_id: str, seconds: float) -> None:
+    """Let a conversation of a backend have been written to for the last time then, in Unix seconds."""
+    store = ours._store
+    if store.dialect_name == "memory":
+        store._sessions[session_id].updated_at = seconds
+        return
+    moment = {"sqlite": "datetime(?, 'unixepoch')", "postgresql": "to_timestamp(%s)", "mysql": "FROM_UNIXTIME(%s)"}
+    mark = "?" if store.dialect_name == "sqlite" else "%s"
+    with store._attempts._lender.connection(writes=True) as connection:
+        connection.cursor().execute(
+            f"UPDATE agent_sessions SET updated_at = {moment[store.dialect_name]} WHERE session_id = {mark}",
+            (seconds, session_id),
+        )

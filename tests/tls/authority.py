@@ -38,6 +38,10 @@ class Identity:
         return self._parsed.not_valid_after_utc
 
     @property
+    def serial_number(self) -> int:
+        return self._parsed.serial_number
+
+    @property
     def _parsed(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.cert.encode())
 
@@ -101,6 +105,15 @@ class Authority(_Signer):
     def client(self, name: str, **times: datetime.timedelta) -> Identity:
         """Issue a client certificate for a user."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, **times)
+
+    def revocations(self, *identities: Identity) -> str:
+        """Return the list of the certificates that are revoked, as PEM text."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder(self.name, now - DAY, now + DAY)
+        for identity in identities:
+            certificate = x509.RevokedCertificateBuilder(identity.serial_number, now - DAY).build()
+            builder = builder.add_revoked_certificate(certificate)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(_PEM).decode()
 
     def _issue(
         self, name: str, purpose: x509.ObjectIdentifier, *extensions: x509.ExtensionType, **times: datetime.timedelta

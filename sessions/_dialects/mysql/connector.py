@@ -7,16 +7,18 @@ from contextlib import suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT, FIELD_TYPE
+from pymysql.constants import CLIENT
 
 from sessions._dialects.failures import AttemptFailed
 from sessions._dialects.sockets import is_readable
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
+from sessions.errors import ConfigurationError
 
 from .errors import CONNECT_ANEW_AFTER, CONNECT_ERRORS, RAISED_WITH_ALL_ANSWERS_READ, connect_failure, errno_of
 from .packets import PacketConnection, end_statement
+from .values import DECODERS
 
 # The server gives up a lock so many seconds before we give up the server: its answer
 # leaves nothing in doubt.
@@ -25,12 +27,7 @@ _HEAD_START = 2
 # How many statements of a transaction wait for locks, at most.
 _LOCKING_STATEMENTS = 3
 
-# Times arrive as text: PyMySQL reads them with a regular expression, datetime.fromisoformat() many times faster.
-_CONVERSIONS = {
-    kind: conversion
-    for kind, conversion in pymysql.converters.conversions.items()
-    if kind not in (FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME)
-}
+_CONVERSIONS: dict[Any, Any] = {**pymysql.converters.encoders, **DECODERS}
 
 
 class MySQLConnector:
@@ -72,6 +69,7 @@ class MySQLConnector:
                 # As bytes: PyMySQL would encode a str as Latin-1.
                 password=password.encode(),
                 charset="utf8mb4",
+                use_unicode=False,
                 conv=_CONVERSIONS,
                 autocommit=None,
                 client_flag=CLIENT.MULTI_STATEMENTS if self._options.multi_statements else 0,
@@ -122,4 +120,6 @@ def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
     # or misspelt setting for "TLS if the server has it, and never mind the certificate".
     if tls is None or tls.mode == "prefer":
         return {}
+    if tls.context is not None and tls.crl is not None:
+        raise ConfigurationError("the URL gives sslcrl beside an SSLContext; load the list into the context")
     return {"ssl": make_context(tls)} if tls.required else {"ssl_disabled": True}

@@ -1,9 +1,9 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
 A transaction travels as one packet of several statements, and so takes one round trip;
-with multi_statements=False as packets that are sent ahead, and takes two. PyMySQL puts
-values into statements on this side: everything that goes into a packet has passed through
-its escaping.
+with multi_statements=False as packets that are sent ahead, and takes two. Values are put
+into statements on this side: by PyMySQL's escaping on our own connections, of which it knows
+character set and sql_mode, and by values.py on those of the application.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from sessions._dialects.dialect import Dialect, Parameters
+from sessions._checks import Check
+from sessions._dialects.dialect import Columns, Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, DatabaseError
 
+from .checks import column_checks, engine_check
 from .errors import (
     CANNOT_CONVERT,
     MORE_THAN_ONE_ROW,
@@ -30,6 +32,7 @@ from .errors import (
     statement_failure,
 )
 from .packets import MyConnection, PacketConnection, end_statement, send
+from .values import Quote, literal, quote_long, quote_short
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -48,6 +51,7 @@ class MySQLDialect(Dialect[MyConnection]):
     identifier_quote = "`"
     driver_error = pymysql.Error
     position_statement = "lock_newest_items"
+    indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
         if max(map(len, options.messages_table.split("."))) > _MAX_MESSAGES_TABLE:
@@ -63,7 +67,8 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def _with_parameters(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
         """Put the parameters, escaped, into statements."""
-        escaped = {name: connection.escape(value) for name, value in parameters.items()}
+        quote, _ = _quotes(connection)
+        escaped = {name: literal(value, quote) for name, value in parameters.items()}
         return [self.statements[name] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
@@ -83,15 +88,21 @@ class MySQLDialect(Dialect[MyConnection]):
         if self.in_transaction(connection):
             yield
             return
-        connection.begin()
+        self.execute(connection, "begin", {})
         try:
             yield
-            connection.commit()
+            self.commit(connection)
         except BaseException as exc:
             self.close_if_interrupted(connection, exc)
             with suppress(pymysql.Error):
-                connection.rollback()
+                self.roll_back(connection)
             raise
+
+    def commit(self, connection: MyConnection) -> None:
+        self.execute(connection, "commit", {})
+
+    def roll_back(self, connection: MyConnection) -> None:
+        self.execute(connection, "rollback", {})
 
     def in_transaction(self, connection: MyConnection) -> bool:
         status: int = connection.server_status  # type: ignore[attr-defined]
@@ -99,7 +110,7 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
         if not self.in_transaction(connection) and not connection.get_autocommit():
-            connection.begin()
+            self.execute(connection, "begin", {})
         return self.in_transaction(connection)
 
     def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
@@ -164,11 +175,12 @@ class MySQLDialect(Dialect[MyConnection]):
     ) -> Iterator[tuple[str, int]]:
         """Cut a batch into INSERT statements, each with its number of rows."""
         head, _, row = self.statements["insert_item"].rpartition("VALUES")
-        escaped_id = connection.escape(session_id)
+        quote_id, quote_item = _quotes(connection)
+        escaped_id = quote_id(session_id)
         rows: list[str] = []
         room = min(limit, _PACKET)
         for text in texts:
-            values = row % {"session_id": escaped_id, "message_data": connection.escape(text)}
+            values = row % {"session_id": escaped_id, "message_data": quote_item(text)}
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(
@@ -188,8 +200,12 @@ class MySQLDialect(Dialect[MyConnection]):
         """Return the bytes that a packet may have, and the step from one id to the next."""
         if isinstance(connection, PacketConnection):
             return connection.packet_limit, connection.id_step
-        [(limit, step)] = self.execute(connection, "packet_limit", {})
-        return int(limit), int(step)
+        [(limit, step, forced_id)] = self.execute(connection, "packet_limit", {})
+        if forced_id:
+            raise ConfigurationError(
+                f"the connection's insert_id is {forced_id}, which would number a message out of its turn; set it to 0"
+            )
+        return limit, step
 
     def pop(self, connection: MyConnection, session_id: str) -> tuple[Row | None, int]:
         if not isinstance(connection, PacketConnection):
@@ -217,9 +233,10 @@ class MySQLDialect(Dialect[MyConnection]):
             end_statement(connection, self.statements["still_busy"])
 
     def is_executing(self, connection: MyConnection, number: int, *, age: float, waiting: float) -> bool | None:
-        [(_, uptime)] = self.execute(connection, "uptime", {})
+        # SHOW knows no LIMIT: with sql_select_limit = 0 there is no answer. In ucs2 digits have NULs between them.
+        uptimes = [int(value.replace("\0", "")) for _, value in self.execute(connection, "uptime", {})]
         # After a restart the numbers begin anew. The time is whole seconds, rounded down.
-        if int(uptime) + 1 < age:
+        if any(uptime + 1 < age for uptime in uptimes):
             return None
         try:
             return super().is_executing(connection, number, age=age, waiting=waiting)
@@ -228,8 +245,25 @@ class MySQLDialect(Dialect[MyConnection]):
                 raise
             return True  # so it is asked again
 
+    def tls_in_use(self, connection: MyConnection) -> str:
+        return str(self.execute(connection, "tls", {})[0][1])
+
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        return column_checks(sessions, messages)
+
+    def own_checks(self, connection: MyConnection) -> list[Check]:
+        return [engine_check({table: self._engine(connection, table) for table in self.tables})]
+
+    def _engine(self, connection: MyConnection, table: str) -> str:
+        return str(self.execute(connection, "engine", self.named(table))[0][0])
+
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
+
+
+def _quotes(connection: MyConnection) -> tuple[Quote, Quote]:
+    """Say how short and long texts are quoted."""
+    return (connection.escape,) * 2 if isinstance(connection, PacketConnection) else (quote_short, quote_long)

@@ -19,8 +19,10 @@ from pymysql.constants import CLIENT, COMMAND, CR
 
 from sessions._dialects.sockets import forget_unsent
 from sessions._settings.tls import TLS, make_context
+from sessions.errors import ConfigurationError
 
 from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, errno_of
+from .values import unconverted
 
 MyConnection = pymysql.connections.Connection
 
@@ -77,7 +79,7 @@ class PacketConnection(pymysql.connections.Connection):
         except BaseException:
             self.drop()
             raise
-        [(self.packet_limit, self.id_step)] = rows
+        [(self.packet_limit, self.id_step, _)] = rows
         self._read_timeout = read_timeout
 
     def rollback(self) -> None:
@@ -160,8 +162,8 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
             killed = False
             while monotonic() < deadline:
                 try:
-                    twin.query(still_busy % {"id": number})
-                    if not _result(twin).rows:
+                    [answer] = _send_packet(twin, still_busy % {"id": number})
+                    if not answer.rows:
                         return
                     if not killed:
                         twin.query(f"KILL {number:d}")
@@ -188,14 +190,22 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
 
 
 def _send_packet(connection: MyConnection, packet: str) -> list[Result]:
+    if isinstance(connection, PacketConnection):
+        return _exchange(connection, packet)
+    with unconverted(connection):
+        results = _exchange(connection, packet)
+        if count := _answer(connection).warning_count:
+            _refuse_what_was_truncated(connection, count)
+    return results
+
+
+def _exchange(connection: MyConnection, packet: str) -> list[Result]:
     connection.query(packet)
     results = [_result(connection)]
     # Every answer is read: an error left unread would be taken for the next packet's.
     while _answer(connection).has_next:
         connection.next_result()
         results.append(_result(connection))
-    if not isinstance(connection, PacketConnection) and _answer(connection).warning_count:
-        _refuse_what_was_truncated(connection)
     return results
 
 
@@ -209,9 +219,15 @@ def _result(connection: MyConnection) -> Result:
     return Result(answer.rows or (), answer.insert_id or 0, answer.affected_rows)
 
 
-def _refuse_what_was_truncated(connection: MyConnection) -> None:
+def _refuse_what_was_truncated(connection: MyConnection, count: int) -> None:
     """Raise what strict mode would have raised; an application's connection may be without it."""
-    connection.query("SHOW WARNINGS")
-    for _, errno, message in _result(connection).rows:
+    wrote = not _answer(connection).field_count
+    [warnings] = _exchange(connection, "SHOW WARNINGS")
+    for _, errno, message in warnings.rows:
         if errno in TRUNCATED:
             raise pymysql.DataError(errno, message)
+    if wrote and len(warnings.rows) < count:
+        raise ConfigurationError(
+            f"the connection shows {len(warnings.rows)} of the {count} warnings of a write, one of which may say that "
+            "something was cut; raise its max_error_count, or use STRICT_ALL_TABLES in its sql_mode"
+        )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sessions._settings.url import TLS_ALIASES, TLS_PARAMETERS, Address, parse_server
+from sessions._settings.tls_words import TLS_PARAMETERS
+from sessions._settings.url import Address, parse_server
 from sessions.errors import InvalidURLError
 
-_KNOWN = ("unix_socket", "charset", "connect_timeout", *TLS_PARAMETERS, *TLS_ALIASES)
-_SQLALCHEMY_SPELLINGS = {name.replace("-", "_"): name for name in TLS_ALIASES}
+_KNOWN = ("unix_socket", "charset", "connect_timeout", *TLS_PARAMETERS)
 
 
 def address_from(rest: str) -> Address:
     """Read what stands behind "mysql:"."""
-    address = parse_server("mysql", rest, _KNOWN, _SQLALCHEMY_SPELLINGS)
+    address = parse_server("mysql", rest, _KNOWN)
     if len(address.hosts) > 1:
         raise InvalidURLError("a mysql URL takes one host; put a proxy in front of several")
     if address.database is None:

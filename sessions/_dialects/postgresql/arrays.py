@@ -15,11 +15,11 @@ _TEXT_ARRAY_OID = 1009
 class TextArray(bytearray):
     """A text[] in PostgreSQL's binary form, which psycopg makes of a list in several times as long."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], encoding: str = "utf-8") -> None:
         # Dimensions, no NULL among them, their type; then elements and first subscript of the one dimension.
         super().__init__(struct.pack("!5I", 1, 0, _TEXT_OID, len(texts), 1))
         for text in texts:
-            element = text.encode()
+            element = text.encode(encoding)
             self += len(element).to_bytes(4, "big")
             self += element
 

@@ -19,7 +19,6 @@ from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
-from .arrays import TextArray, TextArrayDumper
 from .errors import CONNECT_ANEW_AFTER
 from .libpq import libpq_parameters
 from .refusals import connect_failure
@@ -112,7 +111,6 @@ class PostgresConnector:
             raise AttemptFailed(
                 Failure(TLSError, "name the host in the URL"), psycopg.OperationalError("the connection has no TLS")
             )
-        connection.adapters.register_dumper(TextArray, TextArrayDumper)
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection

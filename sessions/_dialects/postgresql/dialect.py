@@ -13,16 +13,18 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
-from sessions._dialects.dialect import Dialect, Parameters
+from sessions._checks import Check
+from sessions._dialects.dialect import Columns, Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
+from .checks import column_checks
 from .connector import TimedConnection
 from .errors import describe, statement_failure
+from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
 
@@ -47,13 +49,17 @@ class PostgresDialect(Dialect[PGConnection]):
         return self._cursor(connection, name, parameters).rowcount
 
     def _cursor(self, connection: PGConnection, name: str, parameters: Parameters) -> psycopg.Cursor[Any]:
-        own = isinstance(connection, TimedConnection)
-        if not own and connection.pgconn.pipeline_status:
+        # An application's connection may prepare what is repeated, which a pooler in transaction mode breaks.
+        prepare = None if isinstance(connection, TimedConnection) else False
+        return PlainCursor(connection).execute(self.statements[name], parameters or None, prepare=prepare)
+
+    def check_lent(self, connection: PGConnection) -> None:
+        if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
-        # An application's connection may have another row factory, and prepare what is repeated,
-        # which a pooler in transaction mode breaks.
-        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-        return cursor.execute(self.statements[name], parameters or None, prepare=None if own else False)
+        check_encoding(connection)
+
+    def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
+        return _array(connection, texts)
 
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         if not connection.autocommit and not self.in_transaction(connection):
@@ -140,6 +146,14 @@ class PostgresDialect(Dialect[PGConnection]):
     def server_session(self, connection: PGConnection) -> int | None:
         return connection.pgconn.backend_pid
 
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        return column_checks(sessions, messages)
+
+    def own_checks(self, connection: PGConnection) -> list[Check]:
+        [(_, _, _, process)] = self.execute(connection, "server", {})
+        direct = process == connection.pgconn.backend_pid
+        return [Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions")]
+
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
 
@@ -164,6 +178,5 @@ def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start:]
 
 
-def _array(connection: PGConnection, texts: Sequence[str]) -> Sequence[str] | TextArray:
-    # An application's connection does not know our kind.
-    return TextArray(texts) if isinstance(connection, TimedConnection) else list(texts)
+def _array(connection: PGConnection, texts: Sequence[str]) -> TextArray:
+    return TextArray(texts, connection.info.encoding)

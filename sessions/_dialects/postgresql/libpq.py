@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import ssl
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
+from psycopg import pq
+
 from sessions._settings.key_files import KeyFiles
+from sessions._settings.material import system_roots
 from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
-from sessions._settings.url import TLS_PARAMETERS, Address
+from sessions._settings.tls_words import TLS_PARAMETERS
+from sessions._settings.url import Address
 from sessions.errors import ConfigurationError
+
+from .contexts import check_carried, protocol_of, roots_of
+
+# sslcertmode, which the environment may set.
+_LIBPQ_WITH_CERTIFICATE_MODE = 160000
 
 # There is no file below a file. libpq then finds neither a default root, which would turn
 # `require` into verify-ca, nor a client certificate in the home directory.
@@ -29,13 +38,14 @@ def libpq_parameters(settings: Settings, files: KeyFiles) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         name: value for name, value in address.parameters.items() if name not in TLS_PARAMETERS
     }
+    if "sslcrldir" in parameters:
+        _check_lists(parameters["sslcrldir"], tls)
     if tls is not None:
         if tls.required and _may_be_local(address):
             raise ConfigurationError(
                 "TLS is required, but this may lead to a Unix socket, where libpq ignores it; name the host in the URL"
             )
-        make_context(tls)  # shows now what libpq would say at the first connection
-        parameters |= tls_parameters(tls, files)
+        parameters = _without_contradiction(parameters, tls_parameters(tls, files))
     hosts = [host for host, _ in address.hosts]
     if any(hosts):
         parameters["host"] = ",".join(hosts)
@@ -69,38 +79,44 @@ def tls_parameters(tls: TLS, files: KeyFiles) -> dict[str, Any]:
     """Say the same in libpq's words (PostgreSQL manual, "SSL Support"), with the material in files."""
     if not tls.required:
         return {"sslmode": tls.mode}
+    # Shows now what libpq would say at the first connection, or would not say at all.
+    context = make_context(tls)
+    if tls.context is not None:
+        check_carried(tls.context, crl=tls.crl is not None)
     # libpq would ask for an encrypted key's password on the terminal: one that is never empty
     # prevents it. GSS encryption would come before TLS, and sslmode does not apply to it.
     parameters = {"sslmode": tls.mode, "gssencmode": "disable", "sslrootcert": _NO_FILE}
-    parameters |= {"sslcert": _NO_FILE, "sslkey": _NO_FILE}
+    parameters |= {"sslcert": _NO_FILE, "sslkey": _NO_FILE, "sslcrl": _NO_FILE, "sslcrldir": ""}
     if tls.cert is not None and tls.key is not None:
         parameters |= {
             "sslcert": files.add(tls.cert),
             "sslkey": files.add(tls.key),
             "sslpassword": tls.key_password or " ",
         }
+        if pq.version() >= _LIBPQ_WITH_CERTIFICATE_MODE:
+            parameters["sslcertmode"] = "allow"
     if tls.verified:
-        parameters["sslrootcert"] = files.add(tls.ca or _roots_of(tls.context or ssl.create_default_context()))
-    if tls.context is not None:
-        parameters |= _protocol_versions(tls.context)
-    return parameters
+        roots = tls.ca or (system_roots() if tls.context is None else roots_of(tls.context))
+        parameters["sslrootcert"] = files.add(roots)
+    if tls.crl is not None:
+        parameters["sslcrl"] = files.add(tls.crl)
+    return parameters | protocol_of(context)
 
 
-def _roots_of(context: ssl.SSLContext) -> bytes:
-    """Read a context's root certificates back; libpq cannot use the context itself."""
-    counts = context.cert_store_stats()
-    roots = context.get_ca_certs(binary_form=True)
-    if not roots or counts["x509"] != counts["x509_ca"]:
+def _check_lists(folder: str, tls: TLS | None) -> None:
+    """Refuse a directory of revocation lists that would have no effect: libpq says nothing of it."""
+    if tls is None or not tls.verified or tls.crl is not None or not any(Path(folder).glob("*.r[0-9]*")):
         raise ConfigurationError(
-            "the SSLContext's root certificates cannot be read back for libpq; pass them as ssl={'ca': ...}"
+            "sslcrldir in the URL would have no effect; name a directory with hashed lists (HASH.r0), "
+            "verify the server (sslmode=verify-full), and give no sslcrl"
         )
-    return "".join(map(ssl.DER_cert_to_PEM_cert, roots)).encode()
 
 
-def _protocol_versions(context: ssl.SSLContext) -> dict[str, str]:
-    names = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
-    limits = {
-        "ssl_min_protocol_version": names.get(context.minimum_version),
-        "ssl_max_protocol_version": names.get(context.maximum_version),
-    }
-    return {name: version for name, version in limits.items() if version}
+def _without_contradiction(given: dict[str, Any], derived: dict[str, Any]) -> dict[str, Any]:
+    """Put together what the URL says to libpq alone and what the TLS settings mean."""
+    if "sslcrldir" in given:
+        derived = derived | {"sslcrl": "", "sslcrldir": given["sslcrldir"]}
+    for name in sorted(given.keys() & derived.keys()):
+        if given[name] != derived[name]:
+            raise ConfigurationError(f"{name} in the URL contradicts what is asked of TLS; drop one")
+    return given | derived

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from sessions._settings.url import TLS_PARAMETERS, Address, parse_server
-from sessions.errors import InvalidURLError
+from sessions._settings.tls_words import TLS_PARAMETERS
+from sessions._settings.url import Address, parse_server
 
 # PostgreSQL manual, "Parameter Key Words", less those that this library decides
 # (client_encoding, replication).
@@ -33,11 +31,8 @@ _LIBPQ = (
     "scram_server_key",
     "service",
     "servicefile",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
     "sslcertmode",
     "sslcompression",
-    "sslcrl",
     "sslcrldir",
     "sslkeylogfile",
     "sslnegotiation",
@@ -50,12 +45,4 @@ _PARTS = ("host", "port", "dbname", "user", "password")
 
 def address_from(rest: str) -> Address:
     """Read what stands behind "postgresql:"."""
-    # "ssl" is asyncpg's name for sslmode.
-    address = parse_server("postgresql", rest, (*_PARTS, "ssl", *TLS_PARAMETERS, *_LIBPQ))
-    parameters = dict(address.parameters)
-    if "ssl" in parameters:
-        if "sslmode" in parameters:
-            raise InvalidURLError("the URL gives both ssl and sslmode, which mean the same; keep one")
-        mode = parameters.pop("ssl")
-        parameters["sslmode"] = {"true": "require", "false": "disable"}.get(mode, mode)
-    return replace(address, parameters=parameters)
+    return parse_server("postgresql", rest, (*_PARTS, *TLS_PARAMETERS, *_LIBPQ))

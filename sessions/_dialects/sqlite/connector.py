@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 from sessions._dialects.failures import AttemptFailed, Failure
 from sessions.errors import ConnectionFailedError
 
-from .errors import failure_of
+from .errors import MOVED, failure_of
+from .files import Files, files_at, make_private
 
 logger = logging.getLogger("sessions")
 
@@ -32,13 +36,26 @@ class Writers:
         self.lock = threading.Lock()
 
 
-class FileConnection(sqlite3.Connection):
-    """A connection that knows which file it opened."""
+# How often a file is opened again that is replaced at just that moment.
+_MAX_OPENINGS = 5
 
-    file: os.stat_result
+
+class FileConnection(sqlite3.Connection):
+    """A connection that knows which files it opened."""
+
+    path = target = ""
+    files: Files | None = None  # None: SQLite's memory
+
+    def is_in_place(self) -> bool:
+        """Tell whether these are still the files of their names."""
+        return self.files is None or files_at(self.path, self.target) == self.files
 
     def __del__(self) -> None:
         """Say nothing: the pool closes it, or it is another process's."""
+
+
+# The connections to files in this process.
+_opened: WeakValueDictionary[int, FileConnection] = WeakValueDictionary()
 
 
 class FileConnector:
@@ -53,60 +70,93 @@ class FileConnector:
     def __init__(self, path: str, timeout: float, statements: Mapping[str, str], writers: Writers) -> None:
         # A later chdir() must not lead to another file.
         self._path = os.path.abspath(path)
+        self._remedy = "create the directory, or give this process access to it"
+        if not Path(path).is_absolute():
+            self._remedy += f" ({path!r} begins at the current directory; write sqlite:////{path} for an absolute path)"
         self._timeout = timeout
         self._statements = statements
         self._writers = writers
 
     def open(self) -> FileConnection:
         try:
-            if not os.access(self._path, os.F_OK):
-                with suppress(FileExistsError):
-                    os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            connection = _connect(self._path, self._timeout)
+            for _ in range(_MAX_OPENINGS):
+                connection = self._open_once()
+                if connection is not None:
+                    return connection
         except OSError as exc:
-            failure = Failure(ConnectionFailedError, "create the directory, or give this process access to it")
-            raise AttemptFailed(failure, exc) from None
+            raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
         except sqlite3.Error as exc:
             raise AttemptFailed(failure_of(exc), exc) from None
-        try:
-            self._prepare(connection)
-            connection.file = os.stat(self._path)
-        except BaseException as exc:
-            connection.close()
-            if isinstance(exc, sqlite3.Error):
-                raise AttemptFailed(failure_of(exc), exc) from None
-            if isinstance(exc, OSError):
-                raise AttemptFailed(Failure(ConnectionFailedError, "the file was removed meanwhile"), exc) from None
-            raise
-        return connection
+        moved = sqlite3.OperationalError(MOVED)
+        raise AttemptFailed(failure_of(moved), moved)
 
-    def _prepare(self, connection: FileConnection) -> None:
+    def _open_once(self) -> FileConnection | None:
+        """Open what is there; None when that was replaced meanwhile, or is open here as it was before."""
+        target = os.path.realpath(self._path)
+        make_private(target)
+        before = files_at(self._path, target)
+        if not _agrees(before):
+            return None
+        connection = _connect(f"{Path(target).as_uri()}?mode=rw", self._timeout)
+        try:
+            has_log = self._prepare(connection)
+            connection.path, connection.target = self._path, target
+            connection.files = files = files_at(self._path, target)
+            # With a log and no index it was given that of another connection, which is no longer in place.
+            borrowed = has_log and files.wal and not files.shm
+            if not borrowed and before.may_have_become(files) and _agrees(files):
+                _opened[id(connection)] = connection
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        self._close_aside(connection)
+        return None
+
+    def _prepare(self, connection: FileConnection) -> bool:
+        """Tell whether it has a write-ahead log."""
         connection.execute(self._statements["use_full_sync"])
         if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
-            return
+            return True
         try:
             mode = _journal_mode(connection, self._statements["use_wal"])
         except sqlite3.OperationalError:
-            return  # read-only, or another process is switching it at this moment
+            return False  # read-only, or another process is switching it at this moment
         if mode != "wal":
             logger.warning("%r: this file system has no write-ahead log; using journal mode %s", self._path, mode)
+        return mode == "wal"
 
     def close(self, connection: FileConnection) -> None:
         with suppress(sqlite3.Error):
-            connection.close()
+            if connection.is_in_place():
+                connection.close()
+            else:
+                self._close_aside(connection)
+        _opened.pop(id(connection), None)
+
+    def _close_aside(self, connection: FileConnection) -> None:
+        """Close, and copy nothing from the log into a file that has come into the place of its own."""
+        was, now = connection.files, files_at(connection.path, connection.target)
+        if was and was.wal and was.wal == now.wal and was.database != now.database:
+            # The log was left behind, and would be taken for the new file's.
+            with suppress(sqlite3.Error):
+                connection.execute(self._statements["empty_log"]).fetchall()
+        if sys.version_info >= (3, 12):
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+        else:
+            connection.interrupt()  # SQLite gives the copying up
+        connection.close()
 
     def is_alive(self, connection: FileConnection) -> bool:
         # A file that was removed or replaced would take what we write with it.
-        try:
-            return os.path.samestat(os.stat(self._path), connection.file)
-        except OSError:
-            return False
+        return connection.is_in_place()
 
     def restore(self, connection: FileConnection, exc: BaseException) -> bool:
         return _roll_back(connection)
 
     def abandon(self, connection: FileConnection) -> None:
         _inherited.append(connection)
+        _opened.pop(id(connection), None)
         self._writers.restart()
 
     def release(self) -> None:
@@ -127,7 +177,7 @@ class MemoryConnector:
     def open(self) -> sqlite3.Connection:
         # Kept here as well: Ctrl-C may make the pool forget it, and with it the database.
         if self._kept is None:
-            self._kept = _connect(":memory:", 0)
+            self._kept = _connect("file::memory:", 0)
         _roll_back(self._kept)
         return self._kept
 
@@ -149,8 +199,20 @@ class MemoryConnector:
             self._kept.close()
 
 
-def _connect(path: str, timeout: float) -> FileConnection:
-    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False, factory=FileConnection)
+def _connect(uri: str, timeout: float) -> FileConnection:
+    return sqlite3.connect(
+        uri, timeout=timeout, isolation_level=None, check_same_thread=False, factory=FileConnection, uri=True
+    )
+
+
+def _agrees(files: Files) -> bool:
+    """Tell whether no connection of this process has some of these files together with others."""
+    others = [other.files for reference in _opened.valuerefs() if (other := reference()) is not None]
+    return all(
+        other == files
+        for other in others
+        if other and other.shm and (other.database == files.database or other.shm == files.shm)
+    )
 
 
 def _roll_back(connection: sqlite3.Connection) -> bool:

@@ -6,19 +6,22 @@ which is fairer and quicker than SQLite's busy loop; those of other processes on
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
+from sessions._checks import Check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error
 
+from .checks import journal_check
 from .connector import FileConnection, Writers
-from .errors import failure_of
+from .errors import MOVED, MOVED_DURING_COMMIT, failure_of
 
 
 class SQLiteDialect(Dialect[sqlite3.Connection]):
@@ -28,6 +31,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     identifier_quote = '"'
     driver_error = sqlite3.Error
     settles = False  # there is no network between
+    indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
         for table in (options.sessions_table, options.messages_table):
@@ -51,9 +55,14 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return _rows(connection, statement, parameters, _text)
 
     def change(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
-        cursor = sqlite3.Cursor(connection).execute(self.statements[name], parameters)
-        # A query has no rowcount.
-        return len(cursor.fetchall()) if cursor.description else cursor.rowcount
+        statement = self.statements[name]
+        cursor = sqlite3.Cursor(connection).execute(statement, parameters)
+        rows = cursor.fetchall()
+        # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
+        return len(rows) if statement.startswith("SELECT") else cursor.rowcount
+
+    def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
+        return json.dumps(list(texts))
 
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -68,11 +77,13 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             self.execute(connection, "begin", {})
             try:
                 yield
+                _check_place(connection, MOVED)
                 self.execute(connection, "commit", {})
             except BaseException:
                 with suppress(sqlite3.Error):
                     self.execute(connection, "rollback", {})
                 raise
+        _check_place(connection, MOVED_DURING_COMMIT)
 
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
@@ -86,19 +97,29 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def insert(self, connection: sqlite3.Connection, session_id: str, texts: Sequence[str]) -> int:
         statement = self.statements["insert_item"]
         cursor = sqlite3.Cursor(connection)
-        cursor.executemany(statement, ({"session_id": session_id, "message_data": text} for text in texts[:-1]))
-        written = cursor.rowcount if texts[1:] else 0
-        # executemany() tells no id.
-        cursor.execute(statement, {"session_id": session_id, "message_data": texts[-1]})
-        if written + cursor.rowcount != len(texts):
+        written = 0
+        # executemany() tells no id, and with PRAGMA count_changes not how many rows.
+        for text in texts:
+            cursor.execute(statement, {"session_id": session_id, "message_data": text}).fetchall()
+            written += cursor.rowcount
+        if written != len(texts):
             raise kept_error(session_id)
         return cursor.lastrowid or 0
+
+    def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
+        return [journal_check(self.execute(connection, "journal_mode", {})[0][0])]
 
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)
 
     def describe(self, exc: BaseException) -> str:
         return str(exc)
+
+
+def _check_place(connection: sqlite3.Connection, failure: str) -> None:
+    """Raise what failure says when what is written is in files that nobody else will read."""
+    if isinstance(connection, FileConnection) and not connection.is_in_place():
+        raise sqlite3.OperationalError(failure)
 
 
 def _rows(

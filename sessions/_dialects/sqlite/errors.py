@@ -7,7 +7,11 @@ from collections.abc import Mapping
 
 from sessions._dialects import failures
 from sessions._dialects.failures import Failure
-from sessions.errors import ConnectionFailedError, SchemaError
+from sessions.errors import ConnectionFailedError, OutcomeUnknownError, SchemaError
+
+# Our own texts.
+MOVED = "the file or its write-ahead log was replaced or removed"
+MOVED_DURING_COMMIT = f"{MOVED} during a commit"
 
 _LOCKED = Failure(
     remedy="another connection kept the file locked for longer than statement_timeout; end it", transient=True
@@ -18,6 +22,11 @@ _NO_WRITING = Failure(
 )
 _UNREADABLE = Failure(
     ConnectionFailedError, "check the path and the rights; on a read-only disk only journal_mode=DELETE can be read"
+)
+_MOVED = Failure(
+    ConnectionFailedError,
+    "use or close what else this process has on that file; restore a backup while nobody has it open",
+    transient=True,
 )
 
 # Extended result codes (sqlite.org/rescode.html), or the primary ones that they belong to.
@@ -34,9 +43,7 @@ _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_SCHEMA: failures.TRY_AGAIN,
     sqlite3.SQLITE_READONLY: _NO_WRITING,
-    sqlite3.SQLITE_READONLY_DBMOVED: Failure(
-        ConnectionFailedError, "the file was moved or removed while it was open; restart what uses it", transient=True
-    ),
+    sqlite3.SQLITE_READONLY_DBMOVED: _MOVED,
     sqlite3.SQLITE_PERM: _NO_WRITING,
     sqlite3.SQLITE_CANTOPEN: _UNREADABLE,
     sqlite3.SQLITE_FULL: Failure(remedy="free some space; nothing was written"),
@@ -48,9 +55,11 @@ _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
     sqlite3.SQLITE_MISMATCH: failures.OTHER_TABLES,
 }
-# SQLite's and sqlite3's own words, which are never translated: SQLITE_ERROR is for everything, and what sqlite3 itself
+# Ours; SQLite's and sqlite3's own, which are never translated: SQLITE_ERROR is for everything, what sqlite3 itself
 # refuses has no code.
 _WORDS: Mapping[str, Failure] = {
+    MOVED_DURING_COMMIT: Failure(OutcomeUnknownError, "compare get_items() with what you expect"),
+    MOVED: _MOVED,
     "no such table": failures.NO_TABLES,
     "no such column": failures.OTHER_TABLES,
     "has no column": failures.OTHER_TABLES,

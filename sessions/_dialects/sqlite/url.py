@@ -17,6 +17,12 @@ def address_from(rest: str) -> Address:
     elif path.startswith("//"):
         raise InvalidURLError("a sqlite URL has no host; write sqlite:///relative.db or sqlite:////absolute.db")
     path = decode(path, "path")
-    if not path:
+    if path.startswith("file:") or (path.startswith(":") and path != ":memory:"):
+        # Not quoted: a password may stand there by mistake.
+        raise InvalidURLError(
+            "a name that begins with ':' or 'file:' means something else to SQLite; write sqlite:chat.db or "
+            "sqlite::memory:, or sqlite:./ and the name if the file is called so"
+        )
+    if not path or path.endswith("/"):
         raise InvalidURLError("the sqlite URL names no file; write sqlite:chat.db or sqlite::memory:")
     return Address("sqlite", None if path == ":memory:" else path)

@@ -1,0 +1,1 @@
+"""The command `agent-sessions`, a user of the library like any other."""

@@ -1,0 +1,137 @@
+"""Write for a person where a stream is a terminal, and for a program where it is none.
+
+Stored text is hostile: what would move the cursor, change colours or hide characters is
+written as an escape, on every stream.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+
+_COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
+
+# Raw colour codes say nothing; the rest is shown: controls but tab and line feed, what turns the
+# direction of text, what cannot be seen, and halves of characters.
+_COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+_UNITS = ("kB", "MB", "GB", "TB")
+
+
+def harmless(text: str) -> str:
+    """Write what a terminal would act on as an escape."""
+    return _UNSAFE.sub(_escaped, _COLOUR_CODE.sub("", text))
+
+
+def harmless_json(text: str) -> str:
+    """Write what a terminal would act on in the escapes of JSON, which leaves the JSON the same."""
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """Join the lines and blanks of a text."""
+    return harmless(" ".join(text.split()))
+
+
+def cut(text: str, width: int) -> str:
+    """Cut a text in its middle: the question stands at the end."""
+    if len(text) <= width:
+        return text
+    end = max(0, (width - 1) // 2)
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
+def size(count: int) -> str:
+    """Say a number of bytes in powers of 1000."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in _UNITS:
+        amount /= 1000
+        if amount < 999.95 or unit == _UNITS[-1]:
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def age(moment: datetime | None, now: datetime | None = None) -> str:
+    """Say how long ago a moment of UTC was, in its largest unit."""
+    if moment is None:
+        return "?"
+    seconds = max(0, int(((now or datetime.now(UTC)).replace(tzinfo=None) - moment).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+class Stream:
+    """An output, and what it can show."""
+
+    def __init__(self, file: TextIO, *, colour: str = "auto") -> None:
+        self._file = file
+        self.is_terminal = file.isatty()
+        self.width = shutil.get_terminal_size().columns if self.is_terminal else 0
+        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        self._colour = colour == "always" or (colour == "auto" and self.is_terminal and not plain)
+        # What the encoding lacks is no reason to stop.
+        reconfigure = getattr(file, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+
+    def line(self, text: str = "") -> None:
+        """Write a line."""
+        self._file.write(text + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def painted(self, text: str, *styles: str) -> str:
+        """Return a text in colours, where the stream has them."""
+        if not self._colour or not styles:
+            return text
+        codes = ";".join(str(_COLOURS[style]) for style in styles)
+        return f"\x1b[{codes}m{text}\x1b[0m"
+
+    def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int]) -> None:
+        """Write rows: aligned below a heading on a terminal, else separated by tabs and without one.
+
+        The first column is never cut; the last ones are left out before it wraps.
+        """
+        if not self.is_terminal:
+            for row in rows:
+                self.line("\t".join(row))
+            return
+        cells = [list(heading), *map(list, rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(heading))]
+        while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > self.width:
+            widths.pop()
+        for number, row in enumerate(cells):
+            aligned = [
+                cell.rjust(width) if column in right else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+            ]
+            text = "  ".join(aligned).rstrip()
+            self.line(self.painted(text, "dim") if number == 0 else text)
+
+
+def ask(question: str) -> str:
+    """Ask on the terminal; empty when nobody answers."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

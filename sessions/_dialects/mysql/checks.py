@@ -1,0 +1,54 @@
+"""What is asked of the tables and their columns in MySQL and MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sessions._checks import Check, type_check
+from sessions._dialects.dialect import Columns
+
+# Longer ones are refused, or cut where the server is not strict.
+_SHORT_TEXTS = ("tinytext", "text", "varchar")
+
+
+def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
+    """Judge the types: ids are compared exactly, texts are long enough, numbers do not run out."""
+    text, number = messages["message_data"][0], messages["id"][0]
+    return [
+        _collation_check("session_id", sessions["session_id"][1]),
+        _collation_check("session_id of messages", messages["session_id"][1]),
+        type_check(
+            "message_data",
+            text,
+            good=text in ("longtext", "mediumtext"),
+            remedy="ALTER TABLE agent_messages MODIFY message_data LONGTEXT NOT NULL"
+            if text.startswith(_SHORT_TEXTS)
+            else "make it LONGTEXT: this one changes what is stored",
+        ),
+        type_check(
+            "id",
+            number,
+            good=number.startswith("bigint"),
+            remedy="ALTER TABLE agent_messages MODIFY id BIGINT NOT NULL AUTO_INCREMENT: these end at 2,147,483,647",
+        ),
+    ]
+
+
+def engine_check(engines: Mapping[str, str]) -> Check:
+    """Judge whether the tables know transactions."""
+    wrong = [f"{table} is {engine}" for table, engine in engines.items() if engine.lower() != "innodb"]
+    if not wrong:
+        return Check("engine", "ok", "InnoDB")
+    return Check("engine", "error", f"{' and '.join(wrong)}, without transactions", "ALTER TABLE .. ENGINE = InnoDB")
+
+
+def _collation_check(name: str, collation: str) -> Check:
+    if collation.endswith(("_0900_bin", "_nopad_bin")):
+        return Check(name, "ok", f"compared exactly ({collation})")
+    what = "trailing blanks" if collation.endswith("_bin") else "case, accents or trailing blanks"
+    return Check(
+        name,
+        "warning",
+        f"{collation}: ids that differ in {what} are one conversation",
+        "give the column the collation of `agent-sessions schema mysql`",
+    )

@@ -1,0 +1,31 @@
+"""What is asked of the columns in PostgreSQL."""
+
+from __future__ import annotations
+
+from sessions._checks import Check, type_check
+from sessions._dialects.dialect import Columns
+
+
+def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
+    """Judge the types: texts are kept as they are written, ids do not run out."""
+    text, number = messages["message_data"][0], messages["id"][0]
+    return [
+        type_check(
+            "message_data",
+            text,
+            good=text.startswith(("text", "character varying")),
+            remedy="ALTER TABLE agent_messages ALTER COLUMN message_data TYPE text: this one changes what is stored",
+        ),
+        type_check(
+            "id",
+            number,
+            good=number == "bigint",
+            remedy="ALTER TABLE agent_messages ALTER COLUMN id TYPE bigint: these ids end at 2,147,483,647",
+        ),
+        type_check(
+            "session_id",
+            sessions["session_id"][0],
+            good=sessions["session_id"][0] in ("text", "character varying", "character varying(255)"),
+            remedy="longer ids are refused, or cut; make it varchar(255) in both tables",
+        ),
+    ]

@@ -1,0 +1,17 @@
+"""What is asked of a SQLite file."""
+
+from __future__ import annotations
+
+from sessions._checks import Check
+
+
+def journal_check(mode: str) -> Check:
+    """Judge whether readers and a writer get in each other's way."""
+    if mode in ("wal", "memory"):
+        return Check("journal mode", "ok", mode)
+    return Check(
+        "journal mode",
+        "warning",
+        f"{mode}: readers wait for writers",
+        "connect once for writing; on a network file system there is no write-ahead log",
+    )

@@ -1,0 +1,89 @@
+"""Delete conversations: some by their ids, or all that nobody has written to for long; batch by batch.
+
+A batch is one short transaction, so that neither a lock nor a log grows with what is
+deleted. A conversation goes as a whole or stays as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from ._listing import Listing, SessionInfo, listing_from, moment_from, page_from
+from ._stores.store import Store
+
+# A batch ends with the session that brings it to so many rows, or with so many sessions.
+_ROWS = 5000
+_SESSIONS = 100
+
+
+class Pruned(NamedTuple):
+    """What was deleted: the number of conversations, and of their items."""
+
+    sessions: int
+    items: int
+
+
+def delete_sessions(store: Store, session_ids: Iterable[str]) -> int:
+    """Delete sessions by their ids; return how many there were."""
+    ids = iter(session_ids)
+    deleted = 0
+    while batch := list(islice(ids, _SESSIONS)):
+        deleted += store.delete_sessions(batch, idle=None)[0]
+    return deleted
+
+
+def prune(
+    store: Store, older_than: datetime | timedelta, *, keep_prefix: str | Collection[str], dry_run: bool
+) -> Pruned:
+    """Delete the sessions that nobody has written to since a moment; with dry_run only count them."""
+    moment = moment_from("older_than", older_than)
+    kept = (keep_prefix,) if isinstance(keep_prefix, str) else tuple(keep_prefix)
+    if not all(kept):
+        raise ValueError(f"keep_prefix is {keep_prefix!r}; pass a str or several, none of them empty")
+    sessions = items = 0
+    for batch in _batches(store, moment, kept, exact=dry_run):
+        if dry_run:
+            sessions, items = sessions + len(batch), items + sum(info.items for info in batch)
+            continue
+        # Asked once more, under the lock: somebody may have written since it was listed.
+        gone = store.delete_sessions([info.session_id for info in batch], idle=moment.timestamp())
+        sessions, items = sessions + gone[0], items + gone[1]
+    return Pruned(sessions, items)
+
+
+def _batches(store: Store, moment: datetime, kept: tuple[str, ...], *, exact: bool) -> Iterator[list[SessionInfo]]:
+    """Cut the idle sessions, the one that is idle for longest first, into batches."""
+    batch: list[SessionInfo] = []
+    rows = 0
+    for info in _idle(store, moment, exact=exact):
+        if info.session_id.startswith(kept):
+            continue
+        batch.append(info)
+        rows += info.items
+        if rows >= _ROWS or len(batch) == _SESSIONS:
+            yield batch
+            batch, rows = [], 0
+    if batch:
+        yield batch
+
+
+def _idle(store: Store, moment: datetime, *, exact: bool) -> Iterator[SessionInfo]:
+    after: SessionInfo | None = None
+    while page := page_from(store.list_sessions(_page(moment, after, exact=exact))):
+        yield from page
+        after = page[-1]
+
+
+def _page(moment: datetime, after: SessionInfo | None, *, exact: bool) -> Listing:
+    return listing_from(
+        prefix=None,
+        idle_since=moment,
+        order="updated",
+        newest_first=False,
+        limit=10 * _SESSIONS,
+        after=after,
+        count_limit=None if exact else _ROWS,
+    )

@@ -1,0 +1,68 @@
+"""Find the records that contain a text, in all conversations, in the order of their making.
+
+JSON writes a character in more ways than one: the database leaves out what cannot contain
+the text, and what is left is decoded and looked at here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ._items import Record, make_record
+from ._stores.store import Store
+
+# How many rows are looked at with one statement.
+_ROWS = 1000
+
+# What every writer of JSON leaves as it is, or writes as `\u00..`.
+_LITERAL = re.compile(r"[0-9A-Za-z]+")
+
+
+class Match(NamedTuple):
+    """A record that contains what was looked for, and whose it is."""
+
+    session_id: str
+    record: Record
+
+
+def search(store: Store, text: str, *, prefix: str | None, ignore_case: bool) -> Iterator[Match]:
+    """Check what is looked for, and look for it as it is asked for."""
+    if not isinstance(text, str):
+        raise TypeError(f"text is a {type(text).__name__}; pass a str")
+    if not text:
+        raise ValueError("text is empty; pass what the records contain")
+    if prefix is not None and not isinstance(prefix, str):
+        raise TypeError(f"prefix is a {type(prefix).__name__}; pass a str")
+    return _search(store, text.casefold() if ignore_case else text, prefix or "", ignore_case=ignore_case)
+
+
+def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Iterator[Match]:
+    # The empty text is in every row.
+    literal = "" if ignore_case else max(_LITERAL.findall(text), key=len, default="")
+    after = 0
+    while rows := store.search(literal, after=after, prefix=prefix, count=_ROWS):
+        for session_id, row_id, created_at, stored in rows:
+            if stored is None:
+                continue
+            record = make_record((row_id, created_at, stored))
+            if any(text in (found.casefold() if ignore_case else found) for found in texts_of(record)):
+                yield Match(session_id, record)
+        after = rows[-1][1]
+
+
+def texts_of(record: Record) -> Iterator[str]:
+    """Every text in an item, keys aside; the stored text itself where there is no item."""
+    if record.item is None:
+        yield str(record.text)
+        return
+    found: list[Any] = [record.item]
+    while found:
+        value = found.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            found.extend(value.values())
+        elif isinstance(value, list):
+            found.extend(value)

@@ -1,0 +1,106 @@
+"""Look whether a database is as it should be, without changing it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from time import perf_counter, time
+from typing import NoReturn, TypeVar
+
+from sessions._checks import Check, key_check, listing_check, tls_check
+from sessions._dialects.dialect import Dialect
+from sessions.errors import DatabaseError, kept_error
+
+C = TypeVar("C")
+
+# What two clocks may differ by, in seconds, before times mislead.
+_CLOCK_SECONDS = 5.0
+
+
+class _UndoneError(Exception):
+    """Takes back what was only tried."""
+
+
+def checks(dialect: Dialect[C], connection: C, *, local: bool) -> list[Check]:
+    """Answer each question that can be asked."""
+    return list(_checks(dialect, connection, local=local))
+
+
+def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Check]:
+    dialect.execute(connection, "server", {})  # the first time costs more
+    began = perf_counter()
+    version, clock, tls, _ = dialect.execute(connection, "server", {})[0]
+    elapsed = perf_counter() - began
+    yield Check("connection", "ok", f"{version}, a round trip of {elapsed * 1000:.1f} ms")
+    if dialect.settles:
+        yield tls_check(dialect.tls_in_use(connection) or str(tls), local=local)
+    yield _clock_check(float(clock), time() - elapsed / 2)
+    columns = {table: _columns(dialect, connection, table) for table in dialect.tables}
+    if missing := [table for table, found in columns.items() if not found]:
+        remedy = (
+            "connect once with create_tables=True, or let their owner execute the output of `agent-sessions schema`"
+        )
+        yield Check("tables", "error", f"{' and '.join(missing)} cannot be seen", remedy)
+        return
+    yield Check("tables", "ok", " and ".join(columns))
+    sessions_table, messages_table = dialect.tables
+    yield from dialect.column_checks(columns[sessions_table], columns[messages_table])
+    yield from dialect.own_checks(connection)
+    yield key_check(_key(dialect, connection, messages_table), dialect.statements["make_key"])
+    yield listing_check(
+        int(dialect.execute(connection, "estimate_sessions", dialect.named(sessions_table))[0][0]),
+        _listing_index(dialect, connection, sessions_table),
+        dialect.statements["make_listing_index"],
+    )
+    yield _write_check(dialect, connection)
+
+
+def _clock_check(theirs: float, ours: float) -> Check:
+    ahead = theirs - ours
+    if abs(ahead) <= _CLOCK_SECONDS:
+        return Check("clock", "ok", f"{ahead:+.1f} s from this machine's")
+    return Check("clock", "warning", f"{ahead:+.0f} s from this machine's", "set both by NTP; ages and prune() mislead")
+
+
+def _columns(dialect: Dialect[C], connection: C, table: str) -> Mapping[str, tuple[str, str]]:
+    rows = dialect.execute(connection, "columns", dialect.named(table))
+    return {name: (kind, collation) for name, kind, collation in rows}
+
+
+def _key(dialect: Dialect[C], connection: C, table: str) -> str:
+    for name, columns, _ in dialect.execute(connection, "indexes", dialect.named(table)):
+        if f"{columns},".startswith("session_id,id,") or (dialect.indexes_hold_the_key and columns == "session_id"):
+            return str(name)
+    return ""
+
+
+def _listing_index(dialect: Dialect[C], connection: C, table: str) -> str:
+    for name, columns, definition in dialect.execute(connection, "indexes", dialect.named(table)):
+        if str(columns).startswith("updated_at") or "updated_at" in str(definition):
+            return str(name)
+    return ""
+
+
+def _write_check(dialect: Dialect[C], connection: C) -> Check:
+    """Add a row and take it back."""
+    if dialect.in_transaction(connection):
+        return Check("rights", "skipped", "not tried in a transaction of the application")
+    try:
+        with suppress(_UndoneError), dialect.transaction(connection):
+            _write(dialect, connection, f"check {secrets.token_hex(16)}")
+    except DatabaseError as exc:
+        return Check("rights", "error", str(exc), "look for a trigger, a rule or a policy on the two tables")
+    except dialect.driver_error as exc:
+        return Check("rights", "error", dialect.describe(exc), dialect.failure(exc).remedy)
+    return Check("rights", "ok", "rows can be read, added, changed and removed")
+
+
+def _write(dialect: Dialect[C], connection: C, session_id: str) -> NoReturn:
+    dialect.touch(connection, session_id)
+    row_id = dialect.insert(connection, session_id, ["{}"])
+    if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
+        raise kept_error(session_id)
+    if not dialect.change(connection, "delete_session", {"session_id": session_id}):
+        raise kept_error(session_id)
+    raise _UndoneError

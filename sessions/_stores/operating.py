@@ -1,0 +1,100 @@
+"""What an operator asks of a database: to list, copy, mend and delete conversations.
+
+Each function is one transaction, or one statement. What is deleted or mended is locked by
+its session's row first, as every writer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from sessions._dialects.dialect import Dialect
+from sessions._items import MAX_ID, SearchRow
+from sessions._listing import Listing, SessionRow, above, pattern
+from sessions.errors import kept_error, taken_error
+
+C = TypeVar("C")
+
+# The statement of a listing, by its order and whether the newest, or the last, comes first.
+_LISTINGS = {
+    ("updated", True): "sessions_newest_first",
+    ("updated", False): "sessions_oldest_first",
+    ("id", False): "sessions_by_id",
+    ("id", True): "sessions_by_id_descending",
+}
+
+
+def list_sessions(dialect: Dialect[C], connection: C, listing: Listing) -> list[SessionRow]:
+    """Return a page of sessions."""
+    bounds = {"above_prefix": above(listing.prefix), "pattern": pattern(listing.prefix)}
+    return dialect.execute(connection, _LISTINGS[listing.order, listing.newest_first], asdict(listing) | bounds)
+
+
+def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto: int | None) -> None:
+    """Copy the rows up to an id, with their times, into a session that is not there yet."""
+    source = {"session_id": session_id, "upto": MAX_ID if upto is None else upto}
+    with dialect.transaction(connection):
+        dialect.lock(connection, session_id)
+        if dialect.lock(connection, new_id):
+            raise taken_error(new_id)
+        dialect.touch(connection, new_id)
+        if dialect.has_items(connection, new_id):
+            raise taken_error(new_id)
+        [(count,)] = dialect.execute(connection, "count_items", source)
+        if dialect.change(connection, "copy_items", source | {"new_id": new_id}) < count:
+            raise kept_error(new_id)
+
+
+def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
+    """Delete one row; False when the session has none with this id."""
+    with dialect.transaction(connection):
+        dialect.lock_for_removal(connection, session_id)
+        if dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
+            return True
+        if _is_there(dialect, connection, session_id, row_id):
+            raise kept_error(session_id)
+        return False
+
+
+def replace_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int, text: str) -> bool:
+    """Put a text in place of a row's; False when the session has none with this id."""
+    parameters = {"session_id": session_id, "id": row_id, "message_data": text}
+    with dialect.transaction(connection):
+        # As a removal: the text that goes may be what a lost write would be found by.
+        dialect.lock_for_removal(connection, session_id)
+        if dialect.change(connection, "update_item", parameters):
+            return True
+        if _is_there(dialect, connection, session_id, row_id):
+            raise kept_error(session_id)
+        return False
+
+
+def delete_sessions(
+    dialect: Dialect[C], connection: C, session_ids: Sequence[str], idle: float | None
+) -> tuple[int, int]:
+    """Delete the sessions that nobody has written to since a moment; return how many, and of how many rows."""
+    with dialect.transaction(connection):
+        asked = {"ids": dialect.list_parameter(connection, session_ids), "idle": idle}
+        locked = [row[0] for row in dialect.execute(connection, "lock_sessions", asked)]
+        doomed = session_ids if idle is None else locked
+        if not doomed:
+            return 0, 0
+        parameters = {"ids": dialect.list_parameter(connection, doomed)}
+        items = dialect.change(connection, "delete_items_of", parameters)
+        if left := dialect.execute(connection, "items_left", parameters):
+            raise kept_error(left[0][0])
+        if dialect.change(connection, "delete_sessions", parameters) < len(locked):
+            raise kept_error(locked[0])
+        return len(locked), items
+
+
+def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
+    """Return the next rows of all sessions, with the texts of those that may hold what is looked for."""
+    parameters = {"literal": literal, "escape": "\\u00", "after": after, "prefix": prefix, "count": count}
+    return dialect.execute(connection, "search_items", parameters)
+
+
+def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
+    return bool(dialect.record_rows(connection, session_id, after=row_id - 1, upto=row_id, count=1))

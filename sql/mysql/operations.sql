@@ -1,0 +1,200 @@
+-- What an operator asks: which conversations there are, and to copy, mend and delete them.
+--
+-- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
+-- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
+-- two columns with two values would walk all rows. A prefix is compared as bytes, whatever the collation; its
+-- pattern, for LIKE, finds it by the index.
+
+-- name: sessions_newest_first
+-- Differs: the pattern is for a collation that is not ours.
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+    SELECT COUNT(*)
+    FROM agent_messages
+    WHERE session_id = page.session_id
+        AND id <= COALESCE((
+            SELECT id
+            FROM agent_messages
+            WHERE session_id = page.session_id
+            ORDER BY id
+            LIMIT 1 OFFSET %(count_limit)s
+        ), 9223372036854775807)
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE (
+            %(updated)s IS NULL
+            OR updated_at <= %(updated)s AND (updated_at < %(updated)s OR session_id < %(session_id)s)
+        )
+        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+    ORDER BY updated_at DESC, session_id DESC
+    LIMIT %(count)s
+) AS page
+ORDER BY page.updated_at DESC, page.session_id DESC
+LIMIT %(count)s;
+
+-- name: sessions_oldest_first
+-- Differs: the pattern is for a collation that is not ours.
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+    SELECT COUNT(*)
+    FROM agent_messages
+    WHERE session_id = page.session_id
+        AND id <= COALESCE((
+            SELECT id
+            FROM agent_messages
+            WHERE session_id = page.session_id
+            ORDER BY id
+            LIMIT 1 OFFSET %(count_limit)s
+        ), 9223372036854775807)
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE (
+            %(updated)s IS NULL
+            OR updated_at >= %(updated)s AND (updated_at > %(updated)s OR session_id > %(session_id)s)
+        )
+        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+    ORDER BY updated_at, session_id
+    LIMIT %(count)s
+) AS page
+ORDER BY page.updated_at, page.session_id
+LIMIT %(count)s;
+
+-- name: sessions_by_id
+-- Differs: the pattern is for a collation that is not ours.
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+    SELECT COUNT(*)
+    FROM agent_messages
+    WHERE session_id = page.session_id
+        AND id <= COALESCE((
+            SELECT id
+            FROM agent_messages
+            WHERE session_id = page.session_id
+            ORDER BY id
+            LIMIT 1 OFFSET %(count_limit)s
+        ), 9223372036854775807)
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
+        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+    ORDER BY session_id
+    LIMIT %(count)s
+) AS page
+ORDER BY page.session_id
+LIMIT %(count)s;
+
+-- name: sessions_by_id_descending
+-- Differs: the pattern is for a collation that is not ours.
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+    SELECT COUNT(*)
+    FROM agent_messages
+    WHERE session_id = page.session_id
+        AND id <= COALESCE((
+            SELECT id
+            FROM agent_messages
+            WHERE session_id = page.session_id
+            ORDER BY id
+            LIMIT 1 OFFSET %(count_limit)s
+        ), 9223372036854775807)
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
+        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+    ORDER BY session_id DESC
+    LIMIT %(count)s
+) AS page
+ORDER BY page.session_id DESC
+LIMIT %(count)s;
+
+-- name: lock_sessions
+-- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
+-- one. Some writers add a row before they note the time: the newest row counts too.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+FROM agent_sessions
+WHERE session_id IN %(ids)s
+    AND (
+        %(idle)s IS NULL
+        OR (
+            updated_at <= FROM_UNIXTIME(%(idle)s)
+            AND COALESCE((
+                SELECT created_at
+                FROM agent_messages
+                WHERE session_id = agent_sessions.session_id
+                ORDER BY session_id DESC, id DESC
+                LIMIT 1
+            ) <= FROM_UNIXTIME(%(idle)s), TRUE)
+        )
+    )
+ORDER BY session_id
+LIMIT 18446744073709551615
+FOR UPDATE;
+
+-- name: delete_items_of
+DELETE FROM agent_messages
+WHERE session_id IN %(ids)s;
+
+-- name: items_left
+-- A session of which something has kept a row.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+FROM agent_messages
+WHERE session_id IN %(ids)s
+ORDER BY session_id, id
+LIMIT 1;
+
+-- name: delete_sessions
+DELETE FROM agent_sessions
+WHERE session_id IN %(ids)s;
+
+-- name: copy_items
+-- The rows of a session up to one of them, with their times, for another session.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT %(new_id)s, message_data, created_at
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id <= %(upto)s
+ORDER BY id;
+
+-- name: count_items
+SELECT COUNT(*)
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id <= %(upto)s
+LIMIT 1;
+
+-- name: update_item
+-- One row of the session.
+UPDATE agent_messages
+SET message_data = %(message_data)s
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
+
+-- name: search_items
+-- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
+-- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.id, page.created_at, CASE
+    WHEN INSTR(page.message_data, %(literal)s) > 0 OR INSTR(page.message_data, %(escape)s) > 0
+        THEN CONVERT(CONVERT(page.message_data USING utf8mb4) USING binary)
+END
+FROM (
+    SELECT session_id, id, created_at, message_data
+    FROM agent_messages
+    WHERE id > %(after)s
+        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+    ORDER BY id
+    LIMIT %(count)s
+) AS page
+ORDER BY page.id
+LIMIT %(count)s;

@@ -1,0 +1,39 @@
+-- What check() asks. A table is given as text, quoted as in a statement.
+
+-- name: server
+SELECT
+    split_part(version(), ' (', 1),
+    extract(epoch FROM clock_timestamp())::float8,
+    coalesce((SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
+    pg_backend_pid();
+
+-- name: columns
+SELECT attname::text, format_type(atttypid, atttypmod), ''
+FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s)
+    AND attnum > 0
+    AND NOT attisdropped
+ORDER BY attnum;
+
+-- name: indexes
+SELECT pg_class.relname::text, string_agg(coalesce(pg_attribute.attname, '?')::text, ',' ORDER BY part.n), ''
+FROM pg_index
+JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+CROSS JOIN LATERAL unnest(pg_index.indkey::int2[]) WITH ORDINALITY AS part (attnum, n)
+LEFT JOIN pg_attribute ON pg_attribute.attrelid = pg_index.indrelid AND pg_attribute.attnum = part.attnum
+WHERE pg_index.indrelid = to_regclass(%(table)s)
+    AND pg_index.indisvalid
+    AND pg_index.indpred IS NULL
+GROUP BY pg_class.relname
+ORDER BY pg_class.relname;
+
+-- name: estimate_sessions
+SELECT greatest(reltuples, 0)::bigint
+FROM pg_class
+WHERE oid = to_regclass(%(table)s);
+
+-- name: make_key
+CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_id, id);
+
+-- name: make_listing_index
+CREATE INDEX CONCURRENTLY agent_sessions_by_time ON agent_sessions (updated_at, session_id COLLATE "C");

@@ -1,0 +1,173 @@
+-- What an operator asks: which conversations there are, and to copy, mend and delete them.
+--
+-- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
+-- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. Ids are ordered
+-- by their code points, which no locale changes.
+
+-- name: sessions_newest_first
+SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+    SELECT count(*)
+    FROM (
+        SELECT
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT %(count_limit)s + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE (
+            %(updated)s::timestamp IS NULL
+            OR (updated_at, session_id COLLATE "C") < (%(updated)s::timestamp, %(session_id)s)
+        )
+        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+        AND starts_with(session_id, %(prefix)s)
+    ORDER BY updated_at DESC, session_id COLLATE "C" DESC
+    LIMIT %(count)s
+) AS page
+ORDER BY page.updated_at DESC, page.session_id COLLATE "C" DESC;
+
+-- name: sessions_oldest_first
+SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+    SELECT count(*)
+    FROM (
+        SELECT
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT %(count_limit)s + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE (
+            %(updated)s::timestamp IS NULL
+            OR (updated_at, session_id COLLATE "C") > (%(updated)s::timestamp, %(session_id)s)
+        )
+        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+        AND starts_with(session_id, %(prefix)s)
+    ORDER BY updated_at, session_id COLLATE "C"
+    LIMIT %(count)s
+) AS page
+ORDER BY page.updated_at, page.session_id COLLATE "C";
+
+-- name: sessions_by_id
+SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+    SELECT count(*)
+    FROM (
+        SELECT
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT %(count_limit)s + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE session_id COLLATE "C" >= %(prefix)s
+        AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
+        AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" > %(session_id)s)
+        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+    ORDER BY session_id COLLATE "C"
+    LIMIT %(count)s
+) AS page
+ORDER BY page.session_id COLLATE "C";
+
+-- name: sessions_by_id_descending
+SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+    SELECT count(*)
+    FROM (
+        SELECT
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT %(count_limit)s + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, updated_at
+    FROM agent_sessions
+    WHERE session_id COLLATE "C" >= %(prefix)s
+        AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
+        AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" < %(session_id)s)
+        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+    ORDER BY session_id COLLATE "C" DESC
+    LIMIT %(count)s
+) AS page
+ORDER BY page.session_id COLLATE "C" DESC;
+
+-- name: lock_sessions
+-- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
+-- one. Some writers add a row before they note the time: the newest row counts too.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id = ANY (%(ids)b::text[])
+    AND (
+        %(idle)s::float8 IS NULL
+        OR (
+            updated_at <= to_timestamp(%(idle)s::float8)
+            AND coalesce((
+                SELECT created_at
+                FROM agent_messages
+                WHERE session_id = ANY (ARRAY[agent_sessions.session_id])
+                ORDER BY session_id DESC, id DESC
+                LIMIT 1
+            ), '-infinity') <= to_timestamp(%(idle)s::float8)
+        )
+    )
+ORDER BY session_id
+FOR UPDATE;
+
+-- name: delete_items_of
+DELETE FROM agent_messages
+WHERE session_id = ANY (%(ids)b::text[]);
+
+-- name: items_left
+-- A session of which something has kept a row.
+SELECT session_id
+FROM agent_messages
+WHERE session_id = ANY (%(ids)b::text[])
+ORDER BY session_id, id
+LIMIT 1;
+
+-- name: delete_sessions
+DELETE FROM agent_sessions
+WHERE session_id = ANY (%(ids)b::text[]);
+
+-- name: copy_items
+-- The rows of a session up to one of them, with their times, for another session.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT %(new_id)s::varchar, message_data, created_at
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id <= %(upto)s
+ORDER BY id;
+
+-- name: count_items
+SELECT count(*)
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id <= %(upto)s;
+
+-- name: update_item
+-- One row of the session.
+UPDATE agent_messages
+SET message_data = %(message_data)s
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
+
+-- name: search_items
+-- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
+-- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+SELECT page.session_id, page.id, page.created_at, CASE
+    WHEN strpos(page.message_data, %(literal)s) > 0 OR strpos(page.message_data, %(escape)s) > 0 THEN page.message_data
+END
+FROM (
+    SELECT session_id, id, created_at::text AS created_at, message_data::text AS message_data
+    FROM agent_messages
+    WHERE id > %(after)s
+        AND starts_with(session_id, %(prefix)s)
+    ORDER BY id
+    LIMIT %(count)s
+) AS page
+ORDER BY page.id;

@@ -1,0 +1,33 @@
+-- What check() asks. A table is given by its name.
+
+-- name: server
+SELECT 'SQLite ' || sqlite_version(), (julianday('now') - 2440587.5) * 86400.0, '', 0;
+
+-- name: columns
+-- Differs: the parameters are what the catalogue of each database is asked by.
+SELECT name, type, ''
+FROM pragma_table_info(:name)
+ORDER BY cid;
+
+-- name: indexes
+-- Differs: as columns.
+SELECT found.name, (
+    SELECT group_concat(part.name)
+    FROM pragma_index_info(found.name) AS part
+), coalesce(made.sql, '')
+FROM pragma_index_list(:name) AS found
+LEFT JOIN sqlite_master AS made ON made.type = 'index' AND made.name = found.name
+WHERE found.partial = 0
+ORDER BY found.name;
+
+-- name: estimate_sessions
+-- Differs: SQLite keeps no statistics unless it is told to; rows are numbered.
+SELECT coalesce(max(rowid), 0)
+FROM agent_sessions;
+
+-- name: make_key
+CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id);
+
+-- name: make_listing_index
+CREATE INDEX agent_sessions_by_time
+ON agent_sessions (coalesce(datetime(updated_at, 'unixepoch'), updated_at, ''), session_id);

@@ -1,0 +1,167 @@
+-- What an operator asks: which conversations there are, and to copy, mend and delete them.
+--
+-- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
+-- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
+-- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
+
+-- name: sessions_newest_first
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle, 'unixepoch'), x'ff'))
+        AND (updated < coalesce(:updated, x'ff') OR session_id < :session_id)
+        AND substr(session_id, 1, length(:prefix)) = :prefix
+    ORDER BY updated DESC, session_id DESC
+    LIMIT :count
+) AS page
+ORDER BY page.updated DESC, page.session_id DESC;
+
+-- name: sessions_oldest_first
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE updated >= coalesce(:updated, '')
+        AND (:updated IS NULL OR updated > :updated OR session_id > :session_id)
+        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
+    ORDER BY updated, session_id
+    LIMIT :count
+) AS page
+ORDER BY page.updated, page.session_id;
+
+-- name: sessions_by_id
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE session_id >= :prefix
+        AND session_id < coalesce(:above_prefix, x'ff')
+        AND session_id > coalesce(:session_id, '')
+        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+    ORDER BY session_id
+    LIMIT :count
+) AS page
+ORDER BY page.session_id;
+
+-- name: sessions_by_id_descending
+SELECT page.session_id, page.created_at, page.updated, (
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT :count_limit + 1
+    ) AS counted
+)
+FROM (
+    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    FROM agent_sessions
+    WHERE session_id >= :prefix
+        AND session_id < coalesce(:above_prefix, x'ff')
+        AND session_id < coalesce(:session_id, x'ff')
+        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+    ORDER BY session_id DESC
+    LIMIT :count
+) AS page
+ORDER BY page.session_id DESC;
+
+-- name: lock_sessions
+-- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
+-- one. Some writers add a row before they note the time: the newest row counts too.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id IN (SELECT value FROM json_each(:ids))
+    AND (
+        :idle IS NULL
+        OR (
+            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle, 'unixepoch')
+            AND coalesce((
+                SELECT coalesce(datetime(created_at, 'unixepoch'), created_at, '')
+                FROM agent_messages
+                WHERE session_id = agent_sessions.session_id
+                ORDER BY id DESC
+                LIMIT 1
+            ), '') <= datetime(:idle, 'unixepoch')
+        )
+    )
+ORDER BY session_id;
+
+-- name: delete_items_of
+DELETE FROM agent_messages
+WHERE session_id IN (SELECT value FROM json_each(:ids));
+
+-- name: items_left
+-- A session of which something has kept a row.
+SELECT session_id
+FROM agent_messages
+WHERE session_id IN (SELECT value FROM json_each(:ids))
+ORDER BY session_id, id
+LIMIT 1;
+
+-- name: delete_sessions
+DELETE FROM agent_sessions
+WHERE session_id IN (SELECT value FROM json_each(:ids));
+
+-- name: copy_items
+-- The rows of a session up to one of them, with their times, for another session.
+INSERT INTO agent_messages (session_id, message_data, created_at)
+SELECT :new_id, message_data, created_at
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id <= :upto
+ORDER BY id;
+
+-- name: count_items
+SELECT count(*)
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id <= :upto;
+
+-- name: update_item
+-- One row of the session.
+UPDATE agent_messages
+SET message_data = :message_data
+WHERE session_id = :session_id
+    AND id = :id;
+
+-- name: search_items
+-- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
+-- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+SELECT page.session_id, page.id, page.created_at, CASE
+    WHEN instr(page.message_data, :literal) > 0 OR instr(page.message_data, :escape) > 0 THEN page.message_data
+END
+FROM (
+    SELECT session_id, id, created_at, message_data
+    FROM agent_messages
+    WHERE id > :after
+        AND substr(session_id, 1, length(:prefix)) = :prefix
+    ORDER BY id
+    LIMIT :count
+) AS page
+ORDER BY page.id;

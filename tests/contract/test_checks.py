@@ -1,0 +1,137 @@
+"""check(): whether a database is as it should be, found out without changing it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sessions
+from interop.tables import MAKERS, make_tables
+from sessions import Backend, Check
+from support.samples import items
+from support.servers import connect_raw, execute_sql, with_parts
+
+
+def verdicts(backend: Backend) -> dict[str, str]:
+    return {check.name: check.verdict for check in backend.check()}
+
+
+def test_all_is_well_with_tables_of_ours(backend: Backend) -> None:
+    backend.session("chat_1").add_items(items("a"))
+    found = backend.check()
+    assert all(type(check) is Check for check in found)
+    assert {check.verdict for check in found} == {"ok"}
+    assert [check.remedy for check in found if check.remedy] == []
+    assert found[0].name == "connection"
+
+
+def test_a_check_changes_nothing(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        rows = [execute_sql(sql_url, f"SELECT * FROM {table}") for table in ("agent_sessions", "agent_messages")]
+        backend.check()
+        assert [
+            execute_sql(sql_url, f"SELECT * FROM {table}") for table in ("agent_sessions", "agent_messages")
+        ] == rows
+
+
+def test_missing_tables_are_an_error_with_a_remedy_and_are_not_made(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        for _ in range(2):
+            [check] = [check for check in backend.check() if check.verdict == "error"]
+            assert check.name == "tables"
+            assert "agent_messages" in check.found
+            assert check.remedy
+
+
+MADE = [
+    pytest.param(dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}-{maker}")
+    for dialect, makers in MAKERS.items()
+    for maker in makers
+    if maker != "ours"
+]
+
+
+@pytest.mark.parametrize(("dialect", "maker"), MADE)
+def test_tables_of_others_work_and_what_they_lack_is_said(
+    dialect: str, maker: str, make_url: Callable[[str], str]
+) -> None:
+    url = make_url(dialect)
+    asyncio.run(make_tables(maker, url))
+    with sessions.connect(url) as backend:
+        found = backend.check()
+        assert "error" not in {check.verdict for check in found}
+        [index] = [check for check in found if check.name == "index"]
+        if index.verdict == "warning":
+            with contextlib.closing(connect_raw(url)) as connection:
+                connection.cursor().execute(index.fix)
+            assert verdicts(backend)["index"] == "ok"
+        if dialect in ("mysql", "mariadb"):
+            assert verdicts(backend)["session_id"] == "warning"
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mariadb"])
+def test_the_index_for_listings_that_is_proposed_is_one(dialect: str, make_url: Callable[[str], str]) -> None:
+    url = make_url(dialect)
+    with sessions.connect(url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        store = backend._store
+        fix = store._dialect.statements["make_listing_index"]  # type: ignore[attr-defined]
+        execute_sql(url, fix)
+        [listing] = [check for check in backend.check() if check.name == "listing index"]
+        assert "agent_sessions_by_time" in listing.found
+
+
+def test_a_right_that_is_missing_is_an_error(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as owner:
+        owner.session("chat_1").add_items(items("a"))
+    execute_sql(postgresql_url, "DROP ROLE IF EXISTS checks_reader")
+    execute_sql(postgresql_url, "CREATE ROLE checks_reader LOGIN PASSWORD 'p'")
+    try:
+        execute_sql(postgresql_url, "GRANT SELECT ON agent_sessions, agent_messages TO checks_reader")
+        url = with_parts(postgresql_url, user="checks_reader", password="p")
+        with sessions.connect(url, create_tables=False) as backend:
+            assert verdicts(backend)["rights"] == "error"
+            assert len(backend.session("chat_1").get_items()) == 1
+    finally:
+        execute_sql(postgresql_url, "DROP OWNED BY checks_reader")
+        execute_sql(postgresql_url, "DROP ROLE checks_reader")
+
+
+def test_a_trigger_that_keeps_rows_is_an_error(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        execute_sql(
+            postgresql_url, "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+        execute_sql(
+            postgresql_url, "CREATE TRIGGER keep BEFORE DELETE ON agent_messages FOR EACH ROW EXECUTE FUNCTION keep()"
+        )
+        assert verdicts(backend)["rights"] == "error"
+
+
+def test_a_rollback_journal_is_a_warning(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with sessions.connect(url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    execute_sql(url, "PRAGMA journal_mode = DELETE")
+    with contextlib.closing(connect_raw(url)) as connection:
+        bound = sessions.bind(connection)
+        assert verdicts(bound)["journal mode"] == "warning"
+
+
+def test_in_a_transaction_of_the_application_nothing_is_written(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend, contextlib.closing(connect_raw(sql_url)) as connection:
+        backend.session("chat_1").add_items(items("a"))
+        connection.cursor().execute("BEGIN")
+        found = verdicts(sessions.bind(connection))
+        assert found["rights"] == "skipped"
+        connection.cursor().execute("ROLLBACK")
+
+
+def test_a_database_that_cannot_be_reached_is_an_error_as_ever() -> None:
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    with sessions.connect(url, max_retries=0) as backend, pytest.raises(sessions.ConnectionFailedError):
+        backend.check()

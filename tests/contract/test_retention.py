@@ -1,0 +1,187 @@
+"""delete_sessions() and prune(): conversations that go as a whole, or stay as a whole."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import sessions
+from interop.peers import open_peer
+from interop.tables import MAKERS, make_tables
+from sessions import Backend
+from support.rivals import set_updated_at
+from support.samples import items, stored_sessions, texts
+from support.servers import execute_sql
+
+DAY = timedelta(days=1)
+
+
+def listed(backend: Backend) -> list[str]:
+    return [info.session_id for info in backend.list_sessions(order="id", limit=10_000)]
+
+
+def fill(backend: Backend, ages: dict[str, float], count: int = 2) -> None:
+    """Make conversations that were written to for the last time so many days ago."""
+    now = time.time()
+    for name, days in ages.items():
+        backend.session(name).add_items([{"n": n} for n in range(count)])
+        set_updated_at(backend, name, now - days * 86_400)
+        age_items(backend, name, days)
+
+
+def age_items(backend: Backend, name: str, days: float) -> None:
+    store: Any = backend._store
+    if store.dialect_name != "memory":
+        moment = {"sqlite": "datetime(?, 'unixepoch')", "postgresql": "to_timestamp(%s)", "mysql": "FROM_UNIXTIME(%s)"}
+        mark = "?" if store.dialect_name == "sqlite" else "%s"
+        with store._attempts._lender.connection(writes=True) as connection:
+            connection.cursor().execute(
+                f"UPDATE agent_messages SET created_at = {moment[store.dialect_name]} WHERE session_id = {mark}",
+                (time.time() - days * 86_400, name),
+            )
+
+
+# --- delete_sessions
+
+
+def test_deleted_conversations_are_gone_and_the_others_stay(backend: Backend) -> None:
+    for name in ("a", "b", "c'; --", "ä😀"):
+        backend.session(name).add_items(items("x", "y"))
+    assert backend.delete_sessions(["a", "c'; --", "ä😀", "unknown"]) == 3
+    assert listed(backend) == ["b"]
+    assert backend.session("a").get_items() == []
+    assert texts(backend.session("b").get_items()) == ["x", "y"]
+
+
+def test_no_ids_and_repeated_ids_do_no_harm(backend: Backend) -> None:
+    backend.session("a").add_items(items("x"))
+    assert backend.delete_sessions([]) == 0
+    assert backend.delete_sessions(iter(["a", "a"])) == 1
+    assert backend.delete_sessions(["a"]) == 0
+
+
+def test_more_conversations_than_a_batch_holds_are_deleted(backend: Backend) -> None:
+    names = [f"chat_{n}" for n in range(230)]
+    for name in [*names, "other"]:
+        backend.session(name).add_items(items("x"))
+    assert backend.delete_sessions(names) == 230
+    assert listed(backend) == ["other"]
+
+
+@pytest.mark.parametrize(("wrong", "error"), [("chat_1", TypeError), ([17], TypeError), (["ok", ""], ValueError)])
+def test_what_is_no_list_of_ids_deletes_nothing(backend: Backend, wrong: Any, error: type[Exception]) -> None:
+    backend.session("ok").add_items(items("x"))
+    with pytest.raises(error, match="session_id"):
+        backend.delete_sessions(wrong)
+    assert listed(backend) == ["ok"]
+
+
+# --- prune
+
+
+def test_idle_conversations_are_pruned_and_the_others_stay(backend: Backend) -> None:
+    fill(backend, {"old": 100, "older": 200, "young": 50, "new": 0})
+    assert backend.prune(90 * DAY) == sessions.Pruned(sessions=2, items=4)
+    assert listed(backend) == ["new", "young"]
+    assert backend.session("old").get_items() == []
+    assert len(backend.session("young").get_items()) == 2
+    assert backend.prune(90 * DAY) == (0, 0)
+
+
+def test_a_moment_can_be_given(backend: Backend) -> None:
+    fill(backend, {"old": 100, "young": 50})
+    assert backend.prune(datetime.now(UTC) - 90 * DAY).sessions == 1
+    assert listed(backend) == ["young"]
+
+
+def test_a_dry_run_counts_and_deletes_nothing(backend: Backend) -> None:
+    fill(backend, {"old": 100, "older": 200, "young": 50})
+    assert backend.prune(90 * DAY, dry_run=True) == (2, 4)
+    assert listed(backend) == ["old", "older", "young"]
+
+
+@pytest.mark.parametrize("keep", ["vip:", ("vip:", "legal_")], ids=["one", "several"])
+def test_a_prefix_is_kept(backend: Backend, keep: Any) -> None:
+    fill(backend, {"vip:1": 100, "vip": 100, "VIP:2": 100, "legal_1": 100, "legalX": 100})
+    backend.prune(90 * DAY, keep_prefix=keep)
+    assert listed(backend) == (["vip:1"] if keep == "vip:" else ["legal_1", "vip:1"])
+
+
+@pytest.mark.parametrize(
+    ("older_than", "error"),
+    [(datetime(2026, 1, 1), ValueError), (90, TypeError), (None, TypeError)],  # noqa: DTZ001
+    ids=str,
+)
+def test_what_is_no_time_prunes_nothing(backend: Backend, older_than: Any, error: type[Exception]) -> None:
+    fill(backend, {"old": 100})
+    with pytest.raises(error, match="older_than"):
+        backend.prune(older_than)
+    with pytest.raises(ValueError, match="keep_prefix"):
+        backend.prune(90 * DAY, keep_prefix="")
+    assert listed(backend) == ["old"]
+
+
+def test_many_conversations_are_pruned_in_batches(backend: Backend) -> None:
+    fill(backend, {f"chat_{n}": 100 + n for n in range(230)}, count=1)
+    fill(backend, {"new": 0})
+    assert backend.prune(90 * DAY) == (230, 230)
+    assert listed(backend) == ["new"]
+
+
+def test_a_conversation_that_is_written_to_meanwhile_stays_whole(url: str) -> None:
+    with sessions.connect(url) as backend:
+        names = [f"chat_{n}" for n in range(150)]
+        fill(backend, dict.fromkeys(names, 100), count=3)
+        started = threading.Event()
+
+        def write() -> list[str]:
+            started.wait()
+            for name in names[::-3]:
+                backend.session(name).add_items([{"n": 3}])
+            return names[::-3]
+
+        written: list[str] = []
+        writer = threading.Thread(target=lambda: written.extend(write()))
+        writer.start()
+        started.set()
+        backend.prune(90 * DAY)
+        writer.join()
+        for name in written:
+            # Written before it was pruned, or begun anew behind it: never a part of what was there.
+            assert [item["n"] for item in backend.session(name).get_items()] in ([0, 1, 2, 3], [3])
+        assert set(listed(backend)) == set(written)
+
+
+MADE = [
+    pytest.param(dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}-{maker}")
+    for dialect, makers in MAKERS.items()
+    for maker in makers
+    if maker != "ours"
+]
+
+
+@pytest.mark.parametrize(("dialect", "maker"), MADE)
+def test_what_another_program_has_just_written_is_not_pruned(
+    dialect: str, maker: str, make_url: Callable[[str], str]
+) -> None:
+    url = make_url(dialect)
+    asyncio.run(make_tables(maker, url))
+
+    async def write() -> None:
+        async with open_peer("npm", url, "fresh") as peer:
+            await peer.add_items([{"n": 0}])
+
+    asyncio.run(write())
+    with sessions.connect(url) as backend:
+        backend.session("ours").add_items([{"n": 0}])
+        fill(backend, {"old": 100})
+        assert backend.prune(DAY) == (1, 2)
+        assert sorted(stored_sessions(url)) == ["fresh", "ours"]
+        # The npm package notes the time in a statement of its own, behind the one that adds the rows.
+        set_updated_at(backend, "fresh", time.time() - 100 * 86_400)
+        assert backend.prune(DAY) == (0, 0)
+        assert execute_sql(url, "SELECT COUNT(*) FROM agent_messages")[0][0] == 2

@@ -1,0 +1,293 @@
+"""The contract holds whatever the connection's settings are, or the setting is refused by name.
+
+Each row of support/settings.py is tried on a connection of the application, bound and lent by a
+pool, and those of PostgreSQL also on our own connections; those of MySQL and MariaDB are tried
+there by tests/test_packets.py, on a server of its own.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import Any
+
+import pytest
+
+import sessions
+from support.claims import refused
+from support.proxy import Proxy
+from support.samples import item, items, stored_sessions, stored_texts, texts
+from support.servers import connect_raw, dialect_of, execute_sql
+from support.settings import SETTINGS, Setting
+
+ROWS = [
+    pytest.param(dialect, setting, id=f"{dialect}: {setting.statement}", marks=getattr(pytest.mark, dialect))
+    for setting in SETTINGS
+    for dialect in setting.dialects
+]
+by_setting = pytest.mark.parametrize(("dialect", "setting"), ROWS)
+
+# Each was read as another, or as a statement, in some character set or mode.
+NAMES = (
+    "\xa5' or 1=1 -- ",
+    "\\' or 1=1 -- ",
+    "\\",
+    "\xa5",
+    "\u203e~",
+    "chat",
+    "chat ",
+    "CHAT",
+    "ch\xe0t",
+    "\u8868\U0001f600",
+)
+TEXTS = ("\\'\"`", "\xa5\\n%s %(x)s", "\U0001f600\u8868\xe4\0\x1a", "{}[]", " ", "''", "a", "b")
+
+
+def set_up(connection: Any, setting: Setting) -> Any:
+    cursor = connection.cursor()
+    for statement in setting.statement.split("; "):
+        cursor.execute(statement)
+    cursor.close()
+    return connection
+
+
+def live(backend: sessions.Backend, names: tuple[str, ...]) -> None:
+    """Each operation, in conversations that must not be taken for each other."""
+    for name in names:
+        session = backend.session(name)
+        session.add_items(items(*TEXTS, name))
+        assert texts(session.get_items()) == [*TEXTS, name]
+        assert texts(session.get_items(limit=7)) == [*TEXTS[-6:], name]
+    for name in names:
+        session = backend.session(name)
+        assert [record.item for record in session.records()] == items(*TEXTS, name)
+        assert all(record.created_at is not None for record in session.records(limit=2))
+        assert session.pop_item() == item(name)
+        session.add_items(items("\xa5"), if_position=session.position())
+        with pytest.raises(sessions.ConflictError):
+            session.add_items(items("x"), if_position=session.position() + 1)
+        assert texts(session.get_items()) == [*TEXTS, "\xa5"]
+        session.replace_items(items("c", *TEXTS))
+        session.replace_items(items(name), if_position=session.position())
+    for name in names[1:]:
+        session = backend.session(name)
+        assert session.get_items() == items(name)
+        session.clear_session()
+        assert (session.get_items(), session.pop_item()) == ([], None)
+    assert backend.session(names[0]).get_items() == items(names[0])
+
+
+def make_tables(url: str) -> None:
+    with sessions.Session.from_url("chat_1", url) as session:
+        session.clear_session()
+        session.get_items()
+
+
+def ascii_alone(setting: Setting) -> bool:
+    return "LATIN1" in setting.statement
+
+
+# --- bound
+
+
+@pytest.fixture(scope="module")
+def url_with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A function from a dialect to a database with the tables, in which nobody commits anything."""
+    made: dict[str, str] = {"sqlite": f"sqlite:///{tmp_path_factory.mktemp('settings')}/chat.db"}
+    with ExitStack() as stack:
+
+        def make(dialect: str) -> str:
+            if dialect not in made:
+                made[dialect] = stack.enter_context(request.getfixturevalue(f"{dialect}_server").database())
+            make_tables(made[dialect])
+            return made[dialect]
+
+        yield make
+
+
+def begin(connection: Any) -> None:
+    """Let the application's transaction be open, as its driver does it."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("BEGIN")
+    elif callable(connection.autocommit):
+        connection.autocommit(False)
+    else:
+        connection.autocommit = False
+
+
+@by_setting
+def test_a_bound_connection_keeps_the_contract_or_refuses_the_setting(
+    url_with_tables: Callable[[str], str], dialect: str, setting: Setting
+) -> None:
+    names: tuple[str, ...] = NAMES if " NAMES" in setting.statement or "coll" in setting.statement else NAMES[:3]
+    names = ("chat", "chat ", "CHAT", "\\", "ch\xe0t") if ascii_alone(setting) else names
+    with closing(set_up(connect_raw(url_with_tables(dialect)), setting)) as connection:
+        begin(connection)
+        backend = sessions.bind(connection, ensure_ascii=ascii_alone(setting))
+        if setting.refused:
+            with refused(sessions.SessionsError, match=setting.refused):
+                live(backend, names)
+        else:
+            live(backend, names)
+        connection.rollback()
+
+
+def test_an_encoding_that_lacks_a_character_is_refused(postgresql_url: str) -> None:
+    make_tables(postgresql_url)
+    with closing(connect_raw(postgresql_url)) as connection:
+        connection.execute("SET client_encoding = 'LATIN1'")
+        backend = sessions.bind(connection, ensure_ascii=False)
+        with refused(sessions.SessionsError, match="character set"):
+            backend.session("\u8868").get_items()
+        with refused(sessions.SessionsError, match="character set"):
+            backend.session("chat").add_items(items("\u8868"))
+
+
+# --- lent by a pool
+
+
+class Pool:
+    """Lends one connection, with the setting, to one borrower at a time; a lost one is replaced."""
+
+    def __init__(self, url: str, setting: Setting) -> None:
+        self.url = url
+        self.setting = setting
+        self.idle: Any = None
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        connection, self.idle = self.idle or set_up(connect_raw(self.url), self.setting), None
+        try:
+            yield connection
+        except BaseException:
+            with suppress(Exception):
+                connection.close()
+            raise
+        self.idle = connection
+
+    def close(self) -> None:
+        if self.idle is not None:
+            self.idle.close()
+        self.idle = None
+
+
+@by_setting
+def test_a_pool_keeps_the_contract_or_refuses_the_setting(
+    make_url: Callable[[str], str], dialect: str, setting: Setting
+) -> None:
+    url = make_url(dialect)
+    pool = Pool(url, setting)
+    names = ("chat", "chat ", "ch\xe0t") if ascii_alone(setting) else NAMES[:3]
+    with sessions.connect(pool=pool, retry_delay=0.001, max_retries=1, ensure_ascii=ascii_alone(setting)) as backend:
+        if setting.refused:
+            with refused(sessions.SessionsError, match=setting.refused):
+                live(backend, names)
+        else:
+            live(backend, names)
+            pool.close()
+            # Not only read back as they were written.
+            assert stored_sessions(url) == [names[0]]
+            assert [json.loads(text) for text in stored_texts(url, names[0])] == items(names[0])
+            assert_our_tables(url)
+    pool.close()
+
+
+def assert_our_tables(url: str) -> None:
+    """The tables that were made are as they are on a connection of ours."""
+    if dialect_of(url) in ("mysql", "mariadb"):
+        made = "SELECT DISTINCT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
+        assert execute_sql(url, made) == [("InnoDB",)]
+        times = "SELECT DISTINCT extra LIKE '%on update%' FROM information_schema.columns "
+        assert execute_sql(url, times + "WHERE table_schema = DATABASE() AND column_name LIKE '%_at'") == [(0,)]
+
+
+# Where a lost write is looked for, the settings that could hide it.
+UNSETTLING = (
+    "sql_select_limit",
+    "NAMES sjis",
+    "'ORACLE'",
+    "CHAIN",
+    "RELEASE",
+    "results = ucs2",
+    "DateStyle",
+    "autocommit",
+)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "setting"), [row for row in ROWS if any(word in str(row.id) for word in UNSETTLING)]
+)
+def test_a_pool_settles_a_lost_write_whatever_the_setting(
+    make_url: Callable[[str], str], dialect: str, setting: Setting
+) -> None:
+    url = make_url(dialect)
+    make_tables(url)
+    with Proxy(url) as proxy:
+        pool = Pool(proxy.url, setting)
+        with sessions.connect(pool=pool, retry_delay=0.001) as backend:
+            session = backend.session("\\chat")
+            session.add_items(items(*TEXTS))
+            with proxy.counting() as count:
+                session.add_items(items("warm"))
+            proxy.cut(packet=count.round_trips, when="after")
+            session.add_items(items("lost"))
+            assert proxy.was_cut
+            assert texts(session.get_items()) == [*TEXTS, "warm", "lost"]
+        pool.close()
+
+
+# --- our own
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    "setting", [row.values[1] for row in ROWS if row.values[0] == "postgresql"], ids=lambda s: s.statement
+)
+def test_our_own_connection_to_postgresql_keeps_the_contract(postgresql_url: str, setting: Setting) -> None:
+    database = postgresql_url.rpartition("/")[2]
+    for statement in setting.statement.split("; "):
+        execute_sql(postgresql_url, f"ALTER DATABASE {database} {statement}")
+    read_only = "read_only" in setting.statement
+    with sessions.connect(postgresql_url, ensure_ascii=False, max_retries=0) as backend:
+        if read_only:
+            with refused(sessions.SessionsError, match="read-only"):
+                live(backend, NAMES)
+        else:
+            live(backend, NAMES)
+
+
+def test_the_environment_of_libpq_does_not_matter(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PGTZ": "Asia/Kathmandu",
+        "PGDATESTYLE": "German",
+        "PGCLIENTENCODING": "SJIS",
+        "PGGEQO": "off",
+        "PGOPTIONS": "-c intervalstyle=sql_standard -c bytea_output=escape -c standard_conforming_strings=off",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with sessions.connect(postgresql_url, ensure_ascii=False) as backend:
+        live(backend, NAMES)
+
+
+def test_a_lost_write_is_settled_in_any_date_style(postgresql_url: str) -> None:
+    database = postgresql_url.rpartition("/")[2]
+    for setting in ("DateStyle = 'German, DMY'", "TimeZone = 'Asia/Kathmandu'", "track_activities = off"):
+        execute_sql(postgresql_url, f"ALTER DATABASE {database} SET {setting}")
+    with Proxy(postgresql_url) as proxy, sessions.connect(proxy.url, retry_delay=0.001) as backend:
+        session = backend.session("chat")
+        session.add_items(items("first"))
+        proxy.cut(when="after")
+        session.add_items(items("lost"))
+        assert proxy.was_cut
+        assert texts(session.get_items()) == ["first", "lost"]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_file_in_another_encoding_keeps_the_contract(make_url: Callable[[str], str], encoding: str) -> None:
+    url = make_url("sqlite")
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.execute("CREATE TABLE first (id INTEGER)")
+    with sessions.connect(url, ensure_ascii=False) as backend:
+        live(backend, NAMES)

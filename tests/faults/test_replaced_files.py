@@ -1,0 +1,297 @@
+"""SQLite: a file that is restored, replaced or moved while a backend has it open."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessions
+from sessions import ConnectionFailedError, OutcomeUnknownError, Session
+from support.claims import refused
+from support.samples import in_threads, items, texts
+from support.servers import execute_sql
+
+_READ = """
+import sys, sessions
+with sessions.Session.from_url("chat_1", sys.argv[1]) as session:
+    print(*(item["content"] for item in session.get_items()), sep="\\n")
+"""
+
+
+def another_process_reads(path: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _READ, f"sqlite:///{path}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def is_sound(path: Path) -> bool:
+    return execute_sql(f"sqlite:///{path}", "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "chat.db"
+
+
+@pytest.fixture
+def backend(path: Path) -> Iterator[sessions.Backend]:
+    """A backend that has stored `kept`, of which a backup is made, and then `gone`."""
+    with sessions.connect(f"sqlite:///{path}", retry_delay=0.01) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("kept"))
+        with (
+            contextlib.closing(sqlite3.connect(path)) as source,
+            contextlib.closing(sqlite3.connect(path.with_name("backup"))) as target,
+        ):
+            source.backup(target)
+        session.add_items(items("gone"))
+        yield backend
+
+
+@pytest.fixture
+def session(backend: sessions.Backend) -> Session:
+    return backend.session("chat_1")
+
+
+def pool_of(backend: sessions.Backend) -> Any:
+    return backend._store._attempts._lender  # type: ignore[attr-defined]
+
+
+# --- ways to restore a file. A shell of its own: to close a file in this process would let go of SQLite's locks.
+
+
+def shell(command: str, path: Path) -> None:
+    subprocess.run(["sh", "-ec", command], cwd=path.parent, check=True)
+
+
+WAYS = {
+    "copied over it": "rm chat.db-wal chat.db-shm; cp backup chat.db",
+    "copied over it at last": "cp backup chat.db; rm chat.db-wal chat.db-shm",
+    "moved over it": "rm chat.db-wal chat.db-shm; mv backup chat.db",
+    "moved over it without its log": "mv backup chat.db",
+    "made anew": "rm chat.db-wal chat.db-shm chat.db; cp backup chat.db",
+    "the directory exchanged": "mkdir ../new; mv backup ../new/chat.db; mv ../data ../old; mv ../new ../data",
+}
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@each_way
+def test_what_is_acknowledged_after_a_restore_is_in_the_restored_file(path: Path, session: Session, way: str) -> None:
+    shell(way, path)
+    session.add_items(items("new"))
+    assert another_process_reads(path) == ["kept", "new"]
+    assert texts(session.get_items()) == ["kept", "new"]
+
+
+@each_way
+def test_a_restored_file_is_read_at_once(path: Path, session: Session, way: str) -> None:
+    shell(way, path)
+    assert texts(session.get_items()) == ["kept"]
+
+
+@each_way
+def test_closing_a_backend_undoes_no_restore(path: Path, backend: sessions.Backend, way: str) -> None:
+    shell(way, path)
+    backend.close()
+    assert another_process_reads(path) == ["kept"]
+    assert is_sound(path)
+
+
+# A process that has not seen the exchange takes the log that was left behind for that of the new file.
+@pytest.mark.parametrize("way", [way for way in WAYS.values() if "wal" in way or "data" in way])
+def test_closing_a_backend_keeps_what_another_process_wrote_since(
+    path: Path, backend: sessions.Backend, way: str
+) -> None:
+    shell(way, path)
+    write = _READ.replace("print", "session.add_items([{'content': 'theirs'}]); print")
+    subprocess.run([sys.executable, "-P", "-c", write, f"sqlite:///{path}"], stdout=subprocess.DEVNULL, check=True)
+    backend.close()
+    assert another_process_reads(path) == ["kept", "theirs"]
+    assert is_sound(path)
+
+
+@each_way
+def test_every_connection_of_a_pool_goes_on_with_the_restored_file(
+    path: Path, backend: sessions.Backend, way: str
+) -> None:
+    with contextlib.ExitStack() as in_use:
+        for _ in range(4):
+            in_use.enter_context(pool_of(backend).connection(writes=False))
+    shell(way, path)
+    in_threads(4, lambda number: backend.session("chat_1").add_items(items(f"new {number}")))
+    backend.close()
+    assert sorted(another_process_reads(path)) == ["kept", *(f"new {number}" for number in range(4))]
+    assert is_sound(path)
+
+
+@each_way
+def test_a_connection_in_use_during_a_restore_loses_nothing_acknowledged(
+    path: Path, backend: sessions.Backend, session: Session, way: str
+) -> None:
+    written = []
+    with pool_of(backend).connection(writes=False):
+        shell(way, path)
+        # Where the file itself is the same, nobody can have it anew before this connection has let go of it.
+        with contextlib.suppress(ConnectionFailedError):
+            session.add_items(items("first"))
+            written.append("first")
+    session.add_items(items("second"))
+    backend.close()
+    assert another_process_reads(path) == ["kept", *written, "second"]
+    assert is_sound(path)
+
+
+@each_way
+def test_two_backends_of_a_process_agree_after_a_restore(path: Path, session: Session, way: str) -> None:
+    """SQLite has one index of the log for all connections of a process to a file."""
+    with sessions.connect(f"sqlite:///{path}", max_retries=0) as other:
+        assert texts(other.session("chat_1").get_items()) == ["kept", "gone"]
+        shell(way, path)
+        written = []
+        for number, one in enumerate([other.session("chat_1"), session] * 2):
+            # Where the file itself is the same, the first waits for the second to let go of it.
+            with contextlib.suppress(ConnectionFailedError):
+                one.add_items(items(f"new {number}"))
+                written.append(f"new {number}")
+        assert {"new 1", "new 2", "new 3"} <= set(written)
+    assert another_process_reads(path) == ["kept", *written]
+    assert is_sound(path)
+
+
+# --- at the worst moment
+
+
+def at(backend: sessions.Backend, statement: str, act: Callable[[], None]) -> None:
+    """Act once when a connection of the backend begins to execute a statement."""
+    [connection] = pool_of(backend)._idle
+
+    def traced(text: str) -> None:
+        if statement in text:
+            connection.set_trace_callback(None)
+            act()
+
+    connection.set_trace_callback(traced)
+
+
+@each_way
+def test_a_restore_within_a_transaction_leaves_the_batch_once(
+    path: Path, backend: sessions.Backend, session: Session, way: str
+) -> None:
+    at(backend, "INSERT INTO", lambda: shell(way, path))
+    session.add_items(items("a", "b"))
+    backend.close()
+    assert another_process_reads(path) == ["kept", "a", "b"]
+    assert is_sound(path)
+
+
+@each_way
+def test_a_restore_within_a_commit_is_an_unknown_outcome(
+    path: Path, backend: sessions.Backend, session: Session, way: str
+) -> None:
+    at(backend, "COMMIT", lambda: shell(way, path))
+    with refused(OutcomeUnknownError):
+        session.add_items(items("a", "b"))
+    session.add_items(items("new"))
+    backend.close()
+    assert another_process_reads(path) == ["kept", "new"]
+    assert is_sound(path)
+
+
+_SWAP = """
+import os, sys, sessions
+path, other, link = sys.argv[1:]
+swapped = []
+def hook(event, arguments):
+    # SQLite has the file open by then.
+    if event == "sqlite3.connect/handle" and not swapped:
+        swapped.append(True)
+        os.replace(other, path)
+sys.addaudithook(hook)
+with sessions.Session.from_url("chat_1", f"sqlite:///{link}") as session:
+    session.add_items([{"content": "new"}])
+"""
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["by its name", "through a link"])
+def test_a_file_that_is_swapped_while_it_is_opened_is_the_one_that_stays(tmp_path: Path, link: bool) -> None:
+    path, other, name = tmp_path / "chat.db", tmp_path / "other.db", tmp_path / "link.db"
+    for file in (path, other):
+        with Session.from_url("chat_1", f"sqlite:///{file}") as session:
+            session.add_items(items(file.stem))
+    name.symlink_to(path)
+    arguments = [str(path), str(other), str(name if link else path)]
+    subprocess.run([sys.executable, "-P", "-c", _SWAP, *arguments], check=True)
+    assert another_process_reads(path) == ["other", "new"]
+
+
+def test_a_link_that_leads_elsewhere_now_is_followed(tmp_path: Path) -> None:
+    link = tmp_path / "chat.db"
+    link.symlink_to(tmp_path / "old.db")
+    with Session.from_url("chat_1", f"sqlite:///{link}") as session:
+        session.add_items(items("old"))
+        link.unlink()
+        link.symlink_to(tmp_path / "new.db")
+        session.add_items(items("new"))
+    assert another_process_reads(tmp_path / "old.db") == ["old"]
+    assert another_process_reads(tmp_path / "new.db") == ["new"]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_part_of_the_log_that_is_removed_loses_nothing_acknowledged_later(
+    path: Path, session: Session, suffix: str
+) -> None:
+    path.with_name(f"chat.db{suffix}").unlink()
+    session.add_items(items("new"))
+    assert another_process_reads(path)[-1] == "new"
+
+
+def test_locks_that_the_application_let_go_of_lose_nothing(path: Path, session: Session) -> None:
+    """Whoever closes the file in this process lets go of SQLite's locks: another process takes itself for the last."""
+    path.read_bytes()
+    assert another_process_reads(path) == ["kept", "gone"]  # and removes the log
+    session.add_items(items("new"))
+    assert another_process_reads(path) == ["kept", "gone", "new"]
+
+
+# --- new files
+
+
+def test_a_file_made_through_a_link_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.db", tmp_path / "target.db"
+    link.symlink_to(target)
+    before = os.umask(0)
+    try:
+        with Session.from_url("chat_1", f"sqlite:///{link}") as session:
+            session.add_items(items("a"))
+            for file in tmp_path.glob("target.db*"):
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+    assert target.is_file()
+
+
+def test_a_missing_directory_of_a_relative_path_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in (f"sqlite:///{tmp_path}/x/chat.db".replace("////", "///"), "sqlite:x/chat.db"):
+        with (
+            Session.from_url("chat_1", url) as session,
+            refused(ConnectionFailedError, match=r"current directory; write sqlite:////"),
+        ):
+            session.get_items()
+    with (
+        Session.from_url("chat_1", f"sqlite:////{tmp_path}/x/chat.db") as session,
+        refused(ConnectionFailedError) as exc,
+    ):
+        session.get_items()
+    assert "current directory" not in str(exc.value)
+    shutil.rmtree(tmp_path)
