@@ -178,8 +178,7 @@ def test_a_column_that_cannot_be_written_is_named_with_a_remedy(postgresql_url: 
         for write in (OPERATIONS["add_items"], OPERATIONS["replace_items"]):
             with refused(SchemaError) as caught:
                 write(session)
-            remedy = str(caught.value).rpartition("; ")[2]
-            assert column in remedy or "times" in remedy
+            assert column in str(caught.value).rpartition("; ")[2]
 
 
 def test_a_time_of_a_session_that_cannot_be_written_is_named(postgresql_url: str) -> None:
