@@ -1,11 +1,23 @@
-"""What a driver's exception means: the error to raise, the remedy, and whether to try again."""
+"""What a driver's exception means: the error to raise, the remedy, and whether to try again.
+
+Each dialect says it as data, by the codes that its protocol has, and by words only where it has none. What is
+permanent is named; a refusal to connect that nobody has named may pass, and is tried again.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sessions.errors import ConnectionFailedError, DatabaseError, SchemaError, SessionsError, TLSError
+from sessions.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    DatabaseError,
+    SchemaError,
+    SessionsError,
+    TLSError,
+)
 
 
 @dataclass(frozen=True)
@@ -17,11 +29,16 @@ class Failure:
     transient: bool = False  # the same statement may succeed later
     in_doubt: bool = False  # a write may have been committed
     missing_tables: bool = False
+    to_create: str = ""  # the remedy when it keeps the missing tables from being made; none: it is of the moment
 
 
 # What more than one dialect can run into.
 UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
-BUSY = Failure(ConnectionFailedError, "lower pool_size, or raise the server's max_connections", transient=True)
+BUSY = Failure(
+    ConnectionFailedError,
+    "lower pool_size, or raise the limit: max_connections, or that of the user, the database or the pooler",
+    transient=True,
+)
 GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
 LOST = replace(GONE, in_doubt=True)
 TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
@@ -30,11 +47,16 @@ READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=Tr
 NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
 OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
 UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
+NO_USER_NAME = Failure(ConfigurationError, "name the user in the URL; this process has no account to take one from")
+NO_DATABASE = Failure(ConnectionFailedError, "create the database, or correct the URL")
 TLS_WANTED = Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}")
 NO_TLS = Failure(TLSError, "switch TLS on at the server, or pass ssl=False")
 UNKNOWN_ROOT = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
 WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
-REFUSED = Failure(ConnectionFailedError, "see the server's words")
+LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
+# Named by nobody.
+REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=True)
+FAILED = Failure(to_create="see the cause, or create the tables by other means")
 
 
 class Orphan(NamedTuple):

@@ -147,10 +147,14 @@ class Attempts(Generic[C]):
             create = self._dialect.create_tables
             self.run(create, settle=create, may_create=False)
         except DatabaseError as exc:
+            cause = exc.__cause__
+            remedy = self._dialect.failure(cause).to_create if isinstance(cause, Exception) else ""
+            if not cause or not remedy:
+                raise
+            what = self._dialect.describe(cause)
             raise SchemaError(
-                f"the tables are missing and cannot be created ({exc}); grant the right to create them, or let their "
-                "owner create them"
-            ) from exc.__cause__
+                f"{self._where}: the tables are missing and cannot be created: {what}; {remedy}"
+            ) from cause
 
     def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool) -> SessionsError:
         what = f"{self._where}: {self._dialect.describe(cause)}"

@@ -32,15 +32,28 @@ def connection(connect: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def pgbouncer(postgresql_server: Server, sections: dict[str, list[str]]) -> Iterator[tuple[str, int]]:
-    """Host and port of a PgBouncer in transaction mode; where there is none, even required servers are no failure."""
+def start_pgbouncer(
+    postgresql_server: Server, sections: dict[str, list[str]]
+) -> Iterator[Callable[..., tuple[str, int]]]:
+    """A function from settings to the host and port of a PgBouncer in transaction mode.
+
+    Where there is none, even required servers are no failure.
+    """
     with ExitStack() as stack:
-        reason = ""
-        try:
-            address = stack.enter_context(pooler(postgresql_server))
-        except ServerUnavailableError as exc:
-            reason = str(exc)
-        if reason:
+
+        def start(**settings: str) -> tuple[str, int]:
+            reason = ""
+            try:
+                return stack.enter_context(pooler(postgresql_server, **settings))
+            except ServerUnavailableError as exc:
+                reason = str(exc)
             sections["SKIPPED: no PgBouncer"] = [reason]
             pytest.skip(reason)
-        yield address
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(start_pgbouncer: Callable[..., tuple[str, int]]) -> tuple[str, int]:
+    """Host and port of a PgBouncer in transaction mode."""
+    return start_pgbouncer()

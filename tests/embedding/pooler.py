@@ -18,9 +18,9 @@ SERVER_CONNECTIONS = 4
 
 
 @contextmanager
-def pooler(server: Server) -> Iterator[tuple[str, int]]:
-    """Host and port of a PgBouncer that pools transactions in front of a server."""
-    if ready := os.environ.get("SESSIONS_TEST_PGBOUNCER_URL"):
+def pooler(server: Server, **settings: str) -> Iterator[tuple[str, int]]:
+    """Host and port of a PgBouncer that pools transactions in front of a server; with settings, one of our own."""
+    if (ready := os.environ.get("SESSIONS_TEST_PGBOUNCER_URL")) and not settings:
         address = psycopg.conninfo.conninfo_to_dict(ready)
         yield str(address["host"]), int(address["port"] or 6432)
         return
@@ -33,16 +33,17 @@ def pooler(server: Server) -> Iterator[tuple[str, int]]:
         container = DockerContainer(image)
         # The host's network: the server's address is one that this machine knows.
         container.with_kwargs(network_mode="host")
-        container.with_envs(
-            DB_HOST=target["host"],
-            DB_PORT=str(target["port"]),
-            DB_USER=target["user"],
-            DB_PASSWORD=target["password"],
-            POOL_MODE="transaction",
-            AUTH_TYPE="scram-sha-256",
-            DEFAULT_POOL_SIZE=str(SERVER_CONNECTIONS),
-            LISTEN_PORT=str(port),
-        )
+        environment = {
+            "DB_HOST": target["host"],
+            "DB_PORT": str(target["port"]),
+            "DB_USER": target["user"],
+            "DB_PASSWORD": target["password"],
+            "POOL_MODE": "transaction",
+            "AUTH_TYPE": "scram-sha-256",
+            "DEFAULT_POOL_SIZE": str(SERVER_CONNECTIONS),
+            "LISTEN_PORT": str(port),
+        }
+        container.with_envs(**environment | settings)
         container.start()
     except Exception as exc:
         raise ServerUnavailableError(

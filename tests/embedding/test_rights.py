@@ -56,7 +56,7 @@ def test_a_role_that_may_only_read_is_told_what_it_lacks(server_url: str) -> Non
     read = [grant.replace(", INSERT, UPDATE, DELETE", "") for grant in grants(server_url, *TABLES)]
     with role_of(server_url, *read) as url, sessions.Session.from_url("chat_1", url) as session:
         assert session.get_items() == []
-        with pytest.raises(sessions.DatabaseError, match="grant SELECT, INSERT, UPDATE and DELETE"):
+        with pytest.raises(sessions.DatabaseError, match="GRANT SELECT, INSERT, UPDATE, DELETE"):
             session.add_items(items("a"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pymysql
 
@@ -18,30 +19,70 @@ from sessions.errors import (
     TLSError,
 )
 
-_NO_SERVER = Failure(ConnectionFailedError, "check that a MySQL or MariaDB server listens there")
-_NO_USER = Failure(AuthenticationError, "check user and password; a user that needs a client certificate gets the same")
-_NO_DATABASE = Failure(ConnectionFailedError, "create the database and grant the user rights on it, or correct the URL")
+_UNREACHABLE = replace(
+    failures.UNREACHABLE,
+    remedy="check host, port and firewall, and that a MySQL or MariaDB server runs there: one of another kind may say "
+    "nothing",
+)
+_OTHER_SERVER = Failure(
+    ConnectionFailedError, "no MySQL or MariaDB server listens there: check host and port, and the URL's scheme"
+)
+_NO_USER = Failure(
+    AuthenticationError,
+    "check user and password; a user that needs TLS or a client certificate, or comes from another host, gets the same",
+)
+_NO_PASSWORD = Failure(
+    AuthenticationError, "the server takes this user by another way, perhaps on its Unix socket alone (unix_socket=...)"
+)
+_HOST = Failure(AuthenticationError, "create the user for this client's host too, as 'user'@'%'")
+_HOST_BLOCKED = Failure(
+    AuthenticationError, "let an administrator run FLUSH HOSTS, and look for what broke connections off"
+)
+_EXPIRED = Failure(
+    AuthenticationError, "set a new password by another client: ALTER USER <user> IDENTIFIED BY <password>"
+)
+_PLUGIN = Failure(
+    AuthenticationError,
+    "let an administrator give the user an authentication plugin that the server and PyMySQL have, such as "
+    "caching_sha2_password on MySQL, mysql_native_password or ed25519 on MariaDB",
+)
+_NO_DATABASE = replace(
+    failures.NO_DATABASE, remedy="create the database and grant the user rights on it, or correct the URL"
+)
 _CLIENT_CERTIFICATE = Failure(
     TLSError, "pass a client certificate that the server accepts as ssl={'cert': ..., 'key': ...}"
 )
-_NO_RIGHT = Failure(DatabaseError, "grant SELECT, INSERT, UPDATE and DELETE on both tables")
+_NO_RIGHT = Failure(
+    DatabaseError,
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON <database>.* TO <user>",
+    to_create="GRANT CREATE, REFERENCES ON <database>.* TO <user> for a first use, or let another user make the tables",
+)
 _TOO_LONG = Failure(DatabaseError, "widen the column message_data to LONGTEXT")
 _FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
+_MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
+_CANCELLED = Failure(DatabaseError, "someone cancelled it, or a time limit of the server did; nothing was written")
+_DUPLICATE = Failure(DatabaseError, "ids are given that exist: set the table's AUTO_INCREMENT anew")
+_KEY = Failure(DatabaseError, "give both tables a primary key and InnoDB, as group replication asks for")
 
 # "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
 _FAILURES: Mapping[int, Failure] = {
     0: failures.GONE,  # PyMySQL: the connection was closed before
     1020: failures.TRY_AGAIN,
     1021: _FULL,
+    1037: _MEMORY,
     1040: failures.BUSY,
+    1041: _MEMORY,
     1044: _NO_DATABASE,
     1045: _NO_USER,
     1047: failures.GONE,  # a Galera node that is not in the cluster
     1049: _NO_DATABASE,
     1053: failures.GONE,
     1054: failures.OTHER_TABLES,
+    1062: _DUPLICATE,
     1114: _FULL,
-    1130: _NO_USER,
+    1129: _HOST_BLOCKED,
+    1130: _HOST,
+    1135: _MEMORY,
     1142: _NO_RIGHT,
     1143: _NO_RIGHT,
     1146: failures.NO_TABLES,
@@ -49,35 +90,61 @@ _FAILURES: Mapping[int, Failure] = {
     1180: failures.TRY_AGAIN,
     1203: failures.BUSY,
     1205: failures.LOCKED,
+    1206: failures.TRY_AGAIN,
     1213: failures.TRY_AGAIN,
     1226: failures.BUSY,
+    1251: _PLUGIN,
     1265: _TOO_LONG,
+    1275: _PLUGIN,
     1290: failures.READ_ONLY,
+    1317: _CANCELLED,
     1364: failures.OTHER_TABLES,
     1366: Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True"),
     1406: _TOO_LONG,
-    1698: _NO_USER,
+    1412: failures.TRY_AGAIN,
+    1524: _PLUGIN,
+    1637: failures.TRY_AGAIN,
+    1698: _NO_PASSWORD,
     1792: failures.READ_ONLY,
+    1820: _EXPIRED,
     1836: failures.READ_ONLY,
+    1862: _EXPIRED,
+    1874: failures.READ_ONLY,
     1927: failures.LOST,
+    1969: _CANCELLED,
     2003: failures.UNREACHABLE,
     2006: failures.GONE,  # the packet was not sent completely
     2013: failures.LOST,
     2026: failures.NO_TLS,
-    2059: Failure(AuthenticationError, "give the user an authentication plugin that PyMySQL knows"),
+    2059: _PLUGIN,
+    2061: _PLUGIN,
+    3024: _CANCELLED,
     3032: failures.GONE,
+    3098: _KEY,
+    3100: failures.TRY_AGAIN,  # group replication: the member left its group, or the group has no majority
+    3101: failures.TRY_AGAIN,  # group replication: another member was first
+    3118: failures.LOCKED_OUT,
     3159: failures.TLS_WANTED,
     3572: failures.TRY_AGAIN,
+    3955: failures.LOCKED_OUT,
     4031: failures.GONE,
+    4150: failures.LOCKED_OUT,
+    4151: failures.LOCKED_OUT,
 }
 # What Python says of a connection that failed below MySQL's protocol; the first that fits counts.
 _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
-    "EOF occurred": failures.UNREACHABLE,
+    "EOF occurred": _UNREACHABLE,
+    "WRONG_VERSION": _OTHER_SERVER,
     "ismatch, certificate": failures.WRONG_NAME,
     "_ALERT_": _CLIENT_CERTIFICATE,
     "SSL": failures.UNKNOWN_ROOT,
     "not known": failures.UNKNOWN_HOST,
     "No address": failures.UNKNOWN_HOST,
+}
+# What PyMySQL raises for what it cannot do alone, by the package that it names.
+_PACKAGES: Mapping[str, Failure] = {
+    "pynacl": Failure(DriverNotInstalledError, "this user's plugin is ed25519: pip install 'PyMySQL[ed25519]'"),
+    "": Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS"),
 }
 # What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
 UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
@@ -94,8 +161,9 @@ CANNOT_CONVERT = 3854
 NO_SUCH_THREAD = 1094
 # A value was stored truncated or changed; a warning where the mode is not strict.
 TRUNCATED = (1265, 1366, 1406)
-# After these a new connection is better: it may lead to the server that is now the primary.
-CONNECT_ANEW_AFTER = (1290, 1792, 1836)
+# After these a new connection is better: it may lead to the server that is now the primary, and has rights that
+# were granted meanwhile.
+CONNECT_ANEW_AFTER = (1142, 1143, 1290, 1792, 1836, 3100)
 
 
 def errno_of(exc: BaseException) -> int:
@@ -105,21 +173,25 @@ def errno_of(exc: BaseException) -> int:
 
 def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
-    return _FAILURES.get(errno_of(exc), Failure(DatabaseError))
+    return _FAILURES.get(errno_of(exc), failures.FAILED)
 
 
 def connect_failure(exc: Exception) -> Failure:
     """Say what an exception of connecting means."""
-    if isinstance(exc, RuntimeError):  # PyMySQL: an optional package is missing
-        return Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS")
-    if not isinstance(exc, (pymysql.Error, OSError)):
-        return _NO_SERVER
+    if isinstance(exc, RuntimeError):
+        return next(failure for package, failure in _PACKAGES.items() if package in str(exc))
+    if isinstance(exc, ValueError) and "username" in str(exc):
+        return failures.NO_USER_NAME
+    # PyMySQL has no number for a packet that is none.
+    no_packet = isinstance(exc, pymysql.InternalError) and errno_of(exc) == -1
+    if no_packet or not isinstance(exc, (pymysql.Error, OSError)):
+        return _OTHER_SERVER
     failure = _FAILURES.get(errno_of(exc), failures.REFUSED)
     if not isinstance(exc, OSError) and failure not in (failures.UNREACHABLE, failures.LOST):
         return failure
     # The network's and OpenSSL's words stand in brackets, behind the host's name, which may be any word.
     text = str(exc) if isinstance(exc, OSError) else str(exc.args[-1]).partition("(")[2]
-    return next((found for fragment, found in _HANDSHAKE_FAILURES.items() if fragment in text), failures.UNREACHABLE)
+    return next((found for fragment, found in _HANDSHAKE_FAILURES.items() if fragment in text), _UNREACHABLE)
 
 
 def describe(exc: BaseException) -> str:
@@ -127,4 +199,4 @@ def describe(exc: BaseException) -> str:
     errno = errno_of(exc)
     if isinstance(exc, pymysql.Error) and errno in _QUOTING:
         return f"server error {errno}"
-    return str(exc.args[-1]) if exc.args and exc.args[-1] else "the connection is closed"
+    return str(exc.args[-1]).removesuffix(".") if exc.args and exc.args[-1] else "the connection is closed"

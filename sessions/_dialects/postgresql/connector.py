@@ -19,8 +19,10 @@ from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
-from .errors import CONNECT_ANEW_AFTER, connect_failure
+from .errors import CONNECT_ANEW_AFTER
 from .libpq import libpq_parameters
+from .refusals import connect_failure
+from .sqlstates import SQLStateConnection
 
 # After so many uses on a connection a statement is prepared there, as psycopg does by default.
 _PREPARE_AFTER = 5
@@ -32,7 +34,7 @@ CANCEL_SECONDS = 1.0
 _inherited: list[TimedConnection] = []
 
 
-class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
+class TimedConnection(SQLStateConnection):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float

@@ -1,48 +1,80 @@
-"""What the errors of sqlite3 mean, as data."""
+"""What the errors of sqlite3 mean, as data: by SQLite's result codes, and by words where they say too little."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 
 from sessions._dialects import failures
 from sessions._dialects.failures import Failure
-from sessions.errors import ConnectionFailedError, DatabaseError, OutcomeUnknownError, SchemaError
+from sessions.errors import ConnectionFailedError, OutcomeUnknownError, SchemaError
 
 # Our own texts.
 MOVED = "the file or its write-ahead log was replaced or removed"
 MOVED_DURING_COMMIT = f"{MOVED} during a commit"
 
-# SQLite's own texts (sqlite3ErrStr), which are stable and never translated; result codes
-# are visible from Python 3.11 only.
-_FAILURES: Mapping[str, Failure] = {
+_LOCKED = Failure(
+    remedy="another connection kept the file locked for longer than statement_timeout; end it", transient=True
+)
+_NO_WRITING = Failure(
+    remedy="give this process the right to write the file and its directory",
+    to_create="give this process the right to write the file and its directory",
+)
+_UNREADABLE = Failure(
+    ConnectionFailedError, "check the path and the rights; on a read-only disk only journal_mode=DELETE can be read"
+)
+_MOVED = Failure(
+    ConnectionFailedError,
+    "use or close what else this process has on that file; restore a backup while nobody has it open",
+    transient=True,
+)
+
+# Extended result codes (sqlite.org/rescode.html), or the primary ones that they belong to.
+_FAILURES: Mapping[int, Failure] = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_BUSY_RECOVERY: Failure(
+        remedy="another process is repairing the file after a crash; try again", transient=True
+    ),
+    # Nobody holds a lock: the same statement fails for as long as its transaction lasts.
+    sqlite3.SQLITE_BUSY_SNAPSHOT: Failure(
+        remedy="others have written since your transaction began to read; roll it back, and use BEGIN IMMEDIATE"
+    ),
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_SCHEMA: failures.TRY_AGAIN,
+    sqlite3.SQLITE_READONLY: _NO_WRITING,
+    sqlite3.SQLITE_READONLY_DBMOVED: _MOVED,
+    sqlite3.SQLITE_PERM: _NO_WRITING,
+    sqlite3.SQLITE_CANTOPEN: _UNREADABLE,
+    sqlite3.SQLITE_FULL: Failure(remedy="free some space; nothing was written"),
+    sqlite3.SQLITE_IOERR: Failure(remedy="check the disk and the file's directory; nothing was acknowledged"),
+    sqlite3.SQLITE_NOTADB: Failure(remedy="give the path of a SQLite file; nothing was overwritten"),
+    sqlite3.SQLITE_CORRUPT: Failure(remedy="restore the file from a backup; nothing was overwritten"),
+    sqlite3.SQLITE_TOOBIG: Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
+    sqlite3.SQLITE_INTERRUPT: Failure(remedy="someone called interrupt() on the connection; nothing was written"),
+    sqlite3.SQLITE_CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
+    sqlite3.SQLITE_MISMATCH: failures.OTHER_TABLES,
+}
+# Ours; SQLite's and sqlite3's own, which are never translated: SQLITE_ERROR is for everything, what sqlite3 itself
+# refuses has no code.
+_WORDS: Mapping[str, Failure] = {
     MOVED_DURING_COMMIT: Failure(OutcomeUnknownError, "compare get_items() with what you expect"),
-    MOVED: Failure(
-        ConnectionFailedError,
-        "use or close what else this process has on that file; restore a backup while nobody has it open",
-        transient=True,
-    ),
-    "is locked": Failure(
-        remedy="another connection kept the file locked for longer than statement_timeout", transient=True
-    ),
+    MOVED: _MOVED,
     "no such table": failures.NO_TABLES,
     "no such column": failures.OTHER_TABLES,
     "has no column": failures.OTHER_TABLES,
     "does not match any PRIMARY KEY": Failure(SchemaError, "make session_id the primary key of the sessions table"),
-    "readonly": Failure(remedy="give this process the right to write the file and its directory"),
-    "unable to open": Failure(
-        ConnectionFailedError, "check the path and the rights; on a read-only disk only journal_mode=DELETE can be read"
-    ),
-    "disk is full": Failure(remedy="free some space; nothing was written"),
-    "disk I/O error": Failure(remedy="check the disk and the file's directory; nothing was acknowledged"),
-    "not a database": Failure(remedy="give the path of a SQLite file; nothing was overwritten"),
-    "malformed": Failure(remedy="restore the file from a backup; nothing was overwritten"),
     "closed database": Failure(ConnectionFailedError, "open a connection and bind it"),
     "created in a thread": Failure(remedy="use it in its own thread, or open it with check_same_thread=False"),
+    "database is locked": _LOCKED,
     "too big": Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
 }
 
 
 def failure_of(exc: BaseException) -> Failure:
     """Say what an exception of sqlite3 means."""
-    text = str(exc)
-    return next((failure for fragment, failure in _FAILURES.items() if fragment in text), Failure(DatabaseError))
+    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    # The primary code is the last byte.
+    if (failure := _FAILURES.get(code) or _FAILURES.get(code & 0xFF)) is not None:
+        return failure
+    return next((found for fragment, found in _WORDS.items() if fragment in str(exc)), failures.FAILED)

@@ -1,0 +1,276 @@
+"""What the error of a refused statement advises, and whether it was tried again."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import sessions
+from sessions import DatabaseError, SchemaError, Session
+from sessions._dialects.sqlite.errors import failure_of
+from support.claims import OPERATIONS, each_mysql, refused
+from support.rivals import eventually, others, terminate
+from support.samples import items, texts
+from support.servers import connect_raw, execute_sql, with_parts
+
+Error = type[sessions.SessionsError]
+
+# --- rights in PostgreSQL
+
+
+@pytest.fixture
+def role(postgresql_url: str) -> Iterator[str]:
+    """A role that may connect, and nothing else."""
+    name = f"role_{uuid4().hex[:12]}"
+    execute_sql(postgresql_url, f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+    yield name
+    execute_sql(postgresql_url, f"DROP OWNED BY {name}")
+    execute_sql(postgresql_url, f"DROP ROLE {name}")
+
+
+SERIAL = [
+    "CREATE TABLE agent_sessions (session_id TEXT PRIMARY KEY, created_at TIMESTAMP, updated_at TIMESTAMP)",
+    "CREATE TABLE agent_messages (id SERIAL PRIMARY KEY, session_id TEXT, message_data TEXT, created_at TIMESTAMP)",
+]
+ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+RIGHTS = {
+    "USAGE of every schema": ([ALL, "REVOKE USAGE ON SCHEMA public FROM PUBLIC"], "GRANT USAGE"),
+    "a sequence": ([ALL], 'GRANT USAGE ON SEQUENCE "agent_messages_id_seq"'),
+    "INSERT": ([ALL, "REVOKE INSERT ON agent_messages FROM {role}"], 'INSERT, .*DELETE ON "agent_messages"'),
+    "UPDATE": ([ALL, "REVOKE UPDATE ON agent_sessions FROM {role}"], 'UPDATE, DELETE ON "agent_sessions"'),
+    "a policy": ([ALL, "ALTER TABLE agent_sessions ENABLE ROW LEVEL SECURITY"], "change the policy"),
+}
+
+
+@pytest.mark.parametrize(("statements", "remedy"), RIGHTS.values(), ids=RIGHTS)
+def test_the_missing_right_and_its_grant_are_named(
+    postgresql_url: str, role: str, statements: list[str], remedy: str
+) -> None:
+    for statement in SERIAL + statements:
+        execute_sql(postgresql_url, statement.format(role=role))
+    session = Session.from_url("chat_1", with_parts(postgresql_url, user=role, password="x"))
+    with session, refused((DatabaseError, SchemaError), match=remedy):
+        session.add_items(items("a"))
+
+
+def test_the_missing_usage_of_a_named_schema_is_named(postgresql_url: str, role: str) -> None:
+    execute_sql(postgresql_url, "CREATE SCHEMA private")
+    names: dict[str, Any] = {"sessions_table": "private.s", "messages_table": "private.m"}
+    session = Session.from_url("chat_1", with_parts(postgresql_url, user=role, password="x"), **names)
+    with session, refused(DatabaseError, match='GRANT USAGE ON SCHEMA "private"'):
+        session.add_items(items("a"))
+
+
+def test_the_grant_that_is_named_is_enough(postgresql_url: str, role: str) -> None:
+    for statement in [*SERIAL, ALL.format(role=role)]:
+        execute_sql(postgresql_url, statement)
+    with Session.from_url("chat_1", with_parts(postgresql_url, user=role, password="x")) as session:
+        with refused(DatabaseError) as caught:
+            session.add_items(items("a"))
+        grant = str(caught.value).rpartition("; ")[2].replace("<role>", role)
+        execute_sql(postgresql_url, grant)
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+
+
+def test_the_right_to_make_tables_is_named_and_is_enough(postgresql_url: str, role: str) -> None:
+    with Session.from_url("chat_1", with_parts(postgresql_url, user=role, password="x")) as session:
+        with refused(SchemaError) as caught:
+            session.add_items(items("a"))
+        assert "SELECT" not in str(caught.value)
+        grant = str(caught.value).rpartition("; ")[2].partition(" for a first use")[0].replace("<role>", role)
+        execute_sql(postgresql_url, grant)
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+
+
+# --- rights in MySQL and MariaDB
+
+
+@pytest.fixture
+def user(server_url: str) -> Iterator[str]:
+    """A user who may look into the database, and nothing else."""
+    name = f"user_{uuid4().hex[:12]}"
+    execute_sql(server_url, f"CREATE USER {name} IDENTIFIED BY 'x'")
+    execute_sql(server_url, f"GRANT SELECT ON {server_url.rpartition('/')[2]}.* TO {name}")
+    yield name
+    execute_sql(server_url, f"DROP USER {name}")
+
+
+@each_mysql
+def test_each_grant_that_is_named_leads_further(server_url: str, user: str) -> None:
+    def granted(error: Error) -> None:
+        with refused(error, match="GRANT") as caught:
+            session.add_items(items("a"))
+        grant = str(caught.value).rpartition("; ")[2].partition(" for a first use")[0]
+        execute_sql(server_url, grant.replace("<database>", server_url.rpartition("/")[2]).replace("<user>", user))
+
+    with Session.from_url("chat_1", with_parts(server_url, user=user, password="x")) as session:
+        granted(DatabaseError)  # to write them
+        granted(SchemaError)  # to make them
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+
+
+# --- tables that could not be made at this moment
+
+
+@pytest.mark.slow
+def test_making_the_tables_that_is_cancelled_is_no_question_of_rights(postgresql_url: str) -> None:
+    holder = connect_raw(postgresql_url)
+    with contextlib.closing(holder), holder.transaction():
+        # What makers of the tables queue for.
+        holder.execute("SELECT pg_advisory_xact_lock(5738104269318775)")
+        caught: list[BaseException] = []
+
+        def add() -> None:
+            with Session.from_url("chat_1", postgresql_url, max_retries=0) as session:
+                try:
+                    session.add_items(items("a"))
+                except sessions.SessionsError as exc:
+                    caught.append(exc)
+
+        thread = threading.Thread(target=add)
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        assert eventually(lambda: execute_sql(postgresql_url, waiting) == [(1,)])
+        for number in others(postgresql_url):
+            if number != holder.pgconn.backend_pid:
+                terminate(postgresql_url, number, query_only=True)
+        thread.join()
+    [error] = caught
+    assert type(error) is DatabaseError
+    assert "cancel" in str(error)
+
+
+def test_making_the_tables_that_times_out_is_no_question_of_rights(postgresql_url: str) -> None:
+    holder = connect_raw(postgresql_url)
+    with contextlib.closing(holder), holder.transaction():
+        holder.execute("SELECT pg_advisory_xact_lock(5738104269318775)")
+        options: dict[str, Any] = {"max_retries": 0, "statement_timeout": 0.2}
+        with Session.from_url("chat_1", postgresql_url, **options) as session, refused(DatabaseError, match="lock"):
+            session.add_items(items("a"))
+
+
+# --- columns of a type that cannot be written
+
+COLUMNS = {
+    "id": ("BIGINT GENERATED BY DEFAULT AS IDENTITY", ["UUID DEFAULT gen_random_uuid()"]),
+    "session_id": ("VARCHAR(255)", ["BIGINT", "UUID"]),
+    "message_data": ("TEXT", ["BIGINT", "JSONB", "BYTEA"]),
+    "created_at": ("TIMESTAMP", ["TEXT", "BIGINT", "BYTEA"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [(column, kind) for column, (_, kinds) in COLUMNS.items() for kind in kinds]
+)
+def test_a_column_that_cannot_be_written_is_named_with_a_remedy(postgresql_url: str, column: str, kind: str) -> None:
+    kinds = {name: right for name, (right, _) in COLUMNS.items()} | {column: kind}
+    execute_sql(postgresql_url, SERIAL[0])
+    columns = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+    execute_sql(postgresql_url, f"CREATE TABLE agent_messages ({columns}, PRIMARY KEY (id))")
+    with Session.from_url("chat_1", postgresql_url, max_retries=0) as session:
+        for write in (OPERATIONS["add_items"], OPERATIONS["replace_items"]):
+            with refused(SchemaError) as caught:
+                write(session)
+            assert column in str(caught.value).rpartition("; ")[2]
+
+
+def test_a_time_of_a_session_that_cannot_be_written_is_named(postgresql_url: str) -> None:
+    execute_sql(postgresql_url, SERIAL[0].replace("updated_at TIMESTAMP", "updated_at BIGINT"))
+    execute_sql(postgresql_url, SERIAL[1])
+    with Session.from_url("chat_1", postgresql_url) as session, refused(SchemaError, match='"updated_at".*TIMESTAMP'):
+        session.add_items(items("a"))
+
+
+# --- what is tried again
+
+
+@each_mysql
+@pytest.mark.parametrize("errno", [1213, 3100, 3101])
+def test_a_transaction_that_lost_against_another_server_of_the_group_is_tried_again(
+    server_url: str, errno: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Session.from_url("chat_1", server_url, max_retries=2, retry_delay=0.0) as session:
+        session.add_items(items("a"))
+        execute_sql(
+            server_url,
+            "CREATE TRIGGER refuse BEFORE INSERT ON agent_messages FOR EACH ROW "
+            f"SIGNAL SQLSTATE '40000' SET MYSQL_ERRNO = {errno}, MESSAGE_TEXT = 'rolled back'",
+        )
+        with refused(DatabaseError, match="try again"):
+            session.add_items(items("b"))
+        assert len(caplog.records) == 2
+        assert texts(session.get_items()) == ["a"]
+
+
+# --- SQLite's result codes
+
+
+def raised(statement: str, *connections: Any) -> sqlite3.Error:
+    with pytest.raises(sqlite3.Error) as caught:
+        connections[0].execute(statement)
+    return caught.value
+
+
+@pytest.fixture
+def two(sqlite_url: str) -> Iterator[tuple[Any, Any]]:
+    """Two connections to a file in write-ahead mode with our tables; nobody waits."""
+    with Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items("a"))
+    with contextlib.closing(connect_raw(sqlite_url)) as one, contextlib.closing(connect_raw(sqlite_url)) as other:
+        one.execute("PRAGMA busy_timeout = 0")
+        yield one, other
+
+
+WRITE = "UPDATE agent_sessions SET updated_at = '2026'"
+
+
+def test_a_stale_snapshot_is_no_time_out(two: tuple[Any, Any]) -> None:
+    """Nobody holds a lock, and the statement fails as long as its transaction lasts."""
+    one, other = two
+    one.execute("BEGIN")
+    one.execute("SELECT * FROM agent_sessions").fetchall()
+    other.execute(WRITE)
+    one.isolation_level = ""
+    with refused(DatabaseError, match="BEGIN IMMEDIATE") as caught:
+        sessions.bind(one).session("chat_1").add_items(items("b"))
+    assert "statement_timeout" not in str(caught.value)
+
+
+def test_a_lock_of_another_is_a_time_out_that_is_tried_again(two: tuple[Any, Any]) -> None:
+    one, other = two
+    other.execute("BEGIN IMMEDIATE")
+    failure = failure_of(raised(WRITE, one))
+    assert failure.transient
+    assert "statement_timeout" in failure.remedy
+
+
+CODES: list[tuple[int, str, Error, bool]] = [
+    (sqlite3.SQLITE_BUSY, "statement_timeout", DatabaseError, True),
+    (sqlite3.SQLITE_BUSY_TIMEOUT, "statement_timeout", DatabaseError, True),
+    (sqlite3.SQLITE_BUSY_RECOVERY, "crash", DatabaseError, True),
+    (sqlite3.SQLITE_BUSY_SNAPSHOT, "roll it back", DatabaseError, False),
+    (sqlite3.SQLITE_LOCKED_SHAREDCACHE, "statement_timeout", DatabaseError, True),
+    (sqlite3.SQLITE_READONLY_DIRECTORY, "right to write", DatabaseError, False),
+    (sqlite3.SQLITE_READONLY_DBMOVED, "restore a backup", sessions.ConnectionFailedError, True),
+    (sqlite3.SQLITE_CANTOPEN_ISDIR, "path", sessions.ConnectionFailedError, False),
+    (sqlite3.SQLITE_FULL, "space", DatabaseError, False),
+    (sqlite3.SQLITE_IOERR_FSYNC, "disk", DatabaseError, False),
+    (sqlite3.SQLITE_CORRUPT_INDEX, "backup", DatabaseError, False),
+    (sqlite3.SQLITE_NOTADB, "SQLite file", DatabaseError, False),
+]
+
+
+@pytest.mark.parametrize(("code", "remedy", "error", "transient"), CODES)
+def test_a_failure_of_sqlite_is_known_by_its_result_code(code: int, remedy: str, error: Error, transient: bool) -> None:
+    exc = sqlite3.OperationalError("words that SQLite has changed")
+    exc.sqlite_errorcode = code
+    failure = failure_of(exc)
+    assert remedy in failure.remedy
+    assert (failure.error, failure.transient) == (error, transient)
