@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import islice, takewhile
 from time import time
 
-from sessions._connections.fork import tell_of_forks
+from sessions._connections.fork import check_process, tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
 from sessions.errors import check_position, closed_error
@@ -36,45 +36,49 @@ class MemoryStore(Store):
     def after_fork_in_parent(self) -> None:
         self._lock.release()
 
-    def after_fork_in_child(self) -> None:
+    def begin_anew(self) -> None:
         self._lock = threading.RLock()
+
+    def _alone(self) -> threading.RLock:
+        check_process()
+        return self._lock
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def close(self) -> None:
-        with self._lock:
+        with self._alone():
             self._closed = True
             self._rows.clear()
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
-        with self._lock:
+        with self._alone():
             newest_first = reversed(self._rows_of(session_id))
             return [
                 (row_id, text) for row_id, _, text in islice((row for row in newest_first if row[0] < before), count)
             ]
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             first = bisect_right(rows, after, key=_id_of)
             return list(takewhile(lambda row: row[0] <= upto, rows[first : first + count]))
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)[-count:] if count else []
             return (rows[0][0], rows[-1][0]) if rows else (0, 0)
 
     def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             check_position(session_id, expected=if_position, position=_position(rows))
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
     def pop(self, session_id: str) -> tuple[Row | None, int]:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             if not rows:
                 return None, 0
@@ -82,12 +86,12 @@ class MemoryStore(Store):
             return (row_id, text), _position(rows)
 
     def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
-        with self._lock:
+        with self._alone():
             check_position(session_id, expected=if_position, position=_position(self._rows_of(session_id)))
             return self._put(session_id, self._number(texts))
 
     def clear(self, session_id: str, *, known: int) -> None:
-        with self._lock:
+        with self._alone():
             self._rows_of(session_id).clear()
             self._rows.pop(session_id, None)
 

@@ -34,13 +34,15 @@ def open_url(url: str, keywords: Keywords) -> Store:
             f"{package.NAME} needs a driver that cannot be imported ({exc.name or exc}); "
             f"install it with: pip install 'agent-sql-sessions[{package.NAME}]'"
         ) from exc
-    pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
+    pool: Pool[Any] = Pool(
+        connector, size=options.pool_size, timeout=options.connection_timeout, max_idle=options.max_idle
+    )
     return SQLStore(str(address), options, dialect, pool)
 
 
 def open_pool(pool: object, url: str | None, keywords: Keywords) -> Store:
     """Make a store on a pool of the application; the URL, if any, has to name the same kind of database."""
-    _check_applies(keywords, (*_BOUND_OPTIONS, "max_retries", "retry_delay"), "a pool")
+    _check_applies(keywords, (*_BOUND_OPTIONS, "max_retries", "retry_delay", "retry_timeout"), "a pool")
     options = options_from(keywords)
     package = dialect_of(connection_of(pool))
     if url is not None and (named := parse(url)[0].dialect) != package.NAME:

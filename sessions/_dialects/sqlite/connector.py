@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from sessions._dialects.failures import AttemptFailed, Failure
@@ -16,9 +17,13 @@ from .errors import failure_of
 
 logger = logging.getLogger("sessions")
 
-# Connections inherited through fork(), kept from being closed: to close them would let go
-# of the parent's locks and, in a transaction, destroy its file.
+# What was in use when the process was forked. The connections are kept from being closed, which would roll back the
+# parent's transaction and may destroy its file. SQLite believes to hold their locks, which are the parent's alone: no
+# other connection to these files is safe in this process.
 _inherited: list[sqlite3.Connection] = []
+_unsafe_files: list[os.stat_result] = []
+
+_FORKED = Failure(ConnectionFailedError, "fork while no operation is in progress, or start the process by spawn")
 
 
 class Writers:
@@ -59,6 +64,7 @@ class FileConnector:
 
     def open(self) -> FileConnection:
         try:
+            _refuse_unsafe(self._path)
             if not os.access(self._path, os.F_OK):
                 with suppress(FileExistsError):
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -105,9 +111,19 @@ class FileConnector:
     def restore(self, connection: FileConnection, exc: BaseException) -> bool:
         return _roll_back(connection)
 
-    def abandon(self, connection: FileConnection) -> None:
-        _inherited.append(connection)
+    def inherit(self, idle: Sequence[FileConnection], busy: Sequence[FileConnection | None]) -> None:
         self._writers.restart()
+        if busy:
+            _inherited.extend(connection for connection in (*idle, *busy) if connection is not None)
+            with suppress(OSError):
+                _unsafe_files.append(os.stat(self._path))
+            return
+        for connection in idle:
+            with suppress(sqlite3.Error):
+                if sys.version_info >= (3, 12):
+                    # The parent may have ended long ago, and the write-ahead log be another process's.
+                    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+                connection.close()
 
     def release(self) -> None:
         pass
@@ -123,8 +139,11 @@ class MemoryConnector:
     def __init__(self, writers: Writers) -> None:
         self._writers = writers
         self._kept: sqlite3.Connection | None = None
+        self._lost = False
 
     def open(self) -> sqlite3.Connection:
+        if self._lost:
+            raise AttemptFailed(_FORKED, sqlite3.OperationalError("the database was in use when its process forked"))
         # Kept here as well: Ctrl-C may make the pool forget it, and with it the database.
         if self._kept is None:
             self._kept = _connect(":memory:", 0)
@@ -140,9 +159,12 @@ class MemoryConnector:
     def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
         return _roll_back(connection)
 
-    def abandon(self, connection: sqlite3.Connection) -> None:
-        self._kept = connection
+    def inherit(self, idle: Sequence[sqlite3.Connection], busy: Sequence[sqlite3.Connection | None]) -> None:
         self._writers.restart()
+        if busy and self._kept is not None:
+            # A lock inside it may be held for ever.
+            _inherited.append(self._kept)
+            self._kept, self._lost = None, True
 
     def release(self) -> None:
         if self._kept is not None:
@@ -151,6 +173,15 @@ class MemoryConnector:
 
 def _connect(path: str, timeout: float) -> FileConnection:
     return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False, factory=FileConnection)
+
+
+def _refuse_unsafe(path: str) -> None:
+    if not _unsafe_files:
+        return
+    with suppress(FileNotFoundError):
+        file = os.stat(path)
+        if any(os.path.samestat(file, unsafe) for unsafe in _unsafe_files):
+            raise AttemptFailed(_FORKED, sqlite3.OperationalError("the file was in use when its process forked"))
 
 
 def _roll_back(connection: sqlite3.Connection) -> bool:
