@@ -137,14 +137,10 @@ def _demanded(
 
 def _refuse(config: pytest.Config, dialect: str, reason: str) -> NoReturn:
     """Skip on a laptop, fail where every server is demanded."""
-    if _servers_are_required():
+    if servers.are_required():
         pytest.fail(reason, pytrace=False)
     config.stash[_MISSING][reason] = dialect
     pytest.skip(reason)
-
-
-def _servers_are_required() -> bool:
-    return any(os.environ.get(name, "").lower() in {"1", "true", "yes"} for name in ("SESSIONS_TEST_REQUIRE", "CI"))
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +226,18 @@ def backend(url: str) -> Iterator[Any]:
 def session(backend: Any) -> Any:
     """The session `chat_1` of that backend."""
     return backend.session("chat_1")
+
+
+# --- processes
+
+
+@pytest.fixture(params=["forked by Python", "forked in C"])
+def each_fork(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Children made in each of the two ways."""
+    from support.children import forking_in_c
+
+    with forking_in_c() if request.param == "forked in C" else contextlib.nullcontext():
+        yield
 
 
 # --- what was tested, and what was not

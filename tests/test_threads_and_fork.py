@@ -1,13 +1,9 @@
-"""Clause 9: many threads on one backend, and children made by fork()."""
+"""Clause 9: many threads on one backend, and children made by fork(), whoever calls it."""
 
 import contextlib
-import faulthandler
 import gc
 import os
-import pickle
-import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any
 import pytest
 
 import sessions
+from support.children import Child, fork
 from support.rivals import eventually, lender_of, others
 from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
 from support.servers import dialect_of, execute_sql
@@ -25,44 +22,6 @@ pytestmark = [
     # Python 3.12 warns of fork() beside threads; that it works beside ours is what is tested.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
-
-
-class Child:
-    """A forked child that runs one function and reports what came of it."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        reader, writer = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            os.close(reader)
-            _run_and_exit(work, writer)
-        os.close(writer)
-        self._reader = reader
-
-    def result(self) -> Any:
-        with os.fdopen(self._reader, "rb") as stream:
-            report = stream.read()
-        _, status = os.waitpid(self.pid, 0)
-        assert report, f"the child died without a word, status {status}"
-        assert status == 0, f"the child hung in:\n{report.decode()}"
-        worked, value = pickle.loads(report)  # noqa: S301 -- our own child wrote it
-        assert worked, f"in the child:\n{value}"
-        return value
-
-
-def _run_and_exit(work: Callable[[], Any], writer: int) -> None:
-    """Never return into pytest; a child that hangs reports its stacks and ends."""
-    faulthandler.register(signal.SIGALRM, file=writer, chain=True)
-    signal.alarm(60)
-    try:
-        report: tuple[bool, Any] = (True, work())
-    except BaseException:
-        report = (False, traceback.format_exc())
-    gc.collect()  # what the child inherited and dropped must do no harm
-    signal.alarm(0)
-    with os.fdopen(writer, "wb") as stream:
-        stream.write(pickle.dumps(report))
-    os._exit(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -209,6 +168,7 @@ def test_nothing_leaves_a_descriptor(sql_url: str, what: str) -> None:
 # --- fork
 
 
+@pytest.mark.usefixtures("each_fork")
 def test_parent_and_children_write_at_the_same_time(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         session = backend.session("chat_1")
@@ -228,6 +188,7 @@ def test_parent_and_children_write_at_the_same_time(sql_url: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "nothing"])
+@pytest.mark.usefixtures("each_fork")
 def test_a_child_leaves_the_parents_connection_alone(server_url: str, connections: Connections, end: str) -> None:
     holder = [sessions.connect(server_url)]
     holder[0].session("chat_1").add_items(items("a"))
@@ -246,6 +207,7 @@ def test_a_child_leaves_the_parents_connection_alone(server_url: str, connection
         assert connections() == before
 
 
+@pytest.mark.usefixtures("each_fork")
 def test_a_childs_connections_are_its_own(server_url: str, connections: Connections) -> None:
     with sessions.connect(server_url) as backend:
         session = backend.session("chat_1")
@@ -260,6 +222,7 @@ def test_a_childs_connections_are_its_own(server_url: str, connections: Connecti
         assert eventually(lambda: connections() == before)
 
 
+@pytest.mark.usefixtures("each_fork")
 def test_what_a_child_closes_is_closed_there_and_what_was_closed_stays_so(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         session = backend.session("chat_1")
@@ -279,6 +242,7 @@ def test_what_a_child_closes_is_closed_there_and_what_was_closed_stays_so(sql_ur
     Child(is_closed).result()
 
 
+@pytest.mark.usefixtures("each_fork")
 def test_children_and_grandchildren_read_and_write_the_parents_conversation(sql_url: str) -> None:
     with sessions.Session.from_url("chat_1", sql_url) as session:
         session.add_items(items("parent"))
@@ -330,6 +294,7 @@ def test_forking_beside_writing_threads_harms_neither_side(sql_url: str) -> None
         assert execute_sql(sql_url, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.usefixtures("each_fork")
 def test_a_child_of_a_conversation_in_memory_has_a_copy_of_its_own() -> None:
     with sessions.InMemorySession("chat_1") as session:
         session.add_items(items("a"))
@@ -342,6 +307,7 @@ def test_a_child_of_a_conversation_in_memory_has_a_copy_of_its_own() -> None:
         assert texts(session.get_items()) == ["a"]
 
 
+@pytest.mark.usefixtures("each_fork")
 def test_a_child_never_touches_the_parents_database_in_memory(
     make_url: Callable[[str], str],
 ) -> None:
@@ -381,6 +347,7 @@ def test_a_child_inherits_no_write_in_progress(sqlite_url: str) -> None:
     assert execute_sql(sqlite_url, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.usefixtures("each_fork")
 @pytest.mark.parametrize("ends", ["closes its backend", "exits"])
 def test_what_a_child_acknowledged_survives_the_end_of_its_parent(sqlite_url: str, ends: str) -> None:
     # SQLite removes the write-ahead log when the last connection that it knows of is closed, as the parent's
@@ -391,7 +358,7 @@ def test_what_a_child_acknowledged_survives_the_end_of_its_parent(sqlite_url: st
         backend = sessions.connect(sqlite_url)
         session = backend.session("chat_1")
         session.add_items(items("parent"))
-        if not os.fork():
+        if not fork():
             session.get_items()
             os.read(go_on[0], 1)
             session.add_items(items("child"))

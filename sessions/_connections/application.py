@@ -47,6 +47,12 @@ def unwrap(connection: Any) -> Any:
     return connection
 
 
+def _check_process(process: int, what: str, remedy: str) -> None:
+    """Raise ClosedError in a forked child, where the parent's connection would give the parent's answers."""
+    if process != os.getpid():
+        raise ClosedError(f"the {what} belongs to the process that forked; {remedy}")
+
+
 class BoundConnection:
     """Lends the application's connection, each time within its transaction and a savepoint of ours."""
 
@@ -63,8 +69,7 @@ class BoundConnection:
         """Lend it; an error takes back what the operation did and leaves the rest of the transaction."""
         if self._closed:
             raise closed_error()
-        if self._process != os.getpid():
-            raise ClosedError("the bound connection belongs to the process that forked; bind one of this process")
+        _check_process(self._process, "bound connection", "bind one of this process")
         with self._lock, self._joined(writes=writes):
             yield self._connection
 
@@ -132,6 +137,7 @@ class ApplicationPool:
     def __init__(self, pool: Any, dialect: Dialect[Any]) -> None:
         self._pool = pool
         self._dialect = dialect
+        self._process = os.getpid()
         self._closed = False
 
     @contextmanager
@@ -139,6 +145,7 @@ class ApplicationPool:
         """Lend a connection for one operation, which is committed or rolled back."""
         if self._closed:
             raise closed_error()
+        _check_process(self._process, "pool", "make one in each process")
         with ExitStack() as stack:
             try:
                 connection = unwrap(stack.enter_context(self._pool.connection()))

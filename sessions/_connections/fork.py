@@ -1,6 +1,7 @@
-"""Bring what threads share safely through fork(): consistent in the parent, fresh in the child.
+"""Bring what threads share safely through fork(): consistent in the parent, begun anew in the child.
 
-No thread may be inside at that moment, or the child inherits a lock that nobody will release.
+A process knows itself by asking, since who forks in C, as uWSGI does, calls no hook of Python's. The hooks do what
+only they can: they keep every thread out of what is shared at the moment of the fork.
 """
 
 from __future__ import annotations
@@ -12,32 +13,57 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """What is told of a fork, in the thread that forks."""
+    """What a forked child may not use as it was in the parent."""
 
     def before_fork(self) -> None:
-        """Take the locks; wait for what must not be cut in the middle."""
+        """Take the locks, in the thread that forks; wait for what must not be cut in the middle."""
 
     def after_fork_in_parent(self) -> None:
         """Release the locks."""
 
-    def after_fork_in_child(self) -> None:
-        """Release or renew the locks, and forget what is the parent's."""
+    def begin_anew(self) -> None:
+        """In a child: make new locks, since nobody may release the old ones, and forget what is the parent's."""
 
 
 _known: WeakSet[Forkable] = WeakSet()
 _told: list[Forkable] = []
-# Held through a fork: the interpreter lets several threads fork at once.
-_turn = threading.RLock()
+# The process for which all of them are ready.
+_process = os.getpid()
+# Held through a fork: the interpreter lets several threads fork at once. A child never waits for its parent's.
+_turns: dict[int, threading.RLock] = {}
 
 
 def tell_of_forks(forkable: Forkable) -> None:
     """Let it know of each fork for as long as it lives."""
-    with _turn:
+    check_process()
+    with _turn():
         _known.add(forkable)
 
 
+def check_process() -> None:
+    """Begin anew where this process is a child that nobody has told; to be asked before any lock is taken."""
+    if os.getpid() != _process:
+        with _turn():
+            if os.getpid() != _process:
+                _begin_anew()
+
+
+def _turn() -> threading.RLock:
+    return _turns.setdefault(os.getpid(), threading.RLock())
+
+
+def _begin_anew() -> None:
+    global _process  # noqa: PLW0603  (there is one process)
+    _told.clear()
+    # All at once: on a file of SQLite no connection may be opened beside one of the parent's.
+    for forkable in list(_known):
+        forkable.begin_anew()
+    _process = os.getpid()
+
+
 def _before() -> None:
-    _turn.acquire()
+    check_process()
+    _turn().acquire()
     for forkable in list(_known):
         forkable.before_fork()
         _told.append(forkable)
@@ -48,14 +74,13 @@ def _after_in_parent() -> None:
         while _told:
             _told.pop().after_fork_in_parent()
     finally:
-        _turn.release()
+        _turn().release()
 
 
 def _after_in_child() -> None:
-    global _turn  # noqa: PLW0603  (the parent's belongs to a thread, by a number that need not be ours)
-    _turn = threading.RLock()
-    while _told:
-        _told.pop().after_fork_in_child()
+    # Not asked here: in a namespace of its own a child may have its parent's number.
+    _turns.clear()
+    _begin_anew()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,27 +1,33 @@
 """Hold the connections of one backend: opened when needed, reused newest first, shared by threads, never by processes.
 
 The rule: a connection is in the hands of one operation or idle in here. A child made by
-fork() forgets its parent's connections without a word to the server.
+fork() forgets its parent's connections without a word to the server. After a loss what has
+been idle for as long is not trusted either.
 """
 
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from bisect import bisect_right
 from time import monotonic
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from sessions._dialects.connector import Connector
 from sessions.errors import ConnectionFailedError, closed_error
 
-from .fork import tell_of_forks
+from .fork import check_process, tell_of_forks
 
 C = TypeVar("C")
 
 # How long a fork waits for the operations of a quiescing pool (SQLite) to end.
 _QUIESCE_SECONDS = 5.0
+
+
+class _Idle(NamedTuple, Generic[C]):
+    connection: C
+    since: float
 
 
 class _Lease(Generic[C]):
@@ -31,12 +37,13 @@ class _Lease(Generic[C]):
     free again as soon as the borrower is forgotten.
     """
 
-    __slots__ = ("__weakref__", "_pool", "connection", "place")
+    __slots__ = ("__weakref__", "_pool", "connection", "place", "taken")
 
     def __init__(self, pool: Pool[C]) -> None:
         self._pool = pool
         self.connection: C | None = None
         self.place: ref[_Lease[C]] | None = None
+        self.taken = 0.0
 
     def __enter__(self) -> C:
         try:
@@ -58,10 +65,11 @@ class _Lease(Generic[C]):
 class Pool(Generic[C]):
     """At most size connections made by connector, fewer where it cannot have so many."""
 
-    def __init__(self, connector: Connector[C], *, size: int, timeout: float) -> None:
+    def __init__(self, connector: Connector[C], *, size: int, timeout: float, max_idle: float) -> None:
         self._connector = connector
         self._size = min(size, connector.max_connections or size)
         self._timeout = timeout
+        self._max_idle = max_idle
         self._closed = False
         self._start_empty()
         tell_of_forks(self)
@@ -70,7 +78,8 @@ class Pool(Generic[C]):
         # Entered as it is, not by the condition's own `with`, which Ctrl-C can leave locked.
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
-        self._idle: list[C] = []
+        # The newest last.
+        self._idle: list[_Idle[C]] = []
         # The places taken. Each knows its lease weakly, and goes with it.
         self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
@@ -82,12 +91,15 @@ class Pool(Generic[C]):
 
     def take(self, lease: _Lease[C]) -> C:
         """Find or open a connection for a lease."""
+        check_process()
         with self._lock:
             if self._closed or self._fork_pending or not self._idle:
                 self._wait_for_place()
             lease.place = ref(lease, self._busy.discard)
             self._busy.add(lease.place)
-            lease.connection = self._idle.pop() if self._idle else None
+            lease.taken = monotonic()
+            self._close_idle_since(lease.taken - self._max_idle)
+            lease.connection = self._idle.pop().connection if self._idle else None
         # Not under the lock: other threads would wait for what this one asks the system.
         while lease.connection is not None:
             if self._connector.is_alive(lease.connection):
@@ -95,9 +107,17 @@ class Pool(Generic[C]):
             dead, lease.connection = lease.connection, None
             self._connector.close(dead)
             with self._lock:
-                lease.connection = self._idle.pop() if self._idle else None
+                lease.connection = self._idle.pop().connection if self._idle else None
         lease.connection = self._connector.open()
         return lease.connection
+
+    def _close_idle_since(self, moment: float) -> None:
+        """Close what has been idle since a moment, or for longer; the lock is held."""
+        if self._idle and self._idle[0].since <= moment:
+            count = bisect_right(self._idle, moment, key=lambda idle: idle.since)
+            for connection, _ in self._idle[:count]:
+                self._connector.close(connection)
+            del self._idle[:count]
 
     def _wait_for_place(self) -> None:
         while True:
@@ -130,19 +150,26 @@ class Pool(Generic[C]):
 
     def restores(self, lease: _Lease[C], exc: BaseException | None) -> bool:
         """After an operation that failed, tell whether its connection can be used again."""
-        return lease.connection is not None and exc is not None and self._connector.restore(lease.connection, exc)
+        check_process()
+        if lease.connection is None or exc is None or lease.place not in self._busy:
+            return False
+        return self._connector.restore(lease.connection, exc)
 
     def give_back(self, lease: _Lease[C], *, keep: bool) -> None:
-        """End a lease; its connection becomes idle or is closed."""
+        """End a lease; its connection becomes idle or is closed, and with it what was idle all the while."""
+        check_process()
         with self._lock:
             if lease.place not in self._busy:
                 return  # taken before a fork, by the parent: the child has forgotten it
             connection = lease.connection
             if connection is not None:
                 if keep and not self._closed:
-                    self._idle.append(connection)
+                    self._idle.append(_Idle(connection, monotonic()))
                 else:
                     self._connector.close(connection)
+                if not keep:
+                    # Forgotten on the way, or the server is the primary no longer: what was used since then is well.
+                    self._close_idle_since(lease.taken)
             self._busy.discard(lease.place)
             last = self._closed and not self._busy
             if self._waiting:
@@ -152,13 +179,12 @@ class Pool(Generic[C]):
 
     def close(self) -> None:
         """Close what is idle now and what is in use when it is given back; may be called twice."""
+        check_process()
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            for connection in self._idle:
-                self._connector.close(connection)
-            self._idle.clear()
+            self._close_idle_since(monotonic())
             last = not self._busy
             self._condition.notify_all()
         if last:
@@ -175,7 +201,7 @@ class Pool(Generic[C]):
                 while self._busy and self._wait_for_change(deadline - monotonic()):
                     pass
             while self._connector.close_at_fork and self._idle:
-                self._connector.close(self._idle.pop())
+                self._connector.close(self._idle.pop().connection)
         except BaseException:
             self.after_fork_in_parent()
             raise
@@ -185,11 +211,8 @@ class Pool(Generic[C]):
         self._condition.notify_all()
         self._lock.release()
 
-    def after_fork_in_child(self) -> None:
-        leases = [place() for place in list(self._busy)]
-        busy = [lease.connection for lease in leases if lease is not None and lease.connection is not None]
-        for connection in [*self._idle, *busy]:
-            # One that the parent was about to drop must not keep the child from the rest.
-            with suppress(Exception):
-                self._connector.abandon(connection)
+    def begin_anew(self) -> None:
+        idle = [connection for connection, _ in self._idle]
+        busy = [lease.connection for place in list(self._busy) if (lease := place()) is not None]
         self._start_empty()
+        self._connector.inherit(idle, busy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 C = TypeVar("C")
@@ -26,8 +27,11 @@ class Connector(Protocol[C]):
     def restore(self, connection: C, exc: BaseException) -> bool:
         """After a failed operation end its transaction; False when the connection must go."""
 
-    def abandon(self, connection: C) -> None:
-        """In a forked child: let go of the parent's connection so that the parent feels nothing."""
+    def inherit(self, idle: Sequence[C], busy: Sequence[C | None]) -> None:
+        """In a forked child: let go of the parent's connections so that the parent feels nothing.
+
+        busy were in use, or (None) being opened, by threads that the child does not have. Never raises.
+        """
 
     def release(self) -> None:
         """No connection is left: free what they shared; never raises."""

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import select
 import socket
 import ssl
 import struct
 from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+# A flow that is used so often no middlebox forgets, and one that was lost is noticed while it is idle.
+KEEPALIVE_SECONDS = 60
+KEEPALIVE_INTERVAL_SECONDS = 10
+KEEPALIVE_PROBES = 3
+# How long the other side's kernel may leave unacknowledged what we sent; a busy server's answers at once.
+UNACKNOWLEDGED_SECONDS = 15
+
+# Names differ: macOS calls the first one TCP_KEEPALIVE.
+_TCP_OPTIONS = {
+    "TCP_KEEPIDLE": KEEPALIVE_SECONDS,
+    "TCP_KEEPALIVE": KEEPALIVE_SECONDS,
+    "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_SECONDS,
+    "TCP_KEEPCNT": KEEPALIVE_PROBES,
+    "TCP_USER_TIMEOUT": UNACKNOWLEDGED_SECONDS * 1000,
+}
+
+# An answer that has taken its time is read on as long as it flows.
+_PAUSE_SECONDS = 0.1
 
 
 def is_readable(fileno: int) -> bool:
@@ -32,5 +54,59 @@ def raised_by_a_handler(exc: BaseException, *driver_files: str) -> bool:
     traceback = exc.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    own = (socket.__file__, ssl.__file__, *driver_files)
+    own = (__file__, socket.__file__, ssl.__file__, *driver_files)
     return traceback is not None and traceback.tb_frame.f_code.co_filename not in own
+
+
+def keep_alive(end: socket.socket) -> None:
+    """Let the kernel notice that a connection is dead, in use or idle, as far as this platform can."""
+    if end.family == getattr(socket, "AF_UNIX", None):
+        return
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _TCP_OPTIONS.items():
+        if hasattr(socket, name):
+            with suppress(OSError):
+                end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class Deadline:
+    """A moment of time.monotonic()."""
+
+    def __init__(self, seconds: float) -> None:
+        self.restart(seconds)
+
+    def restart(self, seconds: float) -> None:
+        self._moment = monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds until then, at least what an answer on its way takes."""
+        return max(self._moment - monotonic(), _PAUSE_SECONDS)
+
+
+class TimedReader(io.RawIOBase):
+    """Reads from a socket up to a deadline; its own timeout would begin anew with each byte that drips in."""
+
+    def __init__(self, end: socket.socket, file: Any, deadline: Deadline) -> None:
+        self._end = end
+        self._file = file
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        usual, left = self._end.gettimeout(), self._deadline.left
+        # Seldom: each settimeout() lets other threads run, and may have to wait for them.
+        shorten = usual is not None and left < usual - _PAUSE_SECONDS
+        if shorten:
+            self._end.settimeout(left)
+        count: int | None = self._file.readinto(buffer)
+        if shorten:
+            self._end.settimeout(usual)
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

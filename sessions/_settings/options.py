@@ -38,6 +38,7 @@ class PoolKeywords(BoundKeywords, total=False):
 
     max_retries: int
     retry_delay: float
+    retry_timeout: float
 
 
 class Keywords(PoolKeywords, total=False):
@@ -48,6 +49,7 @@ class Keywords(PoolKeywords, total=False):
     ssl: SSLOption
     password: Password
     pool_size: int
+    max_idle: float
     prepared_statements: bool
     multi_statements: bool
 
@@ -57,8 +59,9 @@ class Options:
     """The settings of one backend; times are seconds."""
 
     create_tables: bool = True
-    max_retries: int = 3
+    max_retries: int = 10
     retry_delay: float = 1.0
+    retry_timeout: float = 30.0  # a failover takes up to 20, a MySQL server 13 to start
     connection_timeout: float = 10.0
     statement_timeout: float = 30.0
     ssl: SSLOption = field(default=None, repr=False)
@@ -66,6 +69,7 @@ class Options:
     sessions_table: str = "agent_sessions"
     messages_table: str = "agent_messages"
     pool_size: int = 10
+    max_idle: float = 180.0  # load balancers forget what is idle for 240 (Azure) or 350 (AWS)
     default_limit: int | None = None
     ensure_ascii: bool = True
     prepared_statements: bool = False
@@ -80,6 +84,8 @@ class Options:
         if self.default_limit is not None:
             _check_int("default_limit", self.default_limit, 0, 2**63 - 1)
         _check_seconds("retry_delay", self.retry_delay, zero=True)
+        _check_seconds("retry_timeout", self.retry_timeout, zero=True)
+        _check_seconds("max_idle", self.max_idle, zero=True)
         _check_seconds("connection_timeout", self.connection_timeout)
         _check_seconds("statement_timeout", self.statement_timeout)
         if self.password is not None and not isinstance(self.password, str) and not callable(self.password):

@@ -24,6 +24,8 @@ C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 
 _MAX_DELAY = 30.0
+# Of the system: forked processes would all come back at the same moments.
+_chance = random.SystemRandom()
 
 # How long a server session may stay idle after its connection was lost before it is
 # taken for one that nobody has told of the loss.
@@ -65,7 +67,7 @@ class Attempts(Generic[C]):
         settle takes operation's place once it may have been committed; None: nothing
         can find that out, so OutcomeUnknownError is raised.
         """
-        waits = _delays(self._options.max_retries, self._options.retry_delay)
+        waits = _delays(self._options)
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
@@ -194,9 +196,14 @@ class _Lent(Generic[C]):
         return self._lent.__exit__(exc_type, exc, traceback)
 
 
-def _delays(max_retries: int, first: float) -> Iterator[float]:
-    """Seconds to wait before each further attempt: doubled, with jitter, at most 30."""
-    delay = first
-    for _ in range(max_retries):
-        yield min(delay, _MAX_DELAY) * random.uniform(0.5, 1.0)  # noqa: S311  (no secret)
+def _delays(options: Options) -> Iterator[float]:
+    """Seconds to wait before each further attempt: doubled, with jitter, at most 30, until the time is over."""
+    # Reached at the first failure, not before: an attempt that took long itself is worth another one.
+    end = time.monotonic() + options.retry_timeout
+    delay = options.retry_delay
+    for _ in range(options.max_retries):
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        yield min(min(delay, _MAX_DELAY) * _chance.uniform(0.5, 1.0), left)
         delay = min(delay * 2, _MAX_DELAY)

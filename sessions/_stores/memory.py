@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from time import time
 
 from sessions._checks import Check
-from sessions._connections.fork import tell_of_forks
+from sessions._connections.fork import check_process, tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import Listing, SessionRow, page_of
 from sessions._parts import Part
@@ -49,45 +49,49 @@ class MemoryStore(Store):
     def after_fork_in_parent(self) -> None:
         self._lock.release()
 
-    def after_fork_in_child(self) -> None:
+    def begin_anew(self) -> None:
         self._lock = threading.RLock()
+
+    def _alone(self) -> threading.RLock:
+        check_process()
+        return self._lock
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def close(self) -> None:
-        with self._lock:
+        with self._alone():
             self._closed = True
             self._sessions.clear()
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
-        with self._lock:
+        with self._alone():
             newest_first = reversed(self._rows_of(session_id))
             return [
                 (row_id, text) for row_id, _, text in islice((row for row in newest_first if row[0] < before), count)
             ]
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             first = bisect_right(rows, after, key=_id_of)
             return list(takewhile(lambda row: row[0] <= upto, rows[first : first + count]))
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)[-count:] if count else []
             return (rows[0][0], rows[-1][0]) if rows else (0, 0)
 
     def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             check_position(session_id, expected=if_position, position=_position(rows))
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
     def pop(self, session_id: str) -> tuple[Row | None, int]:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             if not rows:
                 return None, 0
@@ -95,17 +99,17 @@ class MemoryStore(Store):
             return (row_id, text), self._put(session_id, rows)
 
     def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
-        with self._lock:
+        with self._alone():
             check_position(session_id, expected=if_position, position=_position(self._rows_of(session_id)))
             return self._put(session_id, self._number(texts))
 
     def clear(self, session_id: str, *, known: int) -> None:
-        with self._lock:
+        with self._alone():
             self._rows_of(session_id).clear()
             self._sessions.pop(session_id, None)
 
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
-        with self._lock:
+        with self._alone():
             self._rows_of("")
             found = [
                 (session_id, known.created_at, known.updated_at, min(len(known.rows), listing.count_limit + 1))
@@ -115,7 +119,7 @@ class MemoryStore(Store):
         return page_of(found, listing)
 
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
-        with self._lock:
+        with self._alone():
             self._rows_of("")
             doomed = [
                 session_id
@@ -125,7 +129,7 @@ class MemoryStore(Store):
             return len(doomed), sum(len(self._sessions.pop(session_id).rows) for session_id in doomed)
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             if new_id in self._sessions:
                 raise taken_error(new_id)
@@ -134,7 +138,7 @@ class MemoryStore(Store):
             self._put(new_id, [(row[0], old[1], old[2]) for row, old in zip(numbered, copied, strict=True)])
 
     def delete_record(self, session_id: str, row_id: int) -> bool:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             left = [row for row in rows if row[0] != row_id]
             if len(left) < len(rows):
@@ -142,7 +146,7 @@ class MemoryStore(Store):
             return len(left) < len(rows)
 
     def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             place = bisect_right(rows, row_id, key=_id_of) - 1
             if place < 0 or rows[place][0] != row_id:
@@ -151,7 +155,7 @@ class MemoryStore(Store):
             return True
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
-        with self._lock:
+        with self._alone():
             self._rows_of("")
             newer = (
                 (session_id, *row)
@@ -162,7 +166,7 @@ class MemoryStore(Store):
             return nsmallest(count, newer, key=lambda row: row[1])
 
     def load(self, session_id: str, part: Part) -> None:
-        with self._lock:
+        with self._alone():
             rows = self._rows_of(session_id)
             if len(rows) != part.start:
                 raise ConflictError(f"session {session_id!r} has {len(rows)} rows, not {part.start}; clear it first")

@@ -32,7 +32,9 @@ def open_url(url: str, keywords: Keywords) -> Store:
             f"{package.NAME} needs a driver that cannot be imported ({exc.name or exc}); "
             f"install it with: pip install 'agent-sql-sessions[{package.NAME}]'"
         ) from exc
-    pool: Pool[Any] = Pool(connector, size=options.pool_size, timeout=options.connection_timeout)
+    pool: Pool[Any] = Pool(
+        connector, size=options.pool_size, timeout=options.connection_timeout, max_idle=options.max_idle
+    )
     return SQLStore(str(address), options, dialect, pool)
 
 

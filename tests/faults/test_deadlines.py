@@ -96,6 +96,25 @@ def test_a_server_that_hangs_at_connect_is_a_connection_error_in_time(name: str,
         assert session.get_items() == []
 
 
+@pytest.mark.parametrize("name", ["get_items", "pop_item"])
+def test_a_server_that_drips_while_connecting_is_a_connection_error_in_time(name: str, server_url: str) -> None:
+    """The timeout of a socket begins anew with each byte."""
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **(HASTY | {"max_retries": 0})) as session:
+        proxy.dripping = True
+        assert type(error_in_time(lambda: OPERATIONS[name](session))) is ConnectionFailedError
+        proxy.dripping = False
+        assert session.get_items() == []
+
+
+def test_a_server_that_drips_its_answer_is_a_connection_error_in_time(server_url: str) -> None:
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **(HASTY | {"max_retries": 0})) as session:
+        session.add_items([{"text": "x" * 1000}])
+        proxy.dripping = True
+        assert type(error_in_time(session.get_items)) is ConnectionFailedError
+        proxy.dripping = False
+        assert session.get_items() == [{"text": "x" * 1000}]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_foreign_lock_on_the_session_is_a_database_error_in_time(name: str, sql_url: str) -> None:
     """Certainly not written: the server itself gives up, or tells that it was cancelled."""

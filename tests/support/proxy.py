@@ -20,6 +20,7 @@ from support.servers import with_parts
 When = Literal["before", "half", "after"]
 _CHUNK = 65536
 _CONNECT_SECONDS = 10.0
+_DRIP_SECONDS = 0.2
 
 
 class Proxy:
@@ -38,6 +39,7 @@ class Proxy:
         self.connections = 0
         self.was_cut = False
         self.refusing = False  # True: new connections are closed at once
+        self.dripping = False  # True: what the server sends arrives a byte at a time
         self._lock = threading.Lock()
         self._cut: _Cut | None = None
         self._flowing = threading.Event()
@@ -101,6 +103,12 @@ class Proxy:
     def release(self) -> None:
         """Deliver what was held."""
         self._released.set()
+
+    def forget(self) -> None:
+        """Forward nothing more on the connections of now, without a word to either end; new ones are well."""
+        with self._lock:
+            for link in self._links:
+                link.forgotten = True
 
     # --- what the pumps ask
 
@@ -185,6 +193,7 @@ class _Link:
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.client_spoke_last = False
         self.closed = False
+        self.forgotten = False
         self._proxy = proxy
         self._client = client
         self._server = server
@@ -204,6 +213,8 @@ class _Link:
             while data := self._client.recv(_CHUNK):
                 self._proxy._wait_if_held()
                 self._proxy._flowing.wait()
+                if self.forgotten:
+                    continue
                 cut = self._proxy._client_packet(self)
                 if cut is None:
                     sender.send(data)
@@ -224,10 +235,14 @@ class _Link:
         with contextlib.suppress(OSError):
             while data := self._server.recv(_CHUNK):
                 self._proxy._flowing.wait()
-                if self._silenced is not None:
+                if self._silenced is not None or self.forgotten:
                     continue
                 # Noted before the client can see it, so that its next packet is counted as a turn.
                 self._proxy._server_packet(self)
+                while self._proxy.dripping and len(data) > 1:
+                    sender.send(data[:1])
+                    data = data[1:]
+                    time.sleep(_DRIP_SECONDS)
                 sender.send(data)
         if self._silenced is not None:
             self.close(reset=self._silenced.reset)

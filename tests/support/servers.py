@@ -100,6 +100,11 @@ class Server:
 # --- getting one
 
 
+def are_required() -> bool:
+    """Tell whether what is missing fails the run, as in CI."""
+    return any(os.environ.get(name, "").lower() in {"1", "true", "yes"} for name in ("SESSIONS_TEST_REQUIRE", "CI"))
+
+
 def shared_server(dialect: str) -> contextlib.AbstractContextManager[Server]:
     """The server that the environment names, else a container for the whole test run."""
     variable = f"SESSIONS_TEST_{dialect.upper()}_URL"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -77,7 +77,7 @@ class MySQLConnector:
                 connect_timeout=self._options.connection_timeout,
                 # Without these a server that accepts and then hangs is waited for without end.
                 read_timeout=self._options.connection_timeout,
-                write_timeout=self._options.statement_timeout,
+                write_timeout=self._options.connection_timeout,
             )
             connection.multi_statements = self._options.multi_statements
             connection.prepare(self._prepare, self._options.statement_timeout)
@@ -109,8 +109,12 @@ class MySQLConnector:
             return False
         return True
 
-    def abandon(self, connection: PacketConnection) -> None:
-        connection.forget()
+    def inherit(self, idle: Sequence[PacketConnection], busy: Sequence[PacketConnection | None]) -> None:
+        for connection in (*idle, *busy):
+            # One that the parent was about to drop must not keep the child from the rest.
+            with suppress(Exception):
+                if connection is not None:
+                    connection.forget()
 
     def release(self) -> None:
         pass

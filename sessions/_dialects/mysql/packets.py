@@ -7,6 +7,7 @@ be taken for the next statement's.
 from __future__ import annotations
 
 import copy
+import io
 import socket
 import ssl
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from sessions._dialects.sockets import forget_unsent, raised_by_a_handler
+from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive, raised_by_a_handler
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
@@ -54,9 +55,29 @@ class PacketConnection(pymysql.connections.Connection):
     _held: list[bytes] | None = None
     server_capabilities: int
     _sock: socket.socket | None
-    _rfile: Any
+    _reader: io.BufferedReader | None = None
     _read_timeout: float
+    _write_timeout: float
     _next_seq_id: int
+    # For connecting as a whole, then for each answer.
+    _deadline: Deadline
+    _connecting = True
+
+    @property
+    def _rfile(self) -> io.BufferedReader | None:
+        return self._reader
+
+    @_rfile.setter
+    def _rfile(self, file: Any) -> None:
+        if file is not None and self._sock is not None:
+            file = io.BufferedReader(TimedReader(self._sock, file.detach(), self._deadline))
+        self._reader = file
+
+    def connect(self, sock: socket.socket | None = None) -> None:
+        self._deadline = Deadline(self._read_timeout)
+        super().connect(sock)
+        if self._sock is not None:
+            keep_alive(self._sock)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Send nothing: prepare() says it together with the rest."""
@@ -70,9 +91,11 @@ class PacketConnection(pymysql.connections.Connection):
         # PyMySQL before 1.2 goes on in plain text, password included.
         if self.requires_tls and not self.server_capabilities & CLIENT.SSL:
             raise pymysql.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server has no TLS, which is required")
+        # Also what the TLS handshake waits for.
+        self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, statements: Sequence[str], read_timeout: float) -> None:
+    def prepare(self, statements: Sequence[str], statement_timeout: float) -> None:
         """Send the settings of a new connection and learn the server's packet limit."""
         try:
             *_, (rows, _, _) = send(self, *statements)
@@ -80,7 +103,8 @@ class PacketConnection(pymysql.connections.Connection):
             self.drop()
             raise
         [(self.packet_limit, self.id_step, _)] = rows
-        self._read_timeout = read_timeout
+        self._read_timeout = self._write_timeout = statement_timeout
+        self._connecting = False
 
     def rollback(self) -> None:
         """Also switch autocommit on again, which is off while statements are sent ahead."""
@@ -105,7 +129,7 @@ class PacketConnection(pymysql.connections.Connection):
         error: pymysql.Error | None = None
         for self._next_seq_id in turns:
             try:
-                self._read_query_result()  # type: ignore[attr-defined]
+                self._read_query_result()
                 results.append(_result(self))
             except pymysql.Error as exc:
                 error = error or exc
@@ -120,6 +144,11 @@ class PacketConnection(pymysql.connections.Connection):
             super()._write_bytes(data)  # type: ignore[misc]
         else:
             self._held.append(data)
+
+    def _read_query_result(self, unbuffered: bool = False) -> None:
+        if not self._connecting:
+            self._deadline.restart(self._read_timeout)
+        super()._read_query_result(unbuffered)  # type: ignore[misc]
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -138,7 +167,8 @@ class PacketConnection(pymysql.connections.Connection):
     def forget(self) -> None:
         """Close without the reader, whose lock a thread of the parent may hold for ever; it then counts as closed."""
         if self._sock is not None:
-            self._rfile.raw.close()
+            if self._reader is not None:
+                self._reader.raw.close()
             self._sock.close()
         self._rfile = self._sock = None
 

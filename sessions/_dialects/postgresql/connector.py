@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -138,11 +138,13 @@ class PostgresConnector:
             and not sqlstate.startswith(CONNECT_ANEW_AFTER)
         )
 
-    def abandon(self, connection: TimedConnection) -> None:
-        # psycopg ends no session of another process; the descriptor is a copy of ours.
-        _inherited.append(connection)
-        if not connection.closed:
-            os.close(connection.fileno())
+    def inherit(self, idle: Sequence[TimedConnection], busy: Sequence[TimedConnection | None]) -> None:
+        for connection in (*idle, *busy):
+            if connection is not None and not connection.closed:
+                # psycopg ends no session of another process; the descriptor is a copy of ours.
+                _inherited.append(connection)
+                with suppress(OSError, psycopg.Error):
+                    os.close(connection.fileno())
 
     def release(self) -> None:
         self._files.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg import pq
 
+from sessions._dialects import sockets
 from sessions._settings.key_files import KeyFiles
 from sessions._settings.material import system_roots
 from sessions._settings.settings import Settings
@@ -51,12 +52,20 @@ def libpq_parameters(settings: Settings, files: KeyFiles) -> dict[str, Any]:
         parameters["host"] = ",".join(hosts)
     if any(port for _, port in address.hosts):
         parameters["port"] = ",".join(str(port or "") for _, port in address.hosts)
-    parameters.setdefault("fallback_application_name", "agent-sql-sessions")
+    # libpq reads a smaller number as 2.
+    connect_timeout = max(2, math.ceil(options.connection_timeout))
+    parameters = {
+        "fallback_application_name": "agent-sql-sessions",
+        "keepalives_idle": sockets.KEEPALIVE_SECONDS,
+        "keepalives_interval": sockets.KEEPALIVE_INTERVAL_SECONDS,
+        "keepalives_count": sockets.KEEPALIVE_PROBES,
+        # Milliseconds, and while connecting too.
+        "tcp_user_timeout": max(sockets.UNACKNOWLEDGED_SECONDS, connect_timeout) * 1000,
+    } | parameters
     parameters |= {
         "dbname": address.database,
         "user": address.user,
-        # libpq reads a smaller number as 2.
-        "connect_timeout": max(2, math.ceil(options.connection_timeout)),
+        "connect_timeout": connect_timeout,
         # The rows of a database in another encoding arrive as str all the same.
         "client_encoding": "utf8",
     }

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -20,9 +20,13 @@ from .files import Files, files_at, make_private
 
 logger = logging.getLogger("sessions")
 
-# Connections inherited through fork(), kept from being closed: to close them would let go
-# of the parent's locks and, in a transaction, destroy its file.
+# What was in use when the process was forked. The connections are kept from being closed, which would roll back the
+# parent's transaction and may destroy its file. SQLite believes to hold their locks, which are the parent's alone: no
+# other connection to these files is safe in this process.
 _inherited: list[sqlite3.Connection] = []
+_unsafe_files: list[os.stat_result] = []
+
+_FORKED = Failure(ConnectionFailedError, "fork while no operation is in progress, or start the process by spawn")
 
 
 class Writers:
@@ -79,6 +83,7 @@ class FileConnector:
 
     def open(self) -> FileConnection:
         try:
+            _refuse_unsafe(self._path)
             for _ in range(_MAX_OPENINGS):
                 connection = self._open_once()
                 if connection is not None:
@@ -154,10 +159,21 @@ class FileConnector:
     def restore(self, connection: FileConnection, exc: BaseException) -> bool:
         return _roll_back(connection)
 
-    def abandon(self, connection: FileConnection) -> None:
-        _inherited.append(connection)
-        _opened.pop(id(connection), None)
+    def inherit(self, idle: Sequence[FileConnection], busy: Sequence[FileConnection | None]) -> None:
         self._writers.restart()
+        for inherited in (*idle, *busy):
+            _opened.pop(id(inherited), None)
+        if busy:
+            _inherited.extend(connection for connection in (*idle, *busy) if connection is not None)
+            with suppress(OSError):
+                _unsafe_files.append(os.stat(self._path))
+            return
+        for connection in idle:
+            with suppress(sqlite3.Error):
+                if sys.version_info >= (3, 12):
+                    # The parent may have ended long ago, and the write-ahead log be another process's.
+                    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+                connection.close()
 
     def release(self) -> None:
         pass
@@ -173,8 +189,11 @@ class MemoryConnector:
     def __init__(self, writers: Writers) -> None:
         self._writers = writers
         self._kept: sqlite3.Connection | None = None
+        self._lost = False
 
     def open(self) -> sqlite3.Connection:
+        if self._lost:
+            raise AttemptFailed(_FORKED, sqlite3.OperationalError("the database was in use when its process forked"))
         # Kept here as well: Ctrl-C may make the pool forget it, and with it the database.
         if self._kept is None:
             self._kept = _connect("file::memory:", 0)
@@ -190,9 +209,12 @@ class MemoryConnector:
     def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
         return _roll_back(connection)
 
-    def abandon(self, connection: sqlite3.Connection) -> None:
-        self._kept = connection
+    def inherit(self, idle: Sequence[sqlite3.Connection], busy: Sequence[sqlite3.Connection | None]) -> None:
         self._writers.restart()
+        if busy and self._kept is not None:
+            # A lock inside it may be held for ever.
+            _inherited.append(self._kept)
+            self._kept, self._lost = None, True
 
     def release(self) -> None:
         if self._kept is not None:
@@ -213,6 +235,15 @@ def _agrees(files: Files) -> bool:
         for other in others
         if other and other.shm and (other.database == files.database or other.shm == files.shm)
     )
+
+
+def _refuse_unsafe(path: str) -> None:
+    if not _unsafe_files:
+        return
+    with suppress(FileNotFoundError):
+        file = os.stat(path)
+        if any(os.path.samestat(file, unsafe) for unsafe in _unsafe_files):
+            raise AttemptFailed(_FORKED, sqlite3.OperationalError("the file was in use when its process forked"))
 
 
 def _roll_back(connection: sqlite3.Connection) -> bool:
