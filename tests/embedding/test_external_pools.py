@@ -19,6 +19,7 @@ from sqlalchemy.pool import QueuePool
 
 import sessions
 from embedding.application import connect_as, end_connections, orders, place_order, prepare, use_everything
+from support.children import Child
 from support.samples import (
     assert_contiguous_and_ordered,
     batch,
@@ -251,6 +252,20 @@ def test_missing_tables_are_created_through_the_pool_unless_forbidden(open_pool:
         assert backend.session("chat_1").get_items() == []
         backend.session("chat_1").add_items(items("a"))
     assert len(stored_texts(pool.url)) == 1
+
+
+@pytest.mark.usefixtures("each_fork")
+def test_a_backend_on_a_pool_refuses_to_work_in_a_forked_child(sqlite_url: str) -> None:
+    def work() -> None:
+        for use in (session.get_items, session.pop_item, lambda: session.add_items(items("b"))):
+            with pytest.raises(sessions.ClosedError, match="make one in each process"):
+                use()
+
+    with dbutils_pool_of(sqlite_url) as pool:
+        session = sessions.connect(pool=pool).session("chat_1")
+        session.add_items(items("a"))
+        Child(work).result()
+        assert texts(session.get_items()) == ["a"]
 
 
 def test_a_backend_that_is_dropped_keeps_no_pool(sqlite_url: str) -> None:

@@ -20,7 +20,7 @@ from support.servers import with_parts
 When = Literal["before", "half", "after"]
 _CHUNK = 65536
 _CONNECT_SECONDS = 10.0
-_DRIP_SECONDS = 0.2
+_DRIP_SECONDS = 1.0
 
 
 class Proxy:

@@ -10,6 +10,7 @@ import pytest
 
 import sessions
 from embedding.application import wait_until
+from support.children import Child
 from support.samples import in_threads
 from tls.authority import Authority, Identity
 from tls.refusals import refusal
@@ -219,3 +220,24 @@ def test_nothing_secret_is_in_a_repr(server: TLSServer, options: dict[str, str])
         shown = repr(backend) + repr(session) + str(backend) + str(session)
     assert PASSWORD not in shown
     assert "PRIVATE KEY" not in shown
+
+
+@pytest.mark.usefixtures("each_fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("end", ["works", "closes"])
+def test_a_child_says_nothing_on_its_parents_encrypted_connection(server: TLSServer, end: str) -> None:
+    """Not even goodbye: a record of TLS that the parent does not know of would end its connection."""
+    with sessions.connect(server.url(), ssl=True) as backend:
+        session = backend.session("chat_1")
+        session.clear_session()
+        before = set(server.connections())
+
+        def work() -> None:
+            if end == "works":
+                session.get_items()
+            backend.close()
+
+        Child(work).result()
+        session.add_items([ITEM])
+        assert session.get_items() == [ITEM]
+        assert before <= set(server.connections())
