@@ -173,7 +173,7 @@ def test_two_backends_of_a_process_agree_after_a_restore(path: Path, session: Se
 
 def at(backend: sessions.Backend, statement: str, act: Callable[[], None]) -> None:
     """Act once when a connection of the backend begins to execute a statement."""
-    [connection] = pool_of(backend)._idle
+    [(connection, _)] = pool_of(backend)._idle
 
     def traced(text: str) -> None:
         if statement in text:
