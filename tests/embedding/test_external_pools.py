@@ -255,6 +255,7 @@ def test_missing_tables_are_created_through_the_pool_unless_forbidden(open_pool:
 
 
 @pytest.mark.usefixtures("each_fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_backend_on_a_pool_refuses_to_work_in_a_forked_child(sqlite_url: str) -> None:
     def work() -> None:
         for use in (session.get_items, session.pop_item, lambda: session.add_items(items("b"))):
