@@ -113,11 +113,11 @@ def test_of_several_servers_one_that_may_pass_counts(full_first: bool) -> None:
 
 
 def test_a_wrong_password_counts_where_another_address_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        closed = f"127.0.0.1:{listener.getsockname()[1]}"
-    with OneAnswer("28P01", "nein") as server:
+    # Kept, or the other server might get its port; nobody listens there.
+    with socket.socket() as kept, OneAnswer("28P01", "nein") as server:
+        kept.bind(("127.0.0.1", 0))
         with refused(AuthenticationError):
-            use(server.url.replace("@", f"@{closed},"))
+            use(server.url.replace("@", f"@127.0.0.1:{kept.getsockname()[1]},"))
         assert server.asked == 1
 
 

@@ -84,7 +84,7 @@ def protocol_of(context: ssl.SSLContext) -> dict[str, str]:
         and not context.options & without
     ]
     if not allowed or allowed[-1] - allowed[0] >= len(allowed):
-        raise ConfigurationError("libpq takes TLS versions without a gap, and at least one; set minimum_version")
+        raise ConfigurationError("libpq takes a range of TLS versions, which this context has not; set minimum_version")
     parameters = {
         "ssl_min_protocol_version": _VERSIONS[allowed[0]][0],
         "ssl_max_protocol_version": _VERSIONS[allowed[-1]][0],
