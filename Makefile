@@ -31,7 +31,7 @@ test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections
 test-matrix: $(VENV)/wheel ## the contract, the plans and the round trips on the oldest servers that we support
 	env -u SESSIONS_TEST_POSTGRESQL_URL -u SESSIONS_TEST_MARIADB_URL \
 	    SESSIONS_TEST_POSTGRESQL_IMAGE=postgres:15 SESSIONS_TEST_MARIADB_IMAGE=mariadb:10.11 $(BIN)/pytest $(PARALLEL) \
-	    --backends=postgresql,mariadb tests/contract tests/test_plans.py tests/test_round_trips.py $(ARGS)
+	    --backends=postgresql,mariadb -m 'not slow' tests/contract tests/test_plans.py tests/test_round_trips.py $(ARGS)
 
 test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we support
 	$(MAKE) --no-print-directory $(OLDEST)/wheel VENV=$(OLDEST) EXTRA=test

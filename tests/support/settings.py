@@ -39,7 +39,8 @@ SETTINGS = [
         "SET character_set_filesystem = sjis",
     ),
     *_each((MYSQL,), "SET NAMES gb18030", "SET default_collation_for_utf8mb4 = utf8mb4_general_ci"),
-    *_each((MARIADB,), "SET character_set_collations = 'utf8mb4=utf8mb4_general_ci'"),
+    # Since 11.2.
+    *_each((MARIADB,), "SET @since = 1 /*M!110200 , character_set_collations = 'utf8mb4=utf8mb4_general_ci' */"),
     # --- MySQL and MariaDB: the words of sql_mode
     *_each(
         MY,
