@@ -98,6 +98,8 @@ class BoundConnection:
         try:
             yield
             self._execute("release_savepoint")
+        except GeneratorExit:
+            raise  # the collector's, of what a signal has interrupted: another operation may be going on by now
         except BaseException as exc:
             self._dialect.close_if_interrupted(self._connection, exc)
             try:
@@ -115,6 +117,8 @@ class BoundConnection:
         """Leave the transaction open for the application to end, unless nothing of it happened."""
         try:
             yield
+        except GeneratorExit:
+            raise  # as above
         except BaseException as exc:
             self._dialect.close_if_interrupted(self._connection, exc)
             with suppress(self._dialect.driver_error):
