@@ -76,8 +76,8 @@ class BoundConnection:
     def _joined(self, *, writes: bool) -> AbstractContextManager[None]:
         """Become a part of the application's transaction, or of the one that its driver would begin now."""
         connection = self._connection
-        self._dialect.check_lent(connection)
         try:
+            self._dialect.check_lent(connection)
             if self._dialect.in_transaction(connection):
                 self._execute("savepoint")
                 # Only from that answer PyMySQL learns that a deadlock has ended the transaction.
@@ -153,9 +153,9 @@ class ApplicationPool:
         with ExitStack() as stack:
             try:
                 connection = unwrap(stack.enter_context(self._pool.connection()))
+                self._dialect.check_lent(connection)
             except self._dialect.driver_error as exc:
                 raise AttemptFailed(Failure(ConnectionFailedError, "see the pool's words"), exc) from None
-            self._dialect.check_lent(connection)
             try:
                 yield connection
                 if self._dialect.in_transaction(connection):
