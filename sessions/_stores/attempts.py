@@ -71,15 +71,17 @@ class Attempts(Generic[C]):
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
+            refused: Exception | None = None
             try:
                 return self._attempt(attempt, writes=writes, orphan=orphan)
             except AttemptFailed as exc:
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
             except _NotLentError as exc:
-                reason = exc.__cause__ or exc
+                refused = exc.reason
+            if refused is not None:
                 if unsettled:
-                    raise self._unknown(f"{self._where}: {reason}") from reason
-                raise reason from reason.__cause__
+                    raise self._unknown(f"{self._where}: {refused}") from refused
+                raise refused
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()
@@ -173,7 +175,11 @@ class Attempts(Generic[C]):
 
 
 class _NotLentError(Exception):
-    """No connection was lent, for the reason that is its cause: nothing was attempted."""
+    """No connection was lent, for a reason that is raised in its place: nothing was attempted."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class _Lent(Generic[C]):
@@ -188,7 +194,7 @@ class _Lent(Generic[C]):
         except AttemptFailed:
             raise
         except Exception as exc:
-            raise _NotLentError from exc
+            raise _NotLentError(exc) from None
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
