@@ -193,7 +193,7 @@ class _Lent(Generic[C]):
             return self._lent.__enter__()
         except AttemptFailed:
             raise
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  (raised again by whoever asked)
             raise _NotLentError(exc) from None
 
     def __exit__(
