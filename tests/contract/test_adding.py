@@ -1,6 +1,7 @@
 """Clause 3: a batch is stored whole, in one piece and in order, or not at all."""
 
 import math
+import re
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -211,3 +212,14 @@ def test_the_first_writers_of_a_new_session_do_not_disturb_each_other(
     for count in range(5):
         history = backend.session(f"chat_{count}").get_items()
         assert_contiguous_and_ordered(history, [f"w{n}" for n in range(4)], batches=1, size=3)
+
+
+def test_the_mark_of_a_batch_is_48_characters_and_only_servers_have_it(backend: sessions.Backend) -> None:
+    session = backend.session("chat_1")
+    session.add_items([{"n": 1}, {"n": 2}])
+    session.replace_items([*session.get_items(), {"n": 3}])
+    first, *others = (record.text for record in session.records())
+    assert others == ['{"n":2}', '{"n":3}']
+    assert re.fullmatch(r'\{"n":1[ \t]*\}', first)
+    on_server = isinstance(backend, (sessions.PostgresBackend, sessions.MySQLBackend))
+    assert len(first) == len('{"n":1}') + 48 * on_server

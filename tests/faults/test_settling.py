@@ -59,6 +59,11 @@ def clears(session: Session, _: int) -> None:
     session.clear_session()
 
 
+def pops_and_covers(session: Session, _: int) -> None:
+    session.pop_item()
+    session.add_items(items("new"))
+
+
 NOT_DONE = {
     "an equal item of another is not ours": Case(adds("yes"), ("hello", "yes", "yes"), before=adds("yes")),
     "an equal item that came in the gap is not ours": Case(adds("yes"), ("hello", "yes", "yes"), gap=adds("yes")),
@@ -97,6 +102,9 @@ DONE = {
     ),
     "add that was replaced": Case(adds("a"), ("theirs",), gap=replaces("theirs"), error=OutcomeUnknownError),
     "add that was replaced by nothing": Case(adds("a"), (), gap=replaces(), error=OutcomeUnknownError),
+    # What cannot be told: no trace of the removal is left.
+    "add that was cleared with its session": Case(adds("a"), ("a",), gap=clears),
+    "add that was popped and covered": Case(adds("a"), ("hello", "new", "a"), gap=pops_and_covers),
     "clear and nothing else": Case(clears, ()),
     "clear before another's add": Case(clears, ("new",), gap=adds("new"), error=OutcomeUnknownError),
     "clear before another's replace": Case(clears, ("new",), gap=replaces("new"), error=OutcomeUnknownError),
