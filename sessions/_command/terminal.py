@@ -62,11 +62,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
-def age(moment: datetime | None, now: datetime | None = None) -> str:
+def age(moment: datetime | None) -> str:
     """Say how long ago a moment of UTC was, in its largest unit."""
     if moment is None:
         return "?"
-    seconds = max(0, int(((now or datetime.now(UTC)).replace(tzinfo=None) - moment).total_seconds()))
+    seconds = max(0, int((datetime.now(UTC).replace(tzinfo=None) - moment).total_seconds()))
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= length:
             return f"{seconds // length}{unit}"
@@ -108,14 +108,10 @@ class Stream:
         return f"\x1b[{codes}m{text}\x1b[0m"
 
     def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int]) -> None:
-        """Write rows: aligned below a heading on a terminal, else separated by tabs and without one.
+        """Write rows on a terminal, aligned below a heading.
 
         The first column is never cut; the last ones are left out before it wraps.
         """
-        if not self.is_terminal:
-            for row in rows:
-                self.line("\t".join(row))
-            return
         cells = [list(heading), *map(list, rows)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(heading))]
         while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > self.width:

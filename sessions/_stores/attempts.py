@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
@@ -71,17 +70,10 @@ class Attempts(Generic[C]):
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
-            refused: Exception | None = None
             try:
-                return self._attempt(attempt, writes=writes, orphan=orphan)
+                return self._attempt(attempt, writes=writes, orphan=orphan, unsettled=unsettled)
             except AttemptFailed as exc:
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
-            except _NotLentError as exc:
-                refused = exc.reason
-            if refused is not None:
-                if unsettled:
-                    raise self._unknown(f"{self._where}: {refused}") from refused
-                raise refused
             if failure.missing_tables and may_create:
                 may_create = False
                 self._create_missing_tables()
@@ -97,11 +89,13 @@ class Attempts(Generic[C]):
             logger.warning("%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
             time.sleep(wait)
 
-    def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None) -> T:
+    def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None, unsettled: bool) -> T:
         """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""
         session: Orphan | None = None
+        lent = False
         try:
-            with _Lent(self._lender.connection(writes=writes)) as connection:
+            with self._lender.connection(writes=writes) as connection:
+                lent = True
                 if orphan is not None:
                     self._wait_for_end(connection, orphan)
                     orphan = None
@@ -121,22 +115,29 @@ class Attempts(Generic[C]):
             raise AttemptFailed(
                 failure, exc, sent=True, orphan=orphan or (session if failure.in_doubt else None)
             ) from None
+        except Exception as exc:
+            # What keeps a lost write from being looked for does not say that it has not happened.
+            if unsettled and not lent:
+                raise self._unknown(f"{self._where}: {exc}") from exc
+            raise
 
     def _wait_for_end(self, connection: C, orphan: Orphan) -> None:
         """Wait until the server session whose connection was lost can write no more.
 
         What was sent on it may still be waiting for a lock, or to be read at all. Its end
         is seen at once where the server learns of the loss; an idle one that stays, for
-        instance behind a cut cable, has nothing left to do after a few seconds.
+        instance behind a cut cable, is ended, so that what is held up on its way to it is not done
+        later. Where that is not allowed it has nothing left to do after a few seconds.
         """
         now = time.monotonic()
         patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_ORPHAN_SECONDS
+        ended = False
         while True:
             age, waiting = time.monotonic() - orphan.seen, time.monotonic() - now
             busy = self._dialect.is_executing(connection, orphan.number, age=age, waiting=waiting)
-            if busy is False:
-                # What is still on its way to it, held up somewhere, is not to be done later.
+            if busy is False and not ended:
                 self._dialect.end_session(connection, orphan.number, age=age)
+                ended = True
             if busy is None or time.monotonic() > (patience if busy else idle_patience):
                 break
             time.sleep(_ORPHAN_POLL_SECONDS)
@@ -172,34 +173,6 @@ class Attempts(Generic[C]):
             f"{what}; the connection was lost during a write, which may or may not have happened: "
             "compare get_items() with what you expect"
         )
-
-
-class _NotLentError(Exception):
-    """No connection was lent, for a reason that is raised in its place: nothing was attempted."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class _Lent(Generic[C]):
-    """A connection on loan; what is raised instead of lending one is told from what the operation raises."""
-
-    def __init__(self, lent: AbstractContextManager[C]) -> None:
-        self._lent = lent
-
-    def __enter__(self) -> C:
-        try:
-            return self._lent.__enter__()
-        except AttemptFailed:
-            raise
-        except Exception as exc:  # noqa: BLE001  (raised again by whoever asked)
-            raise _NotLentError(exc) from None
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return self._lent.__exit__(exc_type, exc, traceback)
 
 
 def _delays(options: Options) -> Iterator[float]:

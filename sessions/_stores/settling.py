@@ -121,10 +121,10 @@ def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part)
     with dialect.transaction(connection):
         dialect.lock(connection, session_id)
         there = count_items(dialect, connection, session_id)
-        if there == part.start and part.texts:
+        if there == part.start:
             load(dialect, connection, session_id, part)
             return
-        if part.texts and there >= part.start + len(part.texts):
+        if there >= part.start + len(part.texts):
             rows = dialect.newest_rows(connection, session_id, count=there - part.start, before=MAX_ID)
             if [text for _, text in rows[::-1][: len(part.texts)]] == list(part.texts):
                 return

@@ -137,5 +137,6 @@ class SQLStore(Store, Generic[C]):
 
 
 def _is_local(where: str) -> bool:
+    """Tell whether a URL leads to this machine; a connection of the application may lead anywhere."""
     host = urlsplit(where).hostname
-    return host is None or host in ("localhost", "127.0.0.1", "::1")
+    return "://" in where and host in (None, "localhost", "127.0.0.1", "::1")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import sessions
-from interop.tables import MAKERS, make_tables
+from interop.tables import OTHERS, make_tables
 from sessions import Backend, Check
 from support.samples import items
 from support.servers import connect_raw, execute_sql, with_parts
@@ -46,15 +46,7 @@ def test_missing_tables_are_an_error_with_a_remedy_and_are_not_made(sql_url: str
             assert check.remedy
 
 
-MADE = [
-    pytest.param(dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}-{maker}")
-    for dialect, makers in MAKERS.items()
-    for maker in makers
-    if maker != "ours"
-]
-
-
-@pytest.mark.parametrize(("dialect", "maker"), MADE)
+@pytest.mark.parametrize(("dialect", "maker"), OTHERS)
 def test_tables_of_others_work_and_what_they_lack_is_said(
     dialect: str, maker: str, make_url: Callable[[str], str]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import sessions
 from interop.peers import open_peer
-from interop.tables import MAKERS, make_tables
+from interop.tables import OTHERS, make_tables
 from sessions import Backend
 from support.rivals import set_updated_at
 from support.samples import items, stored_sessions, texts
@@ -156,15 +156,7 @@ def test_a_conversation_that_is_written_to_meanwhile_stays_whole(url: str) -> No
         assert set(listed(backend)) == set(written)
 
 
-MADE = [
-    pytest.param(dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}-{maker}")
-    for dialect, makers in MAKERS.items()
-    for maker in makers
-    if maker != "ours"
-]
-
-
-@pytest.mark.parametrize(("dialect", "maker"), MADE)
+@pytest.mark.parametrize(("dialect", "maker"), OTHERS)
 def test_what_another_program_has_just_written_is_not_pruned(
     dialect: str, maker: str, make_url: Callable[[str], str]
 ) -> None:

@@ -1,5 +1,7 @@
 """The tables as each program makes them, for databases in which we find them ready."""
 
+import pytest
+
 from interop.peers import open_peer
 from support.servers import dialect_of, execute_sql
 
@@ -11,6 +13,13 @@ MAKERS = {
     "mysql": ("ours", "sdk-by-hand", "npm"),
     "mariadb": ("ours", "sdk-by-hand", "npm"),
 }
+
+OTHERS = [
+    pytest.param(dialect, maker, marks=getattr(pytest.mark, dialect), id=f"{dialect}-{maker}")
+    for dialect, makers in MAKERS.items()
+    for maker in makers
+    if maker != "ours"
+]
 
 _INDEX = "CREATE INDEX idx_agent_messages_session_time ON agent_messages (session_id, created_at)"
 _PARENT = "REFERENCES agent_sessions (session_id) ON DELETE CASCADE"
