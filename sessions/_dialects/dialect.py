@@ -242,7 +242,11 @@ class Dialect(ABC, Generic[C]):
         with suppress(self.driver_error):
             self.execute(connection, "end_session", parameters)
 
-    # What check() asks
+    # What check() asks, and mends
+
+    @abstractmethod
+    def mend(self, connection: C, statement: str) -> None:
+        """Execute what a Check proposes."""
 
     def named(self, table: str) -> dict[str, Any]:
         """Return the parameters by which a table is looked for in the database's catalogue."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, SearchRow
-from sessions._listing import Listing, SessionRow, above, pattern
+from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
 from sessions.errors import ConflictError, kept_error, taken_error
 
@@ -89,6 +89,18 @@ def delete_sessions(
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
         return len(locked), items
+
+
+def session_sizes(dialect: Dialect[C], connection: C, session_ids: Sequence[str]) -> list[SizeRow]:
+    """Return how much each session holds, day by day."""
+    return dialect.execute(connection, "session_sizes", {"ids": dialect.list_parameter(connection, session_ids)})
+
+
+def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], length: int) -> list[FirstRow]:
+    """Return the first length characters of each session's first text of a user, or None."""
+    spaced, compact = USER_ROLES
+    asked = {"spaced": spaced, "compact": compact, "length": length}
+    return dialect.execute(connection, "first_items", asked | {"ids": dialect.list_parameter(connection, session_ids)})
 
 
 def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> None:

@@ -7,7 +7,9 @@
 
 -- name: sessions_newest_first
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -37,7 +39,9 @@ LIMIT %(count)s;
 
 -- name: sessions_oldest_first
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -67,7 +71,9 @@ LIMIT %(count)s;
 
 -- name: sessions_by_id
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -94,7 +100,9 @@ LIMIT %(count)s;
 
 -- name: sessions_by_id_descending
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -118,6 +126,33 @@ FROM (
 ) AS page
 ORDER BY page.session_id DESC
 LIMIT %(count)s;
+
+-- name: session_sizes
+-- The rows and bytes of some sessions, by the day of their making.
+SELECT CONVERT(CONVERT(agent_sessions.session_id USING utf8mb4) USING binary), COALESCE(
+    LEFT(CAST(agent_messages.created_at AS CHAR), 10), ''
+) AS made_on, COUNT(*), CAST(SUM(OCTET_LENGTH(agent_messages.message_data)) AS SIGNED)
+FROM agent_sessions
+JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
+WHERE agent_sessions.session_id IN %(ids)s
+GROUP BY agent_sessions.session_id, made_on
+ORDER BY agent_sessions.session_id, made_on
+LIMIT 18446744073709551615;
+
+-- name: first_items
+-- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary), CONVERT(CONVERT((
+    SELECT LEFT(message_data, %(length)s)
+    FROM agent_messages
+    WHERE session_id = agent_sessions.session_id
+        AND (INSTR(message_data, %(spaced)s) > 0 OR INSTR(message_data, %(compact)s) > 0)
+    ORDER BY id
+    LIMIT 1
+) USING utf8mb4) USING binary)
+FROM agent_sessions
+WHERE session_id IN %(ids)s
+ORDER BY session_id
+LIMIT 18446744073709551615;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without

@@ -32,6 +32,15 @@ SELECT greatest(reltuples, 0)::bigint
 FROM pg_class
 WHERE oid = to_regclass(%(table)s);
 
+-- name: unfinished_indexes
+-- What a CREATE INDEX CONCURRENTLY left that did not end, and the statement that removes it.
+SELECT pg_class.relname::text, 'DROP INDEX CONCURRENTLY ' || indexrelid::regclass::text
+FROM pg_index
+JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+WHERE pg_index.indrelid = to_regclass(%(table)s)
+    AND NOT pg_index.indisvalid
+ORDER BY pg_class.relname;
+
 -- name: make_key
 CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_id, id);
 

@@ -5,7 +5,9 @@
 -- by their code points, which no locale changes.
 
 -- name: sessions_newest_first
-SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+END, (
     SELECT count(*)
     FROM (
         SELECT
@@ -29,7 +31,9 @@ FROM (
 ORDER BY page.updated_at DESC, page.session_id COLLATE "C" DESC;
 
 -- name: sessions_oldest_first
-SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+END, (
     SELECT count(*)
     FROM (
         SELECT
@@ -53,7 +57,9 @@ FROM (
 ORDER BY page.updated_at, page.session_id COLLATE "C";
 
 -- name: sessions_by_id
-SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+END, (
     SELECT count(*)
     FROM (
         SELECT
@@ -75,7 +81,9 @@ FROM (
 ORDER BY page.session_id COLLATE "C";
 
 -- name: sessions_by_id_descending
-SELECT page.session_id, page.created_at::text, page.updated_at::text, (
+SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+END, (
     SELECT count(*)
     FROM (
         SELECT
@@ -95,6 +103,31 @@ FROM (
     LIMIT %(count)s
 ) AS page
 ORDER BY page.session_id COLLATE "C" DESC;
+
+-- name: session_sizes
+-- The rows and bytes of some sessions, by the day of their making.
+SELECT agent_sessions.session_id, coalesce(
+    to_char(agent_messages.created_at, 'YYYY-MM-DD'), ''
+) AS made_on, count(*), sum(octet_length(agent_messages.message_data::text))::bigint
+FROM agent_sessions
+JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
+WHERE agent_sessions.session_id = ANY (%(ids)b::text[])
+GROUP BY agent_sessions.session_id, made_on
+ORDER BY agent_sessions.session_id, made_on;
+
+-- name: first_items
+-- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
+SELECT session_id, (
+    SELECT left(message_data::text, %(length)s)
+    FROM agent_messages
+    WHERE session_id = agent_sessions.session_id
+        AND (strpos(message_data::text, %(spaced)s) > 0 OR strpos(message_data::text, %(compact)s) > 0)
+    ORDER BY id
+    LIMIT 1
+)
+FROM agent_sessions
+WHERE session_id = ANY (%(ids)b::text[])
+ORDER BY session_id;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without

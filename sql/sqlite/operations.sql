@@ -5,7 +5,7 @@
 -- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
 
 -- name: sessions_newest_first
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -26,7 +26,7 @@ FROM (
 ORDER BY page.updated DESC, page.session_id DESC;
 
 -- name: sessions_oldest_first
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -48,7 +48,7 @@ FROM (
 ORDER BY page.updated, page.session_id;
 
 -- name: sessions_by_id
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -70,7 +70,7 @@ FROM (
 ORDER BY page.session_id;
 
 -- name: sessions_by_id_descending
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -90,6 +90,31 @@ FROM (
     LIMIT :count
 ) AS page
 ORDER BY page.session_id DESC;
+
+-- name: session_sizes
+-- The rows and bytes of some sessions, by the day of their making.
+SELECT agent_sessions.session_id, coalesce(
+    date(agent_messages.created_at, 'unixepoch'), substr(agent_messages.created_at, 1, 10), ''
+) AS made_on, count(*), sum(length(CAST(agent_messages.message_data AS BLOB)))
+FROM agent_sessions
+JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
+WHERE agent_sessions.session_id IN (SELECT value FROM json_each(:ids))
+GROUP BY agent_sessions.session_id, made_on
+ORDER BY agent_sessions.session_id, made_on;
+
+-- name: first_items
+-- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
+SELECT session_id, (
+    SELECT substr(message_data, 1, :length)
+    FROM agent_messages
+    WHERE session_id = agent_sessions.session_id
+        AND (instr(message_data, :spaced) > 0 OR instr(message_data, :compact) > 0)
+    ORDER BY id
+    LIMIT 1
+)
+FROM agent_sessions
+WHERE session_id IN (SELECT value FROM json_each(:ids))
+ORDER BY session_id;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without

@@ -265,6 +265,9 @@ class MySQLDialect(Dialect[MyConnection]):
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
         return column_checks(sessions, messages)
 
+    def mend(self, connection: MyConnection, statement: str) -> None:
+        send(connection, statement)
+
     def own_checks(self, connection: MyConnection) -> list[Check]:
         return [engine_check({table: self._engine(connection, table) for table in self.tables})]
 

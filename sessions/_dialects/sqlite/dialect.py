@@ -119,6 +119,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             raise kept_error(session_id)
         return cursor.lastrowid or 0
 
+    def mend(self, connection: sqlite3.Connection, statement: str) -> None:
+        with self.transaction(connection):
+            connection.execute(statement)
+
     def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
         return [journal_check(self.execute(connection, "journal_mode", {})[0][0])]
 
