@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -56,6 +58,8 @@ class Result(NamedTuple):
 
 Run = Callable[..., Result]
 
+NOT_ASKED = "agent-sessions: --yes required when not running interactively\n"
+
 
 @pytest.fixture
 def run(sql_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
@@ -104,9 +108,22 @@ def test_ls_lists_the_newest_first(run: Run) -> None:
 
 def test_ls_as_objects_and_with_the_first_question(run: Run) -> None:
     [first, *_] = run("ls", "--json", "--first").objects
-    assert sorted(first) == ["created_at", "first", "items", "session_id", "updated_at"]
+    assert sorted(first) == ["bytes", "created_at", "first", "items", "session_id", "updated_at"]
     assert (first["session_id"], first["items"], first["first"]) == ("chat_1", 3, "Hello, the lamp")
+    assert first["bytes"] is None
     assert run("ls", "--first").lines[0].endswith("\tHello, the lamp")
+
+
+def test_ls_with_sizes(run: Run, sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        stored = sum(len(record.text) for record in backend.session("chat_1").records())
+    assert run("ls", "--size", "--json").objects[0]["bytes"] == stored
+    assert run("ls", "--size").lines[0].split("\t")[2] == str(stored)
+
+
+def test_times_say_that_they_are_of_utc_where_they_are(run: Run, sql_url: str) -> None:
+    times = [run("ls").lines[0].split("\t")[2], run("ls", "--json").objects[0]["updated_at"]]
+    assert {time.endswith("Z") for time in times} == {sql_url.startswith("sqlite")}
 
 
 def test_an_empty_list_is_no_failure(run: Run) -> None:
@@ -219,7 +236,10 @@ def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[st
         assert (
             run("import", str(file), "--url", target, "--on-existing", "skip").err == "imported 0 sessions, 0 items\n"
         )
-        assert run("import", str(file), "--url", target, "--on-existing", "replace").status == 0
+        refused = run("import", str(file), "--url", target, "--on-existing", "replace")
+        assert (refused.status, refused.err) == (2, NOT_ASKED)
+        assert len(backend.session("chat_1").get_items()) == 4
+        assert run("import", str(file), "--url", target, "--on-existing", "replace", "--yes").status == 0
         assert shape(run("export", "--url", target)) == shape(run("export"))
         run("import", str(file), "--url", target, "--on-existing", "append")
         assert len(backend.session("chat_1").get_items()) == 6
@@ -265,9 +285,10 @@ def test_fork_copies(run: Run, sql_url: str) -> None:
 
 def test_rm_deletes_when_it_may(run: Run) -> None:
     refused = run("rm", "chat_1")
-    assert (refused.status, refused.err) == (2, "agent-sessions: --yes required when not running interactively\n")
+    assert (refused.status, refused.err) == (2, NOT_ASKED)
     dry = run("rm", "chat_1", "--dry-run")
-    assert (dry.status, dry.out, dry.err) == (0, "chat_1\n", "would delete 1 session, 3 items\n")
+    assert (dry.status, dry.out) == (0, "chat_1\n")
+    assert re.fullmatch(r"would delete 1 session, 3 items, \d+ B, newest 20\d\d-\d\d-\d\d\n", dry.err)
     assert len(run("ls").lines) == 3
     assert run("rm", "chat_1", "chat_2", "--yes") == (0, "", "deleted 2 sessions\n")
     assert len(run("ls").lines) == 1
@@ -281,11 +302,12 @@ def test_rm_of_one_that_is_not_there_deletes_none(run: Run) -> None:
 
 
 def test_prune_deletes_what_is_idle(run: Run) -> None:
-    assert run("prune", "--older-than", "36h", "--keep-prefix", "other", "--dry-run").err.startswith("would delete 1 ")
+    dry = run("prune", "--older-than", "36h", "--keep-prefix", "other", "--dry-run")
+    assert (dry.out, dry.err.startswith("would delete 1 session, 3 items, ")) == ("chat_2\n", True)
     assert run("prune", "--older-than", "36h").status == 2
     # The rows themselves are new: another program may have added them without noting the time.
     assert run("prune", "--older-than", "36h", "--yes").err == "deleted 0 sessions, 0 items\n"
-    assert run("prune", "--older-than", "9d", "--yes") == (0, "", "nothing to delete\n")
+    assert run("prune", "--older-than", "9d") == (0, "", "nothing to delete\n")
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
@@ -314,6 +336,40 @@ def test_check_says_what_it_finds(run: Run, sql_url: str) -> None:
     assert {"name", "verdict", "found", "remedy"} == set(found["checks"][0])
     execute_sql(sql_url, "DROP TABLE agent_messages")
     assert run("check").status == 1
+    assert run("check", "--fix").status == 0
+    assert run("check").status == 0
+
+
+def test_stats_count_and_name_the_biggest(run: Run, sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("big").add_items(items("x" * 1000, "y"))
+        stored = {
+            name: sum(len(record.text) for record in backend.session(name).records())
+            for name in ("chat_1", "chat_2", "other", "big")
+        }
+    lines = [line.split("\t") for line in run("stats").lines]
+    assert lines[0] == ["all", "4", "11", str(sum(stored.values()))]
+    assert sum(int(line[2]) for line in lines if line[0] == "day") == 11
+    assert next(line[1:] for line in lines if line[0] == "session") == ["big", "2", str(stored["big"])]
+    [found] = run("stats", "--json", "--prefix", "chat_", "--biggest", "1").objects
+    assert (found["schema_version"], found["sessions"], found["items"]) == (1, 2, 6)
+    assert found["bytes"] == stored["chat_1"] + stored["chat_2"]
+    assert len(found["biggest"]) == 1
+
+
+def test_the_demo_is_a_file_that_the_commands_it_names_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a demo.db"
+    assert main(["demo", str(file)]) == 0
+    export, *commands = capsys.readouterr().out.splitlines()
+    name, _, url = shlex.split(export)[1].partition("=")
+    monkeypatch.setenv(name, url)
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0
+        assert capsys.readouterr().out
+    assert main(["demo", str(file)]) == 1
+    assert "is there already" in capsys.readouterr().err
 
 
 # --- what goes wrong
@@ -434,6 +490,51 @@ def test_on_a_terminal_ls_is_a_table_that_fits(sqlite_url: str) -> None:
         assert lines[1].startswith("chat_with_a_long_name")
         assert all(len(line) <= columns for line in lines[:expected])
         assert ("3h" in lines[1]) == (columns == 80)
+
+
+def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> None:
+    answer = (
+        "**Bold** and `code`\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<b>tag</b>\n\n<div>\nblock\n</div>\n\n\x1b]0;t\x07"
+    )
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([{"role": "assistant", "content": answer}])
+    out = on_terminal(["show", "chat_1", "--url", sqlite_url, "--color", "never"], 80)
+    assert "**" not in out
+    assert "Bold and code" in out
+    assert "|---" not in out
+    assert all(text in out for text in ("<b>tag</b>", "<div>", "block", "\\x1b]0;t\\x07"))
+    assert "\x1b]" not in out
+
+
+def test_long_lines_are_cut_on_a_terminal_alone(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x" * 10_000))
+    assert "more characters (--full)" in on_terminal(["show", "chat_1", "--url", sqlite_url], 80)
+    assert "x" * 10_000 in on_terminal(["show", "chat_1", "--url", sqlite_url, "--full"], 80)
+
+
+def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        for name in ("chat_1", "chat_2", "other"):
+            backend.session(name).add_items(items("x"))
+
+    def completed(line: str) -> list[str]:
+        answer = tmp_path / "answer"
+        environment = os.environ | {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_IFS": "\n",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+            "COMP_TYPE": "9",
+        }
+        command = [str(Path(sys.executable).with_name("agent-sessions"))]
+        done = subprocess.run(command, env=environment | {"SESSIONS_URL": sqlite_url}, capture_output=True, check=False)
+        assert (done.stdout, done.stderr) == (b"", b"")
+        return answer.read_text(encoding="utf-8").split()
+
+    assert completed("agent-sessions gre") == ["grep"]
+    assert completed("agent-sessions show chat_") == ["chat_1", "chat_2"]
 
 
 def on_terminal(arguments: list[str], columns: int) -> str:

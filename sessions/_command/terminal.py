@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import TextIO
 
 _COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
@@ -62,11 +61,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
-def age(moment: datetime | None) -> str:
-    """Say how long ago a moment of UTC was, in its largest unit."""
-    if moment is None:
+def age(passed: float | None) -> str:
+    """Say how many seconds have passed, in their largest unit."""
+    if passed is None:
         return "?"
-    seconds = max(0, int((datetime.now(UTC).replace(tzinfo=None) - moment).total_seconds()))
+    seconds = max(0, int(passed))
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= length:
             return f"{seconds // length}{unit}"
@@ -81,7 +80,7 @@ class Stream:
         self.is_terminal = file.isatty()
         self.width = shutil.get_terminal_size().columns if self.is_terminal else 0
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        self._colour = colour == "always" or (colour == "auto" and self.is_terminal and not plain)
+        self.has_colour = colour == "always" or (colour == "auto" and self.is_terminal and not plain)
         # What the encoding lacks is no reason to stop.
         reconfigure = getattr(file, "reconfigure", None)
         if reconfigure:
@@ -102,7 +101,7 @@ class Stream:
 
     def painted(self, text: str, *styles: str) -> str:
         """Return a text in colours, where the stream has them."""
-        if not self._colour or not styles:
+        if not self.has_colour or not styles or not text:
             return text
         codes = ";".join(str(_COLOURS[style]) for style in styles)
         return f"\x1b[{codes}m{text}\x1b[0m"
