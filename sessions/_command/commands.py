@@ -16,7 +16,7 @@ from .forms import count_of, info_object, moment, record_object, zone
 from .moving import copy as copy_to
 from .moving import existing, read_export, write_export
 from .show import show as show_session
-from .terminal import Stream, age, cut, harmless, one_line, size
+from .terminal import Stream, age, harmless, one_line, size
 from .transcript import role_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def ls(context: Context) -> int:
             rows = []
     if rows:
         right = frozenset(heading.index(name) for name in ("ITEMS", "SIZE", "AGE") if name in heading)
-        context.out.table(heading[: len(rows[0])], rows, right=right)
+        context.out.table(heading[: len(rows[0])], rows, right=right, texts=("FIRST",))
     if context.err.is_terminal and not wanted.quiet:
         if not shown:
             context.err.line(f"No sessions in {context.where}{_with_prefix(wanted.prefix)}.")
@@ -76,7 +76,7 @@ def _row(context: Context, info: SessionInfo, bytes_: int | None, first: str | N
     if out.is_terminal:
         row.append(age(info.idle))
     if first is not None:
-        row.append(cut(first, 60) if out.is_terminal else first)
+        row.append(first)
     return tuple(row)
 
 
@@ -99,7 +99,7 @@ def _listed(context: Context) -> Iterator[list[SessionInfo]]:
 
 def show(context: Context) -> int:
     """Show a conversation as a transcript."""
-    show_session(context.session(context.arguments.session_id), context)
+    show_session(context.known(context.arguments.session_id), context)
     return 0
 
 

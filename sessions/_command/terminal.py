@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from typing import TextIO
 
 _COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
@@ -23,6 +24,8 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
+# A column of texts is left out before it is narrower than this.
+_LEAST_TEXT = 20
 _UNITS = ("kB", "MB", "GB", "TB")
 
 
@@ -47,6 +50,16 @@ def cut(text: str, width: int) -> str:
         return text
     end = max(0, (width - 1) // 2)
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
+def columns(text: str) -> int:
+    """Say how many columns of a terminal a text takes: two for most characters of East Asia, none for marks."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else int(not unicodedata.combining(character))
+        for character in text
+    )
 
 
 def size(count: int) -> str:
@@ -106,22 +119,38 @@ class Stream:
         codes = ";".join(str(_COLOURS[style]) for style in styles)
         return f"\x1b[{codes}m{text}\x1b[0m"
 
-    def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int]) -> None:
+    def table(
+        self,
+        heading: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        *,
+        right: frozenset[int],
+        texts: Collection[str] = (),
+    ) -> None:
         """Write rows on a terminal, aligned below a heading.
 
-        The first column is never cut; the last ones are left out before it wraps.
+        The first column is never cut. The last one, if it is one of texts, is cut to what is left; else columns are
+        left out from the end.
         """
         cells = [list(heading), *map(list, rows)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(heading))]
-        while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > self.width:
-            widths.pop()
+        widths = [max(columns(row[column]) for row in cells) for column in range(len(heading))]
+        while len(widths) > 1 and (left := self.width - sum(widths) - 2 * (len(widths) - 1)) < 0:
+            if heading[len(widths) - 1] in texts and widths[-1] + left >= _LEAST_TEXT:
+                widths[-1] += left
+            else:
+                widths.pop()
         for number, row in enumerate(cells):
             aligned = [
-                cell.rjust(width) if column in right else cell.ljust(width)
+                _aligned(cut(cell, width) if column else cell, width, right=column in right)
                 for column, (cell, width) in enumerate(zip(row, widths, strict=False))
             ]
             text = "  ".join(aligned).rstrip()
             self.line(self.painted(text, "dim") if number == 0 else text)
+
+
+def _aligned(text: str, width: int, *, right: bool) -> str:
+    blanks = " " * (width - columns(text))
+    return blanks + text if right else text + blanks
 
 
 def ask(question: str) -> str:
