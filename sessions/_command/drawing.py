@@ -34,7 +34,7 @@ def draw_heading(info: SessionInfo, records: Sequence[Record], context: Context)
     held = size(sum(len(str(record.text).encode(errors="replace")) for record in records))
     of = f" of {info.items:,}" if len(records) < info.items else ""
     words = [
-        f"{len(records):,}{of} items",
+        f"{len(records):,}{of} item{'s' * (info.items != 1)}",
         held,
         " to ".join(f"{time:%Y-%m-%d %H:%M}" for time in times),
         zone(context),
