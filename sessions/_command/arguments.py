@@ -12,7 +12,8 @@ Exit codes: 0 done, an empty list too; 1 failed, not found or interrupted; 2 wro
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser for a command, or for all of them where it is none: making all takes time."""
     from sessions import __version__
 
     parser = argparse.ArgumentParser(
@@ -24,7 +25,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"agent-sessions {__version__}")
     common = _common()
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (text, own) in _COMMANDS.items():
+    for name in (command,) if command in _COMMANDS else _COMMANDS:
+        text, own = _COMMANDS[name]
         made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
         for flags, settings in own.items():
             made.add_argument(*flags.split(), **settings)

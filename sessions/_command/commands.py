@@ -1,4 +1,4 @@
-"""What each command does, with a backend and two streams."""
+"""What each command does, with a backend and two streams; what only some of them need is imported there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from sessions._search import texts_of
 from .context import Context
 from .database import read_password
 from .deleting import confirm, prune, rm
-from .forms import count_of, info_object, moment, record_object, zone
-from .moving import copy as copy_to
-from .moving import existing, read_export, write_export
-from .show import show as show_session
+from .forms import count_of, info_object, moment, record_object, role_of, zone
 from .terminal import Stream, age, harmless, one_line, size
-from .transcript import role_of
 
 if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
@@ -99,6 +95,8 @@ def _listed(context: Context) -> Iterator[list[SessionInfo]]:
 
 def show(context: Context) -> int:
     """Show a conversation as a transcript."""
+    from .show import show as show_session
+
     show_session(context.known(context.arguments.session_id), context)
     return 0
 
@@ -134,12 +132,16 @@ def grep(context: Context) -> int:
 
 def export(context: Context) -> int:
     """Write conversations as JSON Lines."""
+    from .moving import write_export
+
     write_export(context)
     return 0
 
 
 def import_(context: Context) -> int:
     """Write what an export holds."""
+    from .moving import existing, read_export
+
     wanted = context.arguments
     if wanted.on_existing == "replace" and not wanted.yes:
         confirm(context, existing(context, wanted.file), "replace", dry_run=False)
@@ -153,6 +155,8 @@ def import_(context: Context) -> int:
 def copy(context: Context) -> int:
     """Copy conversations to another database."""
     wanted = context.arguments
+    from .moving import copy as copy_to
+
     file = wanted.target_password_file
     with connect(wanted.target, password=read_password(file)) if file else connect(wanted.target) as target:
         return int(copy_to(context, target) > 0)

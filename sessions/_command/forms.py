@@ -9,7 +9,7 @@ from .context import Context
 from .terminal import Stream
 
 if TYPE_CHECKING:
-    from sessions import Record, SessionInfo
+    from sessions import Item, Record, SessionInfo
 
 
 def info_object(info: SessionInfo, bytes_: int | None, *, utc: bool) -> dict[str, Any]:
@@ -49,6 +49,13 @@ def moment(time: datetime | None, out: Stream, *, utc: bool) -> str:
 def zone(context: Context) -> str:
     """Say of which zone the times are."""
     return "UTC" if context.utc else "server time"
+
+
+def role_of(item: Item | None) -> str:
+    """Return the word that a list has for an item."""
+    if item is None:
+        return "corrupt"
+    return str(item.get("role") or item.get("type") or "item")
 
 
 def count_of(sessions: int) -> str:

@@ -16,12 +16,12 @@ _GOES_ON = "what was done is whole, and the same command goes on from there"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    parser = make_parser()
     if "_ARGCOMPLETE" in os.environ:
         from .completion import complete
 
-        complete(parser)
-    arguments = parser.parse_args(argv)
+        complete(make_parser())
+    written = sys.argv[1:] if argv is None else argv
+    arguments = make_parser(*written[:1]).parse_args(written)
     out = Stream(sys.stdout, colour=arguments.color)
     err = Stream(sys.stderr, colour=arguments.color)
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -26,6 +25,8 @@ _UNSAFE = re.compile(
 )
 # A column of texts is left out before it is narrower than this.
 _LEAST_TEXT = 20
+# Where a terminal does not say it.
+_WIDTH = 80
 _UNITS = ("kB", "MB", "GB", "TB")
 
 
@@ -91,7 +92,7 @@ class Stream:
     def __init__(self, file: TextIO, *, colour: str = "auto") -> None:
         self._file = file
         self.is_terminal = file.isatty()
-        self.width = shutil.get_terminal_size().columns if self.is_terminal else 0
+        self.width = _width(file) if self.is_terminal else 0
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         self.has_colour = colour == "always" or (colour == "auto" and self.is_terminal and not plain)
         # What the encoding lacks is no reason to stop.
@@ -151,6 +152,17 @@ class Stream:
 def _aligned(text: str, width: int, *, right: bool) -> str:
     blanks = " " * (width - columns(text))
     return blanks + text if right else text + blanks
+
+
+def _width(file: TextIO) -> int:
+    """The columns of a terminal; COLUMNS wins."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(file.fileno()).columns or _WIDTH
+    except (OSError, ValueError):
+        return _WIDTH
 
 
 def ask(question: str) -> str:

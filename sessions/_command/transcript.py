@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sessions._items import Item, Record
+from sessions._items import Record
 
 from .content import Part, parts_of, words
 from .reading import Call, Output, Said, read
@@ -83,13 +83,6 @@ def entries(records: Iterable[Record]) -> Iterator[Entry]:
             waiting.take(found, Place(record.id, record.created_at, number), len(record.text))
         yield from waiting.ready()
     yield from waiting.rest()
-
-
-def role_of(item: Item | None) -> str:
-    """Return the word that a list has for an item."""
-    if item is None:
-        return "corrupt"
-    return str(item.get("role") or item.get("type") or "item")
 
 
 class _Waiting:

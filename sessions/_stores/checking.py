@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import perf_counter, time
@@ -102,7 +102,7 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
         return Check("rights", "skipped", "not tried in a transaction of the application")
     try:
         with suppress(_UndoneError), dialect.transaction(connection):
-            _write(dialect, connection, f"check {secrets.token_hex(16)}")
+            _write(dialect, connection, f"check {os.urandom(16).hex()}")
     except DatabaseError as exc:
         return Check("rights", "error", str(exc), "look for a trigger, a rule or a policy on the two tables")
     except dialect.driver_error as exc:
