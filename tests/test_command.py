@@ -1,5 +1,6 @@
 """The command `agent-sessions`: what it writes, and what it says when it cannot."""
 
+import io
 import json
 import os
 import re
@@ -17,7 +18,9 @@ import pytest
 
 import sessions
 from sessions._command.main import main
-from support.rivals import eventually, set_updated_at
+from sessions._command.progress import Progress
+from sessions._command.terminal import Stream
+from support.rivals import set_updated_at
 from support.samples import item, items, plant, texts
 from support.servers import execute_sql, with_parts
 
@@ -539,23 +542,89 @@ def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> 
     assert completed("agent-sessions show chat_") == ["chat_1", "chat_2"]
 
 
-def on_terminal(arguments: list[str], columns: int) -> str:
-    """Run the command with a terminal for its output; return what it has written there."""
+def test_on_a_terminal_rm_says_what_and_asks(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x", "y"))
+        asked = on_terminal(["rm", "chat_1", "--url", sqlite_url], 80, answer="n", status=1)
+        assert re.search(r"1 session, 2 items, \d+ B, newest 20\d\d-\d\d-\d\d\. Delete\? \[y/N\]", asked)
+        assert "nothing was deleted" in asked
+        assert len(backend.list_sessions()) == 1
+        assert "deleted 1 session" in on_terminal(["rm", "chat_1", "--url", sqlite_url], 80, answer="y")
+        assert backend.list_sessions() == []
+
+
+def test_on_a_terminal_the_number_of_many_is_to_be_typed(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        for number in range(1001):
+            backend.session(f"chat_{number}").add_items(items("x"))
+            set_updated_at(backend, f"chat_{number}", 0)
+    prune = ["prune", "--older-than", "0d", "--url", sqlite_url]
+    assert "type the number of sessions" in on_terminal(prune, 80, answer="y", status=1)
+    assert "deleted 1,001 sessions, 1,001 items" in on_terminal(prune, 80, answer="1,001")
+
+
+def test_on_a_terminal_an_import_asks_before_it_replaces(sqlite_url: str, tmp_path: Path) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+        file = tmp_path / "export.jsonl"
+        file.write_text(on_terminal(["export", "--url", sqlite_url], 80).replace("\r", ""), encoding="utf-8")
+        backend.session("chat_1").add_items(items("y"))
+        replace = ["import", str(file), "--on-existing", "replace", "--url", sqlite_url]
+        assert "1 session, 2 items, " in on_terminal(replace, 80, answer="n", status=1)
+        assert len(backend.session("chat_1").get_items()) == 2
+        on_terminal(replace, 80, answer="y")
+        assert len(backend.session("chat_1").get_items()) == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("total", [None, 20])
+def test_progress_says_how_far_it_is_on_a_terminal(total: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessions._command.progress._QUIET", 0.0)
+    monkeypatch.setattr("sessions._command.progress._EVERY", 0.0)
+    terminal = Terminal()
+    progress = Progress(Stream(terminal), "copy", total=total, quiet=False)
+    for _ in range(10):
+        progress.add(1)
+    line = terminal.getvalue().rpartition("\r\x1b[K")[2]
+    expected = r"copy  10 items  [\d,]+/s" if total is None else r"copy  10 / 20 items  50%  [\d,]+/s  0:00 left"
+    assert re.fullmatch(expected, line)
+    progress.end()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_progress_is_whole_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    progress = Progress(Stream(file), "copy", total=20, quiet=False)
+    progress.add(1)
+    assert file.getvalue() == ""
+    monkeypatch.setattr(progress, "_every", 0.0)
+    progress.add(1)
+    progress.end()
+    assert re.fullmatch(r"copy  2 / 20 items  10%  [\d,]+/s  0:00 left\n", file.getvalue())
+
+
+def on_terminal(arguments: list[str], columns: int, *, answer: str = "", status: int = 0) -> str:
+    """Run the command on a terminal, with what is typed there; return what it has written."""
     import pty
 
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     with subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments], stdout=theirs, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-m", "sessions", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as command:
         os.close(theirs)
+        if answer:
+            os.write(ours, f"{answer}\n".encode())
         written = b""
         try:
             while part := os.read(ours, 4096):
                 written += part
         except OSError:  # the other end is closed
             pass
-        assert command.wait() == 0
+        assert command.wait() == status, written
     os.close(ours)
-    assert eventually(lambda: command.returncode is not None)
     return written.decode()

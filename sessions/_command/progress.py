@@ -27,6 +27,7 @@ class Progress:
         self._shown = self._began + _QUIET - _EVERY if err.is_terminal else self._began
         self._every = _EVERY if err.is_terminal else _EVERY_WITHOUT_TERMINAL
         self._quiet = quiet
+        self._is_shown = False
         self._window = deque([(self._began, 0)])
 
     def add(self, items: int) -> None:
@@ -35,7 +36,7 @@ class Progress:
         now = monotonic()
         if now - self._shown < self._every or self._quiet:
             return
-        self._shown = now
+        self._shown, self._is_shown = now, True
         while len(self._window) > 1 and now - self._window[0][0] > _WINDOW:
             self._window.popleft()
         then, before = self._window[0]
@@ -44,7 +45,8 @@ class Progress:
 
     def end(self) -> float:
         """Take the line away; return how many seconds it took."""
-        self._err.again("")
+        if self._is_shown:
+            self._err.again("")
         return monotonic() - self._began
 
     def _say(self, rate: float) -> None:
