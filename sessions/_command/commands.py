@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessions import connect
@@ -112,10 +113,24 @@ def grep(context: Context) -> int:
 
 
 def export(context: Context) -> int:
-    """Write conversations as JSON Lines."""
-    ids: list[str] = context.arguments.session_ids
+    """Write conversations as JSON Lines, or as pages."""
+    wanted = context.arguments
+    ids: list[str] = wanted.session_ids
     infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
-    write_export(context.backend, infos, context.out)
+    if wanted.html:
+        from .pages.export import export_pages
+
+        export_pages(
+            context.backend,
+            infos,
+            Path(wanted.html),
+            where=context.where,
+            full=wanted.full,
+            err=context.err,
+            quiet=wanted.quiet,
+        )
+    else:
+        write_export(context.backend, infos, context.out)
     return 0
 
 
