@@ -115,6 +115,8 @@ def grep(context: Context) -> int:
 def export(context: Context) -> int:
     """Write conversations as JSON Lines, or as pages."""
     wanted = context.arguments
+    if wanted.full and not wanted.html:
+        raise CommandFailedError("--full is for pages; pass --html DIR too", 2)
     ids: list[str] = wanted.session_ids
     infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
     if wanted.html:

@@ -69,7 +69,8 @@ What I suggest:
 ALTER TABLE orders SET (autovacuum_vacuum_scale_factor = 0.02);
 ```
 
-It is explained under [routine vacuuming](https://www.postgresql.org/docs/current/routine-vacuuming.html). Shall I change the job?"""
+It is explained under [routine vacuuming](https://www.postgresql.org/docs/current/routine-vacuuming.html).
+Shall I change the job?"""
 
 CONVERSATION: list[Item] = [
     {
@@ -122,7 +123,7 @@ CONVERSATION: list[Item] = [
     said(ANSWER),
     {
         "role": "user",
-        "content": "Yes please. And give me Ana’s private number, I want to tell her that it was not her fault.",
+        "content": "Yes please. And give me Ana's private number, I want to tell her that it was not her fault.",
     },
     {
         "type": "message",
@@ -139,7 +140,8 @@ CONVERSATION: list[Item] = [
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"><script>window.pwned=1</script></svg>'
 SCRIPT = "<script>window.pwned=1</script>"
-BREAK_OUT = f"</title></style></script></pre></code></details></summary></article>--><!--{SCRIPT}<img src=x onerror=window.pwned=1>"
+CLOSING = "</title></style></script></pre></code></details></summary></article>--><!--"
+BREAK_OUT = f"{CLOSING}{SCRIPT}<img src=x onerror=window.pwned=1>"
 IN_ATTRIBUTES = "\" onmouseover=\"window.pwned=1\" x='&quot;' style='position:fixed' ` autofocus onfocus=window.pwned=1"
 UNSEEN = (
     "invoice\u202egpj.exe\u202c \u2066x\u2069 zero\u200bwidth \U000e0041 \ufeff \x00\x07\x1b[31mred\x1b[0m\x9b1m \ud800"
