@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 DIALECTS = ("sqlite", "postgresql", "mysql")
+PAGES = {f"sessions/_command/pages/{name}" for name in ("page.css", "index.js")}
 SQL = {f"{dialect}/{name}.sql" for dialect in DIALECTS for name in ("schema", "queries")}
 
 
@@ -101,7 +102,7 @@ def test_an_editable_install_finds_its_statements(install: Callable[..., Path], 
 def test_the_wheel_holds_the_package_its_statements_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {f"sessions/sql/{name}" for name in SQL} <= names
+    assert {f"sessions/sql/{name}" for name in SQL} | PAGES <= names
     assert "sessions/py.typed" in names
     assert {name.partition("/")[0] for name in names} == {"sessions"}
 
@@ -111,8 +112,8 @@ def test_the_sdist_holds_what_builds_and_tests_the_package_and_nothing_else(sdis
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}
     tops = {"sessions", "sql", "tests", "Makefile", "LICENSE", "README.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
     assert {name.partition("/")[0] for name in names} == tops
-    assert {f"sql/{name}" for name in SQL} | {"tests/conftest.py", "sessions/py.typed"} <= names
-    assert {Path(name).suffix for name in names if "/" in name} <= {".py", ".sql", ".typed"}
+    assert {f"sql/{name}" for name in SQL} | PAGES | {"tests/conftest.py", "sessions/py.typed"} <= names
+    assert {Path(name).suffix for name in names if "/" in name} <= {".py", ".sql", ".typed", ".css", ".js"}
 
 
 _METADATA = """

@@ -111,8 +111,12 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "export": (
-        "write conversations, or all, as JSON Lines, texts exactly as stored",
-        {"session_ids": {"nargs": "*", "metavar": "ID"}},
+        "write conversations, or all, as JSON Lines, texts exactly as stored; or as HTML pages to read",
+        {
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "--html": {"metavar": "DIR", "help": "a page each and an index with search; a new DIR is for you alone"},
+            "--full": {"action": "store_true", "help": "pages with the longest texts whole"},
+        },
     ),
     "import": (
         "write what an export holds, texts and times exactly; goes on after an interruption",

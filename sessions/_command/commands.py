@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sessions import connect
 from sessions._search import texts_of
 
-from .context import Context
+from .context import CommandFailedError, Context
 from .database import read_password
 from .deleting import confirm, prune, rm
 from .forms import count_of, info_object, moment, record_object, role_of, zone
@@ -131,7 +131,15 @@ def grep(context: Context) -> int:
 
 
 def export(context: Context) -> int:
-    """Write conversations as JSON Lines."""
+    """Write conversations as JSON Lines, or as pages."""
+    wanted = context.arguments
+    if wanted.html:
+        from .pages.export import export_pages
+
+        export_pages(context)
+        return 0
+    if wanted.full:
+        raise CommandFailedError("--full is for pages; pass --html DIR too", 2)
     from .moving import write_export
 
     write_export(context)
@@ -154,9 +162,9 @@ def import_(context: Context) -> int:
 
 def copy(context: Context) -> int:
     """Copy conversations to another database."""
-    wanted = context.arguments
     from .moving import copy as copy_to
 
+    wanted = context.arguments
     file = wanted.target_password_file
     with connect(wanted.target, password=read_password(file)) if file else connect(wanted.target) as target:
         return int(copy_to(context, target) > 0)

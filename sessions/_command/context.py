@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sessions import SQLiteBackend
 from sessions._listing import pages
 
+from .progress import Progress
 from .terminal import Stream
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Context:
         """Write what was done."""
         if not self.arguments.quiet:
             self.err.line(text)
+
+    def progress(self, verb: str, *, quiet: bool = False) -> Progress:
+        """Count first what is to be done with those that are chosen, where somebody looks."""
+        quiet = quiet or self.arguments.quiet
+        total = None
+        if self.err.is_terminal and not quiet:
+            ids = self.arguments.session_ids
+            total = sum(info.items for info in (map(self.known, ids) if ids else self.all(count_limit=None)))
+        return Progress(self.err, verb, total=total, quiet=quiet)
 
     def session(self, session_id: str) -> Session:
         """Return the conversation of an id; raise CommandFailedError when there is none."""

@@ -37,7 +37,7 @@ class Line(NamedTuple):
 def write_export(context: Context) -> None:
     """Write a header, then each conversation and its records."""
     out = context.out
-    progress = _progress(context, "export", quiet=out.is_terminal)
+    progress = context.progress("export", quiet=out.is_terminal)
     out.line(json.dumps({"agent_sessions_export": _VERSION}))
     for info in context.chosen():
         head = {
@@ -97,7 +97,7 @@ def _import(context: Context, session_id: str, head: dict[str, Any], lines: Iter
 def copy(context: Context, target: Backend) -> int:
     """Copy conversations, then compare them; return how many differ."""
     source, err = context.backend, context.err
-    progress = _progress(context, "copy", quiet=context.arguments.quiet)
+    progress = context.progress("copy")
     copied: list[str] = []
     records = 0
     for info in context.chosen():
@@ -112,16 +112,6 @@ def copy(context: Context, target: Backend) -> int:
         verdict = f"{len(differ):,} differ" if differ else "checksums equal"
         err.line(f"copied {count_of(len(copied))}, {records:,} items in {seconds:.1f} s; {verdict}")
     return len(differ)
-
-
-def _progress(context: Context, verb: str, *, quiet: bool) -> Progress:
-    """Count first what is to be done, where somebody looks."""
-    total = None
-    if context.err.is_terminal and not quiet:
-        ids = context.arguments.session_ids
-        infos = map(context.known, ids) if ids else context.all(count_limit=None)
-        total = sum(info.items for info in infos)
-    return Progress(context.err, verb, total=total, quiet=quiet)
 
 
 def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:

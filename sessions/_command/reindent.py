@@ -21,7 +21,7 @@ def arguments(text: str) -> str:
     """Write an object as `key="value", key=2`; raise ValueError where a text is none."""
     words = _words(text)
     if words[:1] != ["{"]:
-        raise ValueError("no object")
+        raise ValueError("no JSON object")
     return "".join(_arguments(words[1:-1]))
 
 
@@ -29,8 +29,8 @@ def _words(text: str) -> list[str]:
     try:
         # As text: Python refuses integers of many digits.
         json.loads(text, parse_int=str, parse_float=str)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    except (ValueError, RecursionError):
+        raise ValueError("no JSON, or nested too deeply") from None
     return [_readable(word) for word in _WORD.findall(text)]
 
 

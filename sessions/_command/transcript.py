@@ -96,24 +96,25 @@ class _Waiting:
 
     def take(self, found: Said | Call | Output, place: Place, characters: int) -> None:
         if isinstance(found, Call):
-            self._run = self._run or Run()
-            self._run.calls += 1
+            # A call that has its output with it was made when no other was waited for.
+            self._run = None if found.call_id is None else self._run or Run()
             entry = Entry("tool", found.title, place, found.parts, call_id=found.call_id, run=self._run)
             entry.output_parts, entry.failed = found.output, found.failed
-            if found.call_id is not None:
+            if self._run is not None and found.call_id is not None:
+                self._run.calls += 1
                 self._give_up(found.call_id)
                 self._calls[found.call_id] = entry
+        elif isinstance(found, Output):
+            self._run = None
+            call = self._calls.pop(found.call_id, None)
+            if call is not None:
+                _answer(call, found, place)
+                return
+            note = "an output without its call"
+            entry = Entry("tool", "", place, [], notes=[note], output_parts=found.parts, failed=found.failed)
         else:
             self._run = None
-            if isinstance(found, Output):
-                call = self._calls.pop(found.call_id, None)
-                if call is not None:
-                    _answer(call, found, place)
-                    return
-                note = "an output without its call"
-                entry = Entry("tool", "", place, [], notes=[note], output_parts=found.parts, failed=found.failed)
-            else:
-                entry = Entry(found.kind, found.title, place, found.parts, found.is_known, found.notes)
+            entry = Entry(found.kind, found.title, place, found.parts, found.is_known, found.notes)
         self._held.append((entry, characters))
         self._characters += characters
 

@@ -1,0 +1,1 @@
+"""Conversations as HTML pages, which ask nothing of anybody."""
