@@ -26,6 +26,7 @@ from .errors import (
     SchemaError,
     SessionsError,
     TLSError,
+    UnsupportedEngineError,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ __all__ = [
     "SessionsError",
     "Stats",
     "TLSError",
+    "UnsupportedEngineError",
     "bind",
     "connect",
 ]

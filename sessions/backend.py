@@ -54,7 +54,7 @@ def bind(connection: object, **options: Unpack[BoundKeywords]) -> Backend:
     each operation is a transaction. Nothing is retried, and tables are created only
     with create_tables=True (not on MySQL, where that would commit). Closing the backend
     leaves the connection open. Of the options only create_tables, sessions_table,
-    messages_table, default_limit and ensure_ascii apply. Raises ConfigurationError for
+    messages_table, default_limit, ensure_ascii and engine apply. Raises ConfigurationError for
     another kind of connection or option.
     """
     return _backend_on(open_connection(connection, options))

@@ -19,6 +19,14 @@ class ConfigurationError(SessionsError, ValueError):
     """An option is unknown, out of range, or contradicts another one or the URL."""
 
 
+class UnsupportedEngineError(ConfigurationError):
+    """The server is an engine on which the promises are not known to hold, and which no option names."""
+
+    def __init__(self, message: str, engine: str = "") -> None:
+        super().__init__(message)
+        self.engine = engine  # the name that the option would have
+
+
 class DriverNotInstalledError(SessionsError, ImportError):
     """The URL needs a DB-API driver that is not installed."""
 

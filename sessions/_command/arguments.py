@@ -43,6 +43,7 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument("--tls-key", metavar="FILE", help="its key")
     group.add_argument("--sessions-table", metavar="NAME", help="instead of agent_sessions")
     group.add_argument("--messages-table", metavar="NAME", help="instead of agent_messages")
+    group.add_argument("--engine", metavar="NAME", help="an engine that is refused unless it is named, such as tidb")
     group = common.add_argument_group("output")
     group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     group.add_argument("--quiet", action="store_true", help="no hints and results on stderr")

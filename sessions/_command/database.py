@@ -49,6 +49,8 @@ def _options(arguments: argparse.Namespace) -> Keywords:
         options["ssl"] = {name: path for name, path in tls.items() if path}
     if arguments.sessions_table:
         options["sessions_table"] = arguments.sessions_table
+    if arguments.engine:
+        options["engine"] = arguments.engine
     if arguments.messages_table:
         options["messages_table"] = arguments.messages_table
     return options

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sessions._checks import Check
+from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
 from sessions.errors import check_position, kept_error
@@ -49,6 +50,8 @@ class Dialect(ABC, Generic[C]):
     indexes_hold_the_key: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
+        check_name(options.engine, self.name)
+        self.engine = options.engine
         self.tables = (options.sessions_table, options.messages_table)
         self.statements = load_statements(
             self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote

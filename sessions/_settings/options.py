@@ -31,6 +31,7 @@ class BoundKeywords(TypedDict, total=False):
     messages_table: str
     default_limit: int | None
     ensure_ascii: bool
+    engine: str | None
 
 
 class PoolKeywords(BoundKeywords, total=False):
@@ -72,6 +73,7 @@ class Options:
     max_idle: float = 180.0  # load balancers forget what is idle for 240 (Azure) or 350 (AWS)
     default_limit: int | None = None
     ensure_ascii: bool = True
+    engine: str | None = None
     prepared_statements: bool = False
     multi_statements: bool = True
 
@@ -100,7 +102,7 @@ class Options:
 
 _DEFAULTS = {option.name: option.default for option in fields(Options)}
 # What only some dialects have.
-_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements")
+_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "engine")
 
 
 def options_from(keywords: Mapping[str, Any]) -> Options:

@@ -80,7 +80,9 @@ class MySQLConnector:
                 write_timeout=self._options.connection_timeout,
             )
             connection.multi_statements = self._options.multi_statements
-            connection.prepare(self._prepare, self._options.statement_timeout)
+            connection.prepare(self._prepare, self._options.statement_timeout, self._options.engine)
+        except ConfigurationError:
+            raise  # by what was understood: the next clause is for what was not
         except CONNECT_ERRORS as exc:
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))

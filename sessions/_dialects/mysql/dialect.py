@@ -32,7 +32,7 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, end_statement, send
+from .packets import MyConnection, PacketConnection, check_engine, end_statement, send
 from .values import Quote, integer, literal, quote_long, quote_short
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
@@ -83,6 +83,9 @@ class MySQLDialect(Dialect[MyConnection]):
     def touch(self, connection: MyConnection, session_id: str) -> None:
         # A row that is touched twice at one time does not change; no trigger of these servers suppresses one.
         self.execute(connection, "touch_session", {"session_id": session_id})
+
+    def check_lent(self, connection: MyConnection) -> None:
+        check_engine(connection, self.engine, comment=None)
 
     @contextmanager
     def transaction(self, connection: MyConnection) -> Iterator[None]:
@@ -205,7 +208,8 @@ class MySQLDialect(Dialect[MyConnection]):
         """Return the bytes that a packet may have, and the step from one id to the next."""
         if isinstance(connection, PacketConnection):
             return connection.packet_limit, connection.id_step
-        [(limit, step, forced_id)] = self.execute(connection, "packet_limit", {})
+        [(limit, step, forced_id, comment)] = self.execute(connection, "packet_limit", {})
+        check_engine(connection, self.engine, comment=comment)
         if forced_id:
             raise ConfigurationError(
                 f"the connection's insert_id is {forced_id}, which would number a message out of its turn; set it to 0"

@@ -19,6 +19,7 @@ import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
 from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive, raised_by_a_handler
+from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
@@ -95,14 +96,16 @@ class PacketConnection(pymysql.connections.Connection):
         self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, statements: Sequence[str], statement_timeout: float) -> None:
+    def prepare(self, statements: Sequence[str], statement_timeout: float, engine: str | None) -> None:
         """Send the settings of a new connection and learn the server's packet limit."""
         try:
+            check_engine(self, engine, comment=None)
             *_, (rows, _, _) = send(self, *statements)
+            [(self.packet_limit, self.id_step, _, comment)] = rows
+            check_engine(self, engine, comment=comment)
         except BaseException:
             self.drop()
             raise
-        [(self.packet_limit, self.id_step, _)] = rows
         self._read_timeout = self._write_timeout = statement_timeout
         self._connecting = False
 
@@ -171,6 +174,13 @@ class PacketConnection(pymysql.connections.Connection):
                 self._reader.raw.close()
             self._sock.close()
         self._rfile = self._sock = None
+
+
+def check_engine(connection: MyConnection, named: str | None, *, comment: object) -> None:
+    """Refuse a server on which the promises are not known to hold; comment is its @@version_comment, if asked for."""
+    # One that was never opened has none.
+    version = getattr(connection, "server_version", "")
+    check_mysql(named, version=str(version), comment=None if comment is None else str(comment))
 
 
 def end_statement(connection: MyConnection, still_busy: str) -> None:

@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from sessions._dialects.failures import AttemptFailed, Failure
 from sessions._dialects.sockets import forget_unsent, is_readable
+from sessions._engines import check_postgresql
 from sessions._settings.key_files import KeyFiles
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
@@ -76,6 +77,17 @@ def _bounded(
         raise psycopg.errors.LockNotAvailable(f"no answer within statement_timeout ({seconds:g} s)") from None
 
 
+def check_engine(connection: psycopg.Connection[Any], named: str | None) -> None:
+    """Refuse a server on which the promises are not known to hold, by what it said when it was connected to."""
+    info = connection.info
+    check_postgresql(
+        named,
+        version=info.parameter_status("server_version"),
+        crdb_version=info.parameter_status("crdb_version"),
+        host=info.host,
+    )
+
+
 class PostgresConnector:
     """Opens connections to one address."""
 
@@ -111,6 +123,11 @@ class PostgresConnector:
             raise AttemptFailed(
                 Failure(TLSError, "name the host in the URL"), psycopg.OperationalError("the connection has no TLS")
             )
+        try:
+            check_engine(connection, self._options.engine)
+        except BaseException:
+            connection.close()
+            raise
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection

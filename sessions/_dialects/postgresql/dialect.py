@@ -24,7 +24,7 @@ from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
 from .checks import column_checks, unfinished_check
-from .connector import CANCEL_SECONDS, TimedConnection
+from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, statement_failure
 from .values import PlainCursor, check_encoding
 
@@ -67,6 +67,7 @@ class PostgresDialect(Dialect[PGConnection]):
         if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)
+        check_engine(connection, self.engine)
 
     def close_if_interrupted(self, connection: PGConnection, exc: BaseException) -> None:
         if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or isinstance(exc, psycopg.Error):
