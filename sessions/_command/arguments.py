@@ -174,6 +174,13 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "--json": {"action": "store_true", "help": "one object"},
         },
     ),
+    "selftest": (
+        "try what the library promises, in tables that are removed again; 1 when a promise does not hold",
+        {
+            "database": {"nargs": "?", "metavar": "URL", "help": "instead of --url"},
+            "--json": {"action": "store_true", "help": "one object"},
+        },
+    ),
     "schema": (
         "print the statements that make the tables",
         {"dialect": {"choices": ("sqlite", "postgresql", "mysql")}},

@@ -12,7 +12,7 @@ from sessions._search import texts_of
 from .context import CommandFailedError, Context
 from .database import read_password
 from .deleting import confirm, prune, rm
-from .forms import count_of, info_object, moment, record_object, role_of, zone
+from .forms import check_line, checks_object, count_of, info_object, moment, record_object, role_of, zone
 from .terminal import Stream, age, harmless, one_line, size
 
 if TYPE_CHECKING:
@@ -174,14 +174,10 @@ def check(context: Context) -> int:
     """Look whether the database is as it should be; 1 when something will fail."""
     found = context.backend.check(fix=context.arguments.fix)
     if context.arguments.json:
-        checks = [{name: value for name, value in one._asdict().items() if name != "fix"} for one in found]
-        context.out.line(json.dumps({"schema_version": 1, "checks": checks}))
+        context.out.line(checks_object(found))
     else:
-        styles = {"warning": ("bold",), "error": ("failed",)}
         for one in found:
-            verdict = context.out.painted(one.verdict, *styles.get(one.verdict, ()))
-            words = [one.name, verdict, harmless(one.found), *([harmless(one.remedy)] if one.remedy else [])]
-            context.out.line("\t".join(words))
+            context.out.line(check_line(one, context.out))
     return int(any(one.verdict == "error" for one in found))
 
 

@@ -21,15 +21,20 @@ _DAY = 86_400.0
 
 
 def open_database(arguments: argparse.Namespace) -> tuple[Backend, str]:
-    """Return the backend, and its URL without secrets; raise CommandFailedError when none is named.
+    """Return the backend, and its URL without secrets; raise as named_database() does."""
+    url, where = named_database(arguments)
+    return sessions.connect(url, **options_of(arguments)), where
+
+
+def named_database(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the URL, with and without its secrets; raise CommandFailedError when none is named.
 
     Raises FileNotFoundError for a SQLite file that is not there.
     """
     url = arguments.url or os.environ.get("SESSIONS_URL")
     if not url:
         raise CommandFailedError("no database; pass --url or set SESSIONS_URL, such as sqlite:chat.db", 2)
-    where = _checked(url, must_exist=arguments.command != "import")
-    return sessions.connect(url, **_options(arguments)), where
+    return url, _checked(url, must_exist=arguments.command != "import")
 
 
 def read_password(path: str) -> str:
@@ -37,7 +42,8 @@ def read_password(path: str) -> str:
     return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
 
 
-def _options(arguments: argparse.Namespace) -> Keywords:
+def options_of(arguments: argparse.Namespace) -> Keywords:
+    """Return the options of connect() that the arguments ask for."""
     # A look makes nothing: neither a file nor a table.
     options: Keywords = {"create_tables": arguments.command == "import"}
     if arguments.command == "check" and arguments.fix:

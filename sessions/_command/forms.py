@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .context import Context
-from .terminal import Stream
+from .terminal import Stream, harmless
 
 if TYPE_CHECKING:
-    from sessions import Item, Record, SessionInfo
+    from sessions import Check, Item, Record, SessionInfo
 
 
 def info_object(info: SessionInfo, bytes_: int | None, *, utc: bool) -> dict[str, Any]:
@@ -32,6 +34,19 @@ def record_object(session_id: str, record: Record, *, utc: bool) -> dict[str, An
         "item": record.item,
         "text": record.text,
     }
+
+
+def checks_object(checks: Sequence[Check]) -> str:
+    """Make what --json writes of verdicts."""
+    plain = [{name: value for name, value in check._asdict().items() if name != "fix"} for check in checks]
+    return json.dumps({"schema_version": 1, "checks": plain})
+
+
+def check_line(check: Check, out: Stream) -> str:
+    """Say a verdict in a line."""
+    styles = {"warning": ("bold",), "error": ("failed",)}
+    verdict = out.painted(check.verdict, *styles.get(check.verdict, ()))
+    return "\t".join([check.name, verdict, harmless(check.found), *([harmless(check.remedy)] if check.remedy else [])])
 
 
 def iso(time: datetime | None, *, utc: bool) -> str | None:

@@ -49,6 +49,10 @@ def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
             from .demo import demo
 
             return demo(arguments.file, out, err)
+        if arguments.command == "selftest":
+            from .trying import selftest
+
+            return selftest(arguments, out)
         return _with_backend(arguments, out, err)
     except BrokenPipeError:
         raise

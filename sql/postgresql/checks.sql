@@ -46,3 +46,10 @@ CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_i
 
 -- name: make_listing_index
 CREATE INDEX CONCURRENTLY agent_sessions_by_time ON agent_sessions (updated_at, session_id COLLATE "C");
+
+-- name: drop_scratch_messages
+-- For tables that were made to be tried, and for no others.
+DROP TABLE IF EXISTS agent_messages;
+
+-- name: drop_scratch_sessions
+DROP TABLE IF EXISTS agent_sessions;
