@@ -136,6 +136,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "target": {"metavar": "TARGET_URL"},
             "--target-password-file": {"metavar": "FILE", "help": "a file that holds its password"},
+            "--target-engine": {"metavar": "NAME", "help": "what --engine is for the other database"},
             "session_ids": {"nargs": "*", "metavar": "ID"},
         },
     ),

@@ -17,6 +17,7 @@ from .terminal import Stream, age, harmless, one_line, size
 
 if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
+    from sessions._settings.options import Keywords
 
 _PAGE = 500
 
@@ -165,8 +166,10 @@ def copy(context: Context) -> int:
     from .moving import copy as copy_to
 
     wanted = context.arguments
-    file = wanted.target_password_file
-    with connect(wanted.target, password=read_password(file)) if file else connect(wanted.target) as target:
+    options: Keywords = {"engine": wanted.target_engine}
+    if wanted.target_password_file:
+        options["password"] = read_password(wanted.target_password_file)
+    with connect(wanted.target, **options) as target:
         return int(copy_to(context, target) > 0)
 
 
