@@ -142,9 +142,10 @@ def above(prefix: str) -> str | None:
 
 
 def pattern(prefix: str) -> str:
-    """Return a pattern for LIKE .. ESCAPE '|' that a prefix and whatever follows it match."""
-    for character in "|%_":
-        prefix = prefix.replace(character, "|" + character)
+    """Return a pattern for LIKE .. ESCAPE '!' that a prefix and whatever follows it match."""
+    # In swe7, say, a backslash and a bar are letters.
+    for character in "!%_":
+        prefix = prefix.replace(character, "!" + character)
     return prefix + "%"
 
 

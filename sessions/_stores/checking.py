@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
-from sessions.errors import DatabaseError, kept_error
+from sessions.errors import DatabaseError, SessionsError, kept_error
 
 C = TypeVar("C")
 
@@ -18,8 +18,8 @@ C = TypeVar("C")
 _CLOCK_SECONDS = 5.0
 
 
-class _UndoneError(Exception):
-    """Takes back what was only tried."""
+class _UndoneError(SessionsError):
+    """Takes back what was only tried. One of ours, or it would be taken for a signal handler's."""
 
 
 def checks(dialect: Dialect[C], connection: C, *, local: bool) -> list[Check]:

@@ -102,7 +102,7 @@ def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> Non
             )
         if part.texts:
             dialect.load(connection, session_id, part.texts, part.times)
-        times = {"session_id": session_id, "created_at": part.created_at, "updated_at": part.updated_at}
+        times = {"session_id": session_id, "created_at": part.created_at or None, "updated_at": part.updated_at or None}
         dialect.change(connection, "set_session_times", times)
 
 

@@ -27,7 +27,7 @@ FROM (
             OR updated_at <= %(updated)s AND (updated_at < %(updated)s OR session_id < %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND session_id LIKE %(pattern)s ESCAPE '!'
         AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
@@ -57,7 +57,7 @@ FROM (
             OR updated_at >= %(updated)s AND (updated_at > %(updated)s OR session_id > %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND session_id LIKE %(pattern)s ESCAPE '!'
         AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
     LIMIT %(count)s
@@ -84,7 +84,7 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND session_id LIKE %(pattern)s ESCAPE '!'
         AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
     LIMIT %(count)s
@@ -111,7 +111,7 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
+        AND session_id LIKE %(pattern)s ESCAPE '!'
         AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
     LIMIT %(count)s
@@ -202,10 +202,10 @@ LIMIT %(count)s;
 -- name: load_item
 -- A row with the time that it was made at; without one, now. The row behind VALUES is repeated.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-VALUES (%(session_id)s, %(message_data)s, COALESCE(NULLIF(%(created_at)s, ''), CURRENT_TIMESTAMP));
+VALUES (%(session_id)s, %(message_data)s, COALESCE(%(created_at)s, CURRENT_TIMESTAMP));
 
 -- name: set_session_times
 UPDATE agent_sessions
-SET created_at = COALESCE(NULLIF(%(created_at)s, ''), created_at),
-    updated_at = COALESCE(NULLIF(%(updated_at)s, ''), updated_at)
+SET created_at = COALESCE(%(created_at)s, created_at),
+    updated_at = COALESCE(%(updated_at)s, updated_at)
 WHERE session_id = %(session_id)s;

@@ -1,11 +1,12 @@
--- What an operator asks: which conversations there are, and to copy, mend and delete them.
+-- What an operator asks: which conversations there are, and to copy, mend and delete them. The pluses are those of
+-- queries.sql.
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
 -- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
 
 -- name: sessions_newest_first
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -26,7 +27,7 @@ FROM (
 ORDER BY page.updated DESC, page.session_id DESC;
 
 -- name: sessions_oldest_first
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -48,7 +49,7 @@ FROM (
 ORDER BY page.updated, page.session_id;
 
 -- name: sessions_by_id
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -70,7 +71,7 @@ FROM (
 ORDER BY page.session_id;
 
 -- name: sessions_by_id_descending
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -94,7 +95,7 @@ ORDER BY page.session_id DESC;
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.
-SELECT session_id
+SELECT +session_id
 FROM agent_sessions
 WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND (
@@ -118,7 +119,7 @@ WHERE session_id IN (SELECT value FROM json_each(:ids));
 
 -- name: items_left
 -- A session of which something has kept a row.
-SELECT session_id
+SELECT +session_id
 FROM agent_messages
 WHERE session_id IN (SELECT value FROM json_each(:ids))
 ORDER BY session_id, id
@@ -153,7 +154,7 @@ WHERE session_id = :session_id
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
-SELECT page.session_id, page.id, page.created_at, CASE
+SELECT +page.session_id, +page.id, +page.created_at, CASE
     WHEN instr(page.message_data, :literal) > 0 OR instr(page.message_data, :escape) > 0 THEN page.message_data
 END
 FROM (
