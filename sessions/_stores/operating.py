@@ -29,7 +29,10 @@ _LISTINGS = {
 
 def list_sessions(dialect: Dialect[C], connection: C, listing: Listing) -> list[SessionRow]:
     """Return a page of sessions."""
-    bounds = {"above_prefix": above(listing.prefix), "pattern": pattern(listing.prefix)}
+    bounds = {
+        "above_prefix": above(listing.prefix) if dialect.orders_by_code_points(connection) else None,
+        "pattern": pattern(listing.prefix),
+    }
     return dialect.execute(connection, _LISTINGS[listing.order, listing.newest_first], asdict(listing) | bounds)
 
 

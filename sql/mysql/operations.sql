@@ -2,7 +2,8 @@
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
--- two columns with two values would walk all rows. A prefix is compared as bytes, whatever the collation; its
+-- two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
+-- the character set of the column; its
 -- pattern, for LIKE, finds it by the index.
 
 -- name: sessions_newest_first
@@ -28,7 +29,7 @@ FROM (
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
         AND session_id LIKE %(pattern)s ESCAPE '!'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -58,7 +59,7 @@ FROM (
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
         AND session_id LIKE %(pattern)s ESCAPE '!'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
     LIMIT %(count)s
 ) AS page
@@ -85,7 +86,7 @@ FROM (
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
         AND session_id LIKE %(pattern)s ESCAPE '!'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
     LIMIT %(count)s
 ) AS page
@@ -112,7 +113,7 @@ FROM (
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
         AND session_id LIKE %(pattern)s ESCAPE '!'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -192,7 +193,7 @@ FROM (
     SELECT session_id, id, created_at, message_data
     FROM agent_messages
     WHERE id > %(after)s
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY id
     LIMIT %(count)s
 ) AS page

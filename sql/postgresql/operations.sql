@@ -3,7 +3,8 @@
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. Ids are ordered
--- by their code points, which no locale changes.
+-- by their code points, which no locale changes, or their bytes in the database's encoding; above_prefix, which
+-- finds a prefix by an index, is NULL then.
 
 -- name: sessions_newest_first
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', (
@@ -68,6 +69,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id COLLATE "C" >= %(prefix)s
         AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
+        AND starts_with(session_id, %(prefix)s)
         AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" > %(session_id)s)
         AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
     ORDER BY session_id COLLATE "C"
@@ -90,6 +92,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id COLLATE "C" >= %(prefix)s
         AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
+        AND starts_with(session_id, %(prefix)s)
         AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" < %(session_id)s)
         AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
     ORDER BY session_id COLLATE "C" DESC

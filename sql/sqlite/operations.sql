@@ -4,6 +4,7 @@
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
 -- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
+-- above_prefix finds a prefix by the index; it is NULL where texts are not ordered by their code points.
 
 -- name: sessions_newest_first
 SELECT +page.session_id, +page.created_at, page.updated, (
@@ -63,6 +64,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id > coalesce(:session_id, '')
         AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
     ORDER BY session_id
@@ -85,6 +87,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id < coalesce(:session_id, x'ff')
         AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
     ORDER BY session_id DESC

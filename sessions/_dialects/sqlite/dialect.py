@@ -64,6 +64,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
         return json.dumps(list(texts))
 
+    def orders_by_code_points(self, connection: sqlite3.Connection) -> bool:
+        # In UTF-16 by its bytes.
+        return bool(self.execute(connection, "encoding", {}) == [("UTF-8",)])
+
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
