@@ -14,7 +14,7 @@ from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, SearchRow
 from sessions._listing import Listing, SessionRow, above, pattern
 from sessions._parts import Part
-from sessions.errors import ConflictError, kept_error, taken_error
+from sessions.errors import kept_error, taken_error
 
 C = TypeVar("C")
 
@@ -94,25 +94,15 @@ def delete_sessions(
         return len(locked), items
 
 
-def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> None:
-    """Write rows as they are, if exactly part.start of them are there."""
+def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
+    """Write rows as they are, if the newest row is the one before them; return the newest id."""
     with dialect.transaction(connection):
         dialect.touch(connection, session_id)
-        there = count_items(dialect, connection, session_id)
-        if there != part.start:
-            raise ConflictError(
-                f"session {session_id!r} has {there} rows, not {part.start}; somebody else writes it, or has cleared it"
-            )
-        if part.texts:
-            dialect.load(connection, session_id, part.texts, part.times)
+        dialect.check_position(connection, session_id, part.position)
+        newest = dialect.load(connection, session_id, part.texts, part.times) if part.texts else part.position
         times = {"session_id": session_id, "created_at": part.created_at or None, "updated_at": part.updated_at or None}
         dialect.change(connection, "set_session_times", times)
-
-
-def count_items(dialect: Dialect[C], connection: C, session_id: str) -> int:
-    """Return how many rows a session has."""
-    [(count,)] = dialect.execute(connection, "count_items", {"session_id": session_id, "upto": MAX_ID})
-    return int(count)
+        return newest
 
 
 def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
@@ -122,4 +112,4 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
 
 
 def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
-    return bool(dialect.record_rows(connection, session_id, after=row_id - 1, upto=row_id, count=1))
+    return bool(dialect.execute(connection, "find_item", {"session_id": session_id, "id": row_id}))

@@ -3,8 +3,9 @@
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
 -- two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
--- the character set of the column; its
--- pattern, for LIKE, finds it by the index.
+-- the character set of the column; its pattern, for LIKE, finds it by the index.
+--
+-- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
 -- name: sessions_newest_first
 -- Differs: the pattern is for a collation that is not ours.
@@ -153,7 +154,8 @@ SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
 ORDER BY session_id, id
-LIMIT 1;
+LIMIT 1
+FOR UPDATE;
 
 -- name: delete_sessions
 DELETE FROM agent_sessions
@@ -173,7 +175,17 @@ SELECT COUNT(*)
 FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id <= %(upto)s
-LIMIT 1;
+LIMIT 1
+FOR UPDATE;
+
+-- name: find_item
+-- Whether the session has the row.
+SELECT id
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s
+LIMIT 1
+FOR UPDATE;
 
 -- name: update_item
 -- One row of the session.

@@ -153,6 +153,13 @@ FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id <= %(upto)s;
 
+-- name: find_item
+-- Whether the session has the row.
+SELECT id
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
+
 -- name: update_item
 -- One row of the session.
 UPDATE agent_messages

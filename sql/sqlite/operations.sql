@@ -147,6 +147,13 @@ FROM agent_messages
 WHERE session_id = :session_id
     AND id <= :upto;
 
+-- name: find_item
+-- Whether the session has the row.
+SELECT +id
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id = :id;
+
 -- name: update_item
 -- One row of the session.
 UPDATE agent_messages

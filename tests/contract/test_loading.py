@@ -12,7 +12,7 @@ import sessions
 from sessions import Backend, ConflictError, Record
 from support.claims import refused
 from support.proxy import Proxy
-from support.samples import items, texts
+from support.samples import item, items, texts
 
 CREATED, UPDATED = datetime(2020, 1, 2, 3, 4, 5), datetime(2021, 2, 3, 4, 5, 6)  # noqa: DTZ001
 
@@ -69,6 +69,25 @@ def test_what_is_there_and_is_something_else_stays(backend: Backend) -> None:
     with refused(ConflictError, "row 3"):
         backend.load("chat_2", rows[:2])
     assert shape(backend.session("chat_2").records()) == shape(rows)
+
+
+def test_a_load_does_not_go_on_behind_what_another_has_put_in_place_of_its_rows(backend: Backend) -> None:
+    rows = records(1203)
+
+    def overtaken() -> Iterator[Record]:
+        yield from rows[:1200]
+        session = backend.session("chat_1")
+        session.pop_item()
+        session.add_items(items("theirs"))
+        yield from rows[1200:]
+
+    for _ in range(2):  # between two parts, and behind what is compared
+        with refused(ConflictError, "position"):
+            backend.load("chat_1", overtaken())
+        count = len(list(backend.session("chat_1").records()))
+        assert backend.session("chat_1").pop_item() == item("theirs")
+        backend.session("chat_1").clear_session()
+        backend.load("chat_1", rows[:count])
 
 
 def test_a_conversation_without_items_is_loaded_too(backend: Backend) -> None:
