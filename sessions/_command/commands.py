@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sessions import connect
@@ -113,9 +114,7 @@ def grep(context: Context) -> int:
 
 def export(context: Context) -> int:
     """Write conversations as JSON Lines."""
-    ids: list[str] = context.arguments.session_ids
-    infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
-    write_export(context.backend, infos, context.out)
+    write_export(context.backend, _wanted(context) or all_sessions(context.backend), context.out)
     return 0
 
 
@@ -130,8 +129,7 @@ def import_(context: Context) -> int:
 def copy(context: Context) -> int:
     """Copy conversations to another database."""
     wanted = context.arguments
-    ids: list[str] = wanted.session_ids
-    infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
+    infos = _wanted(context) or all_sessions(context.backend)
     with connect(wanted.target) as target:
         return int(copy_to(context.backend, target, infos, context.err, quiet=wanted.quiet) > 0)
 
@@ -153,7 +151,7 @@ def check(context: Context) -> int:
 
 def rm(context: Context) -> int:
     """Delete conversations."""
-    infos = [_known(context, session_id) for session_id in context.arguments.session_ids]
+    infos = _wanted(context)
     _confirm(context, len(infos), sum(info.items for info in infos), [info.session_id for info in infos])
     if not context.arguments.dry_run:
         deleted = context.backend.delete_sessions(info.session_id for info in infos)
@@ -164,7 +162,8 @@ def rm(context: Context) -> int:
 def prune(context: Context) -> int:
     """Delete the conversations that nobody has written to for long."""
     wanted = context.arguments
-    moment = wanted.older_than
+    # One moment: what grows old while somebody makes up his mind stays.
+    moment = datetime.now(UTC) - wanted.older_than
     would = context.backend.prune(moment, keep_prefix=wanted.keep_prefix, dry_run=True)
     if not would.sessions:
         _say(context, "nothing to delete")
@@ -215,6 +214,11 @@ def _first(context: Context, session_id: str) -> str:
 
 def _session(context: Context, session_id: str) -> Session:
     return context.backend.session(_known(context, session_id).session_id)
+
+
+def _wanted(context: Context) -> list[SessionInfo]:
+    """Return what is listed of the conversations that are named, of each once."""
+    return [_known(context, session_id) for session_id in dict.fromkeys(context.arguments.session_ids)]
 
 
 def _known(context: Context, session_id: str) -> SessionInfo:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain, groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .forms import count_of, iso
@@ -57,7 +56,8 @@ def write_export(backend: Backend, infos: Iterable[SessionInfo], out: Stream) ->
 
 def read_export(backend: Backend, file: str, on_existing: str) -> tuple[int, int]:
     """Write what an export holds; return how many conversations, and how many records that were not there."""
-    with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
+    # In UTF-8 whatever the locale is, or the texts would be others.
+    with open(sys.stdin.fileno() if file == "-" else file, encoding="utf-8", closefd=file != "-") as lines:
         objects = map(_object, lines, range(1, sys.maxsize))
         if next(objects, {}).get("agent_sessions_export") != _VERSION:
             raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
@@ -65,6 +65,8 @@ def read_export(backend: Backend, file: str, on_existing: str) -> tuple[int, int
         for session_id, group in groupby(objects, lambda found: str(found["session_id"])):
             found = iter(group)
             head = next(found)
+            if "text" in head:
+                raise BadFileError(f"session {session_id!r} begins with a record; keep the line before, which has none")
             written = _import(backend, session_id, head, map(_line, found), on_existing)
             if written is not None:
                 sessions, records = sessions + 1, records + written
@@ -81,6 +83,8 @@ def _import(
             return None
         if on_existing == "append":
             return backend.load(session_id, chain(session.records(), lines), updated_at=times["updated_at"])
+        # All of it is read before anything goes: the file may be cut off.
+        lines = iter(list(lines))
         session.clear_session()
     return backend.load(session_id, lines, **times)
 

@@ -257,6 +257,16 @@ def test_times_that_the_npm_package_writes_are_in_one_order_with_the_others(sqli
         assert found[1].updated_at == found[1].created_at
 
 
+def test_an_empty_id_of_another_program_ends_no_listing(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+        execute_sql(sql_url, "INSERT INTO agent_sessions (session_id) VALUES ('')")
+        for newest_first in (True, False):
+            assert sorted(joined(pages(backend, limit=1, newest_first=newest_first))) == ["", "chat_1"]
+        assert backend.prune(timedelta(days=1)) == (0, 0)
+        assert backend.prune(timedelta(days=-1), keep_prefix="chat") == (1, 0)
+
+
 # --- prefixes where texts are not ordered by their code points
 
 
