@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -267,6 +267,58 @@ def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) 
     assert len(run("ls").lines) == 3
 
 
+HEAD = '{"agent_sessions_export": 1}\n'
+
+
+def test_a_file_that_is_cut_off_replaces_nothing(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export", "chat_1").out[:-20], encoding="utf-8")
+    assert run("import", str(file), "--on-existing", "replace").status == 1
+    assert run("show", "chat_1", "--raw").lines != []
+
+
+def test_records_without_the_line_before_them_are_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(HEAD + "\n".join(run("export", "chat_1").lines[2:]).replace("chat_1", "chat_9"), encoding="utf-8")
+    result = run("import", str(file))
+    assert (result.status, "'chat_9' begins with a record" in result.err) == (1, True)
+    assert run("show", "chat_9").status == 1
+
+
+def test_standard_input_is_utf_8_in_every_locale(sqlite_url: str) -> None:
+    written = HEAD + '{"session_id": "chat_1"}\n{"session_id": "chat_1", "text": "{\\"content\\":\\"日本\\"}"}\n'
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    with process("import", "-", "--url", sqlite_url, env=environment, stdin=subprocess.PIPE) as command:
+        command.communicate(written)
+    with sessions.connect(sqlite_url) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["日本"]
+
+
+def test_a_conversation_that_is_named_twice_is_one(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export", "chat_1", "chat_1").out, encoding="utf-8")
+    assert run("import", str(file), "--url", make_url("sqlite")).err == "imported 1 session, 3 items\n"
+    assert run("rm", "chat_1", "chat_1", "--dry-run").err.startswith("would delete 1 session, 3 items, ")
+
+
+def test_a_row_of_bytes_is_exported_and_copied(
+    sqlite_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = make_url("sqlite")
+    stored = ['{"a":1}', "\\xff{", '{"\\xff":1}']
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").replace_items([])
+        for row in ("x'7b2261223a317d'", "x'ff7b'", "CAST(x'7b22ff223a317d' AS TEXT)"):
+            execute_sql(sqlite_url, f"INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', {row})")
+        assert [record.text for record in backend.session("chat_1").records()] == stored
+        assert backend.session("chat_1").get_items() == [{"a": 1}]
+    for _ in range(2):
+        assert main(["copy", target, "--url", sqlite_url]) == 0
+    assert main(["export", "--url", sqlite_url]) == main(["show", "chat_1", "--raw", "--url", target]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines[2:5]] == lines[5:] == stored
+
+
 def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[str], str]) -> None:
     target = make_url("sqlite")
     first = run("copy", target)
@@ -311,6 +363,27 @@ def test_prune_deletes_what_is_idle(run: Run) -> None:
     # The rows themselves are new: another program may have added them without noting the time.
     assert run("prune", "--older-than", "36h", "--yes").err == "deleted 0 sessions, 0 items\n"
     assert run("prune", "--older-than", "9d") == (0, "", "nothing to delete\n")
+
+
+def test_prune_deletes_what_was_idle_when_it_was_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = []
+    prune, list_sessions = sessions.Backend.prune, sessions.Backend.list_sessions
+
+    def note_prune(backend: sessions.Backend, older_than: Any, **options: Any) -> Any:
+        moments.append(older_than)
+        return prune(backend, older_than, **options)
+
+    def note_list(backend: sessions.Backend, **options: Any) -> Any:
+        moments.append(options["idle_since"])
+        return list_sessions(backend, **options)
+
+    monkeypatch.setattr(sessions.Backend, "prune", note_prune)
+    monkeypatch.setattr(sessions.Backend, "list_sessions", note_list)
+    monkeypatch.setattr("sessions._command.deleting.confirm", lambda _, infos, *__, **___: len(list(infos)))
+    assert run("prune", "--older-than", "36h").status == 0
+    assert len(moments) >= 2
+    assert len(set(moments)) == 1
+    assert isinstance(moments[0], datetime)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
@@ -467,6 +540,11 @@ def test_follow_shows_what_is_added_until_ctrl_c(sqlite_url: str) -> None:
             assert '"first"' in command.stdout.readline()
             backend.session("chat_1").add_items(items("second"))
             assert '"second"' in command.stdout.readline()
+            # More at once than a page holds.
+            backend.session("chat_1").add_items(items(*map(str, range(700))))
+            assert ['"0"' in command.stdout.readline(), *(bool(command.stdout.readline()) for _ in range(699))] == [
+                True
+            ] * 700
             command.send_signal(signal.SIGINT)
             assert "interrupted" in command.stderr.read()
         assert command.returncode == 1

@@ -54,8 +54,7 @@ class Context:
         quiet = quiet or self.arguments.quiet
         total = None
         if self.err.is_terminal and not quiet:
-            ids = self.arguments.session_ids
-            total = sum(info.items for info in (map(self.known, ids) if ids else self.all(count_limit=None)))
+            total = sum(info.items for info in self.named() or self.all(count_limit=None))
         return Progress(self.err, verb, total=total, quiet=quiet)
 
     def session(self, session_id: str) -> Session:
@@ -64,8 +63,11 @@ class Context:
 
     def chosen(self) -> list[SessionInfo] | Iterator[SessionInfo]:
         """Those whose ids are given, or all of them."""
-        ids: list[str] = self.arguments.session_ids
-        return [self.known(session_id) for session_id in ids] if ids else self.all()
+        return self.named() or self.all()
+
+    def named(self) -> list[SessionInfo]:
+        """Those whose ids are given, each once."""
+        return [self.known(session_id) for session_id in dict.fromkeys(self.arguments.session_ids)]
 
     def all(self, *, count_limit: int | None = 1) -> Iterator[SessionInfo]:
         """All conversations, by their ids."""

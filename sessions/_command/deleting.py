@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ _PAGE = 500
 def rm(context: Context) -> int:
     """Delete conversations."""
     wanted = context.arguments
-    infos = [context.known(session_id) for session_id in dict.fromkeys(wanted.session_ids)]
+    infos = context.named()
     if wanted.dry_run or not wanted.yes:
         confirm(context, infos, "delete", dry_run=wanted.dry_run)
     if not wanted.dry_run:
@@ -35,11 +36,13 @@ def rm(context: Context) -> int:
 def prune(context: Context) -> int:
     """Delete the conversations that nobody has written to for long."""
     wanted = context.arguments
+    # One moment: what grows old while somebody makes up his mind stays.
+    moment = datetime.now(UTC) - wanted.older_than
     asked = wanted.dry_run or not wanted.yes
-    if asked and not confirm(context, _idle(context), "delete", dry_run=wanted.dry_run):
+    if asked and not confirm(context, _idle(context, moment), "delete", dry_run=wanted.dry_run):
         context.say("nothing to delete")
     elif not wanted.dry_run:
-        done = context.backend.prune(wanted.older_than, keep_prefix=wanted.keep_prefix)
+        done = context.backend.prune(moment, keep_prefix=wanted.keep_prefix)
         context.say(f"deleted {count_of(done.sessions)}, {done.items:,} items")
     return 0
 
@@ -77,12 +80,12 @@ def confirm(context: Context, infos: Iterable[SessionInfo], verb: str, *, dry_ru
     return sessions
 
 
-def _idle(context: Context) -> Iterator[SessionInfo]:
+def _idle(context: Context, moment: datetime) -> Iterator[SessionInfo]:
     wanted = context.arguments
     listed = chain.from_iterable(
         pages(
             lambda after: context.backend.list_sessions(
-                idle_since=wanted.older_than, newest_first=False, limit=_PAGE, after=after, count_limit=1
+                idle_since=moment, newest_first=False, limit=_PAGE, after=after, count_limit=1
             )
         )
     )

@@ -69,11 +69,14 @@ def existing(context: Context, file: str) -> Iterator[SessionInfo]:
 def read_export(context: Context, file: str) -> tuple[int, int]:
     """Write what an export holds; return how many conversations, and how many records that were not there."""
     progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
-    with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
+    # In UTF-8 whatever the locale is, or the texts would be others.
+    with open(sys.stdin.fileno() if file == "-" else file, encoding="utf-8", closefd=file != "-") as lines:
         sessions = records = 0
         for session_id, group in groupby(_objects(lines, file), lambda found: str(found["session_id"])):
             found = iter(group)
             head = next(found)
+            if "text" in head:
+                raise BadFileError(f"session {session_id!r} begins with a record; keep the line before, which has none")
             written = _import(context, session_id, head, _counted(map(_line, found), progress))
             if written is not None:
                 sessions, records = sessions + 1, records + written
@@ -88,8 +91,12 @@ def _import(context: Context, session_id: str, head: dict[str, Any], lines: Iter
     if on_existing != "fail" and session.position():
         if on_existing == "skip":
             return None
+        # All of it is read before anything changes: the file may be cut off.
+        lines = iter(list(lines))
         if on_existing == "append":
             return backend.load(session_id, chain(session.records(), lines), updated_at=times["updated_at"])
+        # All of it is read before anything goes: the file may be cut off.
+        lines = iter(list(lines))
         session.clear_session()
     return backend.load(session_id, lines, **times)
 

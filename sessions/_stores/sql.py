@@ -145,8 +145,8 @@ class SQLStore(Store, Generic[C]):
 
         return self._attempts.run(read, settle=read, writes=False)
 
-    def load(self, session_id: str, part: Part) -> None:
-        self._attempts.run(
+    def load(self, session_id: str, part: Part) -> int:
+        return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
             settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
         )

@@ -103,5 +103,5 @@ class Store(ABC):
         """Look whether everything is as it should be; with fix make what is missing before."""
 
     @abstractmethod
-    def load(self, session_id: str, part: Part) -> None:
-        """Write rows as they are behind those that there are; raise ConflictError when those are not part.start."""
+    def load(self, session_id: str, part: Part) -> int:
+        """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""

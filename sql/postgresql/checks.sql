@@ -3,12 +3,13 @@
 -- name: server
 SELECT
     split_part(version(), ' (', 1),
-    extract(epoch FROM clock_timestamp())::float8,
+    extract(epoch FROM clock_timestamp())::numeric,
     coalesce((SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
     pg_backend_pid();
 
 -- name: columns
-SELECT attname::text, format_type(atttypid, atttypmod), ''
+-- Without the quotes of quote_all_identifiers.
+SELECT attname::text, replace(format_type(atttypid, atttypmod), '"', ''), ''
 FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s)
     AND attnum > 0

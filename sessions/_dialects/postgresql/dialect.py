@@ -82,6 +82,10 @@ class PostgresDialect(Dialect[PGConnection]):
     def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
         return _array(connection, texts)
 
+    def orders_by_code_points(self, connection: PGConnection) -> bool:
+        # Otherwise by their bytes in the database's encoding, which also may lack the character above a prefix.
+        return connection.pgconn.parameter_status(b"server_encoding") == b"UTF8"
+
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         if not connection.autocommit and not self.in_transaction(connection):
             # psycopg begins by itself; whoever lent the connection ends it.
