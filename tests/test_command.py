@@ -192,8 +192,8 @@ def test_nothing_stored_reaches_the_terminal_as_it_is(run: Run, sql_url: str) ->
 
 
 def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> None:
-    header, *lines = run("export").objects
-    assert header == {"agent_sessions_export": 1}
+    header, *lines, end = run("export").objects
+    assert (header, end) == ({"agent_sessions_export": 1}, {"agent_sessions_export_end": 1})
     with sessions.connect(sql_url) as backend:
         stored = {
             (name, record.id): record.text
@@ -202,7 +202,7 @@ def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> Non
         }
     assert {(line["session_id"], line["id"]): line["text"] for line in lines if "text" in line} == stored
     assert [line["session_id"] for line in lines if "text" not in line] == ["chat_1", "chat_2", "other"]
-    assert {line["session_id"] for line in run("export", "chat_2").objects[1:]} == {"chat_2"}
+    assert {line["session_id"] for line in run("export", "chat_2").objects[1:-1]} == {"chat_2"}
 
 
 def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
@@ -233,7 +233,17 @@ def shape(export: Result) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}\n", "x\n", '{"agent_sessions_export": 2}\n', '{"agent_sessions_export": 1}\n7\n']
+    "text",
+    [
+        "",
+        "{}\n",
+        "x\n",
+        '{"agent_sessions_export": 2}\n',
+        '{"agent_sessions_export": 1}\n7\n',
+        '{"agent_sessions_export": 1}\n{"session_id": "new", "text": "{}"}\n{"agent_sessions_export_end": 1}\n',
+        '{"agent_sessions_export": 1}\n{"agent_sessions_export_end": 1}\n{"session_id": "new"}\n',
+        '{"agent_sessions_export": 1}\n{"session_id": "new", "created_at": "soon"}\n{"agent_sessions_export_end": 1}\n',
+    ],
 )
 def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) -> None:
     file = tmp_path / "export.jsonl"
@@ -242,6 +252,62 @@ def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) 
     assert result.status == 1
     assert result.err.count("\n") == 1
     assert len(run("ls").lines) == 3
+
+
+@pytest.fixture
+def exported(run: Run, tmp_path: Path) -> Callable[..., str]:
+    """A function that writes an export's lines, all or so many, into a file."""
+
+    def export(lines: int | None = None, *, without_end_of_line: bool = False) -> str:
+        text = "".join(run("export").out.splitlines(keepends=True)[:lines])
+        file = tmp_path / "export.jsonl"
+        file.write_text(text[:-9] if without_end_of_line else text, encoding="utf-8")
+        return str(file)
+
+    return export
+
+
+@pytest.mark.parametrize("within_a_line", [False, True])
+def test_an_export_that_was_cut_is_not_taken_for_a_whole_one(
+    run: Run, make_url: Callable[[str], str], exported: Callable[..., str], within_a_line: bool
+) -> None:
+    result = run("import", exported(4, without_end_of_line=within_a_line), "--url", make_url("sqlite"))
+    assert result.status == 1
+    assert "export once more" in result.err
+
+
+@pytest.mark.parametrize("choice", ["append", "replace"])
+def test_a_file_that_was_cut_changes_no_conversation_that_is_there(
+    run: Run, exported: Callable[..., str], choice: str
+) -> None:
+    before = shape(run("export"))
+    assert run("import", exported(4), "--on-existing", choice).status == 1
+    assert shape(run("export")) == before
+
+
+def test_skip_completes_what_an_interrupted_import_began(
+    run: Run, sql_url: str, make_url: Callable[[str], str], exported: Callable[..., str]
+) -> None:
+    target = make_url("sqlite")
+    with sessions.connect(sql_url) as backend, sessions.connect(target) as begun:
+        begun.load("chat_1", list(backend.session("chat_1").records())[:2])
+    result = run("import", exported(), "--url", target, "--on-existing", "skip")
+    assert result.err == "imported 3 sessions, 7 items\n"
+    assert shape(run("export", "--url", target)) == shape(run("export"))
+
+
+def test_a_conversation_to_which_an_old_one_was_appended_is_not_idle(run: Run, exported: Callable[..., str]) -> None:
+    assert run("import", exported(), "--on-existing", "append").status == 0
+    assert run("prune", "--older-than", "12h", "--dry-run").err == "nothing to delete\n"
+
+
+def test_times_with_a_zone_are_imported_as_utc(make_url: Callable[[str], str], tmp_path: Path) -> None:
+    url, file = make_url("sqlite"), tmp_path / "export.jsonl"
+    head = '{"session_id": "new", "updated_at": "2026-03-14T09:26:04+02:00"}'
+    file.write_text(f'{{"agent_sessions_export": 1}}\n{head}\n{{"agent_sessions_export_end": 1}}\n')
+    assert main(["import", str(file), "--url", url]) == 0
+    with sessions.connect(url) as backend:
+        assert str(backend.list_sessions()[0].updated_at) == "2026-03-14 07:26:04"
 
 
 def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[str], str]) -> None:

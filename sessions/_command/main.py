@@ -215,7 +215,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "--on-existing": {
                 "choices": ("fail", "skip", "append", "replace"),
                 "default": "fail",
-                "help": "what is done with a conversation that is there: fail (the default, unless it is a beginning)",
+                "help": "what is done with a conversation that is there, unless an import began it: fail (the default)",
             },
         },
     ),

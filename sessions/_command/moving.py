@@ -7,10 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sessions.errors import ConflictError
 
 from .forms import count_of, iso
 from .terminal import Stream
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _VERSION = 1
+# The first line of an export and the last one, without which it was cut.
+_HEADER, _END = "agent_sessions_export", "agent_sessions_export_end"
 
 # Progress is written so often, in seconds, where a person looks.
 _EVERY = 0.5
@@ -45,26 +49,26 @@ def all_sessions(backend: Backend) -> Iterator[SessionInfo]:
 
 
 def write_export(backend: Backend, infos: Iterable[SessionInfo], out: Stream) -> None:
-    """Write a header, then each conversation and its records."""
-    out.line(json.dumps({"agent_sessions_export": _VERSION}))
+    """Write a header, then each conversation and its records, and a line that says that this is all."""
+    out.line(json.dumps({_HEADER: _VERSION}))
     for info in infos:
         head = {"session_id": info.session_id, "created_at": iso(info.created_at), "updated_at": iso(info.updated_at)}
         out.line(json.dumps(head))
         for record in backend.session(info.session_id).records():
             row = {"session_id": info.session_id, "id": record.id, "created_at": iso(record.created_at)}
             out.line(json.dumps(row | {"text": record.text}))
+    out.line(json.dumps({_END: _VERSION}))
 
 
 def read_export(backend: Backend, file: str, on_existing: str) -> tuple[int, int]:
     """Write what an export holds; return how many conversations, and how many records that were not there."""
     with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
-        objects = map(_object, lines, range(1, sys.maxsize))
-        if next(objects, {}).get("agent_sessions_export") != _VERSION:
-            raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
         sessions = records = 0
-        for session_id, group in groupby(objects, lambda found: str(found["session_id"])):
+        for session_id, group in groupby(_objects(file, lines), lambda found: str(found["session_id"])):
             found = iter(group)
             head = next(found)
+            if "text" in head:
+                raise BadFileError(f"session {session_id!r} has no line of its own before its records")
             written = _import(backend, session_id, head, map(_line, found), on_existing)
             if written is not None:
                 sessions, records = sessions + 1, records + written
@@ -76,13 +80,21 @@ def _import(
 ) -> int | None:
     session = backend.session(session_id)
     times = {name: _moment(head.get(name)) for name in ("created_at", "updated_at")}
-    if on_existing != "fail" and session.position():
-        if on_existing == "skip":
-            return None
+    position = 0 if on_existing == "fail" else session.position()
+    if position and on_existing != "skip":
+        lines = iter(list(lines))  # where the file was cut this fails, before anything is changed
         if on_existing == "append":
-            return backend.load(session_id, chain(session.records(), lines), updated_at=times["updated_at"])
+            # A write of today: with the time of an old one prune would take what is there for idle.
+            return backend.load(session_id, chain(session.records(), lines))
         session.clear_session()
-    return backend.load(session_id, lines, **times)
+        position = 0
+    try:
+        return backend.load(session_id, lines, **times) or (None if position else 0)
+    except ConflictError:
+        # Skipped is what is there, but not what an interrupted import of this file has begun.
+        if not position or session.position() != position:
+            raise
+        return None
 
 
 def copy(source: Backend, target: Backend, infos: Iterable[SessionInfo], err: Stream, *, quiet: bool) -> int:
@@ -117,14 +129,28 @@ def _checksum(backend: Backend, session_id: str) -> bytes:
     return found.digest()
 
 
-def _object(line: str, number: int) -> dict[str, Any]:
+def _objects(file: str, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Read what stands between the first and the last line of an export; raise BadFileError where it was cut."""
+    if _object(next(lines, "")).get(_HEADER) != _VERSION:
+        raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
+    ended = False
+    for number, line in enumerate(lines, 2):
+        found = _object(line)
+        if ended or not found.keys() & {"session_id", _END}:
+            raise BadFileError(f"line {number} is no line of an export; if the file was cut, export once more")
+        ended = _END in found
+        if not ended:
+            yield found
+    if not ended:
+        raise BadFileError(f"{file} ends before its export did; export once more")
+
+
+def _object(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or (number > 1 and "session_id" not in found):
-        raise BadFileError(f"line {number} is no line of an export")
-    return found
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _line(found: dict[str, Any]) -> Line:
@@ -134,4 +160,10 @@ def _line(found: dict[str, Any]) -> Line:
 
 
 def _moment(text: object) -> datetime | None:
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadFileError(f"{text!r} is no time; write it as 2026-03-14T09:26:04, in UTC") from None
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
