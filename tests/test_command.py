@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import sessions
+from sessions._command import commands
 from sessions._command.main import main
 from support.rivals import eventually, set_updated_at
 from support.samples import item, items, plant, texts
@@ -339,6 +340,32 @@ def test_rm_deletes_when_it_may(run: Run) -> None:
     assert len(run("ls").lines) == 1
 
 
+def test_what_is_long_is_counted_before_it_is_deleted(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x")] * 1002)
+    main(["ls", "--url", sqlite_url])
+    main(["rm", "chat_1", "chat_1", "--dry-run", "--url", sqlite_url])
+    printed = capsys.readouterr()
+    assert printed.out.split("\t")[1] == "1000+"
+    assert printed.err == "would delete 1 session, 1,002 items\n"
+
+
+def test_prune_deletes_nothing_that_was_young_when_it_counted(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def think(context: commands.Context, *_: object) -> None:
+        old_enough = int(time.time()) - 60 + 1
+        set_updated_at(context.backend, "young", old_enough)
+        assert eventually(lambda: time.time() - 60 > old_enough)
+
+    monkeypatch.setattr(commands, "_confirm", think)
+    with sessions.connect(sqlite_url) as backend:
+        for name, age in (("young", 0), ("old", 86_400)):
+            backend.session(name).add_items(items("Hello"))
+            set_updated_at(backend, name, time.time() - age)
+        execute_sql(sqlite_url, "UPDATE agent_messages SET created_at = '2020-01-01 00:00:00'")
+        assert main(["prune", "--older-than", "1m", "--url", sqlite_url]) == 0
+        assert [info.session_id for info in backend.list_sessions()] == ["young"]
+
+
 def test_rm_of_one_that_is_not_there_deletes_none(run: Run) -> None:
     result = run("rm", "chat_1", "chat_7", "--yes")
     assert result.status == 1
@@ -477,6 +504,48 @@ def test_follow_shows_what_is_added_until_ctrl_c(sqlite_url: str) -> None:
             command.send_signal(signal.SIGINT)
             assert "interrupted" in command.stderr.read()
         assert command.returncode == 1
+
+
+def test_follow_shows_all_of_a_large_addition(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("first"))
+        with process("show", "chat_1", "--follow", "--raw", "--url", sqlite_url) as command:
+            assert command.stdout is not None
+            command.stdout.readline()
+            backend.session("chat_1").add_items([item(str(number)) for number in range(1200)])
+            added = [""]
+            while added[-1] != "1199":
+                added.append(json.loads(command.stdout.readline())["content"])
+            command.send_signal(signal.SIGINT)
+    assert added[1:] == [str(number) for number in range(1200)]
+
+
+@pytest.mark.parametrize("command", ["ls", "schema sqlite", "show chat_1 --all"])
+def test_an_output_that_is_full_is_a_failure_in_one_line(sqlite_url: str, command: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x" * 1000)] * 20)
+    with Path("/dev/full").open("w") as full:
+        result = output_of(*command.split(), "--url", sqlite_url, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "No space left" in result.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full", "2>&1 | true; exit ${PIPESTATUS[0]}"])
+def test_what_nobody_can_read_changes_no_exit_code(sqlite_url: str, closed: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello"))
+    for arguments, status in (("rm chat_2 --yes", 1), ("rm chat_1 --yes", 0)):
+        script = f"{sys.executable} -m sessions {arguments} --url '{sqlite_url}' {closed}"
+        result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+        assert result.returncode == status
+        assert "Traceback" not in result.stderr
+
+
+def output_of(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sessions", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, text=True, check=False, env=environment, **settings)
 
 
 def test_an_encoding_without_the_characters_is_no_failure(sqlite_url: str) -> None:

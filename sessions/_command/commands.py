@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sessions import connect
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Above so many conversations their number has to be typed.
 _MANY = 1000
+# And above so many items they are not counted where many are listed.
+_MANY_ITEMS = 1000
 _PAGE = 500
 
 
@@ -57,7 +60,8 @@ def ls(context: Context) -> int:
         if wanted.json:
             context.out.line(json.dumps(info_object(info) | ({} if first is None else {"first": first})))
             continue
-        count = f"{info.items:,}" if context.out.is_terminal else str(info.items)
+        count = _capped(info.items)
+        count = count if context.out.is_terminal else count.replace(",", "")
         row = [harmless(info.session_id), count, moment(info.updated_at, context.out)]
         if context.out.is_terminal:
             rows.append((*row, age(info.updated_at), *([] if first is None else [cut(first, 60)])))
@@ -153,7 +157,8 @@ def check(context: Context) -> int:
 
 def rm(context: Context) -> int:
     """Delete conversations."""
-    infos = [_known(context, session_id) for session_id in context.arguments.session_ids]
+    ids = dict.fromkeys(context.arguments.session_ids)
+    infos = [_known(context, session_id, count_limit=None) for session_id in ids]
     _confirm(context, len(infos), sum(info.items for info in infos), [info.session_id for info in infos])
     if not context.arguments.dry_run:
         deleted = context.backend.delete_sessions(info.session_id for info in infos)
@@ -164,7 +169,8 @@ def rm(context: Context) -> int:
 def prune(context: Context) -> int:
     """Delete the conversations that nobody has written to for long."""
     wanted = context.arguments
-    moment = wanted.older_than
+    # Once: what becomes old enough while a person thinks was not counted.
+    moment = datetime.now(UTC) - wanted.older_than
     would = context.backend.prune(moment, keep_prefix=wanted.keep_prefix, dry_run=True)
     if not would.sessions:
         _say(context, "nothing to delete")
@@ -199,12 +205,17 @@ def _listed(context: Context, prefix: str | None, limit: int | None) -> Iterator
     after = None
     left = limit
     while left is None or left > 0:
-        page = context.backend.list_sessions(prefix=prefix, limit=min(_PAGE, left or _PAGE), after=after)
+        count = min(_PAGE, left or _PAGE)
+        page = context.backend.list_sessions(prefix=prefix, limit=count, after=after, count_limit=_MANY_ITEMS)
         if not page:
             return
         yield from page
         after = page[-1]
         left = None if left is None else left - len(page)
+
+
+def _capped(items: int) -> str:
+    return f"{items:,}" if items <= _MANY_ITEMS else f"{_MANY_ITEMS:,}+"
 
 
 def _first(context: Context, session_id: str) -> str:
@@ -217,9 +228,9 @@ def _session(context: Context, session_id: str) -> Session:
     return context.backend.session(_known(context, session_id).session_id)
 
 
-def _known(context: Context, session_id: str) -> SessionInfo:
+def _known(context: Context, session_id: str, *, count_limit: int | None = 1) -> SessionInfo:
     """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""
-    for info in context.backend.list_sessions(prefix=session_id, order="id", limit=1):
+    for info in context.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=count_limit):
         if info.session_id == session_id:
             return info
     from difflib import get_close_matches

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import Stream, harmless
+from .terminal import OutputError, Stream, harmless
 
 if TYPE_CHECKING:
     from sessions._settings.options import Keywords
@@ -19,22 +19,30 @@ The database is named by --url or by SESSIONS_URL, such as sqlite:chat.db or
 postgresql://app@db.example.com/agents. A password need not stand there: --password-file.
 Exit codes: 0 done, an empty list too; 1 failed, not found or interrupted; 2 wrong usage.
 """
+# What can be interrupted and given once more.
+_RESUMED = ("import", "copy", "prune")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     arguments = _parser().parse_args(argv)
     out = Stream(sys.stdout, colour=arguments.color)
-    err = Stream(sys.stderr, colour=arguments.color)
+    err = Stream(sys.stderr, colour=arguments.color, aside=True)
     try:
         status = _run(arguments, out, err)
         out.flush()
     except BrokenPipeError:
-        # Whoever read has seen enough; Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has seen enough.
+        out.abandon()
         return 0
+    except OutputError as exc:
+        out.abandon()
+        err.line(f"agent-sessions: {exc}")
+        return 1
     except KeyboardInterrupt:
-        err.line("agent-sessions: interrupted; what was done is whole, and the same command goes on from there")
+        goes_on = arguments.command in _RESUMED and getattr(arguments, "on_existing", None) != "append"
+        rest = "; what was done is whole, and the same command goes on from there" if goes_on else ""
+        err.line(f"agent-sessions: interrupted{rest}")
         return 1
     return status
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # How much of a text is shown: below so many lines all of it, else the first and the last ones.
 _FOLD = {"message": (40, 30, 5), "reasoning": (12, 8, 3), "tool": (12, 8, 3)}
 
-# How many records are looked at again while following.
+# How many records are looked at again while following, at first.
 _PAGE = 500
 
 
@@ -35,9 +35,17 @@ def show(session: Session, wanted: Namespace, out: Stream, err: Stream) -> None:
         out.flush()
         time.sleep(1)
         if session.position() > last:
-            records = [record for record in session.records(_PAGE) if record.id > last]
+            records = _since(session, last)
             _show_records(session.session_id, records, wanted, out)
             last = max((record.id for record in records), default=last)
+
+
+def _since(session: Session, last: int) -> list[Record]:
+    """The records behind one; more of the newest ones are looked at until it, or the oldest, is among them."""
+    count = _PAGE
+    while len(records := list(session.records(count))) == count and records[0].id > last:
+        count *= 2
+    return [record for record in records if record.id > last]
 
 
 def _show_records(session_id: str, records: list[Record], wanted: Namespace, out: Stream) -> None:
