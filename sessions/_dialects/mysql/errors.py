@@ -126,6 +126,7 @@ _FAILURES: Mapping[int, Failure] = {
     3118: failures.LOCKED_OUT,
     3159: failures.TLS_WANTED,
     3572: failures.TRY_AGAIN,
+    3675: _FULL,
     3955: failures.LOCKED_OUT,
     4031: failures.GONE,
     4150: failures.LOCKED_OUT,
