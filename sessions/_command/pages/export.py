@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sessions._command.forms import count_of
-from sessions._command.terminal import Stream
+from sessions._command.terminal import Stream, harmless
 
 from .conversation import write_page
 from .files import make_directory, name_of, written
@@ -46,4 +46,5 @@ def export_pages(
     err.again("")
     if not quiet:
         seconds = time.monotonic() - began
-        err.line(f"wrote {count_of(sessions)}, {items:,} items in {seconds:.1f} s; open {folder / 'index.html'}")
+        index_path = harmless(str(folder / "index.html"))
+        err.line(f"wrote {count_of(sessions)}, {items:,} items in {seconds:.1f} s; open {index_path}")
