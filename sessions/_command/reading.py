@@ -21,6 +21,9 @@ _SDK_ERROR = "An error occurred while"
 # Fields of calls: what was asked for, by any name, and what says nothing to a reader.
 _ASKED = ("arguments", "input", "action", "code", "queries", "operation")
 _SILENT = {"type", "id", "call_id", "status", "name", "server_label", "provider_data", *_ASKED}
+# What entries that are no messages are called: a role of that name is quoted.
+_KINDS = {"tool", "reasoning", "handoff", "corrupt", "encrypted"}
+
 _SILENT_OF_MESSAGES = {"type", "role", "id", "status", "content"}
 
 # Longer arguments do not stand in a heading.
@@ -97,6 +100,8 @@ def _reasoning(item: Item) -> Said:
 
 
 def _message(item: Item) -> Iterator[Said | Call | Output]:
+    role = str(item["role"])
+    role = repr(role) if role in _KINDS else role
     content = item.get("content")
     blocks = content if isinstance(content, list) else [content]
     objects: list[Item] = [block for block in blocks if isinstance(block, dict)]
@@ -111,7 +116,7 @@ def _message(item: Item) -> Iterator[Said | Call | Output]:
         found.append(Said("reasoning", parts_of(thoughts)))
     if said:
         title = "refused" if any(part.kind == "refusal" for part in said) else ""
-        found.append(Said(str(item["role"]), said, title))
+        found.append(Said(role, said, title))
     for block in objects:
         if block.get("type") == "tool_use":
             found.append(_call(str(block.get("name")), block.get("input"), str(block.get("id"))))
@@ -124,7 +129,7 @@ def _message(item: Item) -> Iterator[Said | Call | Output]:
             found.append(_call(str(named.get("name")), _asked(named), str(call.get("id"))))
     if not found:
         rest = {name: value for name, value in item.items() if name not in _SILENT_OF_MESSAGES and value}
-        found.append(Said(str(item["role"]), [Part("json", indented(rest))] if rest else []))
+        found.append(Said(role, [Part("json", indented(rest))] if rest else []))
     yield from found
 
 

@@ -26,7 +26,7 @@ def export_pages(
 ) -> None:
     """Write a page for each conversation, and the index when all are written; delete nothing."""
     make_directory(folder)
-    zone = "UTC" if where.startswith("sqlite") else "the server's time"
+    zone = "UTC" if where.startswith("sqlite") else "server time"
     began = shown = time.monotonic()
     sessions = items = 0
     with Index(folder) as index:
