@@ -244,6 +244,15 @@ def test_the_search_data_end_no_script(sqlite_url: str, folder: Path) -> None:
     assert json.loads(data) == [[BREAK_OUT, f"{BREAK_OUT}\nGood day {BREAK_OUT}"]]
 
 
+def test_no_item_passes_for_what_it_is_not(export: Callable[..., Page]) -> None:
+    for kind in ("tool", "handoff", "corrupt", "user", "reasoning", "system"):
+        odd = {"type": kind, "name": "x"} if kind != "reasoning" else {"role": kind, "content": "x"}
+        page = export([odd])
+        [entry] = [given["class"].split() for tag, given in page.elements if tag == "article"]
+        assert entry[1] == ("unknown" if "type" in odd else "other")
+        assert "Tool calls" not in page.texts
+
+
 # --- without the package for Markdown
 
 
