@@ -1,9 +1,18 @@
-"""Take the README's pictures of the pages, with Chromium; pngquant halves them."""
+"""Take the README's pictures of the pages and of a terminal, with Chromium; pngquant halves them."""
 
+import contextlib
+import io
 import os
+import pty
+import subprocess
+import sys
 import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 import sessions
 from sessions._command.main import main
@@ -74,10 +83,40 @@ def take_pictures(pages: Path) -> None:
         phone.screenshot(path=FOLDER / "page-phone-dark.png")
 
 
+def take_terminal(columns: int = 96) -> None:
+    """Look at a conversation on a terminal."""
+    command = [sys.executable, "-m", "sessions", "show", "bike-shop:1042", "--url", "sqlite:demo.db"]
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment):
+        os.close(theirs)
+        written = bytearray()
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 4096):
+                written += part
+    os.close(ours)
+    console = Console(record=True, width=columns, file=io.StringIO())
+    console.print(Text.from_ansi(written.decode().replace("\r", "").rstrip()), soft_wrap=True)
+    code = (
+        "<pre style='font:15px/1.35 DejaVu Sans Mono,monospace;margin:0;padding:16px;display:inline-block'>{code}</pre>"
+    )
+    html = console.export_html(
+        theme=MONOKAI,
+        inline_styles=True,
+        code_format=f"<meta charset=utf-8><body style='background:{{background}};color:{{foreground}};margin:0'>{code}",
+    )
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 960, "height": 640})
+        page.set_content(html)
+        page.locator("pre").screenshot(path=FOLDER / "show.png")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_conversations()
         assert main(["export", "--html", "pages", "--url", URL]) == 0
         take_pictures(Path(folder) / "pages")
+        assert main(["demo", "demo.db"]) == 0
+        take_terminal()
         os.chdir(FOLDER)
