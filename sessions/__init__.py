@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._listing import SessionInfo
     from ._retention import Pruned
     from ._search import Match
+    from ._statistics import DayStats, SessionSize, Stats
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
@@ -48,6 +49,7 @@ __all__ = [
     "ConflictError",
     "ConnectionFailedError",
     "DatabaseError",
+    "DayStats",
     "DriverNotInstalledError",
     "InMemorySession",
     "InvalidItemError",
@@ -64,7 +66,9 @@ __all__ = [
     "SchemaError",
     "Session",
     "SessionInfo",
+    "SessionSize",
     "SessionsError",
+    "Stats",
     "TLSError",
     "bind",
     "connect",
@@ -78,6 +82,7 @@ _LAZY = {
     "Check": "_checks",
     "Match": "_search",
     "Pruned": "_retention",
+    **dict.fromkeys(("DayStats", "SessionSize", "Stats"), "_statistics"),
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"
     ),

@@ -6,7 +6,7 @@ time of its last write as the database has it, and its id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,8 +16,18 @@ from ._items import MAX_ID, read_time
 
 Order = Literal["updated", "id"]
 
-# Session id, created_at and updated_at in the database's own form, and the number of items, capped.
-SessionRow = tuple[str, Any, Any, int]
+# Session id, created_at and updated_at in the database's own form, the seconds since then, and the number
+# of items, capped.
+SessionRow = tuple[str, Any, Any, Any, int]
+
+# Session id, a day such as 2026-03-14 (empty when it cannot be told), the rows made on it, and their bytes.
+SizeRow = tuple[str, str, int, int]
+
+# Session id, and the beginning of its first text of a user.
+FirstRow = tuple[str, str | None]
+
+# What an item of a user contains, in the two ways in which JSON is spaced.
+USER_ROLES = ('"role": "user"', '"role":"user"')
 
 # Between the two halves of a cursor; a time has none.
 _SEPARATOR = "|"
@@ -26,7 +36,8 @@ _SEPARATOR = "|"
 class SessionInfo(NamedTuple):
     """One conversation in a listing.
 
-    The times are those of Record.created_at; updated_at is that of the last write. items
+    The times are those of Record.created_at; updated_at is that of the last write, and idle
+    the seconds since then by the database's clock, None when updated_at cannot be read. items
     is the number of rows, corrupt ones included; above count_limit it says count_limit + 1.
     cursor is what list_sessions(after=) takes.
     """
@@ -36,6 +47,7 @@ class SessionInfo(NamedTuple):
     updated_at: datetime | None
     items: int
     cursor: str
+    idle: float | None
 
 
 @dataclass(frozen=True)
@@ -106,10 +118,23 @@ def page_from(rows: Sequence[SessionRow]) -> list[SessionInfo]:
     """Make a page of its rows."""
     return [
         SessionInfo(
-            session_id, read_time(created_at), read_time(updated_at), items, f"{updated_at}{_SEPARATOR}{session_id}"
+            session_id,
+            read_time(created_at),
+            read_time(updated_at),
+            items,
+            f"{updated_at}{_SEPARATOR}{session_id}",
+            None if idle is None else float(idle),
         )
-        for session_id, created_at, updated_at, items in rows
+        for session_id, created_at, updated_at, idle, items in rows
     ]
+
+
+def pages(page_behind: Callable[[SessionInfo | None], list[SessionInfo]]) -> Iterator[list[SessionInfo]]:
+    """Every page of a listing, each asked for by the last session of the one before."""
+    after = None
+    while page := page_behind(after):
+        yield page
+        after = page[-1]
 
 
 def page_of(rows: Iterable[SessionRow], listing: Listing) -> list[SessionRow]:
@@ -142,9 +167,10 @@ def above(prefix: str) -> str | None:
 
 
 def pattern(prefix: str) -> str:
-    """Return a pattern for LIKE .. ESCAPE '|' that a prefix and whatever follows it match."""
-    for character in "|%_":
-        prefix = prefix.replace(character, "|" + character)
+    """Return a pattern for LIKE .. ESCAPE '!' that a prefix and whatever follows it match."""
+    # In swe7, say, a backslash and a bar are letters.
+    for character in "!%_":
+        prefix = prefix.replace(character, "!" + character)
     return prefix + "%"
 
 
@@ -155,6 +181,7 @@ def _position(after: SessionInfo | str | None, order: str) -> tuple[str | None, 
     if not isinstance(cursor, str):
         raise TypeError(f"after is a {type(after).__name__}; pass a SessionInfo or its cursor")
     updated, separator, session_id = cursor.partition(_SEPARATOR)
-    if not separator or not session_id:
+    # Other programs have ids that are empty.
+    if not separator:
         raise ValueError(f"after is {cursor!r}; pass a SessionInfo or its cursor")
     return (updated if order == "updated" else None), session_id

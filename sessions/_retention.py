@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
-from ._listing import Listing, SessionInfo, listing_from, moment_from, page_from
+from ._listing import Listing, SessionInfo, listing_from, moment_from, page_from, pages
 from ._stores.store import Store
 
 # A batch ends with the session that brings it to so many rows, or with so many sessions.
@@ -71,10 +71,7 @@ def _batches(store: Store, moment: datetime, kept: tuple[str, ...], *, exact: bo
 
 
 def _idle(store: Store, moment: datetime, *, exact: bool) -> Iterator[SessionInfo]:
-    after: SessionInfo | None = None
-    while page := page_from(store.list_sessions(_page(moment, after, exact=exact))):
-        yield from page
-        after = page[-1]
+    return chain.from_iterable(pages(lambda after: page_from(store.list_sessions(_page(moment, after, exact=exact)))))
 
 
 def _page(moment: datetime, after: SessionInfo | None, *, exact: bool) -> Listing:

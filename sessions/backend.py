@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from ._checks import Check
-from ._listing import Order, SessionInfo, listing_from, page_from
+from ._listing import Order, SessionInfo, check_count, listing_from, page_from
 from ._retention import Pruned, delete_sessions, prune
 from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
+from ._statistics import SessionSize, Stats, first_messages, sizes, stats
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from ._transfer import Row, load
@@ -115,14 +116,7 @@ class Backend:
         At most 100 of them go in one transaction: after an error some may be gone, and
         the call can be repeated. Raises OutcomeUnknownError when the connection was lost.
         """
-        if self.closed:
-            raise closed_error()
-        if isinstance(session_ids, str):
-            raise TypeError("session_ids is a str; pass a list of ids")
-        ids = list(session_ids)
-        for session_id in ids:
-            check_session_id(session_id)
-        return delete_sessions(self._store, ids)
+        return delete_sessions(self._store, self._ids(session_ids))
 
     def prune(
         self, older_than: datetime | timedelta, *, keep_prefix: str | Collection[str] = (), dry_run: bool = False
@@ -151,6 +145,32 @@ class Backend:
             raise closed_error()
         return search(self._store, text, prefix=prefix, ignore_case=ignore_case)
 
+    def sizes(self, session_ids: Iterable[str]) -> dict[str, SessionSize]:
+        """Return how much each of these conversations holds, by id; those that hold nothing are left out.
+
+        The database takes the lengths; 500 conversations are asked for in one round trip.
+        """
+        return sizes(self._store, self._ids(session_ids))
+
+    def first_messages(self, session_ids: Iterable[str]) -> dict[str, str]:
+        """Return the first text of a user in each of these conversations, by id; a title for a listing.
+
+        Of a long one the beginning; those without one are left out. 500 conversations are
+        asked for in one round trip.
+        """
+        return first_messages(self._store, self._ids(session_ids))
+
+    def stats(self, *, prefix: str | None = None, biggest: int = 10) -> Stats:
+        """Count conversations, items and bytes, in all and by day, and name the biggest conversations.
+
+        Every row is counted by the database, page by page: what others write meanwhile may be
+        in or not. prefix: only conversations whose ids begin so, exactly.
+        """
+        if self.closed:
+            raise closed_error()
+        check_count("biggest", biggest)
+        return stats(self._store, prefix=prefix, biggest=biggest)
+
     def load(
         self,
         session_id: str,
@@ -172,20 +192,34 @@ class Backend:
         check_session_id(session_id)
         return load(self._store, session_id, records, created_at=created_at, updated_at=updated_at)
 
-    def check(self) -> list[Check]:
+    def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.
 
         Connection and version, TLS in use, clock, tables, types, collation, indexes, engine,
-        journal mode, pooler, and whether a row can be written, which is taken back. Raises
-        what any operation raises when the database cannot be reached.
+        journal mode, pooler, and whether a row can be written, which is taken back. With fix
+        what has a Check.fix is mended first: missing tables and indexes are made, on PostgreSQL
+        and on InnoDB while others write; give connect() a statement_timeout that is as long
+        as making an index may take. Raises what any operation raises when the database cannot
+        be reached, or refuses a fix, and with fix ConfigurationError in a transaction of the application.
         """
         if self.closed:
             raise closed_error()
-        return self._store.check()
+        return self._store.check(fix=fix)
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""
         return _backend_on(open_beside(self._store, connection))
+
+    def _ids(self, session_ids: Iterable[str]) -> list[str]:
+        """Check the ids that a method was given."""
+        if self.closed:
+            raise closed_error()
+        if isinstance(session_ids, str):
+            raise TypeError("session_ids is a str; pass a list of ids")
+        ids = list(session_ids)
+        for session_id in ids:
+            check_session_id(session_id)
+        return ids
 
     @property
     def closed(self) -> bool:

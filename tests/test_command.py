@@ -1,13 +1,16 @@
 """The command `agent-sessions`: what it writes, and what it says when it cannot."""
 
+import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +18,9 @@ import pytest
 
 import sessions
 from sessions._command.main import main
-from support.rivals import eventually, set_updated_at
+from sessions._command.progress import Progress
+from sessions._command.terminal import Stream
+from support.rivals import set_updated_at
 from support.samples import item, items, plant, texts
 from support.servers import execute_sql, with_parts
 
@@ -55,6 +60,8 @@ class Result(NamedTuple):
 
 
 Run = Callable[..., Result]
+
+NOT_ASKED = "agent-sessions: --yes required when not running interactively\n"
 
 
 @pytest.fixture
@@ -104,9 +111,22 @@ def test_ls_lists_the_newest_first(run: Run) -> None:
 
 def test_ls_as_objects_and_with_the_first_question(run: Run) -> None:
     [first, *_] = run("ls", "--json", "--first").objects
-    assert sorted(first) == ["created_at", "first", "items", "session_id", "updated_at"]
+    assert sorted(first) == ["bytes", "created_at", "first", "items", "session_id", "updated_at"]
     assert (first["session_id"], first["items"], first["first"]) == ("chat_1", 3, "Hello, the lamp")
+    assert first["bytes"] is None
     assert run("ls", "--first").lines[0].endswith("\tHello, the lamp")
+
+
+def test_ls_with_sizes(run: Run, sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        stored = sum(len(record.text) for record in backend.session("chat_1").records())
+    assert run("ls", "--size", "--json").objects[0]["bytes"] == stored
+    assert run("ls", "--size").lines[0].split("\t")[2] == str(stored)
+
+
+def test_times_say_that_they_are_of_utc_where_they_are(run: Run, sql_url: str) -> None:
+    times = [run("ls").lines[0].split("\t")[2], run("ls", "--json").objects[0]["updated_at"]]
+    assert {time.endswith("Z") for time in times} == {sql_url.startswith("sqlite")}
 
 
 def test_an_empty_list_is_no_failure(run: Run) -> None:
@@ -219,7 +239,10 @@ def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[st
         assert (
             run("import", str(file), "--url", target, "--on-existing", "skip").err == "imported 0 sessions, 0 items\n"
         )
-        assert run("import", str(file), "--url", target, "--on-existing", "replace").status == 0
+        refused = run("import", str(file), "--url", target, "--on-existing", "replace")
+        assert (refused.status, refused.err) == (2, NOT_ASKED)
+        assert len(backend.session("chat_1").get_items()) == 4
+        assert run("import", str(file), "--url", target, "--on-existing", "replace", "--yes").status == 0
         assert shape(run("export", "--url", target)) == shape(run("export"))
         run("import", str(file), "--url", target, "--on-existing", "append")
         assert len(backend.session("chat_1").get_items()) == 6
@@ -244,6 +267,58 @@ def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) 
     assert len(run("ls").lines) == 3
 
 
+HEAD = '{"agent_sessions_export": 1}\n'
+
+
+def test_a_file_that_is_cut_off_replaces_nothing(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export", "chat_1").out[:-20], encoding="utf-8")
+    assert run("import", str(file), "--on-existing", "replace").status == 1
+    assert run("show", "chat_1", "--raw").lines != []
+
+
+def test_records_without_the_line_before_them_are_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(HEAD + "\n".join(run("export", "chat_1").lines[2:]).replace("chat_1", "chat_9"), encoding="utf-8")
+    result = run("import", str(file))
+    assert (result.status, "'chat_9' begins with a record" in result.err) == (1, True)
+    assert run("show", "chat_9").status == 1
+
+
+def test_standard_input_is_utf_8_in_every_locale(sqlite_url: str) -> None:
+    written = HEAD + '{"session_id": "chat_1"}\n{"session_id": "chat_1", "text": "{\\"content\\":\\"日本\\"}"}\n'
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    with process("import", "-", "--url", sqlite_url, env=environment, stdin=subprocess.PIPE) as command:
+        command.communicate(written)
+    with sessions.connect(sqlite_url) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["日本"]
+
+
+def test_a_conversation_that_is_named_twice_is_one(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export", "chat_1", "chat_1").out, encoding="utf-8")
+    assert run("import", str(file), "--url", make_url("sqlite")).err == "imported 1 session, 3 items\n"
+    assert run("rm", "chat_1", "chat_1", "--dry-run").err.startswith("would delete 1 session, 3 items, ")
+
+
+def test_a_row_of_bytes_is_exported_and_copied(
+    sqlite_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = make_url("sqlite")
+    stored = ['{"a":1}', "\\xff{", '{"\\xff":1}']
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").replace_items([])
+        for row in ("x'7b2261223a317d'", "x'ff7b'", "CAST(x'7b22ff223a317d' AS TEXT)"):
+            execute_sql(sqlite_url, f"INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', {row})")
+        assert [record.text for record in backend.session("chat_1").records()] == stored
+        assert backend.session("chat_1").get_items() == [{"a": 1}]
+    for _ in range(2):
+        assert main(["copy", target, "--url", sqlite_url]) == 0
+    assert main(["export", "--url", sqlite_url]) == main(["show", "chat_1", "--raw", "--url", target]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines[2:5]] == lines[5:] == stored
+
+
 def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[str], str]) -> None:
     target = make_url("sqlite")
     first = run("copy", target)
@@ -265,9 +340,10 @@ def test_fork_copies(run: Run, sql_url: str) -> None:
 
 def test_rm_deletes_when_it_may(run: Run) -> None:
     refused = run("rm", "chat_1")
-    assert (refused.status, refused.err) == (2, "agent-sessions: --yes required when not running interactively\n")
+    assert (refused.status, refused.err) == (2, NOT_ASKED)
     dry = run("rm", "chat_1", "--dry-run")
-    assert (dry.status, dry.out, dry.err) == (0, "chat_1\n", "would delete 1 session, 3 items\n")
+    assert (dry.status, dry.out) == (0, "chat_1\n")
+    assert re.fullmatch(r"would delete 1 session, 3 items, \d+ B, newest 20\d\d-\d\d-\d\d\n", dry.err)
     assert len(run("ls").lines) == 3
     assert run("rm", "chat_1", "chat_2", "--yes") == (0, "", "deleted 2 sessions\n")
     assert len(run("ls").lines) == 1
@@ -281,11 +357,33 @@ def test_rm_of_one_that_is_not_there_deletes_none(run: Run) -> None:
 
 
 def test_prune_deletes_what_is_idle(run: Run) -> None:
-    assert run("prune", "--older-than", "36h", "--keep-prefix", "other", "--dry-run").err.startswith("would delete 1 ")
+    dry = run("prune", "--older-than", "36h", "--keep-prefix", "other", "--dry-run")
+    assert (dry.out, dry.err.startswith("would delete 1 session, 3 items, ")) == ("chat_2\n", True)
     assert run("prune", "--older-than", "36h").status == 2
     # The rows themselves are new: another program may have added them without noting the time.
     assert run("prune", "--older-than", "36h", "--yes").err == "deleted 0 sessions, 0 items\n"
-    assert run("prune", "--older-than", "9d", "--yes") == (0, "", "nothing to delete\n")
+    assert run("prune", "--older-than", "9d") == (0, "", "nothing to delete\n")
+
+
+def test_prune_deletes_what_was_idle_when_it_was_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = []
+    prune, list_sessions = sessions.Backend.prune, sessions.Backend.list_sessions
+
+    def note_prune(backend: sessions.Backend, older_than: Any, **options: Any) -> Any:
+        moments.append(older_than)
+        return prune(backend, older_than, **options)
+
+    def note_list(backend: sessions.Backend, **options: Any) -> Any:
+        moments.append(options["idle_since"])
+        return list_sessions(backend, **options)
+
+    monkeypatch.setattr(sessions.Backend, "prune", note_prune)
+    monkeypatch.setattr(sessions.Backend, "list_sessions", note_list)
+    monkeypatch.setattr("sessions._command.deleting.confirm", lambda _, infos, *__, **___: len(list(infos)))
+    assert run("prune", "--older-than", "36h").status == 0
+    assert len(moments) >= 2
+    assert len(set(moments)) == 1
+    assert isinstance(moments[0], datetime)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
@@ -314,6 +412,40 @@ def test_check_says_what_it_finds(run: Run, sql_url: str) -> None:
     assert {"name", "verdict", "found", "remedy"} == set(found["checks"][0])
     execute_sql(sql_url, "DROP TABLE agent_messages")
     assert run("check").status == 1
+    assert run("check", "--fix").status == 0
+    assert run("check").status == 0
+
+
+def test_stats_count_and_name_the_biggest(run: Run, sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("big").add_items(items("x" * 1000, "y"))
+        stored = {
+            name: sum(len(record.text) for record in backend.session(name).records())
+            for name in ("chat_1", "chat_2", "other", "big")
+        }
+    lines = [line.split("\t") for line in run("stats").lines]
+    assert lines[0] == ["all", "4", "11", str(sum(stored.values()))]
+    assert sum(int(line[2]) for line in lines if line[0] == "day") == 11
+    assert next(line[1:] for line in lines if line[0] == "session") == ["big", "2", str(stored["big"])]
+    [found] = run("stats", "--json", "--prefix", "chat_", "--biggest", "1").objects
+    assert (found["schema_version"], found["sessions"], found["items"]) == (1, 2, 6)
+    assert found["bytes"] == stored["chat_1"] + stored["chat_2"]
+    assert len(found["biggest"]) == 1
+
+
+def test_the_demo_is_a_file_that_the_commands_it_names_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a demo.db"
+    assert main(["demo", str(file)]) == 0
+    export, *commands = capsys.readouterr().out.splitlines()
+    name, _, url = shlex.split(export)[1].partition("=")
+    monkeypatch.setenv(name, url)
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0
+        assert capsys.readouterr().out
+    assert main(["demo", str(file)]) == 1
+    assert "is there already" in capsys.readouterr().err
 
 
 # --- what goes wrong
@@ -408,6 +540,11 @@ def test_follow_shows_what_is_added_until_ctrl_c(sqlite_url: str) -> None:
             assert '"first"' in command.stdout.readline()
             backend.session("chat_1").add_items(items("second"))
             assert '"second"' in command.stdout.readline()
+            # More at once than a page holds.
+            backend.session("chat_1").add_items(items(*map(str, range(700))))
+            assert ['"0"' in command.stdout.readline(), *(bool(command.stdout.readline()) for _ in range(699))] == [
+                True
+            ] * 700
             command.send_signal(signal.SIGINT)
             assert "interrupted" in command.stderr.read()
         assert command.returncode == 1
@@ -436,23 +573,136 @@ def test_on_a_terminal_ls_is_a_table_that_fits(sqlite_url: str) -> None:
         assert ("3h" in lines[1]) == (columns == 80)
 
 
-def on_terminal(arguments: list[str], columns: int) -> str:
-    """Run the command with a terminal for its output; return what it has written there."""
+def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> None:
+    answer = (
+        "**Bold** and `code`\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<b>tag</b>\n\n<div>\nblock\n</div>\n\n\x1b]0;t\x07"
+    )
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([{"role": "assistant", "content": answer}])
+    out = on_terminal(["show", "chat_1", "--url", sqlite_url, "--color", "never"], 80)
+    assert "**" not in out
+    assert "Bold and code" in out
+    assert "|---" not in out
+    assert all(text in out for text in ("<b>tag</b>", "<div>", "block", "\\x1b]0;t\\x07"))
+    assert "\x1b]" not in out
+
+
+def test_long_lines_are_cut_on_a_terminal_alone(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x" * 10_000))
+    assert "more characters (--full)" in on_terminal(["show", "chat_1", "--url", sqlite_url], 80)
+    whole = on_terminal(["show", "chat_1", "--url", sqlite_url, "--full"], 80)
+    assert whole.count("x") == 10_000
+    assert all(len(line) <= 80 for line in whole.splitlines() if "x" in line)
+
+
+def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        for name in ("chat_1", "chat_2", "other"):
+            backend.session(name).add_items(items("x"))
+
+    def completed(line: str) -> list[str]:
+        answer = tmp_path / "answer"
+        environment = os.environ | {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_IFS": "\n",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+            "COMP_TYPE": "9",
+        }
+        command = [str(Path(sys.executable).with_name("agent-sessions"))]
+        done = subprocess.run(command, env=environment | {"SESSIONS_URL": sqlite_url}, capture_output=True, check=False)
+        assert (done.stdout, done.stderr) == (b"", b"")
+        return answer.read_text(encoding="utf-8").split()
+
+    assert completed("agent-sessions gre") == ["grep"]
+    assert completed("agent-sessions show chat_") == ["chat_1", "chat_2"]
+
+
+def test_on_a_terminal_rm_says_what_and_asks(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x", "y"))
+        asked = on_terminal(["rm", "chat_1", "--url", sqlite_url], 80, answer="n", status=1)
+        assert re.search(r"1 session, 2 items, \d+ B, newest 20\d\d-\d\d-\d\d\. Delete\? \[y/N\]", asked)
+        assert "nothing was deleted" in asked
+        assert len(backend.list_sessions()) == 1
+        assert "deleted 1 session" in on_terminal(["rm", "chat_1", "--url", sqlite_url], 80, answer="y")
+        assert backend.list_sessions() == []
+
+
+def test_on_a_terminal_the_number_of_many_is_to_be_typed(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        for number in range(1001):
+            backend.session(f"chat_{number}").add_items(items("x"))
+            set_updated_at(backend, f"chat_{number}", 0)
+    prune = ["prune", "--older-than", "0d", "--url", sqlite_url]
+    assert "type the number of sessions" in on_terminal(prune, 80, answer="y", status=1)
+    assert "deleted 1,001 sessions, 1,001 items" in on_terminal(prune, 80, answer="1,001")
+
+
+def test_on_a_terminal_an_import_asks_before_it_replaces(sqlite_url: str, tmp_path: Path) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+        file = tmp_path / "export.jsonl"
+        file.write_text(on_terminal(["export", "--url", sqlite_url], 80).replace("\r", ""), encoding="utf-8")
+        backend.session("chat_1").add_items(items("y"))
+        replace = ["import", str(file), "--on-existing", "replace", "--url", sqlite_url]
+        assert "1 session, 2 items, " in on_terminal(replace, 80, answer="n", status=1)
+        assert len(backend.session("chat_1").get_items()) == 2
+        on_terminal(replace, 80, answer="y")
+        assert len(backend.session("chat_1").get_items()) == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("total", [None, 20])
+def test_progress_says_how_far_it_is_on_a_terminal(total: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessions._command.progress._QUIET", 0.0)
+    monkeypatch.setattr("sessions._command.progress._EVERY", 0.0)
+    terminal = Terminal()
+    progress = Progress(Stream(terminal), "copy", total=total, quiet=False)
+    for _ in range(10):
+        progress.add(1)
+    line = terminal.getvalue().rpartition("\r\x1b[K")[2]
+    expected = r"copy  10 items  [\d,]+/s" if total is None else r"copy  10 / 20 items  50%  [\d,]+/s  0:00 left"
+    assert re.fullmatch(expected, line)
+    progress.end()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_progress_is_whole_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    progress = Progress(Stream(file), "copy", total=20, quiet=False)
+    progress.add(1)
+    assert file.getvalue() == ""
+    monkeypatch.setattr(progress, "_every", 0.0)
+    progress.add(1)
+    progress.end()
+    assert re.fullmatch(r"copy  2 / 20 items  10%  [\d,]+/s  0:00 left\n", file.getvalue())
+
+
+def on_terminal(arguments: list[str], columns: int, *, answer: str = "", status: int = 0) -> str:
+    """Run the command on a terminal, with what is typed there; return what it has written."""
     import pty
 
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     with subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments], stdout=theirs, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-m", "sessions", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as command:
         os.close(theirs)
+        if answer:
+            os.write(ours, f"{answer}\n".encode())
         written = b""
         try:
             while part := os.read(ours, 4096):
                 written += part
         except OSError:  # the other end is closed
             pass
-        assert command.wait() == 0
+        assert command.wait() == status, written
     os.close(ours)
-    assert eventually(lambda: command.returncode is not None)
     return written.decode()

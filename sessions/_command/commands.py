@@ -1,50 +1,30 @@
-"""What each command does, with a backend and two streams."""
+"""What each command does, with a backend and two streams; what only some of them need is imported there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sessions import connect
 from sessions._search import texts_of
 
-from .forms import count_of, info_object, moment, record_object
-from .moving import all_sessions, read_export, write_export
-from .moving import copy as copy_to
-from .show import show as show_session
-from .terminal import Stream, age, ask, cut, harmless, one_line
-from .transcript import first_question, role_of
+from .context import CommandFailedError, Context
+from .database import read_password
+from .deleting import confirm, prune, rm
+from .forms import count_of, info_object, moment, record_object, role_of, zone
+from .terminal import Stream, age, harmless, one_line, size
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from sessions import DayStats, SessionInfo, SessionSize
 
-    from sessions import Backend, Session, SessionInfo
-
-# Above so many conversations their number has to be typed.
-_MANY = 1000
 _PAGE = 500
 
+# A person is not shown more items of a conversation than these, which takes no time to count.
+_COUNTED = 10_000
 
-class CommandFailedError(Exception):
-    """What a command cannot do; the text is the message."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass
-class Context:
-    """What a command works with."""
-
-    backend: Backend
-    where: str
-    arguments: Namespace
-    out: Stream
-    err: Stream
+# How many days a person is shown.
+_DAYS = 14
 
 
 def ls(context: Context) -> int:
@@ -52,22 +32,28 @@ def ls(context: Context) -> int:
     wanted = context.arguments
     shown = 0
     rows: list[tuple[str, ...]] = []
-    for info in _listed(context, wanted.prefix, None if wanted.all else wanted.limit):
-        shown += 1
-        first = _first(context, info.session_id) if wanted.first else None
-        if wanted.json:
-            context.out.line(json.dumps(info_object(info) | ({} if first is None else {"first": first})))
-            continue
-        count = f"{info.items:,}" if context.out.is_terminal else str(info.items)
-        row = [harmless(info.session_id), count, moment(info.updated_at, context.out)]
-        if context.out.is_terminal:
-            rows.append((*row, age(info.updated_at), *([] if first is None else [cut(first, 60)])))
-        else:
-            context.out.line("\t".join([*row, *([] if first is None else [first])]))
+    heading = ["SESSION", "ITEMS", *(["SIZE"] * wanted.size), f"UPDATED ({zone(context)})", "AGE", "FIRST"]
+    for page in _listed(context):
+        shown += len(page)
+        ids = [info.session_id for info in page]
+        sizes = context.backend.sizes(ids) if wanted.size else {}
+        firsts = context.backend.first_messages(ids) if wanted.first else None
+        for info in page:
+            held = sizes.get(info.session_id)
+            bytes_ = (held.bytes if held else 0) if wanted.size else None
+            first = None if firsts is None else one_line(firsts.get(info.session_id, ""))
+            if wanted.json:
+                found = info_object(info, bytes_, utc=context.utc) | ({} if first is None else {"first": first})
+                context.out.line(json.dumps(found))
+                continue
+            rows.append(_row(context, info, bytes_, first))
+        if not context.out.is_terminal:
+            for row in rows:
+                context.out.line("\t".join(row))
+            rows = []
     if rows:
-        context.out.table(
-            ("SESSION", "ITEMS", "UPDATED", "AGE", "FIRST")[: len(rows[0])], rows, right=frozenset({1, 3})
-        )
+        right = frozenset(heading.index(name) for name in ("ITEMS", "SIZE", "AGE") if name in heading)
+        context.out.table(heading[: len(rows[0])], rows, right=right, texts=("FIRST",))
     if context.err.is_terminal and not wanted.quiet:
         if not shown:
             context.err.line(f"No sessions in {context.where}{_with_prefix(wanted.prefix)}.")
@@ -76,10 +62,42 @@ def ls(context: Context) -> int:
     return 0
 
 
+def _row(context: Context, info: SessionInfo, bytes_: int | None, first: str | None) -> tuple[str, ...]:
+    out = context.out
+    items = f"{info.items:,}" if info.items <= _COUNTED else f"{_COUNTED:,}+"
+    row = [harmless(info.session_id), items if out.is_terminal else str(info.items)]
+    if bytes_ is not None:
+        row.append(size(bytes_) if out.is_terminal else str(bytes_))
+    row.append(moment(info.updated_at, out, utc=context.utc))
+    if out.is_terminal:
+        row.append(age(info.idle))
+    if first is not None:
+        row.append(first)
+    return tuple(row)
+
+
+def _listed(context: Context) -> Iterator[list[SessionInfo]]:
+    """The pages that are wanted, of sessions that are all shown."""
+    wanted = context.arguments
+    left = None if wanted.all else wanted.limit
+    count_limit = _COUNTED if context.out.is_terminal and not wanted.json else None
+    after = None
+    while left is None or left > 0:
+        page = context.backend.list_sessions(
+            prefix=wanted.prefix, limit=min(_PAGE, left or _PAGE), after=after, count_limit=count_limit
+        )
+        if not page:
+            return
+        yield page
+        after = page[-1]
+        left = None if left is None else left - len(page)
+
+
 def show(context: Context) -> int:
     """Show a conversation as a transcript."""
-    session = _session(context, context.arguments.session_id)
-    show_session(session, context.arguments, context.out, context.err)
+    from .show import show as show_session
+
+    show_session(context.known(context.arguments.session_id), context)
     return 0
 
 
@@ -91,7 +109,7 @@ def grep(context: Context) -> int:
         found += 1
         record = match.record
         if wanted.json:
-            context.out.line(json.dumps(record_object(match.session_id, record)))
+            context.out.line(json.dumps(record_object(match.session_id, record, utc=context.utc)))
         else:
             text = one_line(" ".join(texts_of(record)))
             if context.out.is_terminal:
@@ -101,7 +119,7 @@ def grep(context: Context) -> int:
                     (
                         harmless(match.session_id),
                         f"#{record.id}",
-                        moment(record.created_at, context.out),
+                        moment(record.created_at, context.out, utc=context.utc),
                         harmless(role_of(record.item)),
                         text,
                     )
@@ -115,47 +133,46 @@ def grep(context: Context) -> int:
 def export(context: Context) -> int:
     """Write conversations as JSON Lines, or as pages."""
     wanted = context.arguments
-    if wanted.full and not wanted.html:
-        raise CommandFailedError("--full is for pages; pass --html DIR too", 2)
-    ids: list[str] = wanted.session_ids
-    infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
     if wanted.html:
         from .pages.export import export_pages
 
-        export_pages(
-            context.backend,
-            infos,
-            Path(wanted.html),
-            where=context.where,
-            full=wanted.full,
-            err=context.err,
-            quiet=wanted.quiet,
-        )
-    else:
-        write_export(context.backend, infos, context.out)
+        export_pages(context)
+        return 0
+    if wanted.full:
+        raise CommandFailedError("--full is for pages; pass --html DIR too", 2)
+    from .moving import write_export
+
+    write_export(context)
     return 0
 
 
 def import_(context: Context) -> int:
     """Write what an export holds."""
+    from .moving import existing, read_export
+
     wanted = context.arguments
-    sessions, records = read_export(context.backend, wanted.file, wanted.on_existing)
-    _say(context, f"imported {count_of(sessions)}, {records:,} items")
+    if wanted.on_existing == "replace" and not wanted.yes:
+        confirm(context, existing(context, wanted.file), "replace", dry_run=False)
+    if wanted.on_existing == "append":
+        wanted.interrupted = "what was appended stays, and the same command appends it again"
+    sessions, records = read_export(context, wanted.file)
+    context.say(f"imported {count_of(sessions)}, {records:,} items")
     return 0
 
 
 def copy(context: Context) -> int:
     """Copy conversations to another database."""
+    from .moving import copy as copy_to
+
     wanted = context.arguments
-    ids: list[str] = wanted.session_ids
-    infos = [_known(context, session_id) for session_id in ids] if ids else all_sessions(context.backend)
-    with connect(wanted.target) as target:
-        return int(copy_to(context.backend, target, infos, context.err, quiet=wanted.quiet) > 0)
+    file = wanted.target_password_file
+    with connect(wanted.target, password=read_password(file)) if file else connect(wanted.target) as target:
+        return int(copy_to(context, target) > 0)
 
 
 def check(context: Context) -> int:
     """Look whether the database is as it should be; 1 when something will fail."""
-    found = context.backend.check()
+    found = context.backend.check(fix=context.arguments.fix)
     if context.arguments.json:
         checks = [{name: value for name, value in one._asdict().items() if name != "fix"} for one in found]
         context.out.line(json.dumps({"schema_version": 1, "checks": checks}))
@@ -168,37 +185,41 @@ def check(context: Context) -> int:
     return int(any(one.verdict == "error" for one in found))
 
 
-def rm(context: Context) -> int:
-    """Delete conversations."""
-    infos = [_known(context, session_id) for session_id in context.arguments.session_ids]
-    _confirm(context, len(infos), sum(info.items for info in infos), [info.session_id for info in infos])
-    if not context.arguments.dry_run:
-        deleted = context.backend.delete_sessions(info.session_id for info in infos)
-        _say(context, f"deleted {count_of(deleted)}")
-    return 0
-
-
-def prune(context: Context) -> int:
-    """Delete the conversations that nobody has written to for long."""
-    wanted = context.arguments
-    moment = wanted.older_than
-    would = context.backend.prune(moment, keep_prefix=wanted.keep_prefix, dry_run=True)
-    if not would.sessions:
-        _say(context, "nothing to delete")
-        return 0
-    _confirm(context, would.sessions, would.items, [])
-    if not wanted.dry_run:
-        done = context.backend.prune(moment, keep_prefix=wanted.keep_prefix)
-        _say(context, f"deleted {count_of(done.sessions)}, {done.items:,} items")
-    return 0
-
-
 def fork(context: Context) -> int:
     """Copy a conversation, up to a record, into a new one."""
     wanted = context.arguments
-    session = _session(context, wanted.session_id)
-    session.fork(wanted.new_id, upto=wanted.upto)
+    context.session(wanted.session_id).fork(wanted.new_id, upto=wanted.upto)
     return 0
+
+
+def stats(context: Context) -> int:
+    """Say how much there is, by day, and which conversations are the biggest."""
+    wanted, out = context.arguments, context.out
+    found = context.backend.stats(prefix=wanted.prefix, biggest=wanted.biggest)
+    if wanted.json:
+        days = [day._asdict() for day in found.days]
+        biggest = [session._asdict() for session in found.biggest]
+        out.line(json.dumps({"schema_version": 1, **found._asdict(), "days": days, "biggest": biggest}))
+    elif not out.is_terminal:
+        out.line(f"all\t{found.sessions}\t{found.items}\t{found.bytes}")
+        for day in found.days:
+            out.line(f"day\t{day.day or '?'}\t{day.items}\t{day.bytes}")
+        for session in found.biggest:
+            out.line(f"session\t{harmless(session.session_id)}\t{session.items}\t{session.bytes}")
+    else:
+        out.line(f"{count_of(found.sessions)}, {found.items:,} items, {size(found.bytes)}")
+        _table(out, f"DAY ({zone(context)})", found.days[-_DAYS:])
+        if len(found.days) > _DAYS:
+            out.line(f"… {len(found.days) - _DAYS:,} earlier days: `stats | less`, or --json")
+        _table(out, "BIGGEST", found.biggest)
+    return 0
+
+
+def _table(out: Stream, heading: str, rows: Sequence[DayStats | SessionSize]) -> None:
+    if rows:
+        out.line()
+        cells = [(harmless(name) or "?", f"{items:,}", size(held)) for name, items, held in rows]
+        out.table((heading, "ITEMS", "SIZE"), cells, right=frozenset({1, 2}))
 
 
 def _around(text: str, wanted: str, out: Stream) -> str:
@@ -210,67 +231,6 @@ def _around(text: str, wanted: str, out: Stream) -> str:
     before, hit, after = text[begin:start], text[start:end], text[end : begin + room]
     left, right = "…" * (begin > 0), "…" * (begin + room < len(text))
     return f"{left}{before}{out.painted(hit, 'bold')}{after}{right}"
-
-
-def _listed(context: Context, prefix: str | None, limit: int | None) -> Iterator[SessionInfo]:
-    after = None
-    left = limit
-    while left is None or left > 0:
-        page = context.backend.list_sessions(prefix=prefix, limit=min(_PAGE, left or _PAGE), after=after)
-        if not page:
-            return
-        yield from page
-        after = page[-1]
-        left = None if left is None else left - len(page)
-
-
-def _first(context: Context, session_id: str) -> str:
-    # The newest rows are what a limit gives; the first question stands in the oldest page.
-    records = context.backend.session(session_id).records()
-    return first_question(record for record, _ in zip(records, range(10), strict=False))
-
-
-def _session(context: Context, session_id: str) -> Session:
-    return context.backend.session(_known(context, session_id).session_id)
-
-
-def _known(context: Context, session_id: str) -> SessionInfo:
-    """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""
-    for info in context.backend.list_sessions(prefix=session_id, order="id", limit=1):
-        if info.session_id == session_id:
-            return info
-    from difflib import get_close_matches
-
-    near = [info.session_id for info in context.backend.list_sessions(prefix=session_id[:3], order="id", limit=_PAGE)]
-    close = get_close_matches(session_id, near, n=3)
-    hint = (
-        f"close: {', '.join(map(repr, close))}" if close else "`ls` lists them, `grep TEXT` finds one by what was said"
-    )
-    raise CommandFailedError(f"no session {session_id!r} in {context.where}; {hint}")
-
-
-def _confirm(context: Context, count: int, items: int, ids: list[str]) -> None:
-    """Say what would be deleted, and ask; raise CommandFailedError unless it is wanted."""
-    wanted = context.arguments
-    what = f"{count_of(count)}, {items:,} items"
-    if wanted.dry_run:
-        for session_id in ids:
-            context.out.line(harmless(session_id))
-        _say(context, f"would delete {what}")
-        return
-    if wanted.yes:
-        return
-    if not (context.err.is_terminal and context.out.is_terminal):
-        raise CommandFailedError("--yes required when not running interactively", 2)
-    expected = str(count) if count > _MANY else "y"
-    question = f"{what}. Delete? [{'type the number of sessions' if count > _MANY else 'y/N'}] "
-    if ask(question).replace(",", "").lower() != expected:
-        raise CommandFailedError("nothing was deleted")
-
-
-def _say(context: Context, text: str) -> None:
-    if not context.arguments.quiet:
-        context.err.line(text)
 
 
 def _with_prefix(prefix: str | None) -> str:
@@ -287,5 +247,6 @@ COMMANDS = {
     "fork": fork,
     "rm": rm,
     "prune": prune,
+    "stats": stats,
     "check": check,
 }

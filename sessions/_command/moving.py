@@ -5,24 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
-from itertools import chain, groupby
+from datetime import UTC, datetime
+from itertools import chain, count, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .context import CommandFailedError, Context
 from .forms import count_of, iso
-from .terminal import Stream
+from .progress import Progress
 
 if TYPE_CHECKING:
     from sessions import Backend, SessionInfo
 
-_PAGE = 500
-_VERSION = 1
+T = TypeVar("T")
 
-# Progress is written so often, in seconds, where a person looks.
-_EVERY = 0.5
+_VERSION = 1
 
 
 class BadFileError(ValueError):
@@ -36,76 +34,97 @@ class Line(NamedTuple):
     text: str
 
 
-def all_sessions(backend: Backend) -> Iterator[SessionInfo]:
-    """All conversations, by their ids."""
-    after = None
-    while page := backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=1):
-        yield from page
-        after = page[-1]
-
-
-def write_export(backend: Backend, infos: Iterable[SessionInfo], out: Stream) -> None:
+def write_export(context: Context) -> None:
     """Write a header, then each conversation and its records."""
+    out = context.out
+    progress = context.progress("export", quiet=out.is_terminal)
     out.line(json.dumps({"agent_sessions_export": _VERSION}))
-    for info in infos:
-        head = {"session_id": info.session_id, "created_at": iso(info.created_at), "updated_at": iso(info.updated_at)}
+    for info in context.chosen():
+        head = {
+            "session_id": info.session_id,
+            "created_at": iso(info.created_at, utc=context.utc),
+            "updated_at": iso(info.updated_at, utc=context.utc),
+        }
         out.line(json.dumps(head))
-        for record in backend.session(info.session_id).records():
-            row = {"session_id": info.session_id, "id": record.id, "created_at": iso(record.created_at)}
+        for record in context.backend.session(info.session_id).records():
+            created_at = iso(record.created_at, utc=context.utc)
+            row = {"session_id": info.session_id, "id": record.id, "created_at": created_at}
             out.line(json.dumps(row | {"text": record.text}))
+            progress.add(1)
+    progress.end()
 
 
-def read_export(backend: Backend, file: str, on_existing: str) -> tuple[int, int]:
+def existing(context: Context, file: str) -> Iterator[SessionInfo]:
+    """Those conversations of an export that are there."""
+    if file == "-":
+        raise CommandFailedError("--yes required to replace what is there by what comes from standard input", 2)
+    with Path(file).open(encoding="utf-8") as lines:
+        found = {head["session_id"] for head in _objects(lines, file) if "text" not in head}
+    for session_id in sorted(map(str, found)):
+        for info in context.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=1):
+            if info.session_id == session_id:
+                yield info
+
+
+def read_export(context: Context, file: str) -> tuple[int, int]:
     """Write what an export holds; return how many conversations, and how many records that were not there."""
-    with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
-        objects = map(_object, lines, range(1, sys.maxsize))
-        if next(objects, {}).get("agent_sessions_export") != _VERSION:
-            raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
+    progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
+    # In UTF-8 whatever the locale is, or the texts would be others.
+    with open(sys.stdin.fileno() if file == "-" else file, encoding="utf-8", closefd=file != "-") as lines:
         sessions = records = 0
-        for session_id, group in groupby(objects, lambda found: str(found["session_id"])):
+        for session_id, group in groupby(_objects(lines, file), lambda found: str(found["session_id"])):
             found = iter(group)
             head = next(found)
-            written = _import(backend, session_id, head, map(_line, found), on_existing)
+            if "text" in head:
+                raise BadFileError(f"session {session_id!r} begins with a record; keep the line before, which has none")
+            written = _import(context, session_id, head, _counted(map(_line, found), progress))
             if written is not None:
                 sessions, records = sessions + 1, records + written
+    progress.end()
     return sessions, records
 
 
-def _import(
-    backend: Backend, session_id: str, head: dict[str, Any], lines: Iterator[Line], on_existing: str
-) -> int | None:
+def _import(context: Context, session_id: str, head: dict[str, Any], lines: Iterator[Line]) -> int | None:
+    backend, on_existing = context.backend, context.arguments.on_existing
     session = backend.session(session_id)
     times = {name: _moment(head.get(name)) for name in ("created_at", "updated_at")}
     if on_existing != "fail" and session.position():
         if on_existing == "skip":
             return None
+        # All of it is read before anything changes: the file may be cut off.
+        lines = iter(list(lines))
         if on_existing == "append":
             return backend.load(session_id, chain(session.records(), lines), updated_at=times["updated_at"])
+        # All of it is read before anything goes: the file may be cut off.
+        lines = iter(list(lines))
         session.clear_session()
     return backend.load(session_id, lines, **times)
 
 
-def copy(source: Backend, target: Backend, infos: Iterable[SessionInfo], err: Stream, *, quiet: bool) -> int:
+def copy(context: Context, target: Backend) -> int:
     """Copy conversations, then compare them; return how many differ."""
-    began = shown = time.monotonic()
+    source, err = context.backend, context.err
+    progress = context.progress("copy")
     copied: list[str] = []
     records = 0
-    for info in infos:
-        rows = source.session(info.session_id).records()
+    for info in context.chosen():
+        rows = _counted(source.session(info.session_id).records(), progress)
         records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
         copied.append(info.session_id)
-        now = time.monotonic()
-        if err.is_terminal and not quiet and now - shown > _EVERY:
-            shown = now
-            err.again(f"copy  {len(copied):,} sessions, {records:,} items  {records / (now - began):,.0f}/s")
     differ = [session_id for session_id in copied if _checksum(source, session_id) != _checksum(target, session_id)]
-    err.again("")
+    seconds = progress.end()
     for session_id in differ:
         err.line(f"agent-sessions: session {session_id!r} was written to meanwhile; copy it again")
-    if differ or not quiet:
+    if differ or not context.arguments.quiet:
         verdict = f"{len(differ):,} differ" if differ else "checksums equal"
-        err.line(f"copied {count_of(len(copied))}, {records:,} items in {time.monotonic() - began:.1f} s; {verdict}")
+        err.line(f"copied {count_of(len(copied))}, {records:,} items in {seconds:.1f} s; {verdict}")
     return len(differ)
+
+
+def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:
+    for row in rows:
+        yield row
+        progress.add(1)
 
 
 def _checksum(backend: Backend, session_id: str) -> bytes:
@@ -113,8 +132,16 @@ def _checksum(backend: Backend, session_id: str) -> bytes:
     found = hashlib.sha256()
     for record in backend.session(session_id).records():
         moment = record.created_at and record.created_at.replace(microsecond=0)
-        found.update(json.dumps([iso(moment), record.text]).encode())
+        found.update(json.dumps([iso(moment, utc=False), record.text]).encode())
     return found.digest()
+
+
+def _objects(lines: Iterable[str], file: str) -> Iterator[dict[str, Any]]:
+    """The lines of an export behind its header."""
+    objects = map(_object, lines, count(1))
+    if next(objects, {}).get("agent_sessions_export") != _VERSION:
+        raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
+    yield from objects
 
 
 def _object(line: str, number: int) -> dict[str, Any]:
@@ -134,4 +161,7 @@ def _line(found: dict[str, Any]) -> Line:
 
 
 def _moment(text: object) -> datetime | None:
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from typing import TextIO
 
 _COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
@@ -24,6 +23,10 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
+# A column of texts is left out before it is narrower than this.
+_LEAST_TEXT = 20
+# Where a terminal does not say it.
+_WIDTH = 80
 _UNITS = ("kB", "MB", "GB", "TB")
 
 
@@ -50,6 +53,16 @@ def cut(text: str, width: int) -> str:
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
+def columns(text: str) -> int:
+    """Say how many columns of a terminal a text takes: two for most characters of East Asia, none for marks."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else int(not unicodedata.combining(character))
+        for character in text
+    )
+
+
 def size(count: int) -> str:
     """Say a number of bytes in powers of 1000."""
     if count < 1000:
@@ -62,11 +75,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
-def age(moment: datetime | None) -> str:
-    """Say how long ago a moment of UTC was, in its largest unit."""
-    if moment is None:
+def age(passed: float | None) -> str:
+    """Say how many seconds have passed, in their largest unit."""
+    if passed is None:
         return "?"
-    seconds = max(0, int((datetime.now(UTC).replace(tzinfo=None) - moment).total_seconds()))
+    seconds = max(0, int(passed))
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= length:
             return f"{seconds // length}{unit}"
@@ -79,9 +92,9 @@ class Stream:
     def __init__(self, file: TextIO, *, colour: str = "auto") -> None:
         self._file = file
         self.is_terminal = file.isatty()
-        self.width = shutil.get_terminal_size().columns if self.is_terminal else 0
+        self.width = _width(file) if self.is_terminal else 0
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        self._colour = colour == "always" or (colour == "auto" and self.is_terminal and not plain)
+        self.has_colour = colour == "always" or (colour == "auto" and self.is_terminal and not plain)
         # What the encoding lacks is no reason to stop.
         reconfigure = getattr(file, "reconfigure", None)
         if reconfigure:
@@ -102,27 +115,54 @@ class Stream:
 
     def painted(self, text: str, *styles: str) -> str:
         """Return a text in colours, where the stream has them."""
-        if not self._colour or not styles:
+        if not self.has_colour or not styles or not text:
             return text
         codes = ";".join(str(_COLOURS[style]) for style in styles)
         return f"\x1b[{codes}m{text}\x1b[0m"
 
-    def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int]) -> None:
+    def table(
+        self,
+        heading: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        *,
+        right: frozenset[int],
+        texts: Collection[str] = (),
+    ) -> None:
         """Write rows on a terminal, aligned below a heading.
 
-        The first column is never cut; the last ones are left out before it wraps.
+        The first column is never cut. The last one, if it is one of texts, is cut to what is left; else columns are
+        left out from the end.
         """
         cells = [list(heading), *map(list, rows)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(heading))]
-        while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > self.width:
-            widths.pop()
+        widths = [max(columns(row[column]) for row in cells) for column in range(len(heading))]
+        while len(widths) > 1 and (left := self.width - sum(widths) - 2 * (len(widths) - 1)) < 0:
+            if heading[len(widths) - 1] in texts and widths[-1] + left >= _LEAST_TEXT:
+                widths[-1] += left
+            else:
+                widths.pop()
         for number, row in enumerate(cells):
             aligned = [
-                cell.rjust(width) if column in right else cell.ljust(width)
+                _aligned(cut(cell, width) if column else cell, width, right=column in right)
                 for column, (cell, width) in enumerate(zip(row, widths, strict=False))
             ]
             text = "  ".join(aligned).rstrip()
             self.line(self.painted(text, "dim") if number == 0 else text)
+
+
+def _aligned(text: str, width: int, *, right: bool) -> str:
+    blanks = " " * (width - columns(text))
+    return blanks + text if right else text + blanks
+
+
+def _width(file: TextIO) -> int:
+    """The columns of a terminal; COLUMNS wins."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(file.fileno()).columns or _WIDTH
+    except (OSError, ValueError):
+        return _WIDTH
 
 
 def ask(question: str) -> str:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sessions._items import Item, Record
+from sessions._items import Record
 
 from .content import Part, parts_of, words
 from .reading import Call, Output, Said, read
-from .terminal import one_line
 
 # A call that still waits for its output holds back what follows: at most so many entries or characters.
 _HELD_ENTRIES = 1000
@@ -84,21 +83,6 @@ def entries(records: Iterable[Record]) -> Iterator[Entry]:
             waiting.take(found, Place(record.id, record.created_at, number), len(record.text))
         yield from waiting.ready()
     yield from waiting.rest()
-
-
-def first_question(records: Iterable[Record]) -> str:
-    """Return the first text of a user, in one line."""
-    for record in records:
-        if record.item is not None and record.item.get("role") == "user":
-            return one_line(" ".join(words(said.parts) for said in read(record) if isinstance(said, Said)))
-    return ""
-
-
-def role_of(item: Item | None) -> str:
-    """Return the word that a list has for an item."""
-    if item is None:
-        return "corrupt"
-    return str(item.get("role") or item.get("type") or "item")
 
 
 class _Waiting:

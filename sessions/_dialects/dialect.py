@@ -71,6 +71,10 @@ class Dialect(ABC, Generic[C]):
         """Return texts as one parameter, in the form that the statements want."""
         return list(texts)
 
+    def orders_by_code_points(self, connection: C) -> bool:
+        """Tell whether ids are ordered by their code points, so that those with a prefix stand side by side."""
+        return True
+
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
         """Make the block one transaction that may write, or a part of the one that is open."""
@@ -242,7 +246,11 @@ class Dialect(ABC, Generic[C]):
         with suppress(self.driver_error):
             self.execute(connection, "end_session", parameters)
 
-    # What check() asks
+    # What check() asks, and mends
+
+    @abstractmethod
+    def mend(self, connection: C, statement: str) -> None:
+        """Execute what a Check proposes."""
 
     def named(self, table: str) -> dict[str, Any]:
         """Return the parameters by which a table is looked for in the database's catalogue."""

@@ -1,7 +1,8 @@
 """Load the statements of a dialect from sql/<dialect>/*.sql.
 
 A block starts with `-- name: x` and holds one statement. The files are valid SQL for
-the default table names; other names are put in, quoted, when a dialect is made.
+the default table names; other names, and those of indexes made of them, are put in,
+quoted, when a dialect is made.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
-_TABLE = re.compile(r"\bagent_(?:sessions|messages)\b")
+_TABLE = re.compile(r"\b(agent_sessions|agent_messages)(_by_\w+)?\b")
+
+# PostgreSQL cuts longer identifiers.
+_MAX_NAME = 63
 
 
 def _folder() -> Path:
@@ -38,7 +42,9 @@ def load_statements(dialect: str, sessions_table: str, messages_table: str, *, q
     """Return the dialect's statements by name, for two tables."""
 
     def quoted(match: re.Match[str]) -> str:
-        table = sessions_table if match[0] == "agent_sessions" else messages_table
+        table = sessions_table if match[1] == "agent_sessions" else messages_table
+        if match[2]:  # an index, which is made in its table's schema
+            return quote + table.rpartition(".")[2][: _MAX_NAME - len(match[2])] + match[2] + quote
         return ".".join(quote + part + quote for part in table.split("."))
 
     return {name: _TABLE.sub(quoted, text) for name, text in _blocks(dialect).items()}

@@ -7,7 +7,7 @@ simply repeated: it is settled first, or its outcome is reported as unknown.
 from __future__ import annotations
 
 import logging
-import random
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,8 +23,6 @@ C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 
 _MAX_DELAY = 30.0
-# Of the system: forked processes would all come back at the same moments.
-_chance = random.SystemRandom()
 
 # How long a server session may stay idle after its connection was lost before it is
 # taken for one that nobody has told of the loss.
@@ -184,5 +182,10 @@ def _delays(options: Options) -> Iterator[float]:
         left = end - time.monotonic()
         if left <= 0:
             return
-        yield min(min(delay, _MAX_DELAY) * _chance.uniform(0.5, 1.0), left)
+        yield min(min(delay, _MAX_DELAY) * (0.5 + _chance() / 2), left)
         delay = min(delay * 2, _MAX_DELAY)
+
+
+def _chance() -> float:
+    """Return a number from 0 to 1; of the system, or forked processes would all come back at the same moments."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32

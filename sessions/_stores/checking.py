@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import perf_counter, time
@@ -10,21 +10,34 @@ from typing import NoReturn, TypeVar
 
 from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
-from sessions.errors import DatabaseError, kept_error
+from sessions.errors import ConfigurationError, DatabaseError, SessionsError, kept_error
 
 C = TypeVar("C")
 
 # What two clocks may differ by, in seconds, before times mislead.
 _CLOCK_SECONDS = 5.0
 
+_TABLES = "tables"
 
-class _UndoneError(Exception):
-    """Takes back what was only tried."""
+
+class _UndoneError(SessionsError):
+    """Takes back what was only tried; one of ours, or the connection would be taken for interrupted."""
 
 
 def checks(dialect: Dialect[C], connection: C, *, local: bool) -> list[Check]:
     """Answer each question that can be asked."""
     return list(_checks(dialect, connection, local=local))
+
+
+def mend(dialect: Dialect[C], connection: C, *, local: bool) -> None:
+    """Make what is missing and can be made."""
+    if dialect.in_transaction(connection):
+        raise ConfigurationError("check(fix=True) needs a connection outside a transaction; use one of connect(url)")
+    for check in _checks(dialect, connection, local=local):
+        if check.name == _TABLES and check.fix:
+            dialect.create_tables(connection)
+        elif check.fix:
+            dialect.mend(connection, check.fix)
 
 
 def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Check]:
@@ -41,9 +54,10 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         remedy = (
             "connect once with create_tables=True, or let their owner execute the output of `agent-sessions schema`"
         )
-        yield Check("tables", "error", f"{' and '.join(missing)} cannot be seen", remedy)
+        fix = ";\n".join(dialect.statements[name] for name in ("create_sessions", "create_messages"))
+        yield Check(_TABLES, "error", f"{' and '.join(missing)} cannot be seen", remedy, fix)
         return
-    yield Check("tables", "ok", " and ".join(columns))
+    yield Check(_TABLES, "ok", " and ".join(columns))
     sessions_table, messages_table = dialect.tables
     yield from dialect.column_checks(columns[sessions_table], columns[messages_table])
     yield from dialect.own_checks(connection)
@@ -88,7 +102,7 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
         return Check("rights", "skipped", "not tried in a transaction of the application")
     try:
         with suppress(_UndoneError), dialect.transaction(connection):
-            _write(dialect, connection, f"check {secrets.token_hex(16)}")
+            _write(dialect, connection, f"check {os.urandom(16).hex()}")
     except DatabaseError as exc:
         return Check("rights", "error", str(exc), "look for a trigger, a rule or a policy on the two tables")
     except dialect.driver_error as exc:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
-from itertools import islice, takewhile
+from itertools import groupby, islice, takewhile
 from time import time
 
 from sessions._checks import Check
 from sessions._connections.fork import check_process, tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
-from sessions._listing import Listing, SessionRow, page_of
+from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
 from sessions._settings.options import Options
-from sessions.errors import ConflictError, check_position, closed_error, taken_error
+from sessions.errors import check_position, closed_error, taken_error
 
 from .store import Store
 
@@ -111,8 +111,15 @@ class MemoryStore(Store):
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
         with self._alone():
             self._rows_of("")
+            now = time()
             found = [
-                (session_id, known.created_at, known.updated_at, min(len(known.rows), listing.count_limit + 1))
+                (
+                    session_id,
+                    known.created_at,
+                    known.updated_at,
+                    now - known.updated_at,
+                    min(len(known.rows), listing.count_limit + 1),
+                )
                 for session_id, known in self._sessions.items()
                 if session_id.startswith(listing.prefix) and (listing.idle is None or known.updated_at <= listing.idle)
             ]
@@ -165,20 +172,40 @@ class MemoryStore(Store):
             )
             return nsmallest(count, newer, key=lambda row: row[1])
 
-    def load(self, session_id: str, part: Part) -> None:
+    def session_sizes(self, session_ids: Sequence[str]) -> list[SizeRow]:
+        with self._alone():
+            self._rows_of("")
+            return [
+                (session_id, day, len(texts), sum(len(text.encode()) for text in texts))
+                for session_id in sorted(set(session_ids) & set(self._sessions))
+                for day, texts in _by_day(self._sessions[session_id].rows)
+            ]
+
+    def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
+        def of_a_user(text: str) -> bool:
+            return any(role in text for role in USER_ROLES)
+
+        with self._alone():
+            self._rows_of("")
+            return [
+                (session_id, next((text[:length] for _, _, text in self._rows_of(session_id) if of_a_user(text)), None))
+                for session_id in sorted(set(session_ids) & set(self._sessions))
+            ]
+
+    def load(self, session_id: str, part: Part) -> int:
         with self._alone():
             rows = self._rows_of(session_id)
-            if len(rows) != part.start:
-                raise ConflictError(f"session {session_id!r} has {len(rows)} rows, not {part.start}; clear it first")
-            numbered = self._number(part.texts)
-            for (row_id, now, text), made in zip(numbered, part.times, strict=True):
-                rows.append((row_id, _seconds(made, now), text))
-            self._put(session_id, rows)
+            check_position(session_id, expected=part.position, position=_position(rows))
+            numbered = zip(self._number(part.texts), part.times, strict=True)
+            newest = self._put(
+                session_id, [*rows, *((row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered)]
+            )
             known = self._sessions[session_id]
             known.created_at = _seconds(part.created_at, known.created_at)
             known.updated_at = _seconds(part.updated_at, known.updated_at)
+            return newest
 
-    def check(self) -> list[Check]:
+    def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")
         return [Check("connection", "ok", "the memory of this process")]
 
@@ -201,6 +228,11 @@ class MemoryStore(Store):
         else:
             known.rows, known.updated_at = rows, time()
         return _position(rows)
+
+
+def _by_day(rows: Sequence[RecordRow]) -> Iterator[tuple[str, list[str]]]:
+    for day, group in groupby(rows, lambda row: datetime.fromtimestamp(row[1], UTC).date().isoformat()):
+        yield day, [text for _, _, text in group]
 
 
 def _seconds(moment: str, default: float) -> float:

@@ -10,13 +10,23 @@ from urllib.parse import urlsplit
 from sessions._checks import Check
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
-from sessions._listing import Listing, SessionRow
+from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
 from sessions._settings.options import Options
 
 from .attempts import Attempts, Lender
-from .checking import checks
-from .operating import delete_record, delete_sessions, fork, list_sessions, load, replace_record, search
+from .checking import checks, mend
+from .operating import (
+    delete_record,
+    delete_sessions,
+    first_items,
+    fork,
+    list_sessions,
+    load,
+    replace_record,
+    search,
+    session_sizes,
+)
 from .settling import Call, settle_append, settle_clear, settle_load, settle_record, settle_replace, with_token
 from .store import Store
 
@@ -123,16 +133,33 @@ class SQLStore(Store, Generic[C]):
 
         return self._attempts.run(read, settle=read, writes=False)
 
-    def load(self, session_id: str, part: Part) -> None:
-        self._attempts.run(
+    def session_sizes(self, session_ids: Sequence[str]) -> list[SizeRow]:
+        def read(connection: C) -> list[SizeRow]:
+            return session_sizes(self._dialect, connection, session_ids)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
+        def read(connection: C) -> list[FirstRow]:
+            return first_items(self._dialect, connection, session_ids, length)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def load(self, session_id: str, part: Part) -> int:
+        return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
             settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
 
-    def check(self) -> list[Check]:
+    def check(self, *, fix: bool) -> list[Check]:
         def look(connection: C) -> list[Check]:
             return checks(self._dialect, connection, local=_is_local(self.where))
 
+        def change(connection: C) -> None:
+            mend(self._dialect, connection, local=_is_local(self.where))
+
+        if fix:
+            self._attempts.run(change, settle=change, may_create=False)
         return self._attempts.run(look, settle=look, writes=False)
 
 

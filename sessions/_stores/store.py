@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
-from sessions._listing import Listing, SessionRow
+from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
 from sessions._settings.options import Options
 
@@ -91,9 +91,17 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def check(self) -> list[Check]:
-        """Look whether everything is as it should be."""
+    def session_sizes(self, session_ids: Sequence[str]) -> list[SizeRow]:
+        """Return how much each session holds, day by day."""
 
     @abstractmethod
-    def load(self, session_id: str, part: Part) -> None:
-        """Write rows as they are behind those that there are; raise ConflictError when those are not part.start."""
+    def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
+        """Return the first length characters of each session's first text of a user, or None."""
+
+    @abstractmethod
+    def check(self, *, fix: bool) -> list[Check]:
+        """Look whether everything is as it should be; with fix make what is missing before."""
+
+    @abstractmethod
+    def load(self, session_id: str, part: Part) -> int:
+        """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""

@@ -2,12 +2,16 @@
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
--- two columns with two values would walk all rows. A prefix is compared as bytes, whatever the collation; its
--- pattern, for LIKE, finds it by the index.
+-- two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
+-- the character set of the column; its pattern, for LIKE, finds it by the index.
+--
+-- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
 -- name: sessions_newest_first
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -27,8 +31,8 @@ FROM (
             OR updated_at <= %(updated)s AND (updated_at < %(updated)s OR session_id < %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -37,7 +41,9 @@ LIMIT %(count)s;
 
 -- name: sessions_oldest_first
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -57,8 +63,8 @@ FROM (
             OR updated_at >= %(updated)s AND (updated_at > %(updated)s OR session_id > %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
     LIMIT %(count)s
 ) AS page
@@ -67,7 +73,9 @@ LIMIT %(count)s;
 
 -- name: sessions_by_id
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -84,8 +92,8 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
     LIMIT %(count)s
 ) AS page
@@ -94,7 +102,9 @@ LIMIT %(count)s;
 
 -- name: sessions_by_id_descending
 -- Differs: the pattern is for a collation that is not ours.
-SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, (
+SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
+    SECOND, page.updated_at, CURRENT_TIMESTAMP
+), (
     SELECT COUNT(*)
     FROM agent_messages
     WHERE session_id = page.session_id
@@ -111,13 +121,40 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
     LIMIT %(count)s
 ) AS page
 ORDER BY page.session_id DESC
 LIMIT %(count)s;
+
+-- name: session_sizes
+-- The rows and bytes of some sessions, by the day of their making.
+SELECT CONVERT(CONVERT(agent_sessions.session_id USING utf8mb4) USING binary), CONVERT(CONVERT(
+    COALESCE(LEFT(CAST(agent_messages.created_at AS CHAR), 10), '') USING utf8mb4
+) USING binary) AS made_on, COUNT(*), CAST(SUM(OCTET_LENGTH(agent_messages.message_data)) AS SIGNED)
+FROM agent_sessions
+JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
+WHERE agent_sessions.session_id IN %(ids)s
+GROUP BY agent_sessions.session_id, made_on
+ORDER BY agent_sessions.session_id, made_on
+LIMIT 18446744073709551615;
+
+-- name: first_items
+-- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary), CONVERT(CONVERT((
+    SELECT LEFT(message_data, %(length)s)
+    FROM agent_messages
+    WHERE session_id = agent_sessions.session_id
+        AND (INSTR(message_data, %(spaced)s) > 0 OR INSTR(message_data, %(compact)s) > 0)
+    ORDER BY id
+    LIMIT 1
+) USING utf8mb4) USING binary)
+FROM agent_sessions
+WHERE session_id IN %(ids)s
+ORDER BY session_id
+LIMIT 18446744073709551615;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
@@ -152,7 +189,8 @@ SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
 ORDER BY session_id, id
-LIMIT 1;
+LIMIT 1
+FOR UPDATE;
 
 -- name: delete_sessions
 DELETE FROM agent_sessions
@@ -172,7 +210,17 @@ SELECT COUNT(*)
 FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id <= %(upto)s
-LIMIT 1;
+LIMIT 1
+FOR UPDATE;
+
+-- name: find_item
+-- Whether the session has the row.
+SELECT id
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s
+LIMIT 1
+FOR UPDATE;
 
 -- name: update_item
 -- One row of the session.
@@ -192,7 +240,7 @@ FROM (
     SELECT session_id, id, created_at, message_data
     FROM agent_messages
     WHERE id > %(after)s
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY id
     LIMIT %(count)s
 ) AS page
@@ -202,10 +250,10 @@ LIMIT %(count)s;
 -- name: load_item
 -- A row with the time that it was made at; without one, now. The row behind VALUES is repeated.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-VALUES (%(session_id)s, %(message_data)s, COALESCE(NULLIF(%(created_at)s, ''), CURRENT_TIMESTAMP));
+VALUES (%(session_id)s, %(message_data)s, COALESCE(%(created_at)s, CURRENT_TIMESTAMP));
 
 -- name: set_session_times
 UPDATE agent_sessions
-SET created_at = COALESCE(NULLIF(%(created_at)s, ''), created_at),
-    updated_at = COALESCE(NULLIF(%(updated_at)s, ''), updated_at)
+SET created_at = COALESCE(%(created_at)s, created_at),
+    updated_at = COALESCE(%(updated_at)s, updated_at)
 WHERE session_id = %(session_id)s;

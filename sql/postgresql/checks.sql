@@ -3,12 +3,13 @@
 -- name: server
 SELECT
     split_part(version(), ' (', 1),
-    extract(epoch FROM clock_timestamp())::float8,
+    extract(epoch FROM clock_timestamp())::numeric,
     coalesce((SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
     pg_backend_pid();
 
 -- name: columns
-SELECT attname::text, format_type(atttypid, atttypmod), ''
+-- Without the quotes of quote_all_identifiers.
+SELECT attname::text, replace(format_type(atttypid, atttypmod), '"', ''), ''
 FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s)
     AND attnum > 0
@@ -31,6 +32,15 @@ ORDER BY pg_class.relname;
 SELECT greatest(reltuples, 0)::bigint
 FROM pg_class
 WHERE oid = to_regclass(%(table)s);
+
+-- name: unfinished_indexes
+-- What a CREATE INDEX CONCURRENTLY left that did not end, and the statement that removes it.
+SELECT pg_class.relname::text, 'DROP INDEX CONCURRENTLY ' || indexrelid::regclass::text
+FROM pg_index
+JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+WHERE pg_index.indrelid = to_regclass(%(table)s)
+    AND NOT pg_index.indisvalid
+ORDER BY pg_class.relname;
 
 -- name: make_key
 CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_id, id);

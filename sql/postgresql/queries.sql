@@ -1,6 +1,7 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump. message_data is read
 -- as text whatever its type is: the driver would turn json into Python's objects. created_at is
--- read by way of JSON, which writes it in ISO 8601 whatever DateStyle says, and whatever its type is.
+-- read by way of JSON, which writes it in ISO 8601 whatever DateStyle says, and whatever its type is. Of a float8
+-- extra_float_digits may leave one digit; a numeric is written as it is.
 --
 -- The guard `seen`: a statement that depends on what it reads (a position, the newest row,
 -- all rows) reads the state of the moment at which it began. Where it then waits for the
@@ -325,7 +326,7 @@ LIMIT 1;
 -- server's clock, and whether that was a removal: whoever adds a row dates it no earlier. A row
 -- that is dated in the future tells nothing, so it counts as one.
 SELECT
-    extract(epoch FROM clock.now - session.updated_at)::float8,
+    extract(epoch FROM clock.now - session.updated_at)::numeric,
     coalesce(newest.created_at < session.updated_at OR newest.created_at > clock.now, TRUE)
 FROM (SELECT clock_timestamp()::timestamp AS now) AS clock
 CROSS JOIN agent_sessions AS session

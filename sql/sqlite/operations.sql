@@ -1,11 +1,13 @@
--- What an operator asks: which conversations there are, and to copy, mend and delete them.
+-- What an operator asks: which conversations there are, and to copy, mend and delete them. The pluses are those of
+-- queries.sql.
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
 -- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
+-- above_prefix finds a prefix by the index; it is NULL where texts are not ordered by their code points.
 
 -- name: sessions_newest_first
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -26,7 +28,7 @@ FROM (
 ORDER BY page.updated DESC, page.session_id DESC;
 
 -- name: sessions_oldest_first
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -48,7 +50,7 @@ FROM (
 ORDER BY page.updated, page.session_id;
 
 -- name: sessions_by_id
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -62,6 +64,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id > coalesce(:session_id, '')
         AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
     ORDER BY session_id
@@ -70,7 +73,7 @@ FROM (
 ORDER BY page.session_id;
 
 -- name: sessions_by_id_descending
-SELECT page.session_id, page.created_at, page.updated, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -84,6 +87,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id < coalesce(:session_id, x'ff')
         AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
     ORDER BY session_id DESC
@@ -91,10 +95,35 @@ FROM (
 ) AS page
 ORDER BY page.session_id DESC;
 
+-- name: session_sizes
+-- The rows and bytes of some sessions, by the day of their making.
+SELECT +agent_sessions.session_id, coalesce(
+    date(agent_messages.created_at, 'unixepoch'), substr(agent_messages.created_at, 1, 10), ''
+) AS made_on, count(*), sum(length(CAST(agent_messages.message_data AS BLOB)))
+FROM agent_sessions
+JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
+WHERE agent_sessions.session_id IN (SELECT value FROM json_each(:ids))
+GROUP BY agent_sessions.session_id, made_on
+ORDER BY agent_sessions.session_id, made_on;
+
+-- name: first_items
+-- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
+SELECT +session_id, (
+    SELECT substr(message_data, 1, :length)
+    FROM agent_messages
+    WHERE session_id = agent_sessions.session_id
+        AND (instr(message_data, :spaced) > 0 OR instr(message_data, :compact) > 0)
+    ORDER BY id
+    LIMIT 1
+)
+FROM agent_sessions
+WHERE session_id IN (SELECT value FROM json_each(:ids))
+ORDER BY session_id;
+
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.
-SELECT session_id
+SELECT +session_id
 FROM agent_sessions
 WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND (
@@ -118,7 +147,7 @@ WHERE session_id IN (SELECT value FROM json_each(:ids));
 
 -- name: items_left
 -- A session of which something has kept a row.
-SELECT session_id
+SELECT +session_id
 FROM agent_messages
 WHERE session_id IN (SELECT value FROM json_each(:ids))
 ORDER BY session_id, id
@@ -143,6 +172,13 @@ FROM agent_messages
 WHERE session_id = :session_id
     AND id <= :upto;
 
+-- name: find_item
+-- Whether the session has the row.
+SELECT +id
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id = :id;
+
 -- name: update_item
 -- One row of the session.
 UPDATE agent_messages
@@ -153,7 +189,7 @@ WHERE session_id = :session_id
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
-SELECT page.session_id, page.id, page.created_at, CASE
+SELECT +page.session_id, +page.id, +page.created_at, CASE
     WHEN instr(page.message_data, :literal) > 0 OR instr(page.message_data, :escape) > 0 THEN page.message_data
 END
 FROM (

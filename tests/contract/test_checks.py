@@ -76,6 +76,75 @@ def test_the_index_for_listings_that_is_proposed_is_one(dialect: str, make_url: 
         assert "agent_sessions_by_time" in listing.found
 
 
+def test_a_fix_makes_the_tables_and_changes_nothing_else(sql_url: str) -> None:
+    with sessions.connect(sql_url, create_tables=False) as backend:
+        assert {check.verdict for check in backend.check(fix=True)} == {"ok"}
+        backend.session("chat_1").add_items(items("a"))
+        backend.check(fix=True)
+        assert backend.session("chat_1").get_items() == items("a")
+
+
+@pytest.mark.parametrize(("dialect", "maker"), OTHERS)
+def test_a_fix_makes_the_index_that_tables_of_others_lack(
+    dialect: str, maker: str, make_url: Callable[[str], str]
+) -> None:
+    url = make_url(dialect)
+    asyncio.run(make_tables(maker, url))
+    with sessions.connect(url) as backend:
+        assert {check.name: check.verdict for check in backend.check(fix=True)}["index"] == "ok"
+        assert verdicts(backend)["index"] == "ok"
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", "mariadb"])
+def test_two_pairs_of_tables_have_indexes_of_their_own(dialect: str, make_url: Callable[[str], str]) -> None:
+    url = make_url(dialect)
+    for prefix in ("a", "b" * 50):
+        names = {"sessions_table": f"{prefix}_s", "messages_table": f"{prefix}_m"}
+        with sessions.connect(url, sessions_table=names["sessions_table"], messages_table=names["messages_table"]) as b:
+            b.session("chat_1").add_items(items("a"))
+            store = b._store
+            execute_sql(url, store._dialect.statements["make_listing_index"])  # type: ignore[attr-defined]
+            [listing] = [check for check in b.check() if check.name == "listing index"]
+            assert listing.found == f"{prefix}_s_by_time begins with updated_at"
+
+
+def test_an_index_that_was_not_made_to_its_end_is_made_anew(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a", "a"))
+        execute_sql(postgresql_url, "ALTER TABLE agent_messages DROP CONSTRAINT agent_messages_session_id_id_key")
+        # Refused at its end: the two rows are equal.
+        with (
+            contextlib.closing(connect_raw(postgresql_url)) as connection,
+            pytest.raises(Exception, match="could not create unique index"),
+        ):
+            connection.cursor().execute(
+                "CREATE UNIQUE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_id)"
+            )
+        found = verdicts(backend)
+        assert (found["unfinished index"], found["index"]) == ("warning", "warning")
+        fixed = {check.name: check for check in backend.check(fix=True)}
+        assert "unfinished index" not in fixed
+        assert fixed["index"].found.startswith("agent_messages_by_session ")
+
+
+def test_a_check_leaves_a_connection_of_the_application_usable(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    with contextlib.closing(connect_raw(sql_url)) as connection:
+        bound = sessions.bind(connection)
+        assert {check.verdict for check in bound.check()} <= {"ok", "warning"}
+        assert bound.session("chat_1").get_items() == items("a")
+
+
+def test_in_a_transaction_of_the_application_nothing_is_fixed(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        with contextlib.closing(connect_raw(sql_url)) as connection:
+            connection.cursor().execute("BEGIN")
+            with pytest.raises(sessions.ConfigurationError, match="outside a transaction"):
+                sessions.bind(connection).check(fix=True)
+
+
 def test_a_right_that_is_missing_is_an_error(postgresql_url: str) -> None:
     with sessions.connect(postgresql_url) as owner:
         owner.session("chat_1").add_items(items("a"))

@@ -185,7 +185,11 @@ class MySQLDialect(Dialect[MyConnection]):
         rows: list[str] = []
         room = min(limit, _PACKET)
         for text, time in zip(texts, times or repeat(""), strict=False):
-            values = row % {"session_id": escaped_id, "message_data": quote_item(text), "created_at": quote_id(time)}
+            values = row % {
+                "session_id": escaped_id,
+                "message_data": quote_item(text),
+                "created_at": literal(time or None, quote_id),
+            }
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(
@@ -260,10 +264,15 @@ class MySQLDialect(Dialect[MyConnection]):
                 self.execute(connection, "end_session", {"id": number})
 
     def tls_in_use(self, connection: MyConnection) -> str:
-        return str(self.execute(connection, "tls", {})[0][1])
+        # Not from SHOW STATUS, which knows no LIMIT.
+        version = getattr(connection._sock, "version", None)  # type: ignore[attr-defined]  # noqa: SLF001
+        return (version() or "") if version else ""
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
         return column_checks(sessions, messages)
+
+    def mend(self, connection: MyConnection, statement: str) -> None:
+        send(connection, statement)
 
     def own_checks(self, connection: MyConnection) -> list[Check]:
         return [engine_check({table: self._engine(connection, table) for table in self.tables})]

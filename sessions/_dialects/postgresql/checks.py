@@ -29,3 +29,8 @@ def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
             remedy="longer ids are refused, or cut; make it varchar(255) in both tables",
         ),
     ]
+
+
+def unfinished_check(name: str, drop: str) -> Check:
+    """Say that an index was not made to its end: it is kept up by every write, and serves none."""
+    return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", drop, drop)

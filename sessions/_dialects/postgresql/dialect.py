@@ -23,7 +23,7 @@ from sessions._items import Row
 from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
-from .checks import column_checks
+from .checks import column_checks, unfinished_check
 from .connector import CANCEL_SECONDS, TimedConnection
 from .errors import describe, statement_failure
 from .values import PlainCursor, check_encoding
@@ -81,6 +81,10 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
         return _array(connection, texts)
+
+    def orders_by_code_points(self, connection: PGConnection) -> bool:
+        # Otherwise by their bytes in the database's encoding, which also may lack the character above a prefix.
+        return connection.pgconn.parameter_status(b"server_encoding") == b"UTF8"
 
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         if not connection.autocommit and not self.in_transaction(connection):
@@ -184,10 +188,21 @@ class PostgresDialect(Dialect[PGConnection]):
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
         return column_checks(sessions, messages)
 
+    def mend(self, connection: PGConnection, statement: str) -> None:
+        PlainCursor(connection).execute(statement)
+
     def own_checks(self, connection: PGConnection) -> list[Check]:
         [(_, _, _, process)] = self.execute(connection, "server", {})
         direct = process == connection.pgconn.backend_pid
-        return [Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions")]
+        unfinished = [
+            unfinished_check(name, drop)
+            for table in self.tables
+            for name, drop in self.execute(connection, "unfinished_indexes", self.named(table))
+        ]
+        return [
+            Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
+            *unfinished,
+        ]
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)

@@ -1,0 +1,184 @@
+"""What can be written behind `agent-sessions`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+_EPILOG = """\
+The database is named by --url or by SESSIONS_URL, such as sqlite:chat.db or
+postgresql://app@db.example.com/agents. A password need not stand there: --password-file.
+Exit codes: 0 done, an empty list too; 1 failed, not found or interrupted; 2 wrong usage.
+"""
+
+
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser for a command, or for all of them where it is none: making all takes time."""
+    from sessions import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="agent-sessions",
+        description="See, copy and delete the conversations of LLM agents.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"agent-sessions {__version__}")
+    common = _common()
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in (command,) if command in _COMMANDS else _COMMANDS:
+        text, own = _COMMANDS[name]
+        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+        for flags, settings in own.items():
+            made.add_argument(*flags.split(), **settings)
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("database")
+    group.add_argument("--url", help="its URL; else the environment variable SESSIONS_URL")
+    group.add_argument("--password-file", metavar="FILE", help="a file that holds the password")
+    group.add_argument("--tls-ca", metavar="FILE", help="require TLS, and verify the server by these certificates")
+    group.add_argument("--tls-cert", metavar="FILE", help="the client's certificate")
+    group.add_argument("--tls-key", metavar="FILE", help="its key")
+    group.add_argument("--sessions-table", metavar="NAME", help="instead of agent_sessions")
+    group.add_argument("--messages-table", metavar="NAME", help="instead of agent_messages")
+    group = common.add_argument_group("output")
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    group.add_argument("--quiet", action="store_true", help="no hints and results on stderr")
+    group.add_argument("--debug", action="store_true", help="a traceback for an error")
+    return common
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _duration(text: str) -> Any:
+    from .forms import duration
+
+    try:
+        return duration(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90d, 12h or 30m") from None
+
+
+_JSON = {"action": "store_true", "help": "one object a line"}
+_DELETING: dict[str, Any] = {
+    "--dry-run": {"action": "store_true", "help": "only say what would be deleted"},
+    "--yes": {"action": "store_true", "help": "do not ask"},
+}
+_PREFIX = {"help": "only conversations whose ids begin so"}
+
+# Each command: what it does, and its arguments.
+_COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ls": (
+        "list conversations, the one written to last first",
+        {
+            "--prefix": _PREFIX,
+            "--limit": {"type": _number, "default": 50, "help": "how many (50)"},
+            "--all": {"action": "store_true", "help": "all of them"},
+            "--first": {"action": "store_true", "help": "with the first question of each"},
+            "--size": {"action": "store_true", "help": "with the bytes of each, which reads them"},
+            "--json": _JSON,
+        },
+    ),
+    "show": (
+        "show a conversation as a transcript",
+        {
+            "session_id": {"metavar": "ID"},
+            "--limit": {"type": _number, "default": 200, "help": "the newest so many items (200)"},
+            "--all": {"action": "store_true", "help": "all items"},
+            "--full": {"action": "store_true", "help": "fold nothing"},
+            "--only-conversation": {"action": "store_true", "help": "only what user and assistant say"},
+            "--no-reasoning": {"action": "store_true", "help": "without the items of reasoning"},
+            "--follow": {"action": "store_true", "help": "go on with what is added, until Ctrl-C"},
+            "--raw": {"action": "store_true", "help": "one stored text a line"},
+            "--json": _JSON,
+        },
+    ),
+    "grep": (
+        "find the records that contain a text, tool calls and their outputs included",
+        {
+            "text": {"metavar": "TEXT"},
+            "--prefix": _PREFIX,
+            "-i --ignore-case": {"action": "store_true", "help": "whatever the case"},
+            "--limit": {"type": _number, "help": "end after so many"},
+            "--json": _JSON,
+        },
+    ),
+    "export": (
+        "write conversations, or all, as JSON Lines, texts exactly as stored; or as HTML pages to read",
+        {
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "--html": {"metavar": "DIR", "help": "a page each and an index with search; a new DIR is for you alone"},
+            "--full": {"action": "store_true", "help": "pages with the longest texts whole"},
+        },
+    ),
+    "import": (
+        "write what an export holds, texts and times exactly; goes on after an interruption",
+        {
+            "file": {"metavar": "FILE", "help": "- for standard input"},
+            "--on-existing": {
+                "choices": ("fail", "skip", "append", "replace"),
+                "default": "fail",
+                "help": "what is done with a conversation that is there: fail (the default, unless it is a beginning)",
+            },
+            "--yes": {"action": "store_true", "help": "do not ask before something is replaced"},
+        },
+    ),
+    "copy": (
+        "copy conversations, or all, to another database; goes on after an interruption, and compares at the end",
+        {
+            "target": {"metavar": "TARGET_URL"},
+            "--target-password-file": {"metavar": "FILE", "help": "a file that holds its password"},
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+        },
+    ),
+    "fork": (
+        "copy a conversation into a new one",
+        {
+            "session_id": {"metavar": "ID"},
+            "new_id": {"metavar": "NEW_ID"},
+            "--upto": {"type": _number, "metavar": "RECORD", "help": "up to this record"},
+        },
+    ),
+    "rm": ("delete conversations", {"session_ids": {"nargs": "+", "metavar": "ID"}, **_DELETING}),
+    "prune": (
+        "delete the conversations that nobody has written to for long",
+        {
+            "--older-than": {"type": _duration, "required": True, "metavar": "90d", "help": "w, d, h or m"},
+            "--keep-prefix": {"action": "append", "default": [], "metavar": "PREFIX", "help": "but these"},
+            **_DELETING,
+        },
+    ),
+    "stats": (
+        "say how much there is, by day, and which conversations are the biggest",
+        {
+            "--prefix": _PREFIX,
+            "--biggest": {"type": _number, "default": 10, "metavar": "N", "help": "how many of the biggest (10)"},
+            "--json": {"action": "store_true", "help": "one object"},
+        },
+    ),
+    "check": (
+        "look whether the database is as it should be; 1 when something will fail",
+        {
+            "--fix": {
+                "action": "store_true",
+                "help": "make the tables and indexes that are missing, while others write",
+            },
+            "--json": {"action": "store_true", "help": "one object"},
+        },
+    ),
+    "schema": (
+        "print the statements that make the tables",
+        {"dialect": {"choices": ("sqlite", "postgresql", "mysql")}},
+    ),
+    "demo": (
+        "write a few made-up conversations to a new SQLite file, and say what to try",
+        {"file": {"nargs": "?", "default": "agent-sessions-demo.db", "metavar": "FILE"}},
+    ),
+}

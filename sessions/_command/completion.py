@@ -1,0 +1,31 @@
+"""Complete what is typed in a shell, conversations' ids among it; needs argcomplete."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import chain
+from typing import Any
+
+import argcomplete
+
+# How many ids are offered.
+_MOST = 100
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell and end the process; do nothing for who is no shell."""
+    for action in parser._actions:  # noqa: SLF001  (argparse has no other way to its subcommands)
+        commands = action.choices.values() if isinstance(action.choices, dict) else ()
+        for argument in chain.from_iterable(command._actions for command in commands):  # noqa: SLF001
+            if argument.dest in ("session_id", "session_ids"):
+                argument.completer = _session_ids
+    argcomplete.autocomplete(parser)
+
+
+def _session_ids(prefix: str, parsed_args: argparse.Namespace, **_others: Any) -> list[str]:
+    from .database import open_database
+
+    backend, _ = open_database(parsed_args)
+    with backend:
+        found = backend.list_sessions(prefix=prefix, order="id", limit=_MOST, count_limit=1)
+    return [info.session_id for info in found]

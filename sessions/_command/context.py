@@ -1,0 +1,94 @@
+"""What a command works with, and how it finds a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from sessions import SQLiteBackend
+from sessions._listing import pages
+
+from .progress import Progress
+from .terminal import Stream
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from sessions import Backend, Session, SessionInfo
+
+_PAGE = 500
+
+
+class CommandFailedError(Exception):
+    """What a command cannot do; the text is the message."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Context:
+    """What a command works with."""
+
+    backend: Backend
+    where: str
+    arguments: Namespace
+    out: Stream
+    err: Stream
+
+    @property
+    def utc(self) -> bool:
+        """Whether the times are of UTC; a server's are in the zone of whoever wrote them."""
+        return isinstance(self.backend, SQLiteBackend)
+
+    def say(self, text: str) -> None:
+        """Write what was done."""
+        if not self.arguments.quiet:
+            self.err.line(text)
+
+    def progress(self, verb: str, *, quiet: bool = False) -> Progress:
+        """Count first what is to be done with those that are chosen, where somebody looks."""
+        quiet = quiet or self.arguments.quiet
+        total = None
+        if self.err.is_terminal and not quiet:
+            total = sum(info.items for info in self.named() or self.all(count_limit=None))
+        return Progress(self.err, verb, total=total, quiet=quiet)
+
+    def session(self, session_id: str) -> Session:
+        """Return the conversation of an id; raise CommandFailedError when there is none."""
+        return self.backend.session(self.known(session_id).session_id)
+
+    def chosen(self) -> list[SessionInfo] | Iterator[SessionInfo]:
+        """Those whose ids are given, or all of them."""
+        return self.named() or self.all()
+
+    def named(self) -> list[SessionInfo]:
+        """Those whose ids are given, each once."""
+        return [self.known(session_id) for session_id in dict.fromkeys(self.arguments.session_ids)]
+
+    def all(self, *, count_limit: int | None = 1) -> Iterator[SessionInfo]:
+        """All conversations, by their ids."""
+        return chain.from_iterable(
+            pages(
+                lambda after: self.backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=count_limit)
+            )
+        )
+
+    def known(self, session_id: str) -> SessionInfo:
+        """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""
+        for info in self.backend.list_sessions(prefix=session_id, order="id", limit=1):
+            if info.session_id == session_id:
+                return info
+        from difflib import get_close_matches
+
+        near = [info.session_id for info in self.backend.list_sessions(prefix=session_id[:3], order="id", limit=_PAGE)]
+        close = get_close_matches(session_id, near, n=3)
+        hint = (
+            f"close: {', '.join(map(repr, close))}"
+            if close
+            else "`ls` lists them, `grep TEXT` finds one by what was said"
+        )
+        raise CommandFailedError(f"no session {session_id!r} in {self.where}; {hint}")
