@@ -699,6 +699,24 @@ def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> N
     assert "\x1b]" not in out
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "turned &#x202e;txt.exe shown",
+        "| a |\n|---|\n| 1 | shown |",
+        "> " * 60 + "shown",
+        "[a]: https://example.org 'shown'",
+    ],
+    ids=["a reference to a character", "a cell without a column", "deeper than Markdown goes", "a definition"],
+)
+def test_markdown_loses_and_turns_no_text(sqlite_url: str, answer: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([{"role": "assistant", "content": answer}])
+    out = on_terminal(["show", "chat_1", "--url", sqlite_url, "--color", "never"], 80)
+    assert "shown" in out
+    assert "\u202e" not in out
+
+
 def test_long_lines_are_cut_on_a_terminal_alone(sqlite_url: str) -> None:
     with sessions.connect(sqlite_url) as backend:
         backend.session("chat_1").add_items(items("x" * 10_000))

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import sessions
+from sessions._command import parsing
 from sessions._command.main import main
-from sessions._command.pages import markdown
 from support.conversations import (
     ANSWER,
     BREAK_OUT,
@@ -262,11 +262,11 @@ def test_without_markdown_an_answer_is_as_it_is_written(
     rendered = export([said(ANSWER)])
     assert "table" in rendered.tags
     monkeypatch.setitem(sys.modules, "markdown_it", None)
-    markdown._markdown.cache_clear()
+    parsing._parser.cache_clear()
     try:
         page = export([said(ANSWER)])
     finally:
-        markdown._markdown.cache_clear()
+        parsing._parser.cache_clear()
     assert "table" not in page.tags
     assert ANSWER in page.text
 
