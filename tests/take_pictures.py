@@ -85,7 +85,7 @@ def take_pictures(pages: Path) -> None:
 
 def take_terminal(columns: int = 96) -> None:
     """Look at a conversation on a terminal."""
-    command = [sys.executable, "-m", "sessions", "show", "bike-shop:1042", "--url", "sqlite:demo.db"]
+    command = [sys.executable, "-P", "-m", "sessions", "show", "bike-shop:1042", "--url", "sqlite:demo.db"]
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment):

@@ -580,7 +580,7 @@ def test_an_error_has_a_traceback_only_when_it_is_asked_for(run: Run) -> None:
 
 def process(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments],
+        [sys.executable, "-P", "-m", "sessions", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -650,14 +650,14 @@ def test_what_nobody_can_read_changes_no_exit_code(sqlite_url: str, closed: str)
     with sessions.connect(sqlite_url) as backend:
         backend.session("chat_1").add_items(items("Hello"))
     for arguments, status in (("rm chat_2 --yes", 1), ("rm chat_1 --yes", 0)):
-        script = f"{sys.executable} -m sessions {arguments} --url '{sqlite_url}' {closed}"
+        script = f"{sys.executable} -P -m sessions {arguments} --url '{sqlite_url}' {closed}"
         result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
         assert result.returncode == status
         assert "Traceback" not in result.stderr
 
 
 def output_of(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sessions", *arguments]
+    command = [sys.executable, "-P", "-m", "sessions", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(command, text=True, check=False, env=environment, **settings)
 
@@ -822,7 +822,11 @@ def on_terminal(arguments: list[str], columns: int, *, answer: str = "", status:
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     with subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-P", "-m", "sessions", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
     ) as command:
         os.close(theirs)
         if answer:

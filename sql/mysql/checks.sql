@@ -55,3 +55,11 @@ CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id);
 
 -- name: make_listing_index
 CREATE INDEX agent_sessions_by_time ON agent_sessions (updated_at, session_id);
+
+-- name: widen_text
+-- Differs: SQLite's columns hold any length.
+ALTER TABLE agent_messages MODIFY message_data LONGTEXT NOT NULL;
+
+-- name: widen_id
+-- Differs: as widen_text.
+ALTER TABLE agent_messages MODIFY id BIGINT NOT NULL AUTO_INCREMENT;

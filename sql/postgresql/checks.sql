@@ -47,3 +47,11 @@ CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_i
 
 -- name: make_listing_index
 CREATE INDEX CONCURRENTLY agent_sessions_by_time ON agent_sessions (updated_at, session_id COLLATE "C");
+
+-- name: widen_text
+-- Differs: SQLite's columns hold any length.
+ALTER TABLE agent_messages ALTER COLUMN message_data TYPE text;
+
+-- name: widen_id
+-- Differs: as widen_text.
+ALTER TABLE agent_messages ALTER COLUMN id TYPE bigint;

@@ -269,7 +269,7 @@ class MySQLDialect(Dialect[MyConnection]):
         return (version() or "") if version else ""
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
-        return column_checks(sessions, messages)
+        return column_checks(sessions, messages, self.statements)
 
     def mend(self, connection: MyConnection, statement: str) -> None:
         send(connection, statement)

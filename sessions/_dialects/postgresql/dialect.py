@@ -186,7 +186,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return connection.pgconn.backend_pid
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
-        return column_checks(sessions, messages)
+        return column_checks(sessions, messages, self.statements)
 
     def mend(self, connection: PGConnection, statement: str) -> None:
         PlainCursor(connection).execute(statement)
