@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
-from sessions.errors import check_position, kept_error
+from sessions.errors import check_position, cut_error, kept_error
 
 from .failures import Failure
 from .statements import load_statements
@@ -25,6 +25,11 @@ C = TypeVar("C")
 Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
+
+
+def may_be_cut(session_id: str) -> bool:
+    """Tell whether a column may keep another id without an error, which takes further statements to find out."""
+    return session_id.endswith(" ")
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,12 @@ class Dialect(ABC, Generic[C]):
             connection, session_id
         ):
             raise kept_error(session_id)
+        self.check_id_is_kept(connection, session_id)
+
+    def check_id_is_kept(self, connection: C, session_id: str) -> None:
+        """Raise DatabaseError when a row that was just written has another id: a narrow column cuts blanks silently."""
+        if may_be_cut(session_id) and not self.lock(connection, session_id):
+            raise cut_error(session_id)
 
     def check_position(self, connection: C, session_id: str, expected: int | None) -> None:
         """Raise ConflictError when the newest row is another one; None expects nothing."""

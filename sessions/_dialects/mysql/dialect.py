@@ -17,7 +17,7 @@ import pymysql
 from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions._settings.options import Options
@@ -83,6 +83,7 @@ class MySQLDialect(Dialect[MyConnection]):
     def touch(self, connection: MyConnection, session_id: str) -> None:
         # A row that is touched twice at one time does not change; no trigger of these servers suppresses one.
         self.execute(connection, "touch_session", {"session_id": session_id})
+        self.check_id_is_kept(connection, session_id)
 
     @contextmanager
     def transaction(self, connection: MyConnection) -> Iterator[None]:
@@ -115,14 +116,14 @@ class MySQLDialect(Dialect[MyConnection]):
         return self.in_transaction(connection)
 
     def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if isinstance(connection, PacketConnection):
+        if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
             newest = self._write(connection, session_id, texts, if_position)
             if newest is not None:
                 return newest
         return super().append(connection, session_id, texts, if_position)
 
     def replace(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if isinstance(connection, PacketConnection):
+        if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
             newest = self._write(connection, session_id, texts, if_position, "delete_items", "lock_session_for_removal")
             if newest is not None:
                 return newest

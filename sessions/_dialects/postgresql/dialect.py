@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
@@ -125,7 +125,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return newest
 
     def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if not _is_large(texts):
+        if not _is_large(texts) and not may_be_cut(session_id):
             name = "append_items" if if_position is None else "append_items_at"
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, name, parameters):
@@ -135,7 +135,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return super().append(connection, session_id, texts, if_position)
 
     def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if not _is_large(texts) and self._is_alone(connection):
+        if not _is_large(texts) and not may_be_cut(session_id) and self._is_alone(connection):
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, "replace_items", parameters):
                 case [(newest, 1, _)]:
