@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessions import connect
+from sessions import SessionInfo, connect
 from sessions._search import texts_of
 
 from .forms import count_of, info_object, moment, record_object
@@ -21,13 +21,15 @@ from .transcript import first_question, role_of
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from sessions import Backend, Session, SessionInfo
+    from sessions import Backend, Session
 
 # Above so many conversations their number has to be typed.
 _MANY = 1000
 # And above so many items they are not counted where many are listed.
 _MANY_ITEMS = 1000
 _PAGE = 500
+# The cursor of what is in no listing.
+_NO_ROW = ""
 
 
 class CommandFailedError(Exception):
@@ -162,7 +164,7 @@ def rm(context: Context) -> int:
     _confirm(context, len(infos), sum(info.items for info in infos), [info.session_id for info in infos])
     if not context.arguments.dry_run:
         deleted = context.backend.delete_sessions(info.session_id for info in infos)
-        _say(context, f"deleted {count_of(deleted)}")
+        _say(context, f"deleted {count_of(deleted + sum(info.cursor == _NO_ROW for info in infos))}")
     return 0
 
 
@@ -233,6 +235,10 @@ def _known(context: Context, session_id: str, *, count_limit: int | None = 1) ->
     for info in context.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=count_limit):
         if info.session_id == session_id:
             return info
+    if context.backend.session(session_id).position():
+        # Another program removed its row alone: what it says is there all the same, and `grep` finds it.
+        items = sum(1 for _ in context.backend.session(session_id).records()) if count_limit is None else 1
+        return SessionInfo(session_id, None, None, items, _NO_ROW)
     from difflib import get_close_matches
 
     near = [info.session_id for info in context.backend.list_sessions(prefix=session_id[:3], order="id", limit=_PAGE)]
