@@ -409,6 +409,20 @@ def test_rm_deletes_when_it_may(run: Run) -> None:
     assert len(run("ls").lines) == 1
 
 
+@pytest.mark.parametrize("command", ["show", "export", "rm"])
+def test_a_conversation_without_its_row_is_found_by_its_id(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello", "Good day"))
+        execute_sql(sqlite_url, "DELETE FROM agent_sessions")
+        assert main([command, "chat_1", "--url", sqlite_url, *(["--yes"] if command == "rm" else [])]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ("deleted 1 session\n" if command == "rm" else "")
+        assert ("Hello" in printed.out) == (command != "rm")
+        assert bool(backend.session("chat_1").get_items()) == (command != "rm")
+
+
 def test_what_is_long_is_counted_before_it_is_deleted(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with sessions.connect(sqlite_url) as backend:
         backend.session("chat_1").add_items([item("x")] * 1002)

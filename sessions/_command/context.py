@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from sessions import SQLiteBackend
+from sessions import SessionInfo, SQLiteBackend
 from sessions._listing import pages
 
 from .progress import Progress
@@ -16,9 +16,12 @@ from .terminal import Stream
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from sessions import Backend, Session, SessionInfo
+    from sessions import Backend, Session
 
 _PAGE = 500
+
+# The cursor of what is in no listing.
+NO_ROW = ""
 
 
 class CommandFailedError(Exception):
@@ -82,6 +85,10 @@ class Context:
         for info in self.backend.list_sessions(prefix=session_id, order="id", limit=1):
             if info.session_id == session_id:
                 return info
+        if self.backend.session(session_id).position():
+            # Another program removed its row alone: what it says is there all the same, and `grep` finds it.
+            items = sum(1 for _ in self.backend.session(session_id).records())
+            return SessionInfo(session_id, None, None, items, NO_ROW, None)
         from difflib import get_close_matches
 
         near = [info.session_id for info in self.backend.list_sessions(prefix=session_id[:3], order="id", limit=_PAGE)]

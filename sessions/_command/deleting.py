@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessions._listing import pages
 
-from .context import CommandFailedError, Context
+from .context import NO_ROW, CommandFailedError, Context
 from .forms import count_of
 from .terminal import ask, harmless, size
 
@@ -29,7 +29,7 @@ def rm(context: Context) -> int:
         confirm(context, infos, "delete", dry_run=wanted.dry_run)
     if not wanted.dry_run:
         deleted = context.backend.delete_sessions(info.session_id for info in infos)
-        context.say(f"deleted {count_of(deleted)}")
+        context.say(f"deleted {count_of(deleted + sum(info.cursor == NO_ROW for info in infos))}")
     return 0
 
 
@@ -56,9 +56,11 @@ def confirm(context: Context, infos: Iterable[SessionInfo], verb: str, *, dry_ru
     newest = None
     left = iter(infos)
     while page := list(islice(left, _PAGE)):
-        sizes = context.backend.sizes(info.session_id for info in page).values()
-        sessions, items = sessions + len(page), items + sum(size.items for size in sizes)
-        held += sum(size.bytes for size in sizes)
+        sizes = context.backend.sizes(info.session_id for info in page)
+        sessions += len(page)
+        items += sum(size.items for size in sizes.values())
+        items += sum(info.items for info in page if info.cursor == NO_ROW)
+        held += sum(size.bytes for size in sizes.values())
         newest = max((info.updated_at for info in page if info.updated_at), default=newest)
         if dry_run:
             for info in page:

@@ -350,7 +350,9 @@ SELECT pg_stat_clear_snapshot();
 -- every write on our tables that was under way when the waiting began, waiting seconds
 -- ago. session_user, because current_user may be another role by now; one that may not see
 -- when the session began, or what it does. With track_activities off nobody can see what it does.
+-- One that waits for its client executes nothing, in the middle of a transaction or of a message too.
 SELECT state IS DISTINCT FROM 'idle'
+    AND (pg_backend_pid() <> %(own)s OR wait_event IS DISTINCT FROM 'ClientRead')
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid()
     AND datname = current_database()
@@ -367,7 +369,7 @@ WHERE pid <> pg_backend_pid()
 LIMIT 1;
 
 -- name: end_session
--- The session of orphan_is_busy, if it is idle and no pooler stands between.
+-- The session of orphan_is_busy, if it executes nothing and no pooler stands between.
 SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
 WHERE pid = %(id)s
@@ -375,7 +377,7 @@ WHERE pid = %(id)s
     AND pg_backend_pid() = %(own)s
     AND datname = current_database()
     AND usename = session_user
-    AND state = 'idle'
+    AND (state = 'idle' OR wait_event = 'ClientRead')
     AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE);
 
 -- name: savepoint
