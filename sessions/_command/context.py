@@ -73,12 +73,14 @@ class Context:
         return [self.known(session_id) for session_id in dict.fromkeys(self.arguments.session_ids)]
 
     def all(self, *, count_limit: int | None = 1) -> Iterator[SessionInfo]:
-        """All conversations, by their ids."""
-        return chain.from_iterable(
+        """All conversations, by their ids; behind them those that are in no listing."""
+        listed = chain.from_iterable(
             pages(
                 lambda after: self.backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=count_limit)
             )
         )
+        unlisted = (SessionInfo(found, None, None, 0, NO_ROW, None) for found in self.backend.unlisted_sessions())
+        return chain(listed, unlisted)
 
     def known(self, session_id: str) -> SessionInfo:
         """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""

@@ -106,6 +106,11 @@ def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], 
     return dialect.execute(connection, "first_items", asked | {"ids": dialect.list_parameter(connection, session_ids)})
 
 
+def unlisted_sessions(dialect: Dialect[C], connection: C, *, after: str, count: int) -> list[str]:
+    """Return the ids behind one, in order, of sessions that have rows and no row of their own."""
+    return [row[0] for row in dialect.execute(connection, "unlisted_sessions", {"after": after, "count": count})]
+
+
 def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
     """Write rows as they are, if the newest row is the one before them; return the newest id."""
     with dialect.transaction(connection):

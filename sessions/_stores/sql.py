@@ -26,6 +26,7 @@ from .operating import (
     replace_record,
     search,
     session_sizes,
+    unlisted_sessions,
 )
 from .settling import Call, settle_append, settle_clear, settle_load, settle_record, settle_replace, with_token
 from .store import Store
@@ -142,6 +143,12 @@ class SQLStore(Store, Generic[C]):
     def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
         def read(connection: C) -> list[FirstRow]:
             return first_items(self._dialect, connection, session_ids, length)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
+        def read(connection: C) -> list[str]:
+            return unlisted_sessions(self._dialect, connection, after=after, count=count)
 
         return self._attempts.run(read, settle=read, writes=False)
 

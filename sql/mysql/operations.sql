@@ -156,6 +156,20 @@ WHERE session_id IN %(ids)s
 ORDER BY session_id
 LIMIT 18446744073709551615;
 
+-- name: unlisted_sessions
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+FROM agent_messages
+WHERE session_id > %(after)s
+    AND NOT EXISTS (
+        SELECT 1
+        FROM agent_sessions
+        WHERE session_id = agent_messages.session_id
+    )
+GROUP BY session_id
+ORDER BY session_id
+LIMIT %(count)s;
+
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.

@@ -133,6 +133,20 @@ FROM agent_sessions
 WHERE session_id = ANY (%(ids)b::text[])
 ORDER BY session_id;
 
+-- name: unlisted_sessions
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+SELECT session_id
+FROM agent_messages
+WHERE session_id COLLATE "C" > %(after)s
+    AND NOT EXISTS (
+        SELECT
+        FROM agent_sessions
+        WHERE session_id = agent_messages.session_id
+    )
+GROUP BY session_id
+ORDER BY session_id COLLATE "C"
+LIMIT %(count)s;
+
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.
