@@ -658,6 +658,12 @@ def test_an_output_that_is_full_is_a_failure_in_one_line(sqlite_url: str, comman
     assert "No space left" in result.stderr
 
 
+def test_a_help_that_nobody_reads_to_its_end_is_no_failure() -> None:
+    script = f"{sys.executable} -P -m sessions --help | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full", "2>&1 | true; exit ${PIPESTATUS[0]}"])
 def test_what_nobody_can_read_changes_no_exit_code(sqlite_url: str, closed: str) -> None:
     with sessions.connect(sqlite_url) as backend:

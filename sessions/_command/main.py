@@ -22,8 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .completion import complete
 
         complete(make_parser())
-    written = sys.argv[1:] if argv is None else argv
-    arguments = make_parser(*written[:1]).parse_args(written)
+    arguments = _parsed(sys.argv[1:] if argv is None else argv)
     out = Stream(sys.stdout, colour=arguments.color)
     err = Stream(sys.stderr, colour=arguments.color, aside=True)
     try:
@@ -42,6 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         err.line(f"agent-sessions: interrupted{_GOES_ON if goes_on else ''}")
         return 1
     return status
+
+
+def _parsed(written: Sequence[str]) -> argparse.Namespace:
+    try:
+        return make_parser(*written[:1]).parse_args(written)
+    except SystemExit:
+        out = Stream(sys.stdout)
+        try:
+            out.flush()  # a help text
+        except (BrokenPipeError, OutputError):
+            out.abandon()
+        raise
 
 
 def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
