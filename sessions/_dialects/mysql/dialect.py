@@ -90,8 +90,9 @@ class MySQLDialect(Dialect[MyConnection]):
         if self.in_transaction(connection):
             yield
             return
-        self.execute(connection, "begin", {})
         try:
+            # Within: a signal handler may raise before its answer is read.
+            self.execute(connection, "begin", {})
             yield
             self.commit(connection)
         except BaseException as exc:

@@ -78,8 +78,9 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         with self.writers.lock:
             if monotonic() > deadline:
                 raise sqlite3.OperationalError("database is locked")
-            self.execute(connection, "begin", {})
             try:
+                # Within: a signal handler may raise when it has been executed.
+                self.execute(connection, "begin", {})
                 yield
                 _check_place(connection, MOVED)
                 self.execute(connection, "commit", {})
