@@ -172,14 +172,15 @@ LIMIT %(count)s;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
--- one. Some writers add a row before they note the time: the newest row counts too.
+-- one. Some writers add a row before they note the time: the newest row counts too. A time of whole seconds may be
+-- almost one earlier than the write.
 SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_sessions
 WHERE session_id IN %(ids)s
     AND (
         %(idle)s IS NULL
         OR (
-            updated_at <= FROM_UNIXTIME(%(idle)s)
+            updated_at <= FROM_UNIXTIME(%(idle)s) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
             AND COALESCE((
                 SELECT created_at
                 FROM agent_messages

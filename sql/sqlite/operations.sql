@@ -3,7 +3,8 @@
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
--- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
+-- writes times as seconds, which would sort before every text. A time of whole seconds may be almost one earlier than the write: nobody has
+-- written since a moment if it is a second older; x'ff' sorts behind every text.
 -- above_prefix finds a prefix by the index; it is NULL where texts are not ordered by their code points.
 
 -- name: sessions_newest_first
@@ -19,7 +20,7 @@ SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - jul
 FROM (
     SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
     FROM agent_sessions
-    WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle, 'unixepoch'), x'ff'))
+    WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle - 1, 'unixepoch'), x'ff'))
         AND (updated < coalesce(:updated, x'ff') OR session_id < :session_id)
         AND substr(session_id, 1, length(:prefix)) = :prefix
     ORDER BY updated DESC, session_id DESC
@@ -42,7 +43,7 @@ FROM (
     FROM agent_sessions
     WHERE updated >= coalesce(:updated, '')
         AND (:updated IS NULL OR updated > :updated OR session_id > :session_id)
-        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
         AND substr(session_id, 1, length(:prefix)) = :prefix
     ORDER BY updated, session_id
     LIMIT :count
@@ -66,7 +67,7 @@ FROM (
         AND session_id < coalesce(:above_prefix, x'ff')
         AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id > coalesce(:session_id, '')
-        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
     ORDER BY session_id
     LIMIT :count
 ) AS page
@@ -89,7 +90,7 @@ FROM (
         AND session_id < coalesce(:above_prefix, x'ff')
         AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id < coalesce(:session_id, x'ff')
-        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
     ORDER BY session_id DESC
     LIMIT :count
 ) AS page
@@ -143,14 +144,14 @@ WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND (
         :idle IS NULL
         OR (
-            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle, 'unixepoch')
+            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle - 1, 'unixepoch')
             AND coalesce((
                 SELECT coalesce(datetime(created_at, 'unixepoch'), created_at, '')
                 FROM agent_messages
                 WHERE session_id = agent_sessions.session_id
                 ORDER BY id DESC
                 LIMIT 1
-            ), '') <= datetime(:idle, 'unixepoch')
+            ), '') <= datetime(:idle - 1, 'unixepoch')
         )
     )
 ORDER BY session_id;
