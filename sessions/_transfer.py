@@ -86,4 +86,9 @@ def _parts(rows: Iterator[Row]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _text(moment: datetime | None) -> str:
-    return "" if moment is None else moment.isoformat(sep=" ")
+    """Write a moment as records() has it: without a time zone."""
+    if moment is None:
+        return ""
+    if moment.tzinfo is not None:
+        raise ValueError(f"{moment.isoformat()} has a time zone; pass it as records() gives it, without one")
+    return moment.isoformat(sep=" ")

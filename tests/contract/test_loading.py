@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -141,3 +141,12 @@ def test_a_whole_database_goes_round_and_is_the_same(sql_url: str, sqlite_url: s
             assert shapes[0] == shapes[1] == shapes[2]
         listings = [[info._replace(cursor="", idle=None) for info in backend.list_sessions()] for backend in backends]
         assert listings[0] == listings[1] == listings[2]
+
+
+@pytest.mark.parametrize("where", ["created_at", "updated_at", "record"])
+def test_a_time_with_a_time_zone_is_refused_and_nothing_is_written(backend: Backend, where: str) -> None:
+    aware = datetime(2026, 3, 14, tzinfo=UTC)
+    rows = [*records(1), Record(1, aware, None, "{}")] if where == "record" else records(1)
+    with pytest.raises(ValueError, match="has a time zone"):
+        backend.load("chat_1", rows, **({} if where == "record" else {where: aware}))
+    assert backend.session("chat_1").get_items() == []
