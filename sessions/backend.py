@@ -193,9 +193,10 @@ class Backend:
 
         records are those of another backend's records(), oldest first: texts, times and their
         order stay, to the second where the tables have whole seconds; ids are new ones.
-        created_at and updated_at are those of its SessionInfo. A time with a time zone is a ValueError. Written in parts of short
+        created_at and updated_at are those of its SessionInfo. Written in parts of short
         transactions: after an interruption the same call goes on where it ended. Raises
-        ConflictError when something else is there already.
+        ConflictError when something else is there already, and ValueError for a time with
+        a time zone.
         """
         if self.closed:
             raise closed_error()

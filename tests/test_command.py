@@ -784,8 +784,9 @@ def test_on_a_terminal_the_number_of_many_is_to_be_typed(sqlite_url: str) -> Non
     with sessions.connect(sqlite_url) as backend:
         for number in range(1001):
             backend.session(f"chat_{number}").add_items(items("x"))
-            set_updated_at(backend, f"chat_{number}", 0)
-    prune = ["prune", "--older-than", "0d", "--url", sqlite_url]
+    execute_sql(sqlite_url, "UPDATE agent_sessions SET updated_at = '2020-01-01 00:00:00'")
+    execute_sql(sqlite_url, "UPDATE agent_messages SET created_at = '2020-01-01 00:00:00'")
+    prune = ["prune", "--older-than", "9d", "--url", sqlite_url]
     assert "type the number of sessions" in on_terminal(prune, 80, answer="y", status=1)
     assert "deleted 1,001 sessions, 1,001 items" in on_terminal(prune, 80, answer="1,001")
 
