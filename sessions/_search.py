@@ -55,7 +55,7 @@ def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Itera
 def texts_of(record: Record) -> Iterator[str]:
     """Every text in an item, keys aside; the stored text itself where there is no item."""
     if record.item is None:
-        yield str(record.text)
+        yield record.text
         return
     found: list[Any] = [record.item]
     while found:

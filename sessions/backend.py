@@ -12,7 +12,7 @@ from ._listing import Order, SessionInfo, check_count, listing_from, page_from
 from ._retention import Pruned, delete_sessions, prune
 from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
-from ._statistics import SessionSize, Stats, first_messages, sizes, stats
+from ._statistics import SessionSize, Stats, first_messages, sizes, stats, unlisted_sessions
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from ._transfer import Row, load
@@ -160,6 +160,16 @@ class Backend:
         """
         return first_messages(self._store, self._ids(session_ids))
 
+    def unlisted_sessions(self) -> Iterator[str]:
+        """Iterate over the ids of conversations that hold something and are in no listing.
+
+        Programs that know of no foreign key, or delete with it switched off, leave such: their rows
+        are there, that of the conversation is not. Every row is looked at; read in pages, in constant memory.
+        """
+        if self.closed:
+            raise closed_error()
+        return unlisted_sessions(self._store)
+
     def stats(self, *, prefix: str | None = None, biggest: int = 10) -> Stats:
         """Count conversations, items and bytes, in all and by day, and name the biggest conversations.
 
@@ -185,7 +195,8 @@ class Backend:
         order stay, to the second where the tables have whole seconds; ids are new ones.
         created_at and updated_at are those of its SessionInfo. Written in parts of short
         transactions: after an interruption the same call goes on where it ended. Raises
-        ConflictError when something else is there already.
+        ConflictError when something else is there already, and ValueError for a time with
+        a time zone.
         """
         if self.closed:
             raise closed_error()

@@ -91,6 +91,14 @@ def taken_error(session_id: str) -> ConflictError:
     return ConflictError(f"session {session_id!r} is there already; choose another id, or clear it first")
 
 
+def cut_error(session_id: str) -> DatabaseError:
+    """Say that a column is too narrow for an id."""
+    return DatabaseError(
+        f"session_id {session_id!r} would be stored without its last blanks, as another one; "
+        "widen the columns session_id to 255 characters"
+    )
+
+
 def kept_error(session_id: str) -> DatabaseError:
     """Say that the database did not do what a statement asked for, and raised nothing."""
     return DatabaseError(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,8 +212,8 @@ def test_nothing_stored_reaches_the_terminal_as_it_is(run: Run, sql_url: str) ->
 
 
 def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> None:
-    header, *lines = run("export").objects
-    assert header == {"agent_sessions_export": 1}
+    header, *lines, end = run("export").objects
+    assert (header, end) == ({"agent_sessions_export": 1}, {"agent_sessions_export_end": 1})
     with sessions.connect(sql_url) as backend:
         stored = {
             (name, record.id): record.text
@@ -222,7 +222,7 @@ def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> Non
         }
     assert {(line["session_id"], line["id"]): line["text"] for line in lines if "text" in line} == stored
     assert [line["session_id"] for line in lines if "text" not in line] == ["chat_1", "chat_2", "other"]
-    assert {line["session_id"] for line in run("export", "chat_2").objects[1:]} == {"chat_2"}
+    assert {line["session_id"] for line in run("export", "chat_2").objects[1:-1]} == {"chat_2"}
 
 
 def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
@@ -256,7 +256,17 @@ def shape(export: Result) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}\n", "x\n", '{"agent_sessions_export": 2}\n', '{"agent_sessions_export": 1}\n7\n']
+    "text",
+    [
+        "",
+        "{}\n",
+        "x\n",
+        '{"agent_sessions_export": 2}\n',
+        '{"agent_sessions_export": 1}\n7\n',
+        '{"agent_sessions_export": 1}\n{"session_id": "new", "text": "{}"}\n{"agent_sessions_export_end": 1}\n',
+        '{"agent_sessions_export": 1}\n{"agent_sessions_export_end": 1}\n{"session_id": "new"}\n',
+        '{"agent_sessions_export": 1}\n{"session_id": "new", "created_at": "soon"}\n{"agent_sessions_export_end": 1}\n',
+    ],
 )
 def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) -> None:
     file = tmp_path / "export.jsonl"
@@ -265,6 +275,108 @@ def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) 
     assert result.status == 1
     assert result.err.count("\n") == 1
     assert len(run("ls").lines) == 3
+
+
+HEAD = '{"agent_sessions_export": 1}\n'
+END = '{"agent_sessions_export_end": 1}\n'
+
+
+def test_records_without_the_line_before_them_are_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(HEAD + "\n".join(run("export", "chat_1").lines[2:]).replace("chat_1", "chat_9"), encoding="utf-8")
+    result = run("import", str(file))
+    assert (result.status, "'chat_9' begins with a record" in result.err) == (1, True)
+    assert run("show", "chat_9").status == 1
+
+
+def test_standard_input_is_utf_8_in_every_locale(sqlite_url: str) -> None:
+    written = HEAD + '{"session_id": "chat_1"}\n{"session_id": "chat_1", "text": "{\\"content\\":\\"日本\\"}"}\n' + END
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    with process("import", "-", "--url", sqlite_url, env=environment, stdin=subprocess.PIPE) as command:
+        command.communicate(written)
+    with sessions.connect(sqlite_url) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["日本"]
+
+
+def test_a_conversation_that_is_named_twice_is_one(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export", "chat_1", "chat_1").out, encoding="utf-8")
+    assert run("import", str(file), "--url", make_url("sqlite")).err == "imported 1 session, 3 items\n"
+    assert run("rm", "chat_1", "chat_1", "--dry-run").err.startswith("would delete 1 session, 3 items, ")
+
+
+def test_a_row_of_bytes_is_exported_and_copied(
+    sqlite_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = make_url("sqlite")
+    stored = ['{"a":1}', "\\xff{", '{"\\xff":1}']
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").replace_items([])
+        for row in ("x'7b2261223a317d'", "x'ff7b'", "CAST(x'7b22ff223a317d' AS TEXT)"):
+            execute_sql(sqlite_url, f"INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', {row})")
+        assert [record.text for record in backend.session("chat_1").records()] == stored
+        assert backend.session("chat_1").get_items() == [{"a": 1}]
+    for _ in range(2):
+        assert main(["copy", target, "--url", sqlite_url]) == 0
+    assert main(["export", "--url", sqlite_url]) == main(["show", "chat_1", "--raw", "--url", target]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines[2:5]] == lines[6:] == stored
+
+
+@pytest.fixture
+def exported(run: Run, tmp_path: Path) -> Callable[..., str]:
+    """A function that writes an export's lines, all or so many, into a file."""
+
+    def export(lines: int | None = None, *, without_end_of_line: bool = False) -> str:
+        text = "".join(run("export").out.splitlines(keepends=True)[:lines])
+        file = tmp_path / "export.jsonl"
+        file.write_text(text[:-9] if without_end_of_line else text, encoding="utf-8")
+        return str(file)
+
+    return export
+
+
+@pytest.mark.parametrize("within_a_line", [False, True])
+def test_an_export_that_was_cut_is_not_taken_for_a_whole_one(
+    run: Run, make_url: Callable[[str], str], exported: Callable[..., str], within_a_line: bool
+) -> None:
+    result = run("import", exported(4, without_end_of_line=within_a_line), "--url", make_url("sqlite"))
+    assert result.status == 1
+    assert "export once more" in result.err
+
+
+@pytest.mark.parametrize("choice", ["append", "replace"])
+def test_a_file_that_was_cut_changes_no_conversation_that_is_there(
+    run: Run, exported: Callable[..., str], choice: str
+) -> None:
+    before = shape(run("export"))
+    assert run("import", exported(4), "--on-existing", choice).status == 1
+    assert shape(run("export")) == before
+
+
+def test_skip_completes_what_an_interrupted_import_began(
+    run: Run, sql_url: str, make_url: Callable[[str], str], exported: Callable[..., str]
+) -> None:
+    target = make_url("sqlite")
+    with sessions.connect(sql_url) as backend, sessions.connect(target) as begun:
+        begun.load("chat_1", list(backend.session("chat_1").records())[:2])
+    result = run("import", exported(), "--url", target, "--on-existing", "skip")
+    assert result.err == "imported 3 sessions, 7 items\n"
+    assert shape(run("export", "--url", target)) == shape(run("export"))
+
+
+def test_a_conversation_to_which_an_old_one_was_appended_is_not_idle(run: Run, exported: Callable[..., str]) -> None:
+    assert run("import", exported(), "--on-existing", "append").status == 0
+    assert run("prune", "--older-than", "12h", "--dry-run").err == "nothing to delete\n"
+
+
+def test_times_with_a_zone_are_imported_as_utc(make_url: Callable[[str], str], tmp_path: Path) -> None:
+    url, file = make_url("sqlite"), tmp_path / "export.jsonl"
+    head = '{"session_id": "new", "updated_at": "2026-03-14T09:26:04+02:00"}'
+    file.write_text(f'{{"agent_sessions_export": 1}}\n{head}\n{{"agent_sessions_export_end": 1}}\n')
+    assert main(["import", str(file), "--url", url]) == 0
+    with sessions.connect(url) as backend:
+        assert str(backend.list_sessions()[0].updated_at) == "2026-03-14 07:26:04"
 
 
 def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[str], str]) -> None:
@@ -297,6 +409,30 @@ def test_rm_deletes_when_it_may(run: Run) -> None:
     assert len(run("ls").lines) == 1
 
 
+@pytest.mark.parametrize("command", ["show", "export", "rm"])
+def test_a_conversation_without_its_row_is_found_by_its_id(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello", "Good day"))
+        execute_sql(sqlite_url, "DELETE FROM agent_sessions")
+        assert main([command, "chat_1", "--url", sqlite_url, *(["--yes"] if command == "rm" else [])]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ("deleted 1 session\n" if command == "rm" else "")
+        assert ("Hello" in printed.out) == (command != "rm")
+        assert bool(backend.session("chat_1").get_items()) == (command != "rm")
+
+
+def test_what_is_long_is_counted_before_it_is_deleted(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x")] * 1002)
+    main(["ls", "--url", sqlite_url])
+    main(["rm", "chat_1", "chat_1", "--dry-run", "--url", sqlite_url])
+    printed = capsys.readouterr()
+    assert printed.out.split("\t")[1] == "1002"
+    assert printed.err.startswith("would delete 1 session, 1,002 items, ")
+
+
 def test_rm_of_one_that_is_not_there_deletes_none(run: Run) -> None:
     result = run("rm", "chat_1", "chat_7", "--yes")
     assert result.status == 1
@@ -311,6 +447,27 @@ def test_prune_deletes_what_is_idle(run: Run) -> None:
     # The rows themselves are new: another program may have added them without noting the time.
     assert run("prune", "--older-than", "36h", "--yes").err == "deleted 0 sessions, 0 items\n"
     assert run("prune", "--older-than", "9d") == (0, "", "nothing to delete\n")
+
+
+def test_prune_deletes_what_was_idle_when_it_was_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = []
+    prune, list_sessions = sessions.Backend.prune, sessions.Backend.list_sessions
+
+    def note_prune(backend: sessions.Backend, older_than: Any, **options: Any) -> Any:
+        moments.append(older_than)
+        return prune(backend, older_than, **options)
+
+    def note_list(backend: sessions.Backend, **options: Any) -> Any:
+        moments.append(options["idle_since"])
+        return list_sessions(backend, **options)
+
+    monkeypatch.setattr(sessions.Backend, "prune", note_prune)
+    monkeypatch.setattr(sessions.Backend, "list_sessions", note_list)
+    monkeypatch.setattr("sessions._command.deleting.confirm", lambda _, infos, *__, **___: len(list(infos)))
+    assert run("prune", "--older-than", "36h").status == 0
+    assert len(moments) >= 2
+    assert len(set(moments)) == 1
+    assert isinstance(moments[0], datetime)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
@@ -437,7 +594,7 @@ def test_an_error_has_a_traceback_only_when_it_is_asked_for(run: Run) -> None:
 
 def process(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments],
+        [sys.executable, "-P", "-m", "sessions", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -467,9 +624,61 @@ def test_follow_shows_what_is_added_until_ctrl_c(sqlite_url: str) -> None:
             assert '"first"' in command.stdout.readline()
             backend.session("chat_1").add_items(items("second"))
             assert '"second"' in command.stdout.readline()
+            # More at once than a page holds.
+            backend.session("chat_1").add_items(items(*map(str, range(700))))
+            for number in range(700):
+                assert f'"{number}"' in command.stdout.readline()
             command.send_signal(signal.SIGINT)
             assert "interrupted" in command.stderr.read()
         assert command.returncode == 1
+
+
+def test_follow_shows_all_of_a_large_addition(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("first"))
+        with process("show", "chat_1", "--follow", "--raw", "--url", sqlite_url) as command:
+            assert command.stdout is not None
+            command.stdout.readline()
+            backend.session("chat_1").add_items([item(str(number)) for number in range(1200)])
+            added = [""]
+            while added[-1] != "1199":
+                added.append(json.loads(command.stdout.readline())["content"])
+            command.send_signal(signal.SIGINT)
+    assert added[1:] == [str(number) for number in range(1200)]
+
+
+@pytest.mark.parametrize("command", ["ls", "schema sqlite", "show chat_1 --all"])
+def test_an_output_that_is_full_is_a_failure_in_one_line(sqlite_url: str, command: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x" * 1000)] * 20)
+    with Path("/dev/full").open("w") as full:
+        result = output_of(*command.split(), "--url", sqlite_url, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "No space left" in result.stderr
+
+
+def test_a_help_that_nobody_reads_to_its_end_is_no_failure() -> None:
+    script = f"{sys.executable} -P -m sessions --help | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full", "2>&1 | true; exit ${PIPESTATUS[0]}"])
+def test_what_nobody_can_read_changes_no_exit_code(sqlite_url: str, closed: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello"))
+    for arguments, status in (("rm chat_2 --yes", 1), ("rm chat_1 --yes", 0)):
+        script = f"{sys.executable} -P -m sessions {arguments} --url '{sqlite_url}' {closed}"
+        result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+        assert result.returncode == status
+        assert "Traceback" not in result.stderr
+
+
+def output_of(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "sessions", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, text=True, check=False, env=environment, **settings)
 
 
 def test_an_encoding_without_the_characters_is_no_failure(sqlite_url: str) -> None:
@@ -507,6 +716,24 @@ def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> N
     assert "|---" not in out
     assert all(text in out for text in ("<b>tag</b>", "<div>", "block", "\\x1b]0;t\\x07"))
     assert "\x1b]" not in out
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "turned &#x202e;txt.exe shown",
+        "| a |\n|---|\n| 1 | shown |",
+        "> " * 60 + "shown",
+        "[a]: https://example.org 'shown'",
+    ],
+    ids=["a reference to a character", "a cell without a column", "deeper than Markdown goes", "a definition"],
+)
+def test_markdown_loses_and_turns_no_text(sqlite_url: str, answer: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([{"role": "assistant", "content": answer}])
+    out = on_terminal(["show", "chat_1", "--url", sqlite_url, "--color", "never"], 80)
+    assert "shown" in out
+    assert "\u202e" not in out
 
 
 def test_long_lines_are_cut_on_a_terminal_alone(sqlite_url: str) -> None:
@@ -557,8 +784,9 @@ def test_on_a_terminal_the_number_of_many_is_to_be_typed(sqlite_url: str) -> Non
     with sessions.connect(sqlite_url) as backend:
         for number in range(1001):
             backend.session(f"chat_{number}").add_items(items("x"))
-            set_updated_at(backend, f"chat_{number}", 0)
-    prune = ["prune", "--older-than", "0d", "--url", sqlite_url]
+    execute_sql(sqlite_url, "UPDATE agent_sessions SET updated_at = '2020-01-01 00:00:00'")
+    execute_sql(sqlite_url, "UPDATE agent_messages SET created_at = '2020-01-01 00:00:00'")
+    prune = ["prune", "--older-than", "9d", "--url", sqlite_url]
     assert "type the number of sessions" in on_terminal(prune, 80, answer="y", status=1)
     assert "deleted 1,001 sessions, 1,001 items" in on_terminal(prune, 80, answer="1,001")
 
@@ -614,7 +842,11 @@ def on_terminal(arguments: list[str], columns: int, *, answer: str = "", status:
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     with subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-P", "-m", "sessions", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
     ) as command:
         os.close(theirs)
         if answer:

@@ -154,8 +154,6 @@ def import_(context: Context) -> int:
     wanted = context.arguments
     if wanted.on_existing == "replace" and not wanted.yes:
         confirm(context, existing(context, wanted.file), "replace", dry_run=False)
-    if wanted.on_existing == "append":
-        wanted.interrupted = "what was appended stays, and the same command appends it again"
     sessions, records = read_export(context, wanted.file)
     context.say(f"imported {count_of(sessions)}, {records:,} items")
     return 0

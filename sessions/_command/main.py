@@ -9,9 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from .arguments import make_parser
-from .terminal import Stream, harmless
+from .terminal import OutputError, Stream, harmless
 
-_GOES_ON = "what was done is whole, and the same command goes on from there"
+# What can be interrupted and given once more.
+_RESUMED = ("import", "copy", "prune")
+_GOES_ON = "; what was done is whole, and the same command goes on from there"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,21 +22,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .completion import complete
 
         complete(make_parser())
-    written = sys.argv[1:] if argv is None else argv
-    arguments = make_parser(*written[:1]).parse_args(written)
+    arguments = _parsed(sys.argv[1:] if argv is None else argv)
     out = Stream(sys.stdout, colour=arguments.color)
-    err = Stream(sys.stderr, colour=arguments.color)
+    err = Stream(sys.stderr, colour=arguments.color, aside=True)
     try:
         status = _run(arguments, out, err)
         out.flush()
     except BrokenPipeError:
-        # Whoever read has seen enough; Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has seen enough.
+        out.abandon()
         return 0
+    except OutputError as exc:
+        out.abandon()
+        err.line(f"agent-sessions: {exc}")
+        return 1
     except KeyboardInterrupt:
-        err.line(f"agent-sessions: interrupted; {arguments.__dict__.get('interrupted', _GOES_ON)}")
+        goes_on = arguments.command in _RESUMED and getattr(arguments, "on_existing", None) != "append"
+        err.line(f"agent-sessions: interrupted{_GOES_ON if goes_on else ''}")
         return 1
     return status
+
+
+def _parsed(written: Sequence[str]) -> argparse.Namespace:
+    try:
+        return make_parser(*written[:1]).parse_args(written)
+    except SystemExit:
+        out = Stream(sys.stdout)
+        try:
+            out.flush()  # a help text
+        except (BrokenPipeError, OutputError):
+            out.abandon()
+        raise
 
 
 def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:

@@ -11,7 +11,9 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 _COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
@@ -86,10 +88,19 @@ def age(passed: float | None) -> str:
     return f"{seconds}s"
 
 
-class Stream:
-    """An output, and what it can show."""
+class OutputError(Exception):
+    """What was to be shown cannot be written; the text is the message."""
 
-    def __init__(self, file: TextIO, *, colour: str = "auto") -> None:
+
+class Stream:
+    """An output, and what it can show. Where it is closed from the start nothing is written.
+
+    aside: it is for what is said beside a command's work, which goes on when nobody can read that.
+    """
+
+    def __init__(self, file: TextIO | None, *, colour: str = "auto", aside: bool = False) -> None:
+        file = file or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
+        self._aside = aside
         self._file = file
         self.is_terminal = file.isatty()
         self.width = _width(file) if self.is_terminal else 0
@@ -102,16 +113,35 @@ class Stream:
 
     def line(self, text: str = "") -> None:
         """Write a line."""
-        self._file.write(text + "\n")
+        with self._telling_failures():
+            self._file.write(text + "\n")
 
     def again(self, text: str) -> None:
         """Write a line in place of the one before, on a terminal only."""
         if self.is_terminal:
-            self._file.write(f"\r\x1b[K{cut(text, self.width - 1)}")
-            self._file.flush()
+            with self._telling_failures():
+                self._file.write(f"\r\x1b[K{cut(text, self.width - 1)}")
+                self._file.flush()
 
     def flush(self) -> None:
-        self._file.flush()
+        with self._telling_failures():
+            self._file.flush()
+
+    def abandon(self) -> None:
+        """Drop what is not written yet, of which Python would complain at its end."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+
+    @contextmanager
+    def _telling_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            if self._aside:
+                return
+            if isinstance(exc, BrokenPipeError):
+                raise
+            text = f"the output ends early: {exc.strerror}; make room for it, and give the command again"
+            raise OutputError(text) from exc
 
     def painted(self, text: str, *styles: str) -> str:
         """Return a text in colours, where the stream has them."""

@@ -17,7 +17,7 @@ from sessions._checks import Check
 from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
-from sessions.errors import check_position, kept_error
+from sessions.errors import check_position, cut_error, kept_error
 
 from .failures import Failure
 from .statements import load_statements
@@ -26,6 +26,11 @@ C = TypeVar("C")
 Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
+
+
+def may_be_cut(session_id: str) -> bool:
+    """Tell whether a column may keep another id without an error, which takes further statements to find out."""
+    return session_id.endswith(" ")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,10 @@ class Dialect(ABC, Generic[C]):
     def list_parameter(self, connection: C, texts: Sequence[str]) -> object:
         """Return texts as one parameter, in the form that the statements want."""
         return list(texts)
+
+    def orders_by_code_points(self, connection: C) -> bool:
+        """Tell whether ids are ordered by their code points, so that those with a prefix stand side by side."""
+        return True
 
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
@@ -181,6 +190,12 @@ class Dialect(ABC, Generic[C]):
             connection, session_id
         ):
             raise kept_error(session_id)
+        self.check_id_is_kept(connection, session_id)
+
+    def check_id_is_kept(self, connection: C, session_id: str) -> None:
+        """Raise DatabaseError when a row that was just written has another id: a narrow column cuts blanks silently."""
+        if may_be_cut(session_id) and not self.lock(connection, session_id):
+            raise cut_error(session_id)
 
     def check_position(self, connection: C, session_id: str, expected: int | None) -> None:
         """Raise ConflictError when the newest row is another one; None expects nothing."""

@@ -26,6 +26,7 @@ from .operating import (
     replace_record,
     search,
     session_sizes,
+    unlisted_sessions,
 )
 from .settling import Call, settle_append, settle_clear, settle_load, settle_record, settle_replace, with_token
 from .store import Store
@@ -145,8 +146,14 @@ class SQLStore(Store, Generic[C]):
 
         return self._attempts.run(read, settle=read, writes=False)
 
-    def load(self, session_id: str, part: Part) -> None:
-        self._attempts.run(
+    def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
+        def read(connection: C) -> list[str]:
+            return unlisted_sessions(self._dialect, connection, after=after, count=count)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def load(self, session_id: str, part: Part) -> int:
+        return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
             settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
