@@ -13,6 +13,7 @@ import pymysql
 import pytest
 
 import sessions
+from sessions._command.main import main
 from support.claims import refused
 from support.greetings import Greeting, MySQLGreeting, PostgresGreeting
 from support.servers import dialect_of
@@ -146,3 +147,11 @@ def test_an_engine_that_is_another_one_is_an_error() -> None:
         refused(sessions.ConfigurationError, match="but the server is YugabyteDB"),
     ):
         session.get_items()
+
+
+def test_the_command_refuses_an_engine_unless_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with MySQLGreeting("8.0.11-TiDB-v7.5.0", "TiDB Server") as server:
+        assert main(["ls", "--url", server.url]) == 1
+        assert "engine='tidb'" in capsys.readouterr().err
+        assert main(["ls", "--url", server.url, "--engine", "singlestore"]) == 1
+        assert "engine is 'singlestore', but the server is TiDB" in capsys.readouterr().err

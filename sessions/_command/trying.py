@@ -19,7 +19,6 @@ def selftest(arguments: argparse.Namespace, out: Stream) -> int:
         raise CommandFailedError("the database is named twice; drop --url", 2)
     arguments.url = arguments.database or arguments.url
     url, _ = named_database(arguments)
-    arguments.interrupted = "the scratch tables were removed"
     found = []
     with closing(run(url, **options_of(arguments))) as checks:
         for check in checks:

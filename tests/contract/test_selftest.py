@@ -295,7 +295,7 @@ def test_ctrl_c_ends_the_command_and_removes_the_tables(server_url: str) -> None
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err == "agent-sessions: interrupted; the scratch tables were removed\n"
+    assert err == "agent-sessions: interrupted\n"
     assert scratch_tables(server_url) == []
 
 
