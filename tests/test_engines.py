@@ -14,9 +14,10 @@ import pytest
 
 import sessions
 from sessions._command.main import main
-from support.claims import refused
+from support.claims import each_mysql, refused
 from support.greetings import Greeting, MySQLGreeting, PostgresGreeting
-from support.servers import dialect_of
+from support.samples import items
+from support.servers import connect_raw, dialect_of
 
 _MYSQL_COMMENT = "MySQL Community Server - GPL"
 
@@ -138,6 +139,19 @@ def test_an_engine_that_is_named_and_not_found_is_an_error(server_url: str) -> N
         refused(sessions.ConfigurationError, match=f"engine is '{name}', but the server is no engine that is known"),
     ):
         session.get_items()
+
+
+@each_mysql
+def test_what_a_greeting_does_not_say_is_found_out_by_the_first_write_on_a_connection_of_the_application(
+    server_url: str,
+) -> None:
+    with sessions.Session.from_url("chat_1", server_url) as session:
+        session.get_items()  # makes the tables
+    with closing(connect_raw(server_url)) as connection:
+        session = sessions.bind(connection, engine="singlestore").session("chat_1")
+        assert session.get_items() == []
+        with refused(sessions.ConfigurationError, match="but the server is no engine that is known"):
+            session.add_items(items("a"))
 
 
 def test_an_engine_that_is_another_one_is_an_error() -> None:

@@ -20,7 +20,7 @@ _NAME = "scratch tables"
 
 
 def selftest(url: str, **options: Unpack[Keywords]) -> list[Check]:
-    """Try on a database what the library promises; return a verdict for each promise, in about half a minute.
+    """Try on a database what the library promises; return a verdict for each promise, within a minute.
 
     "error" is a promise that does not hold there, "warning" a limit that is worth knowing,
     "skipped" what could not be tried. Two tables whose names begin with selftest_ are made in the
