@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from ._items import Item
+from ._listing import check_count
 from ._settings.options import Keywords
+from ._turns import whole_turns
 from .errors import ConfigurationError, kind_of
 from .session import Session
 
@@ -187,6 +189,20 @@ class AgentsSession:
 
     def __repr__(self) -> str:
         return f"AgentsSession({self.session!r})"
+
+
+def keep_whole_turns(limit: int) -> Callable[[list[Any], list[Any]], list[Any]]:
+    """Make a session_input_callback for RunConfig: the newest limit items that are whole turns, then the new ones.
+
+    It bounds what the model sees of any session of the SDK; an AgentsSession that was opened with
+    whole_turns=True does so by itself, and reads no more than that.
+    """
+    check_count("limit", limit)
+
+    def newest_turns(history: list[Any], new: list[Any]) -> list[Any]:
+        return whole_turns(history[-limit:], is_all=len(history) <= limit) + new
+
+    return newest_turns
 
 
 def _settings_from(values: SessionSettings | dict[str, Any]) -> SessionSettings:

@@ -108,9 +108,9 @@ def test_it_may_be_used_from_one_event_loop_after_another(adapter: AgentsSession
 
 async def test_the_event_loop_goes_on_while_the_database_works() -> None:
     class Waiting(sessions.InMemorySession):
-        def get_items(self, limit: int | None = None) -> list[Any]:
+        def get_items(self, limit: int | None = None, *, whole_turns: bool | None = None) -> list[Any]:
             assert turned.wait(60)
-            return super().get_items(limit)
+            return super().get_items(limit, whole_turns=whole_turns)
 
     turned = threading.Event()
 
