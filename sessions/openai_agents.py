@@ -68,7 +68,7 @@ class AgentsSession:
         self._turn = self._told_by = 0
         self._settings: SessionSettings | None = None
         if session_settings is not None:
-            self.session_settings = session_settings
+            self._settings = _settings_from(session_settings)
 
     @classmethod
     def from_url(
@@ -84,16 +84,21 @@ class AgentsSession:
         session = Session.from_url(session_id, url, **options)
         return cls(session, on_conflict=on_conflict, session_settings=session_settings)
 
-    @property
-    def session_settings(self) -> SessionSettings | None:
-        """What get_items uses when it is called without a limit: the SDK's own settings, empty at first."""
-        if self._settings is None:
-            self._settings = _settings_from({})
-        return self._settings
+    if TYPE_CHECKING:
+        # As the SDK's protocol has it: a property is none to those who check types strictly.
+        session_settings: SessionSettings | None
+    else:
 
-    @session_settings.setter
-    def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
-        self._settings = None if value is None else _settings_from(value)
+        @property
+        def session_settings(self) -> SessionSettings | None:
+            """What get_items uses when it is called without a limit: the SDK's own settings, empty at first."""
+            if self._settings is None:
+                self._settings = _settings_from({})
+            return self._settings
+
+        @session_settings.setter
+        def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
+            self._settings = None if value is None else _settings_from(value)
 
     # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any.
 

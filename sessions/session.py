@@ -62,7 +62,8 @@ class Session:
         if self._owns_store:
             self._history.store.close()
 
-    def get_items(self, limit: int | None = None, *, whole_turns: bool | None = None) -> list[Item]:
+    # Items are dicts; Any, or their list were none of the TypedDicts that the SDK and the openai client take.
+    def get_items(self, limit: int | None = None, *, whole_turns: bool | None = None) -> list[Any]:
         """Return the newest limit items, oldest first; all of them, or default_limit, when limit is None.
 
         A limit may cut a call from its output, which models refuse. With whole_turns (None: as
