@@ -21,9 +21,13 @@ from .errors import ConfigurationError, kind_of
 from .session import Session
 
 if TYPE_CHECKING:
+    from agents import RunContextWrapper
     from agents.memory import SessionSettings
+
+    Wrapper = RunContextWrapper[Any] | None
 else:
-    SessionSettings = Any  # for typing.get_type_hints(), without the second that the SDK takes to import
+    # For typing.get_type_hints(), without the second that the SDK takes to import.
+    SessionSettings = Wrapper = Any
 
 OnConflict = Literal["append", "raise"]
 
@@ -100,9 +104,10 @@ class AgentsSession:
         def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
             self._settings = None if value is None else _settings_from(value)
 
-    # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any.
+    # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any. wrapper is the run's
+    # context, which the SDK passes to sessions that declare it: a subclass may choose by it.
 
-    async def get_items(self, limit: int | None = None) -> list[Any]:
+    async def get_items(self, limit: int | None = None, *, wrapper: Wrapper = None) -> list[Any]:
         """Return the newest items, oldest first; without any limit all of them."""
         if limit is None and self._settings is not None:
             limit = self._settings.limit
@@ -116,14 +121,14 @@ class AgentsSession:
             self._position, self._told_by = position, turn
         return items
 
-    async def add_items(self, items: list[Any]) -> None:
+    async def add_items(self, items: list[Any], *, wrapper: Wrapper = None) -> None:
         """Append the items, all of them or none."""
         if self._guarded and items:
             await self._write(partial(self._history.add, items, if_position=self._position))
         else:
             await _finished(self.session.add_items, items)
 
-    async def pop_item(self) -> Any:
+    async def pop_item(self, *, wrapper: Wrapper = None) -> Any:
         """Remove the newest item and return it; None when there is none."""
         if not self._guarded:
             return await _finished(self.session.pop_item)
@@ -139,7 +144,7 @@ class AgentsSession:
         await self._write(pop)
         return popped[0]
 
-    async def clear_session(self) -> None:
+    async def clear_session(self, *, wrapper: Wrapper = None) -> None:
         """Remove the whole history."""
         if not self._guarded:
             await _finished(self.session.clear_session)
