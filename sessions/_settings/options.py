@@ -30,6 +30,7 @@ class BoundKeywords(TypedDict, total=False):
     sessions_table: str
     messages_table: str
     default_limit: int | None
+    whole_turns: bool
     ensure_ascii: bool
     engine: str | None
 
@@ -72,13 +73,14 @@ class Options:
     pool_size: int = 10
     max_idle: float = 180.0  # load balancers forget what is idle for 240 (Azure) or 350 (AWS)
     default_limit: int | None = None
+    whole_turns: bool = False
     ensure_ascii: bool = True
     engine: str | None = None
     prepared_statements: bool = False
     multi_statements: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("create_tables", "ensure_ascii", "prepared_statements", "multi_statements"):
+        for name in ("create_tables", "whole_turns", "ensure_ascii", "prepared_statements", "multi_statements"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; pass True or False")
         _check_int("max_retries", self.max_retries, 0, 1000)
