@@ -68,6 +68,9 @@ class Place:
             "sessions_table": scratch("sessions", options.get("sessions_table", "")),
             "messages_table": scratch("messages", options.get("messages_table", "")),
             "create_tables": True,
+            # A claim reads all that there is.
+            "default_limit": None,
+            "whole_turns": False,
         }
         self.tables = (self.options["sessions_table"], self.options["messages_table"])
         # What claims write through: each another connection, and to another server where the URL names several.

@@ -76,6 +76,11 @@ def test_a_schema_of_the_tables_is_that_of_the_scratch_tables(postgresql_url: st
         assert try_claim("cleared", place).verdict == "ok"
 
 
+def test_a_limit_of_what_is_read_is_none_of_what_is_tried(sqlite_url: str) -> None:
+    with Place(sqlite_url, default_limit=1, whole_turns=True) as place:
+        assert try_claim("order", place).verdict == "ok"
+
+
 # --- each can fail
 
 
