@@ -13,7 +13,7 @@ from typing import Any
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
-from .errors import ConflictError, check_position, closed_error
+from .errors import check_position, closed_error, gone_error
 
 # How many rows are read at a time beyond corrupt ones.
 _NEXT_ROWS = 100
@@ -142,7 +142,7 @@ class History:
         _check_row_id("record_id", row_id)
         [text] = encode_items([item], ensure_ascii=self.store.options.ensure_ascii)
         if not self.store.replace_record(self.session_id, row_id, text):
-            raise ConflictError(f"session {self.session_id!r} has no record {row_id} (any more); read records() again")
+            raise gone_error(self.session_id, row_id)
 
     def position(self) -> int:
         """Return the id of the newest row, 0 when there is none."""

@@ -137,9 +137,9 @@ class Backend:
 
         In the order in which they were written, read in pages as they are asked for, in
         constant memory: every row is looked at. Items are decoded, so it does not matter
-        how JSON has escaped a character; keys are not searched; of a corrupt row the stored
-        text is. prefix: only conversations whose ids begin so, exactly. Raises TypeError
-        or ValueError for arguments that mean nothing.
+        how JSON has escaped a character; keys are not searched, nor an item's type, role and
+        status; of a corrupt row the stored text is. prefix: only conversations whose ids begin
+        so, exactly. Raises TypeError or ValueError for arguments that mean nothing.
         """
         if self.closed:
             raise closed_error()

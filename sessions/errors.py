@@ -86,6 +86,11 @@ def check_position(session_id: str, *, expected: int | None, position: int) -> N
         )
 
 
+def gone_error(session_id: str, row_id: int) -> ConflictError:
+    """Say that a session does not have a record, or no longer."""
+    return ConflictError(f"session {session_id!r} has no record {row_id} (any more); read records() again")
+
+
 def taken_error(session_id: str) -> ConflictError:
     """Say that a new session cannot be made where there is one."""
     return ConflictError(f"session {session_id!r} is there already; choose another id, or clear it first")

@@ -126,8 +126,8 @@ class Session:
 
         The database copies, in one transaction: texts and times as they are, the ids are
         new ones. The handle shares this one's backend. Raises ConflictError when new_id
-        is there already, OutcomeUnknownError when the connection was lost before the
-        answer came.
+        is there already or no record here has the id upto, OutcomeUnknownError when the
+        connection was lost before the answer came.
         """
         check_session_id(new_id)
         self._history.fork(new_id, upto=upto)

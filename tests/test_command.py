@@ -1,11 +1,13 @@
 """The command `agent-sessions`: what it writes, and what it says when it cannot."""
 
+import contextlib
 import io
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import sessions
+from sessions._command.arguments import make_parser
 from sessions._command.main import main
 from sessions._command.progress import Progress
 from sessions._command.terminal import Stream
@@ -390,12 +393,17 @@ def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[st
 
 
 def test_fork_copies(run: Run, sql_url: str) -> None:
-    assert run("fork", "chat_1", "chat_9") == (0, "", "")
+    assert run("fork", "chat_1", "chat_9") == (0, "", "'chat_1' was copied to 'chat_9'\n")
     with sessions.connect(sql_url) as backend:
         assert texts(backend.session("chat_9").get_items()) == ["Hello, the lamp", "Good day", "chat_1"]
+        [first, second, _] = [record.id for record in backend.session("chat_1").records()]
+    assert run("fork", "chat_1", "chat_8", "--upto", f"#{second}").status == 0
+    assert len(run("show", "chat_8", "--raw").lines) == 2
     result = run("fork", "chat_1", "chat_2")
-    assert result.status == 1
-    assert "'chat_2' is there already" in result.err
+    assert (result.status, "'chat_2' is there already" in result.err) == (1, True)
+    result = run("fork", "chat_2", "chat_7", "--upto", str(first))
+    assert (result.status, f"has no record {first}" in result.err) == (1, True)
+    assert run("show", "chat_7").status == 1
 
 
 def test_rm_deletes_when_it_may(run: Run) -> None:
@@ -553,7 +561,9 @@ def test_wrong_usage_is_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as caught:
         main(wrong)
     assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--help` says more" in err
 
 
 def test_without_a_url_it_says_what_to_pass(
@@ -575,7 +585,8 @@ def test_a_password_from_a_file_is_used_and_not_printed(
 ) -> None:
     file = tmp_path / "password"
     file.write_text("wrong p@ss\n")
-    result = main(["ls", "--url", with_parts(postgresql_url, user="nobody", password=""), "--password-file", str(file)])
+    url = with_parts(postgresql_url, user="nobody", password="").replace("nobody:@", "nobody@")
+    result = main(["ls", "--url", url, "--password-file", str(file)])
     printed = capsys.readouterr()
     assert result == 1
     assert "wrong p@ss" not in printed.out + printed.err
@@ -585,8 +596,98 @@ def test_an_error_has_a_traceback_only_when_it_is_asked_for(run: Run) -> None:
     with pytest.raises(sessions.InvalidURLError):
         run("ls", "--url", "nonsense:x", "--debug")
     result = run("ls", "--url", "nonsense:x")
-    assert result.status == 1
+    assert result.status == 2
     assert result.err.count("\n") == 1
+
+
+def test_options_may_stand_before_the_command(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+    assert main(["--url", sqlite_url, "--quiet", "ls", "--json"]) == 0
+    assert '"chat_1"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["--url {} lsx", "{} ls", "ls {}", "--color {} ls"])
+def test_no_message_repeats_a_password(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(wrong.format("postgresql://app:hunter2@127.0.0.1/x").split())
+    printed = capsys.readouterr()
+    assert "hunter2" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "command", ["ls", "show x", "grep x", "stats", "check", "export", "prune --older-than 9d --dry-run"]
+)
+def test_a_file_of_another_application_stays_as_it_is(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE agent_sessions (sid, title)")
+        connection.commit()
+    before = file.read_bytes()
+    assert main([*command.split(), "--url", f"sqlite:{file}"]) == 1
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
+
+
+def test_a_fix_makes_nothing_beside_a_table_of_another_application(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute_sql(sql_url, "CREATE TABLE agent_sessions (sid INTEGER)")
+    for fix in ([], ["--fix"]):
+        assert main(["check", *fix, "--url", sql_url]) == 1
+        out = capsys.readouterr().out
+        assert "agent_sessions has no column session_id" in out
+        assert "another application" in out
+    with pytest.raises(Exception, match="agent_messages"):
+        execute_sql(sql_url, "SELECT * FROM agent_messages")
+
+
+def test_a_copy_onto_itself_is_refused(run: Run, sql_url: str) -> None:
+    result = run("copy", sql_url)
+    assert (result.status, "one database" in result.err) == (2, True)
+
+
+def test_a_file_without_a_scheme_is_answered_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--url", "chat.db"]) == 2
+    assert "write 'sqlite:chat.db'" in capsys.readouterr().err
+
+
+def test_a_directory_is_named_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--url", f"sqlite:{tmp_path}"]) == 1
+    assert "is a directory; name the file in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3m", "0d", "999999999999w", "d", "9", "-1d"])
+def test_a_time_that_could_be_misread_is_refused(run: Run, text: str) -> None:
+    assert run("prune", "--older-than", text, "--yes").status == 2
+    assert len(run("ls").lines) == 3
+
+
+def test_a_hit_is_marked_where_it_is(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Großer Straßenlärm, a CRACKED lid, Öl"))
+    for wanted in (["cracked lid", "-i"], ["CRACKED lid"], ["strassenlärm", "-i"]):
+        out = on_terminal(["grep", *wanted, "--url", sqlite_url], 80)
+        hit = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", out)
+        assert [found.casefold() for found in hit] == [wanted[0].casefold()]
+
+
+def test_grep_finds_what_was_said_and_not_what_the_api_calls_it(sqlite_run: Run) -> None:
+    for word in ("function_call", "output_text", "user"):
+        assert sqlite_run("grep", word).status == 1
+    assert [line.split("\t")[-1] for line in sqlite_run("grep", "the stock").lines] == ["Look into the stock"]
+
+
+def test_a_shell_is_told_how_far_all_ids_are_alike(sqlite_url: str) -> None:
+    from sessions._command.completion import _session_ids
+
+    with sessions.connect(sqlite_url) as backend:
+        for number in range(300):
+            backend.session(f"chat_{number:03}").add_items(items("x"))
+    parsed = make_parser().parse_args(["show", "c", "--url", sqlite_url])
+    assert {found[5] for found in _session_ids("c", parsed)} == {"0", "2"}
 
 
 # --- as a process

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sessions import connect
-from sessions._search import texts_of
+from sessions._search import hit_in, texts_of
+from sessions.errors import ConflictError
 
 from .context import CommandFailedError, Context
 from .database import read_password
@@ -104,30 +106,31 @@ def show(context: Context) -> int:
 
 def grep(context: Context) -> int:
     """Find the records that contain a text."""
-    wanted = context.arguments
+    wanted, out = context.arguments, context.out
     found = 0
     for match in context.backend.search(wanted.text, prefix=wanted.prefix, ignore_case=wanted.ignore_case):
         found += 1
         record = match.record
         if wanted.json:
-            context.out.line(json.dumps(record_object(match.session_id, record, utc=context.utc)))
+            out.line(json.dumps(record_object(match.session_id, record, utc=context.utc)))
         else:
-            text = one_line(" ".join(texts_of(record)))
-            if context.out.is_terminal:
-                text = _around(text, wanted.text, context.out)
-            context.out.line(
-                "\t".join(
-                    (
-                        harmless(match.session_id),
-                        f"#{record.id}",
-                        moment(record.created_at, context.out, utc=context.utc),
-                        harmless(role_of(record.item)),
-                        text,
-                    )
-                )
-            )
+            words = [
+                harmless(match.session_id),
+                f"#{record.id}",
+                moment(record.created_at, out, utc=context.utc),
+                harmless(role_of(record.item)),
+            ]
+            text = next(text for text in texts_of(record) if hit_in(text, wanted.text, ignore_case=wanted.ignore_case))
+            if out.is_terminal:
+                out.line(out.painted("  ".join(words), "dim"))
+                out.line(f"  {_around(text, wanted.text, out, ignore_case=wanted.ignore_case)}")
+            else:
+                out.line("\t".join([*words, one_line(text)]))
         if found == wanted.limit:
             break
+    if not found and context.err.is_terminal and not wanted.quiet:
+        hint = "" if wanted.ignore_case else "; -i finds it in any case"
+        context.err.line(f"No record{_with_prefix(wanted.prefix)} contains {wanted.text!r}{hint}.")
     return 0 if found else 1
 
 
@@ -154,7 +157,10 @@ def import_(context: Context) -> int:
     wanted = context.arguments
     if wanted.on_existing == "replace" and not wanted.yes:
         confirm(context, existing(context, wanted.file), "replace", dry_run=False)
-    sessions, records = read_export(context, wanted.file)
+    try:
+        sessions, records = read_export(context, wanted.file)
+    except ConflictError as exc:
+        raise CommandFailedError(f"{str(exc).partition(';')[0]}; pass --on-existing skip, append or replace") from exc
     context.say(f"imported {count_of(sessions)}, {records:,} items")
     return 0
 
@@ -185,7 +191,8 @@ def check(context: Context) -> int:
 def fork(context: Context) -> int:
     """Copy a conversation, up to a record, into a new one."""
     wanted = context.arguments
-    context.session(wanted.session_id).fork(wanted.new_id, upto=wanted.upto)
+    copied = context.session(wanted.session_id).fork(wanted.new_id, upto=wanted.upto)
+    context.say(f"{wanted.session_id!r} was copied to {copied.session_id!r}")
     return 0
 
 
@@ -219,15 +226,18 @@ def _table(out: Stream, heading: str, rows: Sequence[DayStats | SessionSize]) ->
         out.table((heading, "ITEMS", "SIZE"), cells, right=frozenset({1, 2}))
 
 
-def _around(text: str, wanted: str, out: Stream) -> str:
+def _around(text: str, wanted: str, out: Stream, *, ignore_case: bool) -> str:
     """What stands around the first hit, as much as a line has room for."""
-    start = max(0, text.casefold().find(wanted.casefold()))
-    room = max(30, out.width - 60)
-    begin = max(0, start - room // 2)
-    end = start + len(wanted)
-    before, hit, after = text[begin:start], text[start:end], text[end : begin + room]
-    left, right = "…" * (begin > 0), "…" * (begin + room < len(text))
+    start, end = hit_in(text, wanted, ignore_case=ignore_case) or (0, 0)
+    room = max(20, out.width - 4 - (end - start))
+    begin, last = max(0, start - room // 2), end + room - min(start, room // 2)
+    before, hit, after = (_blanks_joined(part) for part in (text[begin:start], text[start:end], text[end:last]))
+    left, right = "…" * (begin > 0), "…" * (last < len(text))
     return f"{left}{before}{out.painted(hit, 'bold')}{after}{right}"
+
+
+def _blanks_joined(text: str) -> str:
+    return harmless(re.sub(r"\s+", " ", text))
 
 
 def _with_prefix(prefix: str | None) -> str:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .arguments import make_parser
+from .arguments import make_parser, rotated
 from .terminal import OutputError, Stream, harmless
 
 # What can be interrupted and given once more.
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         goes_on = arguments.command in _RESUMED and getattr(arguments, "on_existing", None) != "append"
+        err.again("")
         err.line(f"agent-sessions: interrupted{_GOES_ON if goes_on else ''}")
         return 1
     return status
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parsed(written: Sequence[str]) -> argparse.Namespace:
     try:
+        written = rotated(written)
         return make_parser(*written[:1]).parse_args(written)
     except SystemExit:
         out = Stream(sys.stdout)
@@ -59,6 +61,7 @@ def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
     from sessions.errors import SessionsError
 
     from .context import CommandFailedError
+    from .failing import said, status_of
 
     try:
         if arguments.command == "schema":
@@ -77,8 +80,8 @@ def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
     except (SessionsError, CommandFailedError, OSError, ValueError) as exc:
         if arguments.debug:
             raise
-        err.line(f"agent-sessions: {harmless(str(exc))}")
-        return exc.status if isinstance(exc, CommandFailedError) else 1
+        err.line(f"agent-sessions: {harmless(said(exc))}")
+        return exc.status if isinstance(exc, CommandFailedError) else status_of(exc)
 
 
 def _with_backend(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
@@ -98,7 +101,8 @@ def _schema(arguments: argparse.Namespace, out: Stream) -> int:
 
     names = ("sessions_table", "messages_table")
     options = options_from({name: getattr(arguments, name) for name in names if getattr(arguments, name)})
-    quote = "`" if arguments.dialect == "mysql" else '"'
-    statements = load_statements(arguments.dialect, options.sessions_table, options.messages_table, quote=quote)
+    dialect = arguments.dialect.replace("mariadb", "mysql")
+    quote = "`" if dialect == "mysql" else '"'
+    statements = load_statements(dialect, options.sessions_table, options.messages_table, quote=quote)
     out.line("\n\n".join(f"{statements[name]};" for name in ("create_sessions", "create_messages")))
     return 0

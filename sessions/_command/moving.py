@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from sessions.errors import ConflictError
 
 from .context import CommandFailedError, Context
+from .database import is_one_place
+from .failing import BadFileError
 from .forms import count_of, iso
 from .progress import Progress
 
@@ -25,10 +27,6 @@ T = TypeVar("T")
 _VERSION = 1
 # The first line of an export and the last one, without which it was cut.
 _HEADER, _END = "agent_sessions_export", "agent_sessions_export_end"
-
-
-class BadFileError(ValueError):
-    """A file that is no export."""
 
 
 class Line(NamedTuple):
@@ -113,6 +111,8 @@ def _import(context: Context, session_id: str, head: dict[str, Any], lines: Iter
 def copy(context: Context, target: Backend) -> int:
     """Copy conversations, then compare them; return how many differ."""
     source, err = context.backend, context.err
+    if is_one_place(source, target):
+        raise CommandFailedError("the source and the target are one database; name another one", 2)
     progress = context.progress("copy")
     copied: list[str] = []
     records = 0

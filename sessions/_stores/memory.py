@@ -17,7 +17,7 @@ from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
 from sessions._settings.options import Options
-from sessions.errors import check_position, closed_error, taken_error
+from sessions.errors import check_position, closed_error, gone_error, taken_error
 
 from .store import Store
 
@@ -140,6 +140,8 @@ class MemoryStore(Store):
             rows = self._rows_of(session_id)
             if new_id in self._sessions:
                 raise taken_error(new_id)
+            if upto and not any(row[0] == upto for row in rows):
+                raise gone_error(session_id, upto)
             copied = rows[: bisect_right(rows, MAX_ID if upto is None else upto, key=_id_of)]
             numbered = self._number([text for _, _, text in copied])
             self._put(new_id, [(row[0], old[1], old[2]) for row, old in zip(numbered, copied, strict=True)])

@@ -14,7 +14,7 @@ from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, SearchRow
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
-from sessions.errors import kept_error, taken_error
+from sessions.errors import gone_error, kept_error, taken_error
 
 C = TypeVar("C")
 
@@ -46,6 +46,8 @@ def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto:
         dialect.touch(connection, new_id)
         if dialect.has_items(connection, new_id):
             raise taken_error(new_id)
+        if upto and not _is_there(dialect, connection, session_id, upto):
+            raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
         if dialect.change(connection, "copy_items", source | {"new_id": new_id}) < count:
             raise kept_error(new_id)

@@ -162,10 +162,11 @@ class SQLStore(Store, Generic[C]):
         def look(connection: C) -> list[Check]:
             return checks(self._dialect, connection, local=_is_local(self.where))
 
-        def change(connection: C) -> None:
-            mend(self._dialect, connection, local=_is_local(self.where))
+        def change(connection: C) -> bool:
+            return mend(self._dialect, connection, local=_is_local(self.where))
 
-        if fix:
+        if fix and not self._attempts.run(change, settle=change, may_create=False):
+            self._attempts.create_missing_tables()
             self._attempts.run(change, settle=change, may_create=False)
         return self._attempts.run(look, settle=look, writes=False)
 

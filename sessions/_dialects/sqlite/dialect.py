@@ -125,11 +125,14 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return cursor.lastrowid or 0
 
     def mend(self, connection: sqlite3.Connection, statement: str) -> None:
+        if statement == self.statements["use_wal"]:  # not possible in a transaction
+            connection.execute(statement)
+            return
         with self.transaction(connection):
             connection.execute(statement)
 
     def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
-        return [journal_check(self.execute(connection, "journal_mode", {})[0][0])]
+        return [journal_check(self.execute(connection, "journal_mode", {})[0][0], self.statements["use_wal"])]
 
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)
