@@ -216,7 +216,7 @@ def test_nothing_stored_reaches_the_terminal_as_it_is(run: Run, sql_url: str) ->
 
 def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> None:
     header, *lines, end = run("export").objects
-    assert (header, end) == ({"agent_sessions_export": 1}, {"agent_sessions_export_end": 1})
+    assert (header, end) == ({"agent_sessions_export": 1}, {"agent_sessions_export_end": 1, "lines": len(lines)})
     with sessions.connect(sql_url) as backend:
         stored = {
             (name, record.id): record.text
@@ -346,6 +346,14 @@ def test_an_export_that_was_cut_is_not_taken_for_a_whole_one(
     result = run("import", exported(4, without_end_of_line=within_a_line), "--url", make_url("sqlite"))
     assert result.status == 1
     assert "export once more" in result.err
+
+
+def test_an_export_that_lacks_a_line_is_not_taken_for_a_whole_one(run: Run, make_url: Any, tmp_path: Path) -> None:
+    lines = run("export").out.splitlines(keepends=True)
+    file = tmp_path / "export.jsonl"
+    file.write_text("".join(lines[:4] + lines[5:]), encoding="utf-8")
+    result = run("import", str(file), "--url", make_url("sqlite"))
+    assert (result.status, "has 11 lines of 12" in result.err) == (1, True)
 
 
 @pytest.mark.parametrize("choice", ["append", "replace"])
@@ -802,7 +810,8 @@ def test_on_a_terminal_ls_is_a_table_that_fits(sqlite_url: str) -> None:
         assert lines[0].split()[:2] == ["SESSION", "ITEMS"]
         assert lines[1].startswith("chat_with_a_long_name")
         assert all(len(line) <= columns for line in lines[:expected])
-        assert ("3h" in lines[1]) == (columns == 80)
+        assert "3h" in lines[1]
+        assert ("UPDATED" in lines[0]) == (columns == 80)
 
 
 def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> None:
@@ -868,6 +877,16 @@ def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> 
 
     assert completed("agent-sessions gre") == ["grep"]
     assert completed("agent-sessions show chat_") == ["chat_1", "chat_2"]
+
+
+def test_what_was_asked_for_is_not_left_out_of_a_table(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("support:anna:1008.0").add_items(items("Where is my parcel? " * 10))
+    for columns in (50, 60, 80, 120):
+        heading, row, *_ = on_terminal(["ls", "--first", "--url", sqlite_url, "--color", "never"], columns).splitlines()
+        assert heading.split()[-1] == "FIRST"
+        assert "Where is" in row
+        assert len(row) <= columns
 
 
 def test_on_a_terminal_rm_says_what_and_asks(sqlite_url: str) -> None:

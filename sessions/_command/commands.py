@@ -55,8 +55,8 @@ def ls(context: Context) -> int:
                 context.out.line("\t".join(row))
             rows = []
     if rows:
-        right = frozenset(heading.index(name) for name in ("ITEMS", "SIZE", "AGE") if name in heading)
-        context.out.table(heading[: len(rows[0])], rows, right=right, texts=("FIRST",))
+        spare = (f"UPDATED ({zone(context)})", "AGE")
+        context.out.table(heading[: len(rows[0])], rows, right=("ITEMS", "SIZE", "AGE"), texts=("FIRST",), spare=spare)
     if context.err.is_terminal and not wanted.quiet:
         if not shown:
             context.err.line(f"No sessions in {context.where}{_with_prefix(wanted.prefix)}.")
@@ -223,7 +223,7 @@ def _table(out: Stream, heading: str, rows: Sequence[DayStats | SessionSize]) ->
     if rows:
         out.line()
         cells = [(harmless(name) or "?", f"{items:,}", size(held)) for name, items, held in rows]
-        out.table((heading, "ITEMS", "SIZE"), cells, right=frozenset({1, 2}))
+        out.table((heading, "ITEMS", "SIZE"), cells, right=("ITEMS", "SIZE"))
 
 
 def _around(text: str, wanted: str, out: Stream, *, ignore_case: bool) -> str:

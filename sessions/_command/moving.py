@@ -41,6 +41,7 @@ def write_export(context: Context) -> None:
     out = context.out
     progress = context.progress("export", quiet=out.is_terminal)
     out.line(json.dumps({_HEADER: _VERSION}))
+    lines = 0
     for info in context.chosen():
         head = {
             "session_id": info.session_id,
@@ -48,12 +49,14 @@ def write_export(context: Context) -> None:
             "updated_at": iso(info.updated_at, utc=context.utc),
         }
         out.line(json.dumps(head))
+        lines += 1
         for record in context.backend.session(info.session_id).records():
             created_at = iso(record.created_at, utc=context.utc)
             row = {"session_id": info.session_id, "id": record.id, "created_at": created_at}
             out.line(json.dumps(row | {"text": record.text}))
+            lines += 1
             progress.add(1)
-    out.line(json.dumps({_END: _VERSION}))
+    out.line(json.dumps({_END: _VERSION, "lines": lines}))
     progress.end()
 
 
@@ -158,6 +161,8 @@ def _objects(lines: Iterable[str], file: str) -> Iterator[dict[str, Any]]:
         ended = _END in found
         if not ended:
             yield found
+        elif found.get("lines", number - 2) != number - 2:
+            raise BadFileError(f"{file} has {number - 2:,} lines of {found['lines']:,}; export once more")
     if not ended:
         raise BadFileError(f"{file} ends before its export did; export once more")
 

@@ -155,25 +155,27 @@ class Stream:
         heading: Sequence[str],
         rows: Iterable[Sequence[str]],
         *,
-        right: frozenset[int],
+        right: Collection[str] = (),
         texts: Collection[str] = (),
+        spare: Sequence[str] = (),
     ) -> None:
-        """Write rows on a terminal, aligned below a heading.
+        """Write rows on a terminal, aligned below a heading; those of right to the right.
 
-        The first column is never cut. The last one, if it is one of texts, is cut to what is left; else columns are
-        left out from the end.
+        The first column is never cut. Where there is too little room the last one, if it is one of texts, is cut to
+        what is left; else columns are left out: those of spare in this order, then from the end.
         """
         cells = [list(heading), *map(list, rows)]
-        widths = [max(columns(row[column]) for row in cells) for column in range(len(heading))]
-        while len(widths) > 1 and (left := self.width - sum(widths) - 2 * (len(widths) - 1)) < 0:
-            if heading[len(widths) - 1] in texts and widths[-1] + left >= _LEAST_TEXT:
-                widths[-1] += left
+        widths = {place: max(columns(row[place]) for row in cells) for place in range(len(heading))}
+        while len(widths) > 1 and (left := self.width - sum(widths.values()) - 2 * (len(widths) - 1)) < 0:
+            last = max(widths)
+            if heading[last] in texts and widths[last] + left >= _LEAST_TEXT:
+                widths[last] += left
             else:
-                widths.pop()
+                del widths[next((place for name in spare for place in widths if heading[place] == name), last)]
         for number, row in enumerate(cells):
             aligned = [
-                _aligned(cut(cell, width) if column else cell, width, right=column in right)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+                _aligned(cut(row[place], width) if place else row[place], width, right=heading[place] in right)
+                for place, width in widths.items()
             ]
             text = "  ".join(aligned).rstrip()
             self.line(self.painted(text, "dim") if number == 0 else text)
