@@ -80,6 +80,12 @@ class PacketConnection(pymysql.connections.Connection):
         if self._sock is not None:
             keep_alive(self._sock)
 
+    def _get_server_information(self) -> None:
+        # Each address of a host gets the whole time: behind a dead one nothing of it would be left for the next.
+        if self._deadline.passed:
+            self._deadline.restart(self._read_timeout)
+        super()._get_server_information()  # type: ignore[misc]
+
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Send nothing: prepare() says it together with the rest."""
 

@@ -97,16 +97,17 @@ class PostgresConnector:
 
     def __init__(self, settings: Settings) -> None:
         self._options = settings.options
-        self._files = KeyFiles()
+        files = KeyFiles()
+        self._all_files = [files]
         self._requires_tls = settings.tls is not None and settings.tls.required
         try:
-            self._parameters = libpq_parameters(settings, self._files)
+            self._parameters = files, libpq_parameters(settings, files)
         except BaseException:
-            self._files.close()
+            files.close()
             raise
 
     def open(self) -> TimedConnection:
-        parameters = self._parameters
+        parameters = self._readable_parameters()
         if self._options.password is not None:
             parameters = parameters | {"password": password_of(self._options.password)}
         try:
@@ -131,6 +132,17 @@ class PostgresConnector:
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
+
+    def _readable_parameters(self) -> dict[str, Any]:
+        """Return what libpq is told, with files that this process can read; another thread may make them anew too."""
+        files, parameters = self._parameters
+        if not files.are_ours():
+            copies = KeyFiles()
+            self._all_files.append(copies)
+            paths = files.copy_to(copies)
+            parameters = {name: paths.get(value, value) for name, value in parameters.items()}
+            self._parameters = copies, parameters
+        return parameters
 
     def close(self, connection: TimedConnection) -> None:
         with suppress(psycopg.Error):
@@ -164,4 +176,5 @@ class PostgresConnector:
                     os.close(connection.fileno())
 
     def release(self) -> None:
-        self._files.close()
+        for files in self._all_files:
+            files.close()

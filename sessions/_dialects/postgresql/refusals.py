@@ -36,6 +36,7 @@ _OPTION = Failure(ConfigurationError, "drop the parameter, or install a newer li
 _NOT_READY = Failure(
     ConnectionFailedError, "wait until the server has started or recovered, and try again", transient=True
 )
+_NOT_YET_ASKED = replace(failures.BUSY, remedy="see the server's log: it may be out of memory or of processes, or full")
 _PARAMETER = Failure(ConnectionFailedError, "drop the parameter that the server or the pooler does not take")
 
 _NO_SERVER = replace(
@@ -116,6 +117,8 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
     "does not match host name": failures.WRONG_NAME,
     "server does not support SSL": failures.NO_TLS,
+    # Before TLS has begun libpq repeats nothing: a server that cannot start a process for us, or a full pooler.
+    "error response during SSL": _NOT_YET_ASKED,
     "SSL SYSCALL": _UNREACHABLE,
     "unexpected eof": _UNREACHABLE,
     "local user with ID": failures.NO_USER_NAME,
