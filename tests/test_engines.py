@@ -165,7 +165,7 @@ def test_an_engine_that_is_another_one_is_an_error() -> None:
 
 def test_the_command_refuses_an_engine_unless_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with MySQLGreeting("8.0.11-TiDB-v7.5.0", "TiDB Server") as server:
-        assert main(["ls", "--url", server.url]) == 1
+        assert main(["ls", "--url", server.url]) == 2
         assert "engine='tidb'" in capsys.readouterr().err
-        assert main(["ls", "--url", server.url, "--engine", "singlestore"]) == 1
+        assert main(["ls", "--url", server.url, "--engine", "singlestore"]) == 2
         assert "engine is 'singlestore', but the server is TiDB" in capsys.readouterr().err

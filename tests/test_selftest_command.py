@@ -63,9 +63,9 @@ def test_the_environment_names_the_database(
     [
         ([], 2, "no database; pass --url"),
         (["memory:", "--url", "memory:"], 2, "named twice; drop --url"),
-        (["nosql:x"], 1, "unknown URL scheme"),
+        (["nosql:x"], 2, "unknown URL scheme"),
         (["sqlite:nowhere.db"], 1, "there is no file 'nowhere.db'"),
-        (["memory:", "--engine", "tidb"], 1, "engine is given, but memory has no such option"),
+        (["memory:", "--engine", "tidb"], 2, "engine is given, but memory has no such option"),
     ],
 )
 def test_what_cannot_be_tried_is_said_in_a_line(
