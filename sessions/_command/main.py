@@ -49,11 +49,10 @@ def _parsed(written: Sequence[str]) -> argparse.Namespace:
         written = rotated(written)
         return make_parser(*written[:1]).parse_args(written)
     except SystemExit:
-        out = Stream(sys.stdout)
         try:
-            out.flush()  # a help text
-        except (BrokenPipeError, OutputError):
-            out.abandon()
+            sys.stdout.flush()  # a help text
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
 

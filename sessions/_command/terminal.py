@@ -137,6 +137,7 @@ class Stream:
             yield
         except OSError as exc:
             if self._aside:
+                self.abandon()
                 return
             if isinstance(exc, BrokenPipeError):
                 raise
