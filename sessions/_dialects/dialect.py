@@ -123,6 +123,10 @@ class Dialect(ABC, Generic[C]):
         [(oldest, newest)] = self.execute(connection, "newest_range", {"session_id": session_id, "count": count})
         return oldest or 0, newest or 0
 
+    def page_of_sessions(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
+        """Return a page of a listing, by the name of its statement."""
+        return self.execute(connection, name, parameters)
+
     def append(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
         """Write the batch under the session row's lock; return the newest id."""
         with self.transaction(connection):

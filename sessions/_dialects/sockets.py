@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import select
 import socket
-import ssl
 import struct
 from contextlib import suppress
 from time import monotonic
@@ -47,15 +46,6 @@ def forget_unsent(end: socket.socket) -> None:
     """
     with suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def raised_by_a_handler(exc: BaseException, *driver_files: str) -> bool:
-    """Tell whether a signal handler has raised an exception, and not the socket or who uses it."""
-    traceback = exc.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    own = (__file__, socket.__file__, ssl.__file__, *driver_files)
-    return traceback is not None and traceback.tb_frame.f_code.co_filename not in own
 
 
 def keep_alive(end: socket.socket) -> None:

@@ -66,7 +66,7 @@ class KeyFiles:
 
 
 def _is_ours(path: str, file: _File) -> bool:
-    with suppress(OSError):
+    with suppress(FileNotFoundError, PermissionError):
         found = os.stat(path)
         return _identity(found) == file.identity and found.st_uid == os.geteuid()
     return False

@@ -33,7 +33,8 @@ def list_sessions(dialect: Dialect[C], connection: C, listing: Listing) -> list[
         "above_prefix": above(listing.prefix) if dialect.orders_by_code_points(connection) else None,
         "pattern": pattern(listing.prefix),
     }
-    return dialect.execute(connection, _LISTINGS[listing.order, listing.newest_first], asdict(listing) | bounds)
+    name = _LISTINGS[listing.order, listing.newest_first]
+    return dialect.page_of_sessions(connection, name, asdict(listing) | bounds)
 
 
 def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto: int | None) -> None:

@@ -3,7 +3,8 @@
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
 -- two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
--- the character set of the column; its pattern, for LIKE, finds it by the index.
+-- the character set of the column; its pattern, for LIKE, finds it by the index. What goes on with a character above U+FFFF
+-- is looked for besides: in MariaDB's own idea of the pattern's end there is none.
 --
 -- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
@@ -31,7 +32,10 @@ FROM (
             OR updated_at <= %(updated)s AND (updated_at < %(updated)s OR session_id < %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND (
+            session_id LIKE %(pattern)s ESCAPE '!'
+            OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+        )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
@@ -63,7 +67,10 @@ FROM (
             OR updated_at >= %(updated)s AND (updated_at > %(updated)s OR session_id > %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND (
+            session_id LIKE %(pattern)s ESCAPE '!'
+            OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+        )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
     LIMIT %(count)s
@@ -92,7 +99,10 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND (
+            session_id LIKE %(pattern)s ESCAPE '!'
+            OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+        )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
     LIMIT %(count)s
@@ -121,7 +131,10 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND (
+            session_id LIKE %(pattern)s ESCAPE '!'
+            OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+        )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
     LIMIT %(count)s
@@ -130,8 +143,9 @@ ORDER BY page.session_id DESC
 LIMIT %(count)s;
 
 -- name: session_sizes
--- The rows and bytes of some sessions, by the day of their making.
-SELECT CONVERT(CONVERT(agent_sessions.session_id USING utf8mb4) USING binary), CONVERT(CONVERT(
+-- The rows and bytes of some sessions, by the day of their making. MariaDB cuts what is converted for groups at 255 bytes,
+-- unless it is by CAST.
+SELECT CAST(CONVERT(agent_sessions.session_id USING utf8mb4) AS BINARY), CONVERT(CONVERT(
     COALESCE(LEFT(CAST(agent_messages.created_at AS CHAR), 10), '') USING utf8mb4
 ) USING binary) AS made_on, COUNT(*), CAST(SUM(OCTET_LENGTH(agent_messages.message_data)) AS SIGNED)
 FROM agent_sessions
@@ -158,7 +172,7 @@ LIMIT 18446744073709551615;
 
 -- name: unlisted_sessions
 -- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
-SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+SELECT CAST(CONVERT(session_id USING utf8mb4) AS BINARY)
 FROM agent_messages
 WHERE session_id > %(after)s
     AND NOT EXISTS (

@@ -4,13 +4,13 @@
 SELECT
     split_part(version(), ' (', 1),
     extract(epoch FROM clock_timestamp())::numeric,
-    coalesce((SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
+    coalesce((SELECT version || ' ' || cipher FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
     pg_backend_pid();
 
 -- name: columns
 -- Without the quotes of quote_all_identifiers.
 SELECT attname::text, replace(format_type(atttypid, atttypmod), '"', ''), ''
-FROM pg_attribute
+FROM pg_catalog.pg_attribute
 WHERE attrelid = to_regclass(%(table)s)
     AND attnum > 0
     AND NOT attisdropped
@@ -18,10 +18,10 @@ ORDER BY attnum;
 
 -- name: indexes
 SELECT pg_class.relname::text, string_agg(coalesce(pg_attribute.attname, '?')::text, ',' ORDER BY part.n), ''
-FROM pg_index
-JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+FROM pg_catalog.pg_index
+JOIN pg_catalog.pg_class ON pg_class.oid = pg_index.indexrelid
 CROSS JOIN LATERAL unnest(pg_index.indkey::int2[]) WITH ORDINALITY AS part (attnum, n)
-LEFT JOIN pg_attribute ON pg_attribute.attrelid = pg_index.indrelid AND pg_attribute.attnum = part.attnum
+LEFT JOIN pg_catalog.pg_attribute ON pg_attribute.attrelid = pg_index.indrelid AND pg_attribute.attnum = part.attnum
 WHERE pg_index.indrelid = to_regclass(%(table)s)
     AND pg_index.indisvalid
     AND pg_index.indpred IS NULL
@@ -30,14 +30,14 @@ ORDER BY pg_class.relname;
 
 -- name: estimate_sessions
 SELECT greatest(reltuples, 0)::bigint
-FROM pg_class
+FROM pg_catalog.pg_class
 WHERE oid = to_regclass(%(table)s);
 
 -- name: unfinished_indexes
 -- What a CREATE INDEX CONCURRENTLY left that did not end, and the statement that removes it.
 SELECT pg_class.relname::text, 'DROP INDEX CONCURRENTLY ' || indexrelid::regclass::text
-FROM pg_index
-JOIN pg_class ON pg_class.oid = pg_index.indexrelid
+FROM pg_catalog.pg_index
+JOIN pg_catalog.pg_class ON pg_class.oid = pg_index.indexrelid
 WHERE pg_index.indrelid = to_regclass(%(table)s)
     AND NOT pg_index.indisvalid
 ORDER BY pg_class.relname;

@@ -353,7 +353,7 @@ SELECT pg_stat_clear_snapshot();
 -- One that waits for its client executes nothing, in the middle of a transaction or of a message too.
 SELECT state IS DISTINCT FROM 'idle'
     AND (pg_backend_pid() <> %(own)s OR wait_event IS DISTINCT FROM 'ClientRead')
-FROM pg_stat_activity
+FROM pg_catalog.pg_stat_activity
 WHERE pid <> pg_backend_pid()
     AND datname = current_database()
     AND usename = session_user
@@ -371,7 +371,7 @@ LIMIT 1;
 -- name: end_session
 -- The session of orphan_is_busy, if it executes nothing and no pooler stands between.
 SELECT pg_terminate_backend(pid)
-FROM pg_stat_activity
+FROM pg_catalog.pg_stat_activity
 WHERE pid = %(id)s
     AND pid <> pg_backend_pid()
     AND pg_backend_pid() = %(own)s

@@ -137,6 +137,16 @@ def test_a_check_leaves_a_connection_of_the_application_usable(sql_url: str) -> 
         assert bound.session("chat_1").get_items() == items("a")
 
 
+def test_postgresqls_catalogue_is_asked_and_no_temporary_table_of_its_names(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    with contextlib.closing(connect_raw(postgresql_url)) as connection:
+        for name in ("pg_attribute", "pg_class", "pg_index", "pg_stat_ssl", "pg_stat_activity"):
+            connection.execute(f"CREATE TEMPORARY TABLE {name} (x integer)")
+        checks = sessions.bind(connection).check()
+        assert [check for check in checks if check.name in ("tables", "index") and check.verdict != "ok"] == []
+
+
 def test_in_a_transaction_of_the_application_nothing_is_fixed(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.session("chat_1").add_items(items("a"))

@@ -160,6 +160,19 @@ def test_a_prefix_is_exact(backend: Backend, order: Any) -> None:
             assert sorted(found) == expected, prefix
 
 
+@pytest.mark.parametrize("prefix", ["c:", "\U0001f600", "c:\uffff", "\U0010ffff"], ids=ascii)
+def test_a_prefix_finds_every_character_behind_it(backend: Backend, prefix: str) -> None:
+    tails = sorted(["", "a", "ü", "\uffff", "\U0001f600", "\U0010ffff", "\U0001f600" * 50, "\U0010ffff" * 100])
+    for session_id in ("b", *(prefix + tail for tail in tails), "d"):
+        backend.session(session_id).add_items(items("x"))
+    found = [prefix + tail for tail in tails]
+    assert ids(backend.list_sessions(prefix=prefix, order="id")) == found
+    assert ids(backend.list_sessions(prefix=prefix, order="id", newest_first=True)) == found[::-1]
+    assert sorted(ids(backend.list_sessions(prefix=prefix))) == found
+    assert sorted(ids(backend.list_sessions(prefix=prefix, newest_first=False))) == found
+    assert backend.stats(prefix=prefix).items == len(found)
+
+
 def test_idle_since_is_a_moment_or_a_time_before_now(aged: Backend) -> None:
     assert ids(aged.list_sessions(idle_since=timedelta(days=2, hours=12))) == ["b", "c", "a"]
     moment = datetime.now(UTC) - timedelta(days=3, hours=12)

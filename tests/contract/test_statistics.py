@@ -126,13 +126,14 @@ def test_arguments_that_mean_nothing_are_refused(backend: Backend) -> None:
 
 
 def test_what_is_in_no_listing_is_found(sql_url: str) -> None:
+    longest = "\U0001f600" * 254 + "x"
     with sessions.connect(sql_url) as backend:
-        for name in ("a", "b", "ü"):
+        for name in ("a", "b", longest):
             backend.session(name).add_items(items(name))
         assert list(backend.unlisted_sessions()) == []
-        remove_session_rows(sql_url, "a", "ü")
+        remove_session_rows(sql_url, "a", longest)
         assert [info.session_id for info in backend.list_sessions()] == ["b"]
-        assert list(backend.unlisted_sessions()) == ["a", "ü"]
+        assert list(backend.unlisted_sessions()) == ["a", longest]
         assert texts(backend.session("a").get_items()) == ["a"]
         backend.delete_sessions(backend.unlisted_sessions())
         assert list(backend.unlisted_sessions()) == []
@@ -165,3 +166,13 @@ def remove_session_rows(url: str, *session_ids: str) -> None:
         for session_id in session_ids:
             mark = "?" if dialect_of(url) == "sqlite" else "%s"
             cursor.execute(f"DELETE FROM agent_sessions WHERE session_id = {mark}", (session_id,))
+
+
+@pytest.mark.parametrize("character", ["é", "\U0001f600"], ids=ascii)
+def test_the_longest_ids_are_told_apart(backend: Backend, character: str) -> None:
+    longest = [character * 254 + last for last in ("x", "y")]
+    for session_id in longest:
+        backend.session(session_id).add_items(items("a"))
+    assert sorted(backend.sizes(longest)) == longest
+    assert sorted(size.session_id for size in backend.stats().biggest) == longest
+    assert backend.stats().items == 2

@@ -17,6 +17,7 @@ import sessions
 from faults.oracle import Figures, Ledger
 from sessions import Session
 from support.claims import OPERATIONS, each_mysql
+from support.proxy import Proxy
 from support.rivals import eventually, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
@@ -257,3 +258,60 @@ def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(mon
 
 def _name(url: str) -> str:
     return "sqlite-memory" if url == "sqlite::memory:" else dialect_of(url)
+
+
+@contextlib.contextmanager
+def _time_limit(kind: type[BaseException], when: Callable[[], object] = lambda: True) -> Iterator[None]:
+    """Let an application's signal handler raise this once it is time."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if when():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise kind
+
+    before = signal.signal(signal.SIGALRM, handle)
+    # Again and again: who is about to wait would not notice a single one.
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ConnectionResetError, RuntimeError, ValueError])
+def test_a_time_limit_ends_while_connecting(kind: type[BaseException], server_url: str) -> None:
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, connection_timeout=50.0) as session:
+        proxy.pause()
+        with _time_limit(kind, when=lambda: proxy._links), pytest.raises(kind):
+            session.get_items()
+
+
+@each_mysql
+def test_a_time_limit_that_is_over_is_not_raised_once_more(server_url: str) -> None:
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, retry_delay=0.01) as session:
+        session.add_items(items("a"))
+        try:
+            with _time_limit(TimeoutError):
+                time.sleep(60)
+        except TimeoutError:
+            proxy.cut(packet=1, when="after")
+            session.add_items(items("b"))
+        assert proxy.was_cut
+        assert texts(session.get_items()) == ["a", "b"]
+
+
+def test_a_time_limit_is_no_sign_of_a_missing_file(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def interrupted(*args: Any, **options: Any) -> os.stat_result:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGALRM)
+        return stat(*args, **options)
+
+    with Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items("a"))
+        monkeypatch.setattr(os, "stat", interrupted)
+        with _time_limit(TimeoutError, when=lambda: os.stat is stat), pytest.raises(TimeoutError):
+            session.add_items(items("b"))
+        assert texts(session.get_items()) == ["a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
-from sessions._dialects.failures import AttemptFailed
+from sessions._dialects.failures import AttemptFailed, raised_by_a_handler
 from sessions._dialects.sockets import is_readable
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
@@ -17,7 +18,7 @@ from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
 from .errors import CONNECT_ANEW_AFTER, CONNECT_ERRORS, RAISED_WITH_ALL_ANSWERS_READ, connect_failure, errno_of
-from .packets import PacketConnection, end_statement
+from .packets import PacketConnection, end_statement, raise_a_handlers
 from .values import DECODERS
 
 # The server gives up a lock so many seconds before we give up the server: its answer
@@ -64,6 +65,7 @@ class MySQLConnector:
     def open(self) -> PacketConnection:
         # Asked for outside: its own errors are the application's.
         password = "" if self._options.password is None else password_of(self._options.password)
+        handled = sys.exc_info()[1]
         try:
             connection = PacketConnection(
                 **self._parameters,
@@ -84,6 +86,9 @@ class MySQLConnector:
         except ConfigurationError:
             raise  # by what was understood: the next clause is for what was not
         except CONNECT_ERRORS as exc:
+            if raised_by_a_handler(exc):
+                raise
+            raise_a_handlers(exc, handled)
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
             raise AttemptFailed(connect_failure(exc), cause) from None

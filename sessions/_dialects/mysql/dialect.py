@@ -26,6 +26,7 @@ from sessions.errors import ConfigurationError, DatabaseError
 from .checks import column_checks, engine_check
 from .errors import (
     CANNOT_CONVERT,
+    MIXED_COLLATIONS,
     MORE_THAN_ONE_ROW,
     RAISED_WITH_ALL_ANSWERS_READ,
     describe,
@@ -40,6 +41,9 @@ _MAX_MESSAGES_TABLE = 56
 
 # Large batches are cut into packets of about so many bytes, or one item each if that is larger.
 _PACKET = 4 * 1024 * 1024
+
+# MariaDB takes it for the last of all when it looks for a prefix by the index.
+_LAST_OF_PLANE = "\uffff"
 
 # What a packet holds beside the rows, generously: the statements, the session id twice.
 _OVERHEAD = 16_384
@@ -118,6 +122,15 @@ class MySQLDialect(Dialect[MyConnection]):
         if not self.in_transaction(connection) and not connection.get_autocommit():
             self.execute(connection, "begin", {})
         return self.in_transaction(connection)
+
+    def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        try:
+            return self.execute(connection, name, {**parameters, "beyond": parameters["prefix"] + _LAST_OF_PLANE})
+        except pymysql.Error as exc:
+            if errno_of(exc) not in (CANNOT_CONVERT, MIXED_COLLATIONS):
+                raise
+        # The column's character set has nothing beyond.
+        return self.execute(connection, name, {**parameters, "beyond": None, "above_prefix": None})
 
     def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
         if isinstance(connection, PacketConnection) and not may_be_cut(session_id):

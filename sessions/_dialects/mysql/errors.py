@@ -158,8 +158,10 @@ CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, A
 _QUOTING = (1062, 1064, 1264, 1265, 1292, 1366, 1406)
 # "Subquery returns more than 1 row": how check_position fails.
 MORE_THAN_ONE_ROW = 1242
-# MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment.
+# MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment. And,
+# with MariaDB's number behind it, a column cannot be compared with a character that its set lacks.
 CANNOT_CONVERT = 3854
+MIXED_COLLATIONS = 1267
 NO_SUCH_THREAD = 1094
 # A value was stored truncated or changed; a warning where the mode is not strict.
 TRUNCATED = (1265, 1366, 1406)

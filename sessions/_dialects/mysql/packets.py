@@ -10,6 +10,7 @@ import copy
 import io
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from time import monotonic, sleep
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive, raised_by_a_handler
+from sessions._dialects.failures import raised_by_a_handler
+from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive
 from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
@@ -225,20 +227,30 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
 
     An error keeps `then` from being executed, and in one packet also every statement behind it.
     """
+    handled = sys.exc_info()[1]
     try:
         if isinstance(connection, PacketConnection) and not connection.multi_statements:
             results = connection.send_ahead(statements)
             return results if then is None else results + _send_packet(connection, then)
         return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
     except pymysql.OperationalError as exc:
-        # PyMySQL takes a signal handler's TimeoutError, say, for one of the socket's.
-        cause = exc.__context__
-        if isinstance(cause, OSError) and raised_by_a_handler(cause, pymysql.connections.__file__):
-            raise cause from None
+        raise_a_handlers(exc, handled)
         raise
     except UNREADABLE as exc:
+        if raised_by_a_handler(exc):
+            raise
         connection.close()
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
+
+
+def raise_a_handlers(exc: Exception, handled: BaseException | None) -> None:
+    """Raise what a signal handler has raised, if PyMySQL took it for an error of the socket's.
+
+    handled was raised before, and is being handled by the application.
+    """
+    cause = exc.__context__
+    if cause is not None and cause is not handled and raised_by_a_handler(cause):
+        raise cause from None
 
 
 def _send_packet(connection: MyConnection, packet: str) -> list[Result]:

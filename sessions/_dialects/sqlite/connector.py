@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from sessions._dialects.failures import AttemptFailed, Failure
+from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
 from sessions._settings.options import Options
 from sessions.errors import ConnectionFailedError
 
@@ -92,6 +92,8 @@ class FileConnector:
                 if connection is not None:
                     return connection
         except OSError as exc:
+            if raised_by_a_handler(exc):
+                raise
             raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
         except sqlite3.Error as exc:
             raise AttemptFailed(failure_of(exc), exc) from None

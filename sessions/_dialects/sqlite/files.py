@@ -12,6 +12,8 @@ import threading
 from contextlib import suppress
 from typing import NamedTuple
 
+from sessions._dialects.failures import raised_by_a_handler
+
 # A device and a number on it; None where there is no file.
 _Identity = tuple[int, int] | None
 
@@ -41,7 +43,9 @@ def files_at(path: str, target: str) -> Files:
 def _identity(path: str) -> _Identity:
     try:
         found = os.stat(path)
-    except OSError:
+    except OSError as exc:
+        if raised_by_a_handler(exc):
+            raise
         return None
     return found.st_dev, found.st_ino
 
