@@ -52,32 +52,25 @@ def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Itera
             if stored is None:
                 continue
             record = make_record((row_id, created_at, stored))
-            if any(hit_in(found, text, ignore_case=ignore_case) for found in texts_of(record)):
+            if any(True for _ in texts_with(record, text, ignore_case=ignore_case)):
                 yield Match(session_id, record)
         after = rows[-1][1]
 
 
-def hit_in(text: str, wanted: str, *, ignore_case: bool) -> tuple[int, int] | None:
-    """Return where a text stands in another one first, and where it ends; None when it does not."""
-    if not ignore_case:
-        start = text.find(wanted)
-        return None if start < 0 else (start, start + len(wanted))
-    folded = wanted.casefold()
-    start = text.casefold().find(folded)
-    if start < 0:
-        return None
-    # A folded character may be longer: ß is ss.
-    places = [place for place, character in enumerate(text) for _ in character.casefold()]
-    return places[start], places[start + len(folded) - 1] + 1
+def texts_with(record: Record, wanted: str, *, ignore_case: bool) -> Iterator[str]:
+    """Those texts of a record that contain one."""
+    if ignore_case:
+        wanted = wanted.casefold()
+    return (text for text in _texts_of(record) if wanted in (text.casefold() if ignore_case else text))
 
 
-def texts_of(record: Record) -> Iterator[str]:
+def _texts_of(record: Record) -> Iterator[str]:
     """Every text in an item, in order; the stored text itself where there is no item.
 
     Without keys, and without what the APIs call the item and its parts (type, role, status).
     """
     if record.item is None:
-        yield str(record.text)
+        yield record.text
         return
     for key, value in record.item.items():
         if key not in _PROTOCOL:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import sessions
-from sessions._command.arguments import make_parser
+from sessions._command.arguments import make_parser, rotated
 from sessions._command.main import main
 from sessions._command.progress import Progress
 from sessions._command.terminal import Stream
@@ -615,6 +615,28 @@ def test_options_may_stand_before_the_command(sqlite_url: str, capsys: pytest.Ca
     assert '"chat_1"' in capsys.readouterr().out
 
 
+def test_every_common_option_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--url=x", "--engine", "tidb", "--color", "never", "--tls-ca", "ls", "--debug")
+    assert rotated([*options, "show", "chat_1"]) == ["show", *options, "chat_1"]
+    assert rotated(["a=b", "ls"]) == ["a=b", "ls"]
+
+
+def test_a_file_that_is_no_text_is_a_failure_and_no_wrong_usage(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_bytes(b"\xe4\xff\n")
+    result = run("import", str(file))
+    assert (result.status, "no text in UTF-8" in result.err) == (1, True)
+
+
+def test_missing_tables_are_answered_with_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "empty.db"
+    file.touch()
+    assert main(["ls", "--url", f"sqlite:{file}"]) == 1
+    err = capsys.readouterr().err
+    assert "`check --fix` makes the tables" in err
+    assert "create_tables" not in err
+
+
 @pytest.mark.parametrize("wrong", ["--url {} lsx", "{} ls", "ls {}", "--color {} ls"])
 def test_no_message_repeats_a_password(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -853,6 +875,12 @@ def test_long_lines_are_cut_on_a_terminal_alone(sqlite_url: str) -> None:
     whole = on_terminal(["show", "chat_1", "--url", sqlite_url, "--full"], 80)
     assert whole.count("x") == 10_000
     assert all(len(line) <= 80 for line in whole.splitlines() if "x" in line)
+
+
+def test_the_heading_of_a_long_conversation_counts_all_of_it(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x")] * 1500)
+    assert "200 of 1,500 items" in on_terminal(["show", "chat_1", "--url", sqlite_url], 100)
 
 
 def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> None:

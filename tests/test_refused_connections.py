@@ -6,7 +6,6 @@ import pwd
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sessions import AuthenticationError, ConfigurationError, ConnectionFailedEr
 from sessions._dialects.mysql import errors as mysql
 from sessions._dialects.postgresql import refusals as postgresql
 from support.claims import each_mysql, refused
+from support.listener import Listener
 from support.one_answer import OneAnswer
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
@@ -340,34 +340,19 @@ def test_a_process_without_an_account_is_asked_for_a_user_in_the_url(
 # --- servers of another kind
 
 
-class Talker:
+class Talker(Listener):
     """Says one thing to everybody, at once or once it was asked, and hangs up."""
 
     def __init__(self, words: bytes, *, asked: bool) -> None:
-        self._words, self._asked = words, asked
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__()
+        self._words, self._is_asked = words, asked
 
-    def __enter__(self) -> "Talker":
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            with peer, contextlib.suppress(OSError):
-                if self._asked:
-                    peer.recv(1024)
-                peer.sendall(self._words)
-                while peer.recv(1024) and not self._asked:
-                    pass
+    def talk(self, peer: socket.socket) -> None:
+        if self._is_asked:
+            peer.recv(1024)
+        peer.sendall(self._words)
+        while peer.recv(1024) and not self._is_asked:
+            pass
 
 
 HTTP, SSH = b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n"

@@ -39,11 +39,17 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def rotated(written: Sequence[str]) -> list[str]:
     """Put the command before the options that stand before it."""
+    takes_value = {
+        flag: action.nargs != 0
+        for action in _common()._actions  # noqa: SLF001  (argparse has no other way to its options)
+        for flag in action.option_strings
+    }
     place = 0
     while place < len(written) and written[place] not in _COMMANDS:
-        if written[place] not in (*_VALUED, *_FLAGS) and "=" not in written[place]:
+        flag, is_joined, _ = written[place].partition("=")
+        if flag not in takes_value:
             return list(written)
-        place += 2 if written[place] in _VALUED else 1
+        place += 2 if takes_value[flag] and not is_joined else 1
     return [*written[place : place + 1], *written[:place], *written[place + 1 :]]
 
 
@@ -93,19 +99,6 @@ def _duration(text: str) -> Any:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90d, 12h, 2w or 30min") from None
 
-
-# The options that may stand before the command, too: those with a value, and those without.
-_VALUED = (
-    "--url",
-    "--password-file",
-    "--tls-ca",
-    "--tls-cert",
-    "--tls-key",
-    "--sessions-table",
-    "--messages-table",
-    "--color",
-)
-_FLAGS = ("--quiet", "--debug")
 
 _JSON = {"action": "store_true", "help": "one object a line"}
 _DELETING: dict[str, Any] = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sessions import connect
-from sessions._search import hit_in, texts_of
+from sessions._search import texts_with
 from sessions.errors import ConflictError
 
 from .context import CommandFailedError, Context
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
     from sessions._settings.options import Keywords
 
-_PAGE = 500
-
-# A person is not shown more items of a conversation than these, which takes no time to count.
+# A person is not shown more items of a conversation than these.
 _COUNTED = 10_000
 
 # How many days a person is shown.
@@ -36,7 +34,10 @@ def ls(context: Context) -> int:
     shown = 0
     rows: list[tuple[str, ...]] = []
     heading = ["SESSION", "ITEMS", *(["SIZE"] * wanted.size), f"UPDATED ({zone(context)})", "AGE", "FIRST"]
-    for page in _listed(context):
+    # Of long conversations it takes no time to count so many.
+    count_limit = _COUNTED if context.out.is_terminal and not wanted.json else None
+    most = None if wanted.all else wanted.limit
+    for page in context.pages(prefix=wanted.prefix, most=most, count_limit=count_limit):
         shown += len(page)
         ids = [info.session_id for info in page]
         sizes = context.backend.sizes(ids) if wanted.size else {}
@@ -79,23 +80,6 @@ def _row(context: Context, info: SessionInfo, bytes_: int | None, first: str | N
     return tuple(row)
 
 
-def _listed(context: Context) -> Iterator[list[SessionInfo]]:
-    """The pages that are wanted, of sessions that are all shown."""
-    wanted = context.arguments
-    left = None if wanted.all else wanted.limit
-    count_limit = _COUNTED if context.out.is_terminal and not wanted.json else None
-    after = None
-    while left is None or left > 0:
-        page = context.backend.list_sessions(
-            prefix=wanted.prefix, limit=min(_PAGE, left or _PAGE), after=after, count_limit=count_limit
-        )
-        if not page:
-            return
-        yield page
-        after = page[-1]
-        left = None if left is None else left - len(page)
-
-
 def show(context: Context) -> int:
     """Show a conversation as a transcript."""
     from .show import show as show_session
@@ -120,7 +104,7 @@ def grep(context: Context) -> int:
                 moment(record.created_at, out, utc=context.utc),
                 harmless(role_of(record.item)),
             ]
-            text = next(text for text in texts_of(record) if hit_in(text, wanted.text, ignore_case=wanted.ignore_case))
+            text = next(texts_with(record, wanted.text, ignore_case=wanted.ignore_case))
             if out.is_terminal:
                 out.line(out.painted("  ".join(words), "dim"))
                 out.line(f"  {_around(text, wanted.text, out, ignore_case=wanted.ignore_case)}")
@@ -228,12 +212,24 @@ def _table(out: Stream, heading: str, rows: Sequence[DayStats | SessionSize]) ->
 
 def _around(text: str, wanted: str, out: Stream, *, ignore_case: bool) -> str:
     """What stands around the first hit, as much as a line has room for."""
-    start, end = hit_in(text, wanted, ignore_case=ignore_case) or (0, 0)
+    start, end = _place_of(wanted, text, ignore_case=ignore_case)
     room = max(20, out.width - 4 - (end - start))
     begin, last = max(0, start - room // 2), end + room - min(start, room // 2)
     before, hit, after = (_blanks_joined(part) for part in (text[begin:start], text[start:end], text[end:last]))
     left, right = "…" * (begin > 0), "…" * (last < len(text))
     return f"{left}{before}{out.painted(hit, 'bold')}{after}{right}"
+
+
+def _place_of(wanted: str, text: str, *, ignore_case: bool) -> tuple[int, int]:
+    """Return where a text stands first in one that contains it, and where it ends."""
+    if not ignore_case:
+        start = text.index(wanted)
+        return start, start + len(wanted)
+    folded = wanted.casefold()
+    start = text.casefold().index(folded)
+    # A folded character may be longer: ß is ss.
+    places = [place for place, character in enumerate(text) for _ in character.casefold()]
+    return places[start], places[start + len(folded) - 1] + 1
 
 
 def _blanks_joined(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sessions import SessionInfo, SQLiteBackend
 from sessions._listing import pages
@@ -57,34 +58,41 @@ class Context:
         quiet = quiet or self.arguments.quiet
         total = None
         if self.err.is_terminal and not quiet:
-            total = sum(info.items for info in self.named() or self.all(count_limit=None))
+            infos = self.named or chain.from_iterable(self.pages(order="id", count_limit=None))
+            total = sum(info.items for info in infos)
         return Progress(self.err, verb, total=total, quiet=quiet)
 
     def session(self, session_id: str) -> Session:
         """Return the conversation of an id; raise CommandFailedError when there is none."""
         return self.backend.session(self.known(session_id).session_id)
 
-    def chosen(self) -> list[SessionInfo] | Iterator[SessionInfo]:
-        """Those whose ids are given, or all of them."""
-        return self.named() or self.all()
+    def chosen(self) -> Iterable[SessionInfo]:
+        """Those whose ids are given, or all of them: by their ids, and behind them those that are in no listing."""
+        if self.named:
+            return self.named
+        unlisted = (SessionInfo(found, None, None, 0, NO_ROW, None) for found in self.backend.unlisted_sessions())
+        return chain(chain.from_iterable(self.pages(order="id", count_limit=1)), unlisted)
 
+    @cached_property
     def named(self) -> list[SessionInfo]:
         """Those whose ids are given, each once."""
         return [self.known(session_id) for session_id in dict.fromkeys(self.arguments.session_ids)]
 
-    def all(self, *, count_limit: int | None = 1) -> Iterator[SessionInfo]:
-        """All conversations, by their ids; behind them those that are in no listing."""
-        listed = chain.from_iterable(
-            pages(
-                lambda after: self.backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=count_limit)
-            )
-        )
-        unlisted = (SessionInfo(found, None, None, 0, NO_ROW, None) for found in self.backend.unlisted_sessions())
-        return chain(listed, unlisted)
+    def pages(self, *, most: int | None = None, **query: Any) -> Iterator[list[SessionInfo]]:
+        """A listing page by page, no more of it than is wanted; query is for list_sessions()."""
+        left = most
+
+        def page_behind(after: SessionInfo | None) -> list[SessionInfo]:
+            limit = _PAGE if left is None else min(_PAGE, left)
+            return self.backend.list_sessions(**query, limit=limit, after=after) if limit else []
+
+        for page in pages(page_behind):
+            left = None if left is None else left - len(page)
+            yield page
 
     def known(self, session_id: str) -> SessionInfo:
         """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""
-        for info in self.backend.list_sessions(prefix=session_id, order="id", limit=1):
+        for info in self.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=None):
             if info.session_id == session_id:
                 return info
         if self.backend.session(session_id).position():

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from sessions._listing import pages
-
 from .context import NO_ROW, CommandFailedError, Context
 from .forms import count_of
 from .terminal import ask, harmless, size
@@ -24,7 +22,7 @@ _PAGE = 500
 def rm(context: Context) -> int:
     """Delete conversations."""
     wanted = context.arguments
-    infos = context.named()
+    infos = context.named
     if wanted.dry_run or not wanted.yes:
         confirm(context, infos, "delete", dry_run=wanted.dry_run)
     if not wanted.dry_run:
@@ -84,11 +82,5 @@ def confirm(context: Context, infos: Iterable[SessionInfo], verb: str, *, dry_ru
 
 def _idle(context: Context, moment: datetime) -> Iterator[SessionInfo]:
     wanted = context.arguments
-    listed = chain.from_iterable(
-        pages(
-            lambda after: context.backend.list_sessions(
-                idle_since=moment, newest_first=False, limit=_PAGE, after=after, count_limit=1
-            )
-        )
-    )
+    listed = chain.from_iterable(context.pages(idle_since=moment, newest_first=False, count_limit=1))
     return (info for info in listed if not info.session_id.startswith(tuple(wanted.keep_prefix)))

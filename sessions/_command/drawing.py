@@ -31,7 +31,7 @@ def draw_heading(info: SessionInfo, records: Sequence[Record], context: Context)
     if not out.is_terminal or not records:
         return
     times = [record.created_at for record in (records[0], records[-1]) if record.created_at]
-    held = size(sum(len(str(record.text).encode(errors="replace")) for record in records))
+    held = size(sum(len(record.text.encode(errors="replace")) for record in records))
     of = f" of {info.items:,}" if len(records) < info.items else ""
     words = [
         f"{len(records):,}{of} item{'s' * (info.items != 1)}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sessions.errors import ConfigurationError, InvalidURLError
-
 # What the library advises, and what that is for a command.
 _REMEDIES = (
     (
@@ -32,6 +30,5 @@ def said(exc: BaseException) -> str:
 
 def status_of(exc: BaseException) -> int:
     """Return the exit code: 2 for what was written wrong."""
-    if isinstance(exc, BadFileError):
-        return 1
-    return 2 if isinstance(exc, (InvalidURLError, ConfigurationError, ValueError)) else 1
+    # The errors about URLs and options are ValueErrors too.
+    return 2 if isinstance(exc, ValueError) and not isinstance(exc, (BadFileError, UnicodeError)) else 1

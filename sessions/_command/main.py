@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .arguments import make_parser, rotated
-from .terminal import OutputError, Stream, harmless
+from .terminal import OutputError, Stream, drop_unwritten, harmless
 
 # What can be interrupted and given once more.
 _RESUMED = ("import", "copy", "prune")
@@ -46,13 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parsed(written: Sequence[str]) -> argparse.Namespace:
     try:
-        written = rotated(written)
+        if written and written[0].startswith("-"):
+            written = rotated(written)
         return make_parser(*written[:1]).parse_args(written)
     except SystemExit:
         try:
             sys.stdout.flush()  # a help text
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_unwritten(sys.stdout)
         raise
 
 

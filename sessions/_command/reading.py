@@ -66,7 +66,7 @@ def read(record: Record) -> Iterator[Said | Call | Output]:
     """Return what a record holds, in order; at least one thing."""
     item = record.item
     if item is None:
-        yield Said("corrupt", parts_of(str(record.text)), "no JSON object, shown as stored")
+        yield Said("corrupt", parts_of(record.text), "no JSON object, shown as stored")
         return
     kind = str(item.get("type") or "message")
     call_id = item.get("call_id") or item.get("tool_call_id")

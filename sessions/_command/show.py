@@ -27,7 +27,8 @@ def show(info: SessionInfo, context: Context) -> None:
     records = list(session.records(limit))
     if not (wanted.raw or wanted.json):
         draw_heading(info, records, context)
-    _show_records(info.session_id, records, context)
+    drawing = Drawing(context, folded=not wanted.full)
+    _show_records(info.session_id, records, context, drawing)
     if limit is not None and len(records) == limit and err.is_terminal:
         err.line(f"The newest {limit} items; --all for all of them.")
     last = records[-1].id if records else 0
@@ -36,7 +37,7 @@ def show(info: SessionInfo, context: Context) -> None:
         time.sleep(1)
         if session.position() > last:
             records = _behind(session, last)
-            _show_records(info.session_id, records, context)
+            _show_records(info.session_id, records, context, drawing)
             last = max((record.id for record in records), default=last)
 
 
@@ -48,7 +49,7 @@ def _behind(session: Session, last: int) -> list[Record]:
     return [record for record in records if record.id > last]
 
 
-def _show_records(session_id: str, records: list[Record], context: Context) -> None:
+def _show_records(session_id: str, records: list[Record], context: Context, drawing: Drawing) -> None:
     wanted, out = context.arguments, context.out
     if wanted.raw:
         for record in records:
@@ -57,7 +58,6 @@ def _show_records(session_id: str, records: list[Record], context: Context) -> N
         for record in records:
             out.line(json.dumps(record_object(session_id, record, utc=context.utc)))
     else:
-        drawing = Drawing(context, folded=not wanted.full)
         for entry in entries(records):
             if _is_wanted(entry, context):
                 drawing.draw(entry)

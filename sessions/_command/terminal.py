@@ -128,8 +128,8 @@ class Stream:
             self._file.flush()
 
     def abandon(self) -> None:
-        """Drop what is not written yet, of which Python would complain at its end."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+        """Give up what is not written yet."""
+        drop_unwritten(self._file)
 
     @contextmanager
     def _telling_failures(self) -> Iterator[None]:
@@ -180,6 +180,11 @@ class Stream:
             ]
             text = "  ".join(aligned).rstrip()
             self.line(self.painted(text, "dim") if number == 0 else text)
+
+
+def drop_unwritten(file: TextIO) -> None:
+    """Drop what is not written yet, of which Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def _aligned(text: str, width: int, *, right: bool) -> str:

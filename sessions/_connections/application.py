@@ -84,13 +84,13 @@ class BoundConnection:
                 if self._dialect.in_transaction(connection):
                     return self._savepoint()
             if self._dialect.join_transaction(connection, writes=writes):
-                return self._begun_transaction()
+                return self._transaction(goes_on=True)
         except self._dialect.driver_error as exc:
             raise AttemptFailed(self._dialect.failure(exc), exc) from None
         except BaseException as exc:
             self._dialect.close_if_interrupted(connection, exc)
             raise
-        return self._own_transaction()
+        return self._transaction(goes_on=False)
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -112,23 +112,11 @@ class BoundConnection:
             raise
 
     @contextmanager
-    def _begun_transaction(self) -> Iterator[None]:
-        """Leave the transaction open for the application to end, unless nothing of it happened."""
-        try:
-            yield
-        except GeneratorExit:
-            raise  # as above
-        except BaseException as exc:
-            self._dialect.close_if_interrupted(self._connection, exc)
-            with suppress(self._dialect.driver_error):
-                self._dialect.roll_back(self._connection)
-            if isinstance(exc, self._dialect.driver_error):
-                raise AttemptFailed(self._dialect.failure(exc), exc) from None
-            raise
+    def _transaction(self, *, goes_on: bool) -> Iterator[None]:
+        """Undo what fails or is interrupted; goes_on: what succeeds the application is to commit, with all of its own.
 
-    @contextmanager
-    def _own_transaction(self) -> Iterator[None]:
-        """In autocommit an operation is a transaction of its own: after an interruption too, none is left open."""
+        In autocommit an operation is a transaction of its own, which it has ended itself unless it was interrupted.
+        """
         try:
             yield
         except GeneratorExit:
@@ -137,8 +125,11 @@ class BoundConnection:
             # An answer that nobody has read would be taken for the next statement's.
             self._dialect.close_if_interrupted(self._connection, exc)
             with suppress(self._dialect.driver_error):
-                if self._dialect.in_transaction(self._connection):
+                if goes_on or self._dialect.in_transaction(self._connection):
                     self._dialect.roll_back(self._connection)
+            if goes_on and isinstance(exc, self._dialect.driver_error):
+                # Nothing of it can have been committed.
+                raise AttemptFailed(self._dialect.failure(exc), exc) from None
             raise
 
     def _execute(self, name: str) -> None:

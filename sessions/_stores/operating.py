@@ -30,7 +30,7 @@ _LISTINGS = {
 def list_sessions(dialect: Dialect[C], connection: C, listing: Listing) -> list[SessionRow]:
     """Return a page of sessions."""
     bounds = {
-        "above_prefix": above(listing.prefix) if dialect.orders_by_code_points(connection) else None,
+        "above_prefix": above(listing.prefix) if listing.prefix and dialect.orders_by_code_points(connection) else None,
         "pattern": pattern(listing.prefix),
     }
     name = _LISTINGS[listing.order, listing.newest_first]

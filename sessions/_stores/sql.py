@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +32,7 @@ from .settling import Call, settle_append, settle_clear, settle_load, settle_rec
 from .store import Store
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 class SQLStore(Store, Generic[C]):
@@ -54,22 +55,17 @@ class SQLStore(Store, Generic[C]):
         self._close()
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
-        def read(connection: C) -> list[Row]:
-            return self._dialect.newest_rows(connection, session_id, count=count, before=before)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(
+            lambda connection: self._dialect.newest_rows(connection, session_id, count=count, before=before)
+        )
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        def read(connection: C) -> list[RecordRow]:
-            return self._dialect.record_rows(connection, session_id, after=after, upto=upto, count=count)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(
+            lambda connection: self._dialect.record_rows(connection, session_id, after=after, upto=upto, count=count)
+        )
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        def read(connection: C) -> tuple[int, int]:
-            return self._dialect.newest_range(connection, session_id, count)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))
 
     def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
         dialect = self._dialect
@@ -98,10 +94,7 @@ class SQLStore(Store, Generic[C]):
         )
 
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
-        def read(connection: C) -> list[SessionRow]:
-            return list_sessions(self._dialect, connection, listing)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(lambda connection: list_sessions(self._dialect, connection, listing))
 
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
         def delete(connection: C) -> tuple[int, int]:
@@ -129,28 +122,18 @@ class SQLStore(Store, Generic[C]):
         )
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
-        def read(connection: C) -> list[SearchRow]:
-            return search(self._dialect, connection, literal, after=after, prefix=prefix, count=count)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(
+            lambda connection: search(self._dialect, connection, literal, after=after, prefix=prefix, count=count)
+        )
 
     def session_sizes(self, session_ids: Sequence[str]) -> list[SizeRow]:
-        def read(connection: C) -> list[SizeRow]:
-            return session_sizes(self._dialect, connection, session_ids)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(lambda connection: session_sizes(self._dialect, connection, session_ids))
 
     def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
-        def read(connection: C) -> list[FirstRow]:
-            return first_items(self._dialect, connection, session_ids, length)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(lambda connection: first_items(self._dialect, connection, session_ids, length))
 
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
-        def read(connection: C) -> list[str]:
-            return unlisted_sessions(self._dialect, connection, after=after, count=count)
-
-        return self._attempts.run(read, settle=read, writes=False)
+        return self._read(lambda connection: unlisted_sessions(self._dialect, connection, after=after, count=count))
 
     def load(self, session_id: str, part: Part) -> int:
         return self._attempts.run(
@@ -169,6 +152,9 @@ class SQLStore(Store, Generic[C]):
             self._attempts.create_missing_tables()
             self._attempts.run(change, settle=change, may_create=False)
         return self._attempts.run(look, settle=look, writes=False)
+
+    def _read(self, read: Callable[[C], T]) -> T:
+        return self._attempts.run(read, settle=read, writes=False)
 
 
 def _is_local(where: str) -> bool:

@@ -6,9 +6,9 @@ What they prove is that the words are recognised, and nothing about the engine.
 import itertools
 import socket
 import struct
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
+
+from support.listener import Listener, startup
 
 # Of the MySQL protocol: CLIENT_LONG_PASSWORD, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION,
 # MULTI_STATEMENTS, MULTI_RESULTS, PLUGIN_AUTH.
@@ -17,37 +17,14 @@ _AUTOCOMMIT, _MORE_RESULTS = 0x2, 0x8
 _LONGLONG, _VAR_STRING = 0x08, 0xFD
 
 
-class Greeting:
-    """Listens on loopback, lets everybody in with the greeting, and counts them."""
+class Greeting(Listener):
+    """Lets everybody in with the greeting."""
 
     dialect: str
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.asked = 0
+        super().__init__()
         self.url = f"{self.dialect}://app:secret@127.0.0.1:{self.port}/agents"
-
-    def __enter__(self) -> "Greeting":
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            with peer, suppress(OSError):
-                self.greet(peer)
-
-    def greet(self, peer: socket.socket) -> None:
-        raise NotImplementedError
 
 
 class PostgresGreeting(Greeting):
@@ -63,17 +40,11 @@ class PostgresGreeting(Greeting):
             self._hello += _message(b"S", f"{name}\0{value}\0".encode())
         self._hello += _message(b"K", struct.pack("!II", 4711, 1)) + _message(b"Z", b"I")
 
-    def greet(self, peer: socket.socket) -> None:
-        while head := peer.recv(8):
-            length, code = struct.unpack("!II", head)
-            peer.recv(length - 8)
-            if code >> 16 == 1234:  # asks for TLS or GSS encryption
-                peer.sendall(b"N")
-                continue
+    def talk(self, peer: socket.socket) -> None:
+        if startup(peer):
             self.asked += 1
             peer.sendall(self._hello)
             peer.recv(65536)
-            return
 
 
 def _message(kind: bytes, body: bytes) -> bytes:
@@ -90,7 +61,7 @@ class MySQLGreeting(Greeting):
         self._version = version.encode()
         self._comment = comment.encode()
 
-    def greet(self, peer: socket.socket) -> None:
+    def talk(self, peer: socket.socket) -> None:
         salt = b"s" * 20
         low, high = struct.pack("<I", _CAPABILITIES)[:2], struct.pack("<I", _CAPABILITIES)[2:]
         hello = b"\x0a" + self._version + b"\0" + struct.pack("<I", 4711) + salt[:8] + b"\0" + low

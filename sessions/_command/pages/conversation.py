@@ -56,7 +56,7 @@ class Summary:
         """Pass records on, and count them."""
         for record in records:
             self.items += 1
-            self.size += len(str(record.text).encode(errors="replace"))
+            self.size += len(record.text.encode(errors="replace"))
             if record.created_at is not None:
                 self.times = [*self.times[:1], record.created_at]
             yield record
