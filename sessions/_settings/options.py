@@ -52,6 +52,7 @@ class Keywords(PoolKeywords, total=False):
     max_idle: float
     prepared_statements: bool
     multi_statements: bool
+    wsrep_sync_wait: bool
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class Options:
     ensure_ascii: bool = True
     prepared_statements: bool = False
     multi_statements: bool = True
+    wsrep_sync_wait: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("create_tables", "ensure_ascii", "prepared_statements", "multi_statements"):
+        for name in ("create_tables", "ensure_ascii", "prepared_statements", "multi_statements", "wsrep_sync_wait"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; pass True or False")
         _check_int("max_retries", self.max_retries, 0, 1000)
@@ -100,7 +102,7 @@ class Options:
 
 _DEFAULTS = {option.name: option.default for option in fields(Options)}
 # What only some dialects have.
-_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements")
+_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "wsrep_sync_wait")
 
 
 def options_from(keywords: Mapping[str, Any]) -> Options:

@@ -22,6 +22,7 @@ from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, kee
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
+from .cluster import Server, server_from
 from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, errno_of
 from .values import unconverted
 
@@ -50,6 +51,7 @@ class PacketConnection(pymysql.connections.Connection):
     packet_limit: int
     id_step: int
     multi_statements: bool
+    server: Server
     requires_tls = False
     # What is to be sent together.
     _held: list[bytes] | None = None
@@ -95,14 +97,14 @@ class PacketConnection(pymysql.connections.Connection):
         self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, statements: Sequence[str], statement_timeout: float) -> None:
-        """Send the settings of a new connection and learn the server's packet limit."""
-        try:
-            *_, (rows, _, _) = send(self, *statements)
-        except BaseException:
-            self.drop()
-            raise
-        [(self.packet_limit, self.id_step, _)] = rows
+    def prepare(self, statements: Sequence[str]) -> None:
+        """Send the settings of a new connection and learn the server's packet limit, and what it is."""
+        *_, (limits, _, _), (variables, _, _) = send(self, *statements)
+        [(self.packet_limit, self.id_step, _)] = limits
+        self.server = server_from(variables)
+
+    def start(self, statement_timeout: float) -> None:
+        """End connecting: each answer now has this time."""
         self._read_timeout = self._write_timeout = statement_timeout
         self._connecting = False
 
