@@ -47,8 +47,9 @@ lint: $(VENV)/dependencies ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-typecheck: $(VENV)/dependencies ## mypy --strict
+typecheck: $(VENV)/dependencies ## mypy --strict, and pyright over what users write
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 wheel: $(VENV)/wheel ## build the wheel and the sdist into dist/
 	rm -rf dist && cp -r $(VENV)/dist dist

@@ -26,6 +26,7 @@ from .errors import (
     SchemaError,
     SessionsError,
     TLSError,
+    UnsupportedEngineError,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ._listing import SessionInfo
     from ._retention import Pruned
     from ._search import Match
+    from ._selftest.run import selftest
     from ._statistics import DayStats, SessionSize, Stats
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
@@ -70,8 +72,10 @@ __all__ = [
     "SessionsError",
     "Stats",
     "TLSError",
+    "UnsupportedEngineError",
     "bind",
     "connect",
+    "selftest",
 ]
 
 # Imported when first asked for: `import sessions` costs a few milliseconds and no driver.
@@ -80,6 +84,7 @@ _LAZY = {
     **dict.fromkeys(("Item", "Record"), "_items"),
     "SessionInfo": "_listing",
     "Check": "_checks",
+    "selftest": "_selftest.run",
     "Match": "_search",
     "Pruned": "_retention",
     **dict.fromkeys(("DayStats", "SessionSize", "Stats"), "_statistics"),

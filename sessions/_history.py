@@ -12,7 +12,8 @@ from typing import Any
 
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._stores.store import Store
-from .errors import ConflictError, check_position, closed_error
+from ._turns import whole_turns as cut_at_turns
+from .errors import check_position, closed_error, gone_error
 
 # How many rows are read at a time beyond corrupt ones.
 _NEXT_ROWS = 100
@@ -45,8 +46,11 @@ class History:
         if self._closed or self.store.closed:
             raise closed_error()
 
-    def get(self, limit: int | None = None) -> tuple[list[Item], int]:
+    def get(self, limit: int | None = None, *, whole_turns: bool | None = None) -> tuple[list[Item], int]:
+        """Return the newest items, oldest first, and the position that was read."""
         self.check_open()
+        if whole_turns is None:
+            whole_turns = self.store.options.whole_turns
         if limit is None:
             limit = self.store.options.default_limit
         if limit is None:
@@ -65,9 +69,19 @@ class History:
             count = max(limit, _NEXT_ROWS)
             rows = self.store.newest_rows(self.session_id, count=count, before=rows[-1][0])
             items += self._readable(rows)
+        is_all = len(rows) < count and len(items) <= limit
         items = items[:limit]
         items.reverse()
-        return items, position
+        if not whole_turns:
+            return items, position
+        whole = cut_at_turns(items, is_all=is_all)
+        if items and not whole:
+            logger.warning(
+                "session %r: the newest %d items hold no whole turn, so none are given; raise the limit",
+                self.session_id,
+                len(items),
+            )
+        return whole, position
 
     def add(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self.check_open()
@@ -128,7 +142,7 @@ class History:
         _check_row_id("record_id", row_id)
         [text] = encode_items([item], ensure_ascii=self.store.options.ensure_ascii)
         if not self.store.replace_record(self.session_id, row_id, text):
-            raise ConflictError(f"session {self.session_id!r} has no record {row_id} (any more); read records() again")
+            raise gone_error(self.session_id, row_id)
 
     def position(self) -> int:
         """Return the id of the newest row, 0 when there is none."""

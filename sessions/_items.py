@@ -124,8 +124,18 @@ class Record(NamedTuple):
 
 def make_record(row: RecordRow) -> Record:
     """Decode a row; nothing that it holds is an error."""
-    row_id, created_at, text = row
-    return Record(row_id, read_time(created_at), decode_item(text), text)
+    row_id, created_at, stored = row
+    return Record(row_id, read_time(created_at), decode_item(stored), _text_of(stored))
+
+
+def _text_of(stored: object) -> str:
+    """Return what a row holds as text: a column of bytes as what reads JSON takes them for, and no text as escapes."""
+    if not isinstance(stored, bytes):
+        return str(stored)
+    try:
+        return stored.decode(json.detect_encoding(stored), "surrogatepass")
+    except UnicodeDecodeError:
+        return stored.decode("utf-8", "backslashreplace")
 
 
 def read_time(stored: object) -> datetime | None:

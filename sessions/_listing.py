@@ -167,9 +167,10 @@ def above(prefix: str) -> str | None:
 
 
 def pattern(prefix: str) -> str:
-    """Return a pattern for LIKE .. ESCAPE '|' that a prefix and whatever follows it match."""
-    for character in "|%_":
-        prefix = prefix.replace(character, "|" + character)
+    """Return a pattern for LIKE .. ESCAPE '!' that a prefix and whatever follows it match."""
+    # In swe7, say, a backslash and a bar are letters.
+    for character in "!%_":
+        prefix = prefix.replace(character, "!" + character)
     return prefix + "%"
 
 
@@ -180,6 +181,7 @@ def _position(after: SessionInfo | str | None, order: str) -> tuple[str | None, 
     if not isinstance(cursor, str):
         raise TypeError(f"after is a {type(after).__name__}; pass a SessionInfo or its cursor")
     updated, separator, session_id = cursor.partition(_SEPARATOR)
-    if not separator or not session_id:
+    # Other programs have ids that are empty.
+    if not separator:
         raise ValueError(f"after is {cursor!r}; pass a SessionInfo or its cursor")
     return (updated if order == "updated" else None), session_id

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Part:
     """Rows in order. Times are text in ISO 8601, empty where they are not known."""
 
-    start: int  # how many rows stand before it
+    position: int  # the id of the row before it, 0 when there is none
     texts: Sequence[str]
     times: Sequence[str]
     created_at: str  # those of the session itself

@@ -20,6 +20,11 @@ _ROWS = 1000
 _LITERAL = re.compile(r"[0-9A-Za-z]+")
 
 
+# What the APIs call an item and the parts of what it says, and where these parts are.
+_PROTOCOL = ("type", "role", "status")
+_PARTS = ("content", "summary")
+
+
 class Match(NamedTuple):
     """A record that contains what was looked for, and whose it is."""
 
@@ -35,7 +40,7 @@ def search(store: Store, text: str, *, prefix: str | None, ignore_case: bool) ->
         raise ValueError("text is empty; pass what the records contain")
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is a {type(prefix).__name__}; pass a str")
-    return _search(store, text.casefold() if ignore_case else text, prefix or "", ignore_case=ignore_case)
+    return _search(store, text, prefix or "", ignore_case=ignore_case)
 
 
 def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Iterator[Match]:
@@ -47,22 +52,47 @@ def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Itera
             if stored is None:
                 continue
             record = make_record((row_id, created_at, stored))
-            if any(text in (found.casefold() if ignore_case else found) for found in texts_of(record)):
+            if any(hit_in(found, text, ignore_case=ignore_case) for found in texts_of(record)):
                 yield Match(session_id, record)
         after = rows[-1][1]
 
 
+def hit_in(text: str, wanted: str, *, ignore_case: bool) -> tuple[int, int] | None:
+    """Return where a text stands in another one first, and where it ends; None when it does not."""
+    if not ignore_case:
+        start = text.find(wanted)
+        return None if start < 0 else (start, start + len(wanted))
+    folded = wanted.casefold()
+    start = text.casefold().find(folded)
+    if start < 0:
+        return None
+    # A folded character may be longer: ß is ss.
+    places = [place for place, character in enumerate(text) for _ in character.casefold()]
+    return places[start], places[start + len(folded) - 1] + 1
+
+
 def texts_of(record: Record) -> Iterator[str]:
-    """Every text in an item, keys aside; the stored text itself where there is no item."""
+    """Every text in an item, in order; the stored text itself where there is no item.
+
+    Without keys, and without what the APIs call the item and its parts (type, role, status).
+    """
     if record.item is None:
         yield str(record.text)
         return
-    found: list[Any] = [record.item]
+    for key, value in record.item.items():
+        if key not in _PROTOCOL:
+            yield from _texts(value, within=key)
+
+
+def _texts(value: Any, *, within: str = "") -> Iterator[str]:
+    found: list[tuple[Any, str]] = [(value, within)]
     while found:
-        value = found.pop()
+        value, within = found.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
-            found.extend(value.values())
+            # Of a part of a message; in a tool's arguments the same name may be anything.
+            hidden = _PROTOCOL if within in _PARTS else ()
+            found.extend((inner, "") for key, inner in reversed(value.items()) if key not in hidden)
         elif isinstance(value, list):
-            found.extend(value)
+            found.extend((inner, within) for inner in reversed(value))

@@ -96,6 +96,14 @@ def stats(store: Store, *, prefix: str | None, biggest: int) -> Stats:
     )
 
 
+def unlisted_sessions(store: Store) -> Iterator[str]:
+    """Find the sessions that have rows and no row of their own."""
+    after = ""
+    while page := store.unlisted_sessions(after=after, count=_PAGE):
+        yield from page
+        after = page[-1]
+
+
 def _page(store: Store, prefix: str | None, after: SessionInfo | None) -> list[SessionInfo]:
     listing = listing_from(
         prefix=prefix, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1

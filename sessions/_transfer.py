@@ -40,28 +40,29 @@ def load(
 ) -> int:
     """Write a conversation; return how many rows were not there yet."""
     rows = iter(records)
-    start = _compare(session_id, History(session_id, store).records(), rows)
+    position = _compare(session_id, History(session_id, store).records(), rows)
     written = 0
     for texts, times in _parts(rows):
-        store.load(session_id, Part(start + written, texts, times, _text(created_at), _text(updated_at)))
+        # Behind the very row that was compared, or written before: somebody else may write too.
+        position = store.load(session_id, Part(position, texts, times, _text(created_at), _text(updated_at)))
         written += len(texts)
     if not written:
-        store.load(session_id, Part(start, [], [], _text(created_at), _text(updated_at)))
+        store.load(session_id, Part(position, [], [], _text(created_at), _text(updated_at)))
     return written
 
 
 def _compare(session_id: str, there: Iterable[Record], rows: Iterator[Row]) -> int:
-    """Skip the rows that are there; raise ConflictError where others are."""
-    count = 0
-    for record in there:
+    """Skip the rows that are there and return the newest one's id; raise ConflictError where others are."""
+    position = 0
+    for count, record in enumerate(there, 1):
         row = next(rows, None)
         if row is None or row.text != record.text or not _is_same_time(row.created_at, record.created_at):
             raise ConflictError(
-                f"session {session_id!r} is there already, and its row {count + 1} is another one; "
+                f"session {session_id!r} is there already, and its row {count} is another one; "
                 "clear it first, or choose another id"
             )
-        count += 1
-    return count
+        position = record.id
+    return position
 
 
 def _is_same_time(one: datetime | None, other: datetime | None) -> bool:
@@ -85,4 +86,9 @@ def _parts(rows: Iterator[Row]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _text(moment: datetime | None) -> str:
-    return "" if moment is None else moment.isoformat(sep=" ")
+    """Write a moment as records() has it: without a time zone."""
+    if moment is None:
+        return ""
+    if moment.tzinfo is not None:
+        raise ValueError(f"{moment.isoformat()} has a time zone; pass it as records() gives it, without one")
+    return moment.isoformat(sep=" ")

@@ -12,7 +12,7 @@ from ._listing import Order, SessionInfo, check_count, listing_from, page_from
 from ._retention import Pruned, delete_sessions, prune
 from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
-from ._statistics import SessionSize, Stats, first_messages, sizes, stats
+from ._statistics import SessionSize, Stats, first_messages, sizes, stats, unlisted_sessions
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from ._transfer import Row, load
@@ -54,7 +54,7 @@ def bind(connection: object, **options: Unpack[BoundKeywords]) -> Backend:
     each operation is a transaction. Nothing is retried, and tables are created only
     with create_tables=True (not on MySQL, where that would commit). Closing the backend
     leaves the connection open. Of the options only create_tables, sessions_table,
-    messages_table, default_limit and ensure_ascii apply. Raises ConfigurationError for
+    messages_table, default_limit, ensure_ascii and engine apply. Raises ConfigurationError for
     another kind of connection or option.
     """
     return _backend_on(open_connection(connection, options))
@@ -137,9 +137,9 @@ class Backend:
 
         In the order in which they were written, read in pages as they are asked for, in
         constant memory: every row is looked at. Items are decoded, so it does not matter
-        how JSON has escaped a character; keys are not searched; of a corrupt row the stored
-        text is. prefix: only conversations whose ids begin so, exactly. Raises TypeError
-        or ValueError for arguments that mean nothing.
+        how JSON has escaped a character; keys are not searched, nor an item's type, role and
+        status; of a corrupt row the stored text is. prefix: only conversations whose ids begin
+        so, exactly. Raises TypeError or ValueError for arguments that mean nothing.
         """
         if self.closed:
             raise closed_error()
@@ -159,6 +159,16 @@ class Backend:
         asked for in one round trip.
         """
         return first_messages(self._store, self._ids(session_ids))
+
+    def unlisted_sessions(self) -> Iterator[str]:
+        """Iterate over the ids of conversations that hold something and are in no listing.
+
+        Programs that know of no foreign key, or delete with it switched off, leave such: their rows
+        are there, that of the conversation is not. Every row is looked at; read in pages, in constant memory.
+        """
+        if self.closed:
+            raise closed_error()
+        return unlisted_sessions(self._store)
 
     def stats(self, *, prefix: str | None = None, biggest: int = 10) -> Stats:
         """Count conversations, items and bytes, in all and by day, and name the biggest conversations.
@@ -185,7 +195,8 @@ class Backend:
         order stay, to the second where the tables have whole seconds; ids are new ones.
         created_at and updated_at are those of its SessionInfo. Written in parts of short
         transactions: after an interruption the same call goes on where it ended. Raises
-        ConflictError when something else is there already.
+        ConflictError when something else is there already, and ValueError for a time with
+        a time zone.
         """
         if self.closed:
             raise closed_error()

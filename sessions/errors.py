@@ -19,6 +19,14 @@ class ConfigurationError(SessionsError, ValueError):
     """An option is unknown, out of range, or contradicts another one or the URL."""
 
 
+class UnsupportedEngineError(ConfigurationError):
+    """The server is an engine on which the promises are not known to hold, and which no option names."""
+
+    def __init__(self, message: str, engine: str = "") -> None:
+        super().__init__(message)
+        self.engine = engine  # the name that the option would have
+
+
 class DriverNotInstalledError(SessionsError, ImportError):
     """The URL needs a DB-API driver that is not installed."""
 
@@ -78,9 +86,22 @@ def check_position(session_id: str, *, expected: int | None, position: int) -> N
         )
 
 
+def gone_error(session_id: str, row_id: int) -> ConflictError:
+    """Say that a session does not have a record, or no longer."""
+    return ConflictError(f"session {session_id!r} has no record {row_id} (any more); read records() again")
+
+
 def taken_error(session_id: str) -> ConflictError:
     """Say that a new session cannot be made where there is one."""
     return ConflictError(f"session {session_id!r} is there already; choose another id, or clear it first")
+
+
+def cut_error(session_id: str) -> DatabaseError:
+    """Say that a column is too narrow for an id."""
+    return DatabaseError(
+        f"session_id {session_id!r} would be stored without its last blanks, as another one; "
+        "widen the columns session_id to 255 characters"
+    )
 
 
 def kept_error(session_id: str) -> DatabaseError:

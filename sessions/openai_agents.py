@@ -14,14 +14,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from ._items import Item
+from ._listing import check_count
 from ._settings.options import Keywords
+from ._turns import whole_turns
 from .errors import ConfigurationError, kind_of
 from .session import Session
 
 if TYPE_CHECKING:
+    from agents import RunContextWrapper
     from agents.memory import SessionSettings
+
+    Wrapper = RunContextWrapper[Any] | None
 else:
-    SessionSettings = Any  # for typing.get_type_hints(), without the second that the SDK takes to import
+    # For typing.get_type_hints(), without the second that the SDK takes to import.
+    SessionSettings = Wrapper = Any
 
 OnConflict = Literal["append", "raise"]
 
@@ -66,7 +72,7 @@ class AgentsSession:
         self._turn = self._told_by = 0
         self._settings: SessionSettings | None = None
         if session_settings is not None:
-            self.session_settings = session_settings
+            self._settings = _settings_from(session_settings)
 
     @classmethod
     def from_url(
@@ -82,20 +88,26 @@ class AgentsSession:
         session = Session.from_url(session_id, url, **options)
         return cls(session, on_conflict=on_conflict, session_settings=session_settings)
 
-    @property
-    def session_settings(self) -> SessionSettings | None:
-        """What get_items uses when it is called without a limit: the SDK's own settings, empty at first."""
-        if self._settings is None:
-            self._settings = _settings_from({})
-        return self._settings
+    if TYPE_CHECKING:
+        # As the SDK's protocol has it: a property is none to those who check types strictly.
+        session_settings: SessionSettings | None
+    else:
 
-    @session_settings.setter
-    def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
-        self._settings = None if value is None else _settings_from(value)
+        @property
+        def session_settings(self) -> SessionSettings | None:
+            """What get_items uses when it is called without a limit: the SDK's own settings, empty at first."""
+            if self._settings is None:
+                self._settings = _settings_from({})
+            return self._settings
 
-    # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any.
+        @session_settings.setter
+        def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
+            self._settings = None if value is None else _settings_from(value)
 
-    async def get_items(self, limit: int | None = None) -> list[Any]:
+    # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any. wrapper is the run's
+    # context, which the SDK passes to sessions that declare it: a subclass may choose by it.
+
+    async def get_items(self, limit: int | None = None, *, wrapper: Wrapper = None) -> list[Any]:
         """Return the newest items, oldest first; without any limit all of them."""
         if limit is None and self._settings is not None:
             limit = self._settings.limit
@@ -109,14 +121,14 @@ class AgentsSession:
             self._position, self._told_by = position, turn
         return items
 
-    async def add_items(self, items: list[Any]) -> None:
+    async def add_items(self, items: list[Any], *, wrapper: Wrapper = None) -> None:
         """Append the items, all of them or none."""
         if self._guarded and items:
             await self._write(partial(self._history.add, items, if_position=self._position))
         else:
             await _finished(self.session.add_items, items)
 
-    async def pop_item(self) -> Any:
+    async def pop_item(self, *, wrapper: Wrapper = None) -> Any:
         """Remove the newest item and return it; None when there is none."""
         if not self._guarded:
             return await _finished(self.session.pop_item)
@@ -132,7 +144,7 @@ class AgentsSession:
         await self._write(pop)
         return popped[0]
 
-    async def clear_session(self) -> None:
+    async def clear_session(self, *, wrapper: Wrapper = None) -> None:
         """Remove the whole history."""
         if not self._guarded:
             await _finished(self.session.clear_session)
@@ -187,6 +199,20 @@ class AgentsSession:
 
     def __repr__(self) -> str:
         return f"AgentsSession({self.session!r})"
+
+
+def keep_whole_turns(limit: int) -> Callable[[list[Any], list[Any]], list[Any]]:
+    """Make a session_input_callback for RunConfig: the newest limit items that are whole turns, then the new ones.
+
+    It bounds what the model sees of any session of the SDK; an AgentsSession that was opened with
+    whole_turns=True does so by itself, and reads no more than that.
+    """
+    check_count("limit", limit)
+
+    def newest_turns(history: list[Any], new: list[Any]) -> list[Any]:
+        return whole_turns(history[-limit:], is_all=len(history) <= limit) + new
+
+    return newest_turns
 
 
 def _settings_from(values: SessionSettings | dict[str, Any]) -> SessionSettings:

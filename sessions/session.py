@@ -62,16 +62,21 @@ class Session:
         if self._owns_store:
             self._history.store.close()
 
-    def get_items(self, limit: int | None = None) -> list[Item]:
+    # Items are dicts; Any, or their list were none of the TypedDicts that the SDK and the openai client take.
+    def get_items(self, limit: int | None = None, *, whole_turns: bool | None = None) -> list[Any]:
         """Return the newest limit items, oldest first; all of them, or default_limit, when limit is None.
 
-        Corrupt rows are skipped, do not count, and are logged with their id.
+        A limit may cut a call from its output, which models refuse. With whole_turns (None: as
+        connect() was told) as many of them are returned as begin at a user's message and are
+        complete: each call beside its output, reasoning beside what it led to. When the newest
+        limit items hold no whole turn the list is empty, and a warning says so. Nothing is removed
+        from the history. Corrupt rows are skipped, do not count, and are logged with their id.
         Raises ValueError for a negative limit, TypeError for what is no int.
         """
         if limit == 0 and not isinstance(limit, bool):
             self._history.check_open()
             return []
-        return self._history.get(limit)[0]
+        return self._history.get(limit, whole_turns=whole_turns)[0]
 
     def add_items(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> None:
         """Append the items in order, all or none of them.
@@ -121,8 +126,8 @@ class Session:
 
         The database copies, in one transaction: texts and times as they are, the ids are
         new ones. The handle shares this one's backend. Raises ConflictError when new_id
-        is there already, OutcomeUnknownError when the connection was lost before the
-        answer came.
+        is there already or no record here has the id upto, OutcomeUnknownError when the
+        connection was lost before the answer came.
         """
         check_session_id(new_id)
         self._history.fork(new_id, upto=upto)
@@ -153,8 +158,8 @@ class Session:
 class InMemorySession(Session):
     """A conversation in the memory of this process, with the contract of the databases."""
 
-    def __init__(self, session_id: str, *, default_limit: int | None = None) -> None:
-        options: Keywords = {} if default_limit is None else {"default_limit": default_limit}
+    def __init__(self, session_id: str, *, default_limit: int | None = None, whole_turns: bool = False) -> None:
+        options: Keywords = {"default_limit": default_limit, "whole_turns": whole_turns}
         super().__init__(session_id, open_url("memory:", options), owns_store=True)
 
     @classmethod

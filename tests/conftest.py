@@ -153,6 +153,24 @@ def start_server(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return start
 
 
+# Not for the whole run: as long as it lives, Playwright's event loop runs in this thread.
+@pytest.fixture(scope="module")
+def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Chromium, for the tests of a module."""
+    from support.browser import chromium
+
+    reason = ""
+    with contextlib.ExitStack() as stack:
+        try:
+            browser = stack.enter_context(chromium())
+        except ServerUnavailableError as exc:
+            reason = str(exc)
+        if reason:  # as in _demanded
+            _refuse(request.config, "Chromium", reason)
+        request.config.stash[_VERSIONS]["Chromium"] = browser.version
+        yield browser
+
+
 # --- databases
 
 

@@ -479,6 +479,7 @@ def test_the_table_of_errors_is_the_designs() -> None:
     assert {error.__name__: {base.__name__ for base in error.__mro__} & BUILTINS for error in ERRORS} == {
         "InvalidURLError": {"ValueError"},
         "ConfigurationError": {"ValueError"},
+        "UnsupportedEngineError": {"ValueError"},
         "DriverNotInstalledError": {"ImportError"},
         "ConnectionFailedError": {"ConnectionError"},
         "TLSError": {"ConnectionError"},

@@ -1,22 +1,25 @@
 """The command `agent-sessions`: what it writes, and what it says when it cannot."""
 
+import contextlib
 import io
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import sessions
+from sessions._command.arguments import make_parser
 from sessions._command.main import main
 from sessions._command.progress import Progress
 from sessions._command.terminal import Stream
@@ -212,8 +215,8 @@ def test_nothing_stored_reaches_the_terminal_as_it_is(run: Run, sql_url: str) ->
 
 
 def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> None:
-    header, *lines = run("export").objects
-    assert header == {"agent_sessions_export": 1}
+    header, *lines, end = run("export").objects
+    assert (header, end) == ({"agent_sessions_export": 1}, {"agent_sessions_export_end": 1, "lines": len(lines)})
     with sessions.connect(sql_url) as backend:
         stored = {
             (name, record.id): record.text
@@ -222,7 +225,7 @@ def test_an_export_has_every_text_as_it_is_stored(run: Run, sql_url: str) -> Non
         }
     assert {(line["session_id"], line["id"]): line["text"] for line in lines if "text" in line} == stored
     assert [line["session_id"] for line in lines if "text" not in line] == ["chat_1", "chat_2", "other"]
-    assert {line["session_id"] for line in run("export", "chat_2").objects[1:]} == {"chat_2"}
+    assert {line["session_id"] for line in run("export", "chat_2").objects[1:-1]} == {"chat_2"}
 
 
 def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
@@ -256,7 +259,17 @@ def shape(export: Result) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}\n", "x\n", '{"agent_sessions_export": 2}\n', '{"agent_sessions_export": 1}\n7\n']
+    "text",
+    [
+        "",
+        "{}\n",
+        "x\n",
+        '{"agent_sessions_export": 2}\n',
+        '{"agent_sessions_export": 1}\n7\n',
+        '{"agent_sessions_export": 1}\n{"session_id": "new", "text": "{}"}\n{"agent_sessions_export_end": 1}\n',
+        '{"agent_sessions_export": 1}\n{"agent_sessions_export_end": 1}\n{"session_id": "new"}\n',
+        '{"agent_sessions_export": 1}\n{"session_id": "new", "created_at": "soon"}\n{"agent_sessions_export_end": 1}\n',
+    ],
 )
 def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) -> None:
     file = tmp_path / "export.jsonl"
@@ -265,6 +278,116 @@ def test_what_is_no_export_is_not_imported(run: Run, tmp_path: Path, text: str) 
     assert result.status == 1
     assert result.err.count("\n") == 1
     assert len(run("ls").lines) == 3
+
+
+HEAD = '{"agent_sessions_export": 1}\n'
+END = '{"agent_sessions_export_end": 1}\n'
+
+
+def test_records_without_the_line_before_them_are_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(HEAD + "\n".join(run("export", "chat_1").lines[2:]).replace("chat_1", "chat_9"), encoding="utf-8")
+    result = run("import", str(file))
+    assert (result.status, "'chat_9' begins with a record" in result.err) == (1, True)
+    assert run("show", "chat_9").status == 1
+
+
+def test_standard_input_is_utf_8_in_every_locale(sqlite_url: str) -> None:
+    written = HEAD + '{"session_id": "chat_1"}\n{"session_id": "chat_1", "text": "{\\"content\\":\\"日本\\"}"}\n' + END
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    with process("import", "-", "--url", sqlite_url, env=environment, stdin=subprocess.PIPE) as command:
+        command.communicate(written)
+    with sessions.connect(sqlite_url) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["日本"]
+
+
+def test_a_conversation_that_is_named_twice_is_one(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text(run("export", "chat_1", "chat_1").out, encoding="utf-8")
+    assert run("import", str(file), "--url", make_url("sqlite")).err == "imported 1 session, 3 items\n"
+    assert run("rm", "chat_1", "chat_1", "--dry-run").err.startswith("would delete 1 session, 3 items, ")
+
+
+def test_a_row_of_bytes_is_exported_and_copied(
+    sqlite_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = make_url("sqlite")
+    stored = ['{"a":1}', "\\xff{", '{"\\xff":1}']
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").replace_items([])
+        for row in ("x'7b2261223a317d'", "x'ff7b'", "CAST(x'7b22ff223a317d' AS TEXT)"):
+            execute_sql(sqlite_url, f"INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', {row})")
+        assert [record.text for record in backend.session("chat_1").records()] == stored
+        assert backend.session("chat_1").get_items() == [{"a": 1}]
+    for _ in range(2):
+        assert main(["copy", target, "--url", sqlite_url]) == 0
+    assert main(["export", "--url", sqlite_url]) == main(["show", "chat_1", "--raw", "--url", target]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines[2:5]] == lines[6:] == stored
+
+
+@pytest.fixture
+def exported(run: Run, tmp_path: Path) -> Callable[..., str]:
+    """A function that writes an export's lines, all or so many, into a file."""
+
+    def export(lines: int | None = None, *, without_end_of_line: bool = False) -> str:
+        text = "".join(run("export").out.splitlines(keepends=True)[:lines])
+        file = tmp_path / "export.jsonl"
+        file.write_text(text[:-9] if without_end_of_line else text, encoding="utf-8")
+        return str(file)
+
+    return export
+
+
+@pytest.mark.parametrize("within_a_line", [False, True])
+def test_an_export_that_was_cut_is_not_taken_for_a_whole_one(
+    run: Run, make_url: Callable[[str], str], exported: Callable[..., str], within_a_line: bool
+) -> None:
+    result = run("import", exported(4, without_end_of_line=within_a_line), "--url", make_url("sqlite"))
+    assert result.status == 1
+    assert "export once more" in result.err
+
+
+def test_an_export_that_lacks_a_line_is_not_taken_for_a_whole_one(run: Run, make_url: Any, tmp_path: Path) -> None:
+    lines = run("export").out.splitlines(keepends=True)
+    file = tmp_path / "export.jsonl"
+    file.write_text("".join(lines[:4] + lines[5:]), encoding="utf-8")
+    result = run("import", str(file), "--url", make_url("sqlite"))
+    assert (result.status, "has 11 lines of 12" in result.err) == (1, True)
+
+
+@pytest.mark.parametrize("choice", ["append", "replace"])
+def test_a_file_that_was_cut_changes_no_conversation_that_is_there(
+    run: Run, exported: Callable[..., str], choice: str
+) -> None:
+    before = shape(run("export"))
+    assert run("import", exported(4), "--on-existing", choice).status == 1
+    assert shape(run("export")) == before
+
+
+def test_skip_completes_what_an_interrupted_import_began(
+    run: Run, sql_url: str, make_url: Callable[[str], str], exported: Callable[..., str]
+) -> None:
+    target = make_url("sqlite")
+    with sessions.connect(sql_url) as backend, sessions.connect(target) as begun:
+        begun.load("chat_1", list(backend.session("chat_1").records())[:2])
+    result = run("import", exported(), "--url", target, "--on-existing", "skip")
+    assert result.err == "imported 3 sessions, 7 items\n"
+    assert shape(run("export", "--url", target)) == shape(run("export"))
+
+
+def test_a_conversation_to_which_an_old_one_was_appended_is_not_idle(run: Run, exported: Callable[..., str]) -> None:
+    assert run("import", exported(), "--on-existing", "append").status == 0
+    assert run("prune", "--older-than", "12h", "--dry-run").err == "nothing to delete\n"
+
+
+def test_times_with_a_zone_are_imported_as_utc(make_url: Callable[[str], str], tmp_path: Path) -> None:
+    url, file = make_url("sqlite"), tmp_path / "export.jsonl"
+    head = '{"session_id": "new", "updated_at": "2026-03-14T09:26:04+02:00"}'
+    file.write_text(f'{{"agent_sessions_export": 1}}\n{head}\n{{"agent_sessions_export_end": 1}}\n')
+    assert main(["import", str(file), "--url", url]) == 0
+    with sessions.connect(url) as backend:
+        assert str(backend.list_sessions()[0].updated_at) == "2026-03-14 07:26:04"
 
 
 def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[str], str]) -> None:
@@ -278,12 +401,17 @@ def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[st
 
 
 def test_fork_copies(run: Run, sql_url: str) -> None:
-    assert run("fork", "chat_1", "chat_9") == (0, "", "")
+    assert run("fork", "chat_1", "chat_9") == (0, "", "'chat_1' was copied to 'chat_9'\n")
     with sessions.connect(sql_url) as backend:
         assert texts(backend.session("chat_9").get_items()) == ["Hello, the lamp", "Good day", "chat_1"]
+        [first, second, _] = [record.id for record in backend.session("chat_1").records()]
+    assert run("fork", "chat_1", "chat_8", "--upto", f"#{second}").status == 0
+    assert len(run("show", "chat_8", "--raw").lines) == 2
     result = run("fork", "chat_1", "chat_2")
-    assert result.status == 1
-    assert "'chat_2' is there already" in result.err
+    assert (result.status, "'chat_2' is there already" in result.err) == (1, True)
+    result = run("fork", "chat_2", "chat_7", "--upto", str(first))
+    assert (result.status, f"has no record {first}" in result.err) == (1, True)
+    assert run("show", "chat_7").status == 1
 
 
 def test_rm_deletes_when_it_may(run: Run) -> None:
@@ -295,6 +423,30 @@ def test_rm_deletes_when_it_may(run: Run) -> None:
     assert len(run("ls").lines) == 3
     assert run("rm", "chat_1", "chat_2", "--yes") == (0, "", "deleted 2 sessions\n")
     assert len(run("ls").lines) == 1
+
+
+@pytest.mark.parametrize("command", ["show", "export", "rm"])
+def test_a_conversation_without_its_row_is_found_by_its_id(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello", "Good day"))
+        execute_sql(sqlite_url, "DELETE FROM agent_sessions")
+        assert main([command, "chat_1", "--url", sqlite_url, *(["--yes"] if command == "rm" else [])]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ("deleted 1 session\n" if command == "rm" else "")
+        assert ("Hello" in printed.out) == (command != "rm")
+        assert bool(backend.session("chat_1").get_items()) == (command != "rm")
+
+
+def test_what_is_long_is_counted_before_it_is_deleted(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x")] * 1002)
+    main(["ls", "--url", sqlite_url])
+    main(["rm", "chat_1", "chat_1", "--dry-run", "--url", sqlite_url])
+    printed = capsys.readouterr()
+    assert printed.out.split("\t")[1] == "1002"
+    assert printed.err.startswith("would delete 1 session, 1,002 items, ")
 
 
 def test_rm_of_one_that_is_not_there_deletes_none(run: Run) -> None:
@@ -311,6 +463,27 @@ def test_prune_deletes_what_is_idle(run: Run) -> None:
     # The rows themselves are new: another program may have added them without noting the time.
     assert run("prune", "--older-than", "36h", "--yes").err == "deleted 0 sessions, 0 items\n"
     assert run("prune", "--older-than", "9d") == (0, "", "nothing to delete\n")
+
+
+def test_prune_deletes_what_was_idle_when_it_was_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = []
+    prune, list_sessions = sessions.Backend.prune, sessions.Backend.list_sessions
+
+    def note_prune(backend: sessions.Backend, older_than: Any, **options: Any) -> Any:
+        moments.append(older_than)
+        return prune(backend, older_than, **options)
+
+    def note_list(backend: sessions.Backend, **options: Any) -> Any:
+        moments.append(options["idle_since"])
+        return list_sessions(backend, **options)
+
+    monkeypatch.setattr(sessions.Backend, "prune", note_prune)
+    monkeypatch.setattr(sessions.Backend, "list_sessions", note_list)
+    monkeypatch.setattr("sessions._command.deleting.confirm", lambda _, infos, *__, **___: len(list(infos)))
+    assert run("prune", "--older-than", "36h").status == 0
+    assert len(moments) >= 2
+    assert len(set(moments)) == 1
+    assert isinstance(moments[0], datetime)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
@@ -396,7 +569,9 @@ def test_wrong_usage_is_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as caught:
         main(wrong)
     assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--help` says more" in err
 
 
 def test_without_a_url_it_says_what_to_pass(
@@ -418,7 +593,8 @@ def test_a_password_from_a_file_is_used_and_not_printed(
 ) -> None:
     file = tmp_path / "password"
     file.write_text("wrong p@ss\n")
-    result = main(["ls", "--url", with_parts(postgresql_url, user="nobody", password=""), "--password-file", str(file)])
+    url = with_parts(postgresql_url, user="nobody", password="").replace("nobody:@", "nobody@")
+    result = main(["ls", "--url", url, "--password-file", str(file)])
     printed = capsys.readouterr()
     assert result == 1
     assert "wrong p@ss" not in printed.out + printed.err
@@ -428,8 +604,98 @@ def test_an_error_has_a_traceback_only_when_it_is_asked_for(run: Run) -> None:
     with pytest.raises(sessions.InvalidURLError):
         run("ls", "--url", "nonsense:x", "--debug")
     result = run("ls", "--url", "nonsense:x")
-    assert result.status == 1
+    assert result.status == 2
     assert result.err.count("\n") == 1
+
+
+def test_options_may_stand_before_the_command(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+    assert main(["--url", sqlite_url, "--quiet", "ls", "--json"]) == 0
+    assert '"chat_1"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["--url {} lsx", "{} ls", "ls {}", "--color {} ls"])
+def test_no_message_repeats_a_password(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(wrong.format("postgresql://app:hunter2@127.0.0.1/x").split())
+    printed = capsys.readouterr()
+    assert "hunter2" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "command", ["ls", "show x", "grep x", "stats", "check", "export", "prune --older-than 9d --dry-run"]
+)
+def test_a_file_of_another_application_stays_as_it_is(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE agent_sessions (sid, title)")
+        connection.commit()
+    before = file.read_bytes()
+    assert main([*command.split(), "--url", f"sqlite:{file}"]) == 1
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
+
+
+def test_a_fix_makes_nothing_beside_a_table_of_another_application(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute_sql(sql_url, "CREATE TABLE agent_sessions (sid INTEGER)")
+    for fix in ([], ["--fix"]):
+        assert main(["check", *fix, "--url", sql_url]) == 1
+        out = capsys.readouterr().out
+        assert "agent_sessions has no column session_id" in out
+        assert "another application" in out
+    with pytest.raises(Exception, match="agent_messages"):
+        execute_sql(sql_url, "SELECT * FROM agent_messages")
+
+
+def test_a_copy_onto_itself_is_refused(run: Run, sql_url: str) -> None:
+    result = run("copy", sql_url)
+    assert (result.status, "one database" in result.err) == (2, True)
+
+
+def test_a_file_without_a_scheme_is_answered_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--url", "chat.db"]) == 2
+    assert "write 'sqlite:chat.db'" in capsys.readouterr().err
+
+
+def test_a_directory_is_named_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--url", f"sqlite:{tmp_path}"]) == 1
+    assert "is a directory; name the file in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3m", "0d", "999999999999w", "d", "9", "-1d"])
+def test_a_time_that_could_be_misread_is_refused(run: Run, text: str) -> None:
+    assert run("prune", "--older-than", text, "--yes").status == 2
+    assert len(run("ls").lines) == 3
+
+
+def test_a_hit_is_marked_where_it_is(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Großer Straßenlärm, a CRACKED lid, Öl"))
+    for wanted in (["cracked lid", "-i"], ["CRACKED lid"], ["strassenlärm", "-i"]):
+        out = on_terminal(["grep", *wanted, "--url", sqlite_url], 80)
+        hit = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", out)
+        assert [found.casefold() for found in hit] == [wanted[0].casefold()]
+
+
+def test_grep_finds_what_was_said_and_not_what_the_api_calls_it(sqlite_run: Run) -> None:
+    for word in ("function_call", "output_text", "user"):
+        assert sqlite_run("grep", word).status == 1
+    assert [line.split("\t")[-1] for line in sqlite_run("grep", "the stock").lines] == ["Look into the stock"]
+
+
+def test_a_shell_is_told_how_far_all_ids_are_alike(sqlite_url: str) -> None:
+    from sessions._command.completion import _session_ids
+
+    with sessions.connect(sqlite_url) as backend:
+        for number in range(300):
+            backend.session(f"chat_{number:03}").add_items(items("x"))
+    parsed = make_parser().parse_args(["show", "c", "--url", sqlite_url])
+    assert {found[5] for found in _session_ids("c", parsed)} == {"0", "2"}
 
 
 # --- as a process
@@ -437,7 +703,7 @@ def test_an_error_has_a_traceback_only_when_it_is_asked_for(run: Run) -> None:
 
 def process(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments],
+        [sys.executable, "-P", "-m", "sessions", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -467,9 +733,61 @@ def test_follow_shows_what_is_added_until_ctrl_c(sqlite_url: str) -> None:
             assert '"first"' in command.stdout.readline()
             backend.session("chat_1").add_items(items("second"))
             assert '"second"' in command.stdout.readline()
+            # More at once than a page holds.
+            backend.session("chat_1").add_items(items(*map(str, range(700))))
+            for number in range(700):
+                assert f'"{number}"' in command.stdout.readline()
             command.send_signal(signal.SIGINT)
             assert "interrupted" in command.stderr.read()
         assert command.returncode == 1
+
+
+def test_follow_shows_all_of_a_large_addition(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("first"))
+        with process("show", "chat_1", "--follow", "--raw", "--url", sqlite_url) as command:
+            assert command.stdout is not None
+            command.stdout.readline()
+            backend.session("chat_1").add_items([item(str(number)) for number in range(1200)])
+            added = [""]
+            while added[-1] != "1199":
+                added.append(json.loads(command.stdout.readline())["content"])
+            command.send_signal(signal.SIGINT)
+    assert added[1:] == [str(number) for number in range(1200)]
+
+
+@pytest.mark.parametrize("command", ["ls", "schema sqlite", "show chat_1 --all"])
+def test_an_output_that_is_full_is_a_failure_in_one_line(sqlite_url: str, command: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x" * 1000)] * 20)
+    with Path("/dev/full").open("w") as full:
+        result = output_of(*command.split(), "--url", sqlite_url, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "No space left" in result.stderr
+
+
+def test_a_help_that_nobody_reads_to_its_end_is_no_failure() -> None:
+    script = f"{sys.executable} -P -m sessions --help | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "2>/dev/full", "2>&1 | true; exit ${PIPESTATUS[0]}"])
+def test_what_nobody_can_read_changes_no_exit_code(sqlite_url: str, closed: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello"))
+    for arguments, status in (("rm chat_2 --yes", 1), ("rm chat_1 --yes", 0)):
+        script = f"{sys.executable} -P -m sessions {arguments} --url '{sqlite_url}' {closed}"
+        result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+        assert result.returncode == status
+        assert "Traceback" not in result.stderr
+
+
+def output_of(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "sessions", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, text=True, check=False, env=environment, **settings)
 
 
 def test_an_encoding_without_the_characters_is_no_failure(sqlite_url: str) -> None:
@@ -492,7 +810,8 @@ def test_on_a_terminal_ls_is_a_table_that_fits(sqlite_url: str) -> None:
         assert lines[0].split()[:2] == ["SESSION", "ITEMS"]
         assert lines[1].startswith("chat_with_a_long_name")
         assert all(len(line) <= columns for line in lines[:expected])
-        assert ("3h" in lines[1]) == (columns == 80)
+        assert "3h" in lines[1]
+        assert ("UPDATED" in lines[0]) == (columns == 80)
 
 
 def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> None:
@@ -507,6 +826,24 @@ def test_markdown_is_drawn_on_a_terminal_and_hides_nothing(sqlite_url: str) -> N
     assert "|---" not in out
     assert all(text in out for text in ("<b>tag</b>", "<div>", "block", "\\x1b]0;t\\x07"))
     assert "\x1b]" not in out
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "turned &#x202e;txt.exe shown",
+        "| a |\n|---|\n| 1 | shown |",
+        "> " * 60 + "shown",
+        "[a]: https://example.org 'shown'",
+    ],
+    ids=["a reference to a character", "a cell without a column", "deeper than Markdown goes", "a definition"],
+)
+def test_markdown_loses_and_turns_no_text(sqlite_url: str, answer: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([{"role": "assistant", "content": answer}])
+    out = on_terminal(["show", "chat_1", "--url", sqlite_url, "--color", "never"], 80)
+    assert "shown" in out
+    assert "\u202e" not in out
 
 
 def test_long_lines_are_cut_on_a_terminal_alone(sqlite_url: str) -> None:
@@ -542,6 +879,16 @@ def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> 
     assert completed("agent-sessions show chat_") == ["chat_1", "chat_2"]
 
 
+def test_what_was_asked_for_is_not_left_out_of_a_table(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("support:anna:1008.0").add_items(items("Where is my parcel? " * 10))
+    for columns in (50, 60, 80, 120):
+        heading, row, *_ = on_terminal(["ls", "--first", "--url", sqlite_url, "--color", "never"], columns).splitlines()
+        assert heading.split()[-1] == "FIRST"
+        assert "Where is" in row
+        assert len(row) <= columns
+
+
 def test_on_a_terminal_rm_says_what_and_asks(sqlite_url: str) -> None:
     with sessions.connect(sqlite_url) as backend:
         backend.session("chat_1").add_items(items("x", "y"))
@@ -557,8 +904,9 @@ def test_on_a_terminal_the_number_of_many_is_to_be_typed(sqlite_url: str) -> Non
     with sessions.connect(sqlite_url) as backend:
         for number in range(1001):
             backend.session(f"chat_{number}").add_items(items("x"))
-            set_updated_at(backend, f"chat_{number}", 0)
-    prune = ["prune", "--older-than", "0d", "--url", sqlite_url]
+    execute_sql(sqlite_url, "UPDATE agent_sessions SET updated_at = '2020-01-01 00:00:00'")
+    execute_sql(sqlite_url, "UPDATE agent_messages SET created_at = '2020-01-01 00:00:00'")
+    prune = ["prune", "--older-than", "9d", "--url", sqlite_url]
     assert "type the number of sessions" in on_terminal(prune, 80, answer="y", status=1)
     assert "deleted 1,001 sessions, 1,001 items" in on_terminal(prune, 80, answer="1,001")
 
@@ -614,7 +962,11 @@ def on_terminal(arguments: list[str], columns: int, *, answer: str = "", status:
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     with subprocess.Popen(
-        [sys.executable, "-m", "sessions", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-P", "-m", "sessions", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
     ) as command:
         os.close(theirs)
         if answer:

@@ -122,12 +122,14 @@ def test_a_mode_that_changes_under_a_bound_connection_changes_its_escaping(moded
 def test_the_server_executes_as_many_statements_as_for_harmless_values(moded: str) -> None:
     with sessions.connect(moded) as backend:
         backend.session("harmless").add_items(items("makes the tables"))
-        counts = []
-        for text in ("harmless", *INJECTIONS.values()):
+        counts = {}
+        for text in ("harmless", "harmless ", *INJECTIONS.values()):
             before = counted_by_mysql(backend)
             put_everywhere(backend.session(text), text)
-            counts.append(counted_by_mysql(backend) - before)
-    assert counts == [counts[0]] * len(counts)
+            counts[text] = counted_by_mysql(backend) - before
+    # An id that ends in a blank is looked for after it was written.
+    for text, count in counts.items():
+        assert count == counts["harmless " if text.endswith(" ") else "harmless"], text
 
 
 @by_server

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import sessions
+from sessions._command import parsing
 from sessions._command.main import main
-from sessions._command.pages import markdown
 from support.conversations import (
     ANSWER,
     BREAK_OUT,
@@ -244,6 +244,15 @@ def test_the_search_data_end_no_script(sqlite_url: str, folder: Path) -> None:
     assert json.loads(data) == [[BREAK_OUT, f"{BREAK_OUT}\nGood day {BREAK_OUT}"]]
 
 
+def test_no_item_passes_for_what_it_is_not(export: Callable[..., Page]) -> None:
+    for kind in ("tool", "handoff", "corrupt", "user", "reasoning", "system"):
+        odd = {"type": kind, "name": "x"} if kind != "reasoning" else {"role": kind, "content": "x"}
+        page = export([odd])
+        [entry] = [given["class"].split() for tag, given in page.elements if tag == "article"]
+        assert entry[1] == ("unknown" if "type" in odd else "other")
+        assert "Tool calls" not in page.texts
+
+
 # --- without the package for Markdown
 
 
@@ -253,11 +262,11 @@ def test_without_markdown_an_answer_is_as_it_is_written(
     rendered = export([said(ANSWER)])
     assert "table" in rendered.tags
     monkeypatch.setitem(sys.modules, "markdown_it", None)
-    markdown._markdown.cache_clear()
+    parsing._parser.cache_clear()
     try:
         page = export([said(ANSWER)])
     finally:
-        markdown._markdown.cache_clear()
+        parsing._parser.cache_clear()
     assert "table" not in page.tags
     assert ANSWER in page.text
 

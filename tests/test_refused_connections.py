@@ -121,6 +121,15 @@ def test_a_wrong_password_counts_where_another_address_does_not_answer() -> None
         assert server.asked == 1
 
 
+def test_a_server_that_refuses_before_tls_has_begun_is_tried_again() -> None:
+    """It may be out of processes, or full."""
+    with OneAnswer("53300", "sorry, too many clients already", before_tls=True) as server:
+        with refused(ConnectionFailedError) as caught:
+            use(server.url, ssl=True)
+        assert server.asked == 3
+        assert not isinstance(caught.value, TLSError)
+
+
 def test_where_the_server_has_raised_it_is_not_told() -> None:
     with OneAnswer("28P01", "no") as server, refused(AuthenticationError) as caught:
         use(server.url)

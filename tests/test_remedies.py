@@ -188,6 +188,23 @@ def test_a_time_of_a_session_that_cannot_be_written_is_named(postgresql_url: str
         session.add_items(items("a"))
 
 
+# --- what only the server can give
+
+
+@each_mysql
+@pytest.mark.parametrize("errno", [1021, 1114, 3675])
+def test_a_full_disk_is_told_so(server_url: str, errno: int) -> None:
+    with Session.from_url("chat_1", server_url, max_retries=0) as session:
+        session.add_items(items("a"))
+        execute_sql(
+            server_url,
+            "CREATE TRIGGER refuse BEFORE INSERT ON agent_messages FOR EACH ROW "
+            f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {errno}, MESSAGE_TEXT = 'voll'",
+        )
+        with refused(DatabaseError, match="free some space"):
+            session.add_items(items("b"))
+
+
 # --- what is tried again
 
 

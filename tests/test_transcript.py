@@ -116,6 +116,24 @@ def test_what_runs_beside_the_model_has_its_output_with_it() -> None:
     assert entry.output == "[image: PNG, 320 × 132, 622 B]"  # noqa: RUF001
 
 
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        ({"type": "computer_call", "call_id": "a", "actions": [{"type": "wait"}]}, 'actions=[{"type": "wait"}]'),
+        ({"role": "assistant", "content": None, "function_call": {"name": "old"}}, '"name": "old"'),
+        ({"role": "assistant", "content": None, "audio": {"id": "a", "transcript": "Hi\nthere"}}, "[audio: Hi there]"),
+        ({"role": "user", "content": [{"type": "input_file", "file_id": "f1"}]}, "[file: f1]"),
+        ({"role": "user", "content": [{"type": "input_image", "file_id": "f1"}]}, "[image: f1]"),
+        ({"role": "user", "content": ["a", 7, None]}, "a\n7"),
+        ({"role": "assistant", "content": None, "refusal": "no"}, "no"),
+        ({"type": "custom_tool_call_output", "call_id": "a", "output": {"odd": 1}}, '"odd": 1'),
+    ],
+)
+def test_what_is_unusual_is_shown(item: dict[str, Any], shown: str) -> None:
+    [entry] = transcript(item)
+    assert shown in f"{entry.title} {entry.text} {entry.output}"
+
+
 # --- nothing is left out, but what is secret
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .terminal import harmless
 
 _EPILOG = """\
 The database is named by --url or by SESSIONS_URL, such as sqlite:chat.db or
@@ -16,7 +20,7 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser for a command, or for all of them where it is none: making all takes time."""
     from sessions import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="agent-sessions",
         description="See, copy and delete the conversations of LLM agents.",
         epilog=_EPILOG,
@@ -33,8 +37,28 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def rotated(written: Sequence[str]) -> list[str]:
+    """Put the command before the options that stand before it."""
+    place = 0
+    while place < len(written) and written[place] not in _COMMANDS:
+        if written[place] not in (*_VALUED, *_FLAGS) and "=" not in written[place]:
+            return list(written)
+        place += 2 if written[place] in _VALUED else 1
+    return [*written[place : place + 1], *written[:place], *written[place + 1 :]]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, without the password of a URL."""
+
+    def error(self, message: str) -> NoReturn:
+        message = harmless(re.sub(r"//[^/@\s]*@", "//***@", message))
+        if message.startswith("unrecognized arguments"):
+            message += "; put a text of several words, or an id with blanks, in quotes"
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` says more)\n")
+
+
+def _common() -> _Parser:
+    common = _Parser(add_help=False)
     group = common.add_argument_group("database")
     group.add_argument("--url", help="its URL; else the environment variable SESSIONS_URL")
     group.add_argument("--password-file", metavar="FILE", help="a file that holds the password")
@@ -43,6 +67,7 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument("--tls-key", metavar="FILE", help="its key")
     group.add_argument("--sessions-table", metavar="NAME", help="instead of agent_sessions")
     group.add_argument("--messages-table", metavar="NAME", help="instead of agent_messages")
+    group.add_argument("--engine", metavar="NAME", help="an engine that is refused unless it is named, such as tidb")
     group = common.add_argument_group("output")
     group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     group.add_argument("--quiet", action="store_true", help="no hints and results on stderr")
@@ -51,10 +76,13 @@ def _common() -> argparse.ArgumentParser:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _record(text: str) -> int:
+    return _number(text.removeprefix("#"))
 
 
 def _duration(text: str) -> Any:
@@ -63,8 +91,21 @@ def _duration(text: str) -> Any:
     try:
         return duration(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90d, 12h or 30m") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90d, 12h, 2w or 30min") from None
 
+
+# The options that may stand before the command, too: those with a value, and those without.
+_VALUED = (
+    "--url",
+    "--password-file",
+    "--tls-ca",
+    "--tls-cert",
+    "--tls-key",
+    "--sessions-table",
+    "--messages-table",
+    "--color",
+)
+_FLAGS = ("--quiet", "--debug")
 
 _JSON = {"action": "store_true", "help": "one object a line"}
 _DELETING: dict[str, Any] = {
@@ -119,7 +160,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "import": (
-        "write what an export holds, texts and times exactly; goes on after an interruption",
+        "write what an export holds, texts exactly, times as exactly as the tables can; goes on when interrupted",
         {
             "file": {"metavar": "FILE", "help": "- for standard input"},
             "--on-existing": {
@@ -135,6 +176,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "target": {"metavar": "TARGET_URL"},
             "--target-password-file": {"metavar": "FILE", "help": "a file that holds its password"},
+            "--target-engine": {"metavar": "NAME", "help": "what --engine is for the other database"},
             "session_ids": {"nargs": "*", "metavar": "ID"},
         },
     ),
@@ -143,14 +185,19 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "session_id": {"metavar": "ID"},
             "new_id": {"metavar": "NEW_ID"},
-            "--upto": {"type": _number, "metavar": "RECORD", "help": "up to this record"},
+            "--upto": {"type": _record, "metavar": "RECORD", "help": "up to this record, such as 17"},
         },
     ),
     "rm": ("delete conversations", {"session_ids": {"nargs": "+", "metavar": "ID"}, **_DELETING}),
     "prune": (
         "delete the conversations that nobody has written to for long",
         {
-            "--older-than": {"type": _duration, "required": True, "metavar": "90d", "help": "w, d, h or m"},
+            "--older-than": {
+                "type": _duration,
+                "required": True,
+                "metavar": "90d",
+                "help": "weeks, days, hours or minutes: 2w, 90d, 12h, 30min",
+            },
             "--keep-prefix": {"action": "append", "default": [], "metavar": "PREFIX", "help": "but these"},
             **_DELETING,
         },
@@ -173,9 +220,16 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "--json": {"action": "store_true", "help": "one object"},
         },
     ),
+    "selftest": (
+        "try what the library promises, in tables that are removed again; 1 when a promise does not hold",
+        {
+            "database": {"nargs": "?", "metavar": "URL", "help": "instead of --url"},
+            "--json": {"action": "store_true", "help": "one object"},
+        },
+    ),
     "schema": (
         "print the statements that make the tables",
-        {"dialect": {"choices": ("sqlite", "postgresql", "mysql")}},
+        {"dialect": {"choices": ("sqlite", "postgresql", "mysql", "mariadb")}},
     ),
     "demo": (
         "write a few made-up conversations to a new SQLite file, and say what to try",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sessions import connect
-from sessions._search import texts_of
+from sessions._search import hit_in, texts_of
+from sessions.errors import ConflictError
 
 from .context import CommandFailedError, Context
 from .database import read_password
 from .deleting import confirm, prune, rm
-from .forms import count_of, info_object, moment, record_object, role_of, zone
+from .forms import check_line, checks_object, count_of, info_object, moment, record_object, role_of, zone
 from .terminal import Stream, age, harmless, one_line, size
 
 if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
+    from sessions._settings.options import Keywords
 
 _PAGE = 500
 
@@ -52,8 +55,8 @@ def ls(context: Context) -> int:
                 context.out.line("\t".join(row))
             rows = []
     if rows:
-        right = frozenset(heading.index(name) for name in ("ITEMS", "SIZE", "AGE") if name in heading)
-        context.out.table(heading[: len(rows[0])], rows, right=right, texts=("FIRST",))
+        spare = (f"UPDATED ({zone(context)})", "AGE")
+        context.out.table(heading[: len(rows[0])], rows, right=("ITEMS", "SIZE", "AGE"), texts=("FIRST",), spare=spare)
     if context.err.is_terminal and not wanted.quiet:
         if not shown:
             context.err.line(f"No sessions in {context.where}{_with_prefix(wanted.prefix)}.")
@@ -103,30 +106,31 @@ def show(context: Context) -> int:
 
 def grep(context: Context) -> int:
     """Find the records that contain a text."""
-    wanted = context.arguments
+    wanted, out = context.arguments, context.out
     found = 0
     for match in context.backend.search(wanted.text, prefix=wanted.prefix, ignore_case=wanted.ignore_case):
         found += 1
         record = match.record
         if wanted.json:
-            context.out.line(json.dumps(record_object(match.session_id, record, utc=context.utc)))
+            out.line(json.dumps(record_object(match.session_id, record, utc=context.utc)))
         else:
-            text = one_line(" ".join(texts_of(record)))
-            if context.out.is_terminal:
-                text = _around(text, wanted.text, context.out)
-            context.out.line(
-                "\t".join(
-                    (
-                        harmless(match.session_id),
-                        f"#{record.id}",
-                        moment(record.created_at, context.out, utc=context.utc),
-                        harmless(role_of(record.item)),
-                        text,
-                    )
-                )
-            )
+            words = [
+                harmless(match.session_id),
+                f"#{record.id}",
+                moment(record.created_at, out, utc=context.utc),
+                harmless(role_of(record.item)),
+            ]
+            text = next(text for text in texts_of(record) if hit_in(text, wanted.text, ignore_case=wanted.ignore_case))
+            if out.is_terminal:
+                out.line(out.painted("  ".join(words), "dim"))
+                out.line(f"  {_around(text, wanted.text, out, ignore_case=wanted.ignore_case)}")
+            else:
+                out.line("\t".join([*words, one_line(text)]))
         if found == wanted.limit:
             break
+    if not found and context.err.is_terminal and not wanted.quiet:
+        hint = "" if wanted.ignore_case else "; -i finds it in any case"
+        context.err.line(f"No record{_with_prefix(wanted.prefix)} contains {wanted.text!r}{hint}.")
     return 0 if found else 1
 
 
@@ -153,9 +157,10 @@ def import_(context: Context) -> int:
     wanted = context.arguments
     if wanted.on_existing == "replace" and not wanted.yes:
         confirm(context, existing(context, wanted.file), "replace", dry_run=False)
-    if wanted.on_existing == "append":
-        wanted.interrupted = "what was appended stays, and the same command appends it again"
-    sessions, records = read_export(context, wanted.file)
+    try:
+        sessions, records = read_export(context, wanted.file)
+    except ConflictError as exc:
+        raise CommandFailedError(f"{str(exc).partition(';')[0]}; pass --on-existing skip, append or replace") from exc
     context.say(f"imported {count_of(sessions)}, {records:,} items")
     return 0
 
@@ -165,8 +170,10 @@ def copy(context: Context) -> int:
     from .moving import copy as copy_to
 
     wanted = context.arguments
-    file = wanted.target_password_file
-    with connect(wanted.target, password=read_password(file)) if file else connect(wanted.target) as target:
+    options: Keywords = {"engine": wanted.target_engine}
+    if wanted.target_password_file:
+        options["password"] = read_password(wanted.target_password_file)
+    with connect(wanted.target, **options) as target:
         return int(copy_to(context, target) > 0)
 
 
@@ -174,21 +181,18 @@ def check(context: Context) -> int:
     """Look whether the database is as it should be; 1 when something will fail."""
     found = context.backend.check(fix=context.arguments.fix)
     if context.arguments.json:
-        checks = [{name: value for name, value in one._asdict().items() if name != "fix"} for one in found]
-        context.out.line(json.dumps({"schema_version": 1, "checks": checks}))
+        context.out.line(checks_object(found))
     else:
-        styles = {"warning": ("bold",), "error": ("failed",)}
         for one in found:
-            verdict = context.out.painted(one.verdict, *styles.get(one.verdict, ()))
-            words = [one.name, verdict, harmless(one.found), *([harmless(one.remedy)] if one.remedy else [])]
-            context.out.line("\t".join(words))
+            context.out.line(check_line(one, context.out))
     return int(any(one.verdict == "error" for one in found))
 
 
 def fork(context: Context) -> int:
     """Copy a conversation, up to a record, into a new one."""
     wanted = context.arguments
-    context.session(wanted.session_id).fork(wanted.new_id, upto=wanted.upto)
+    copied = context.session(wanted.session_id).fork(wanted.new_id, upto=wanted.upto)
+    context.say(f"{wanted.session_id!r} was copied to {copied.session_id!r}")
     return 0
 
 
@@ -219,18 +223,21 @@ def _table(out: Stream, heading: str, rows: Sequence[DayStats | SessionSize]) ->
     if rows:
         out.line()
         cells = [(harmless(name) or "?", f"{items:,}", size(held)) for name, items, held in rows]
-        out.table((heading, "ITEMS", "SIZE"), cells, right=frozenset({1, 2}))
+        out.table((heading, "ITEMS", "SIZE"), cells, right=("ITEMS", "SIZE"))
 
 
-def _around(text: str, wanted: str, out: Stream) -> str:
+def _around(text: str, wanted: str, out: Stream, *, ignore_case: bool) -> str:
     """What stands around the first hit, as much as a line has room for."""
-    start = max(0, text.casefold().find(wanted.casefold()))
-    room = max(30, out.width - 60)
-    begin = max(0, start - room // 2)
-    end = start + len(wanted)
-    before, hit, after = text[begin:start], text[start:end], text[end : begin + room]
-    left, right = "…" * (begin > 0), "…" * (begin + room < len(text))
+    start, end = hit_in(text, wanted, ignore_case=ignore_case) or (0, 0)
+    room = max(20, out.width - 4 - (end - start))
+    begin, last = max(0, start - room // 2), end + room - min(start, room // 2)
+    before, hit, after = (_blanks_joined(part) for part in (text[begin:start], text[start:end], text[end:last]))
+    left, right = "…" * (begin > 0), "…" * (last < len(text))
     return f"{left}{before}{out.painted(hit, 'bold')}{after}{right}"
+
+
+def _blanks_joined(text: str) -> str:
+    return harmless(re.sub(r"\s+", " ", text))
 
 
 def _with_prefix(prefix: str | None) -> str:

@@ -23,9 +23,15 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def _session_ids(prefix: str, parsed_args: argparse.Namespace, **_others: Any) -> list[str]:
-    from .database import open_database
+    import sessions
 
-    backend, _ = open_database(parsed_args)
-    with backend:
+    from .database import named_database, options_of
+
+    # Whoever presses a key does not wait for a failover.
+    options = options_of(parsed_args) | {"max_retries": 0, "connection_timeout": 2.0, "statement_timeout": 2.0}
+    with sessions.connect(named_database(parsed_args)[0], **options) as backend:
         found = backend.list_sessions(prefix=prefix, order="id", limit=_MOST, count_limit=1)
+        if len(found) == _MOST:
+            # With the last one the shell knows how far all of them are alike.
+            found += backend.list_sessions(prefix=prefix, order="id", newest_first=True, limit=1, count_limit=1)
     return [info.session_id for info in found]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from sessions import SQLiteBackend
+from sessions import SessionInfo, SQLiteBackend
 from sessions._listing import pages
 
 from .progress import Progress
@@ -16,9 +16,12 @@ from .terminal import Stream
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from sessions import Backend, Session, SessionInfo
+    from sessions import Backend, Session
 
 _PAGE = 500
+
+# The cursor of what is in no listing.
+NO_ROW = ""
 
 
 class CommandFailedError(Exception):
@@ -54,8 +57,7 @@ class Context:
         quiet = quiet or self.arguments.quiet
         total = None
         if self.err.is_terminal and not quiet:
-            ids = self.arguments.session_ids
-            total = sum(info.items for info in (map(self.known, ids) if ids else self.all(count_limit=None)))
+            total = sum(info.items for info in self.named() or self.all(count_limit=None))
         return Progress(self.err, verb, total=total, quiet=quiet)
 
     def session(self, session_id: str) -> Session:
@@ -64,22 +66,31 @@ class Context:
 
     def chosen(self) -> list[SessionInfo] | Iterator[SessionInfo]:
         """Those whose ids are given, or all of them."""
-        ids: list[str] = self.arguments.session_ids
-        return [self.known(session_id) for session_id in ids] if ids else self.all()
+        return self.named() or self.all()
+
+    def named(self) -> list[SessionInfo]:
+        """Those whose ids are given, each once."""
+        return [self.known(session_id) for session_id in dict.fromkeys(self.arguments.session_ids)]
 
     def all(self, *, count_limit: int | None = 1) -> Iterator[SessionInfo]:
-        """All conversations, by their ids."""
-        return chain.from_iterable(
+        """All conversations, by their ids; behind them those that are in no listing."""
+        listed = chain.from_iterable(
             pages(
                 lambda after: self.backend.list_sessions(order="id", limit=_PAGE, after=after, count_limit=count_limit)
             )
         )
+        unlisted = (SessionInfo(found, None, None, 0, NO_ROW, None) for found in self.backend.unlisted_sessions())
+        return chain(listed, unlisted)
 
     def known(self, session_id: str) -> SessionInfo:
         """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""
         for info in self.backend.list_sessions(prefix=session_id, order="id", limit=1):
             if info.session_id == session_id:
                 return info
+        if self.backend.session(session_id).position():
+            # Another program removed its row alone: what it says is there all the same, and `grep` finds it.
+            items = sum(1 for _ in self.backend.session(session_id).records())
+            return SessionInfo(session_id, None, None, items, NO_ROW, None)
         from difflib import get_close_matches
 
         near = [info.session_id for info in self.backend.list_sessions(prefix=session_id[:3], order="id", limit=_PAGE)]

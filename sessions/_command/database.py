@@ -19,17 +19,36 @@ if TYPE_CHECKING:
 # In seconds: how long a statement may take that makes an index.
 _DAY = 86_400.0
 
+# What is to outlast a failover; who only looks wants to know soon that nobody answers.
+_PATIENT = ("import", "copy", "fork", "rm", "prune", "selftest")
+_LOOK_SECONDS = 3.0
+
 
 def open_database(arguments: argparse.Namespace) -> tuple[Backend, str]:
-    """Return the backend, and its URL without secrets; raise CommandFailedError when none is named.
+    """Return the backend, and its URL without secrets; raise as named_database() does."""
+    url, where = named_database(arguments)
+    return sessions.connect(url, **options_of(arguments)), where
+
+
+def named_database(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the URL, with and without its secrets; raise CommandFailedError when none is named.
 
     Raises FileNotFoundError for a SQLite file that is not there.
     """
     url = arguments.url or os.environ.get("SESSIONS_URL")
     if not url:
         raise CommandFailedError("no database; pass --url or set SESSIONS_URL, such as sqlite:chat.db", 2)
-    where = _checked(url, must_exist=arguments.command != "import")
-    return sessions.connect(url, **_options(arguments)), where
+    return url, _checked(url, must_exist=arguments.command != "import")
+
+
+def is_one_place(one: Backend, other: Backend) -> bool:
+    """Tell whether two backends lead to the same tables, as far as their URLs tell."""
+    ours, theirs = one._store, other._store  # noqa: SLF001  (no caller is to compare them)
+    if (ours.options.sessions_table, ours.dialect_name) != (theirs.options.sessions_table, theirs.dialect_name):
+        return False
+    if ours.dialect_name == "sqlite":
+        return os.path.realpath(ours.where.partition(":")[2]) == os.path.realpath(theirs.where.partition(":")[2])
+    return ours.where == theirs.where
 
 
 def read_password(path: str) -> str:
@@ -37,9 +56,12 @@ def read_password(path: str) -> str:
     return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
 
 
-def _options(arguments: argparse.Namespace) -> Keywords:
+def options_of(arguments: argparse.Namespace) -> Keywords:
+    """Return the options of connect() that the arguments ask for."""
     # A look makes nothing: neither a file nor a table.
     options: Keywords = {"create_tables": arguments.command == "import"}
+    if arguments.command not in _PATIENT:
+        options["retry_timeout"] = _LOOK_SECONDS
     if arguments.command == "check" and arguments.fix:
         options["statement_timeout"] = _DAY
     if arguments.password_file:
@@ -49,6 +71,8 @@ def _options(arguments: argparse.Namespace) -> Keywords:
         options["ssl"] = {name: path for name, path in tls.items() if path}
     if arguments.sessions_table:
         options["sessions_table"] = arguments.sessions_table
+    if arguments.engine:
+        options["engine"] = arguments.engine
     if arguments.messages_table:
         options["messages_table"] = arguments.messages_table
     return options
@@ -58,6 +82,9 @@ def _checked(url: str, *, must_exist: bool) -> str:
     """Return a URL without its secrets; raise FileNotFoundError for a SQLite file that is not there."""
     address, _ = parse(url)
     name = address.database
-    if must_exist and address.dialect == "sqlite" and name and name != ":memory:" and not Path(name).exists():
-        raise FileNotFoundError(f"there is no file {name!r}; check the URL {str(address)!r}")
+    if must_exist and address.dialect == "sqlite" and name and name != ":memory:":
+        if not Path(name).exists():
+            raise FileNotFoundError(f"there is no file {name!r}; check the URL {str(address)!r}")
+        if Path(name).is_dir():
+            raise IsADirectoryError(f"{name!r} is a directory; name the file in it")
     return str(address)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from sessions._listing import pages
 
-from .context import CommandFailedError, Context
+from .context import NO_ROW, CommandFailedError, Context
 from .forms import count_of
 from .terminal import ask, harmless, size
 
@@ -23,23 +24,25 @@ _PAGE = 500
 def rm(context: Context) -> int:
     """Delete conversations."""
     wanted = context.arguments
-    infos = [context.known(session_id) for session_id in dict.fromkeys(wanted.session_ids)]
+    infos = context.named()
     if wanted.dry_run or not wanted.yes:
         confirm(context, infos, "delete", dry_run=wanted.dry_run)
     if not wanted.dry_run:
         deleted = context.backend.delete_sessions(info.session_id for info in infos)
-        context.say(f"deleted {count_of(deleted)}")
+        context.say(f"deleted {count_of(deleted + sum(info.cursor == NO_ROW for info in infos))}")
     return 0
 
 
 def prune(context: Context) -> int:
     """Delete the conversations that nobody has written to for long."""
     wanted = context.arguments
+    # One moment: what grows old while somebody makes up his mind stays.
+    moment = datetime.now(UTC) - wanted.older_than
     asked = wanted.dry_run or not wanted.yes
-    if asked and not confirm(context, _idle(context), "delete", dry_run=wanted.dry_run):
+    if asked and not confirm(context, _idle(context, moment), "delete", dry_run=wanted.dry_run):
         context.say("nothing to delete")
     elif not wanted.dry_run:
-        done = context.backend.prune(wanted.older_than, keep_prefix=wanted.keep_prefix)
+        done = context.backend.prune(moment, keep_prefix=wanted.keep_prefix)
         context.say(f"deleted {count_of(done.sessions)}, {done.items:,} items")
     return 0
 
@@ -53,9 +56,11 @@ def confirm(context: Context, infos: Iterable[SessionInfo], verb: str, *, dry_ru
     newest = None
     left = iter(infos)
     while page := list(islice(left, _PAGE)):
-        sizes = context.backend.sizes(info.session_id for info in page).values()
-        sessions, items = sessions + len(page), items + sum(size.items for size in sizes)
-        held += sum(size.bytes for size in sizes)
+        sizes = context.backend.sizes(info.session_id for info in page)
+        sessions += len(page)
+        items += sum(size.items for size in sizes.values())
+        items += sum(info.items for info in page if info.cursor == NO_ROW)
+        held += sum(size.bytes for size in sizes.values())
         newest = max((info.updated_at for info in page if info.updated_at), default=newest)
         if dry_run:
             for info in page:
@@ -77,12 +82,12 @@ def confirm(context: Context, infos: Iterable[SessionInfo], verb: str, *, dry_ru
     return sessions
 
 
-def _idle(context: Context) -> Iterator[SessionInfo]:
+def _idle(context: Context, moment: datetime) -> Iterator[SessionInfo]:
     wanted = context.arguments
     listed = chain.from_iterable(
         pages(
             lambda after: context.backend.list_sessions(
-                idle_since=wanted.older_than, newest_first=False, limit=_PAGE, after=after, count_limit=1
+                idle_since=moment, newest_first=False, limit=_PAGE, after=after, count_limit=1
             )
         )
     )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .context import Context
-from .terminal import Stream
+from .terminal import Stream, harmless
 
 if TYPE_CHECKING:
-    from sessions import Item, Record, SessionInfo
+    from sessions import Check, Item, Record, SessionInfo
+
+
+# The columns of a verdict on a terminal: its name, and what it is.
+_NAME, _VERDICT = 26, 9
 
 
 def info_object(info: SessionInfo, bytes_: int | None, *, utc: bool) -> dict[str, Any]:
@@ -32,6 +39,26 @@ def record_object(session_id: str, record: Record, *, utc: bool) -> dict[str, An
         "item": record.item,
         "text": record.text,
     }
+
+
+def checks_object(checks: Sequence[Check]) -> str:
+    """Make what --json writes of verdicts."""
+    plain = [{name: value for name, value in check._asdict().items() if name != "fix"} for check in checks]
+    return json.dumps({"schema_version": 1, "checks": plain})
+
+
+def check_line(check: Check, out: Stream) -> str:
+    """Say a verdict in a line."""
+    styles = {"warning": ("bold",), "error": ("failed",)}
+    verdict = out.painted(check.verdict, *styles.get(check.verdict, ()))
+    words = [check.name, verdict, harmless(check.found), *([harmless(check.remedy)] if check.remedy else [])]
+    if not out.is_terminal:
+        return "\t".join(words)
+    name, _, *rest = words
+    indent = " " * (_NAME + _VERDICT)
+    lines = [line for text in rest for line in textwrap.wrap(text, max(20, out.width - len(indent))) or [""]]
+    head = f"{name.ljust(_NAME)}{verdict}{' ' * (_VERDICT - len(check.verdict))}"
+    return head + f"\n{indent}".join(lines)
 
 
 def iso(time: datetime | None, *, utc: bool) -> str | None:
@@ -64,8 +91,10 @@ def count_of(sessions: int) -> str:
 
 
 def duration(text: str) -> timedelta:
-    """Read '90d', '12h' or '30m'; raise ValueError for anything else."""
-    units = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
-    if len(text) < 2 or text[-1] not in units or not text[:-1].isdecimal():
+    """Read '90d', '2w', '12h' or '30min'; raise ValueError for anything else, 'm' among it, which may be months."""
+    units = {"d": "days", "h": "hours", "min": "minutes", "w": "weeks"}
+    number = text.rstrip("dhminw")
+    unit = units.get(text[len(number) :])
+    if unit is None or not number.isdecimal() or not 1 <= int(number) <= 100_000:
         raise ValueError(text)
-    return timedelta(**{units[text[-1]]: int(text[:-1])})
+    return timedelta(**{unit: int(number)})

@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .arguments import make_parser
-from .terminal import Stream, harmless
+from .arguments import make_parser, rotated
+from .terminal import OutputError, Stream, harmless
 
-_GOES_ON = "what was done is whole, and the same command goes on from there"
+# What can be interrupted and given once more.
+_RESUMED = ("import", "copy", "prune")
+_GOES_ON = "; what was done is whole, and the same command goes on from there"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,27 +22,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .completion import complete
 
         complete(make_parser())
-    written = sys.argv[1:] if argv is None else argv
-    arguments = make_parser(*written[:1]).parse_args(written)
+    arguments = _parsed(sys.argv[1:] if argv is None else argv)
     out = Stream(sys.stdout, colour=arguments.color)
-    err = Stream(sys.stderr, colour=arguments.color)
+    err = Stream(sys.stderr, colour=arguments.color, aside=True)
     try:
         status = _run(arguments, out, err)
         out.flush()
     except BrokenPipeError:
-        # Whoever read has seen enough; Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has seen enough.
+        out.abandon()
         return 0
+    except OutputError as exc:
+        out.abandon()
+        err.line(f"agent-sessions: {exc}")
+        return 1
     except KeyboardInterrupt:
-        err.line(f"agent-sessions: interrupted; {arguments.__dict__.get('interrupted', _GOES_ON)}")
+        goes_on = arguments.command in _RESUMED and getattr(arguments, "on_existing", None) != "append"
+        err.again("")
+        err.line(f"agent-sessions: interrupted{_GOES_ON if goes_on else ''}")
         return 1
     return status
+
+
+def _parsed(written: Sequence[str]) -> argparse.Namespace:
+    try:
+        written = rotated(written)
+        return make_parser(*written[:1]).parse_args(written)
+    except SystemExit:
+        out = Stream(sys.stdout)
+        try:
+            out.flush()  # a help text
+        except (BrokenPipeError, OutputError):
+            out.abandon()
+        raise
 
 
 def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
     from sessions.errors import SessionsError
 
     from .context import CommandFailedError
+    from .failing import said, status_of
 
     try:
         if arguments.command == "schema":
@@ -49,14 +70,18 @@ def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
             from .demo import demo
 
             return demo(arguments.file, out, err)
+        if arguments.command == "selftest":
+            from .trying import selftest
+
+            return selftest(arguments, out)
         return _with_backend(arguments, out, err)
     except BrokenPipeError:
         raise
     except (SessionsError, CommandFailedError, OSError, ValueError) as exc:
         if arguments.debug:
             raise
-        err.line(f"agent-sessions: {harmless(str(exc))}")
-        return exc.status if isinstance(exc, CommandFailedError) else 1
+        err.line(f"agent-sessions: {harmless(said(exc))}")
+        return exc.status if isinstance(exc, CommandFailedError) else status_of(exc)
 
 
 def _with_backend(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
@@ -76,7 +101,8 @@ def _schema(arguments: argparse.Namespace, out: Stream) -> int:
 
     names = ("sessions_table", "messages_table")
     options = options_from({name: getattr(arguments, name) for name in names if getattr(arguments, name)})
-    quote = "`" if arguments.dialect == "mysql" else '"'
-    statements = load_statements(arguments.dialect, options.sessions_table, options.messages_table, quote=quote)
+    dialect = arguments.dialect.replace("mariadb", "mysql")
+    quote = "`" if dialect == "mysql" else '"'
+    statements = load_statements(dialect, options.sessions_table, options.messages_table, quote=quote)
     out.line("\n\n".join(f"{statements[name]};" for name in ("create_sessions", "create_messages")))
     return 0

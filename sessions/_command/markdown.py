@@ -6,10 +6,8 @@ import io
 import re
 from importlib.util import find_spec
 
-from .terminal import Stream, harmless
-
-# Above so many characters a text is shown as it is written.
-_MOST = 100_000
+from .parsing import parsed
+from .terminal import Stream
 
 # Nothing but blanks and colours.
 _EMPTY = re.compile(r"(?:\s|\x1b\[[0-9;]*m)*")
@@ -17,15 +15,17 @@ _EMPTY = re.compile(r"(?:\s|\x1b\[[0-9;]*m)*")
 
 def drawn(text: str, out: Stream) -> list[str] | None:
     """Return the lines of a text in Markdown; None where it is to be shown as it is written."""
-    if not out.is_terminal or len(text) > _MOST or find_spec("rich") is None:
+    if not out.is_terminal or find_spec("rich") is None:
         return None
-    from markdown_it import MarkdownIt
+    tokens = parsed(text)
+    if tokens is None:
+        return None
     from rich.console import Console
     from rich.markdown import Markdown
 
     markdown = Markdown("", hyperlinks=False, code_theme="ansi_dark")
     # rich leaves out what it takes for HTML; here it is text.
-    markdown.parsed = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).parse(harmless(text))
+    markdown.parsed = tokens
     console = Console(
         file=io.StringIO(),
         width=max(20, out.width - 2),

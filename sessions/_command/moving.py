@@ -7,11 +7,15 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import chain, count, groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from sessions.errors import ConflictError
+
 from .context import CommandFailedError, Context
+from .database import is_one_place
+from .failing import BadFileError
 from .forms import count_of, iso
 from .progress import Progress
 
@@ -21,10 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _VERSION = 1
-
-
-class BadFileError(ValueError):
-    """A file that is no export."""
+# The first line of an export and the last one, without which it was cut.
+_HEADER, _END = "agent_sessions_export", "agent_sessions_export_end"
 
 
 class Line(NamedTuple):
@@ -35,10 +37,11 @@ class Line(NamedTuple):
 
 
 def write_export(context: Context) -> None:
-    """Write a header, then each conversation and its records."""
+    """Write a header, then each conversation and its records, and a line that says that this is all."""
     out = context.out
     progress = context.progress("export", quiet=out.is_terminal)
-    out.line(json.dumps({"agent_sessions_export": _VERSION}))
+    out.line(json.dumps({_HEADER: _VERSION}))
+    lines = 0
     for info in context.chosen():
         head = {
             "session_id": info.session_id,
@@ -46,11 +49,14 @@ def write_export(context: Context) -> None:
             "updated_at": iso(info.updated_at, utc=context.utc),
         }
         out.line(json.dumps(head))
+        lines += 1
         for record in context.backend.session(info.session_id).records():
             created_at = iso(record.created_at, utc=context.utc)
             row = {"session_id": info.session_id, "id": record.id, "created_at": created_at}
             out.line(json.dumps(row | {"text": record.text}))
+            lines += 1
             progress.add(1)
+    out.line(json.dumps({_END: _VERSION, "lines": lines}))
     progress.end()
 
 
@@ -69,11 +75,14 @@ def existing(context: Context, file: str) -> Iterator[SessionInfo]:
 def read_export(context: Context, file: str) -> tuple[int, int]:
     """Write what an export holds; return how many conversations, and how many records that were not there."""
     progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
-    with sys.stdin if file == "-" else Path(file).open(encoding="utf-8") as lines:
+    # In UTF-8 whatever the locale is, or the texts would be others.
+    with open(sys.stdin.fileno() if file == "-" else file, encoding="utf-8", closefd=file != "-") as lines:
         sessions = records = 0
         for session_id, group in groupby(_objects(lines, file), lambda found: str(found["session_id"])):
             found = iter(group)
             head = next(found)
+            if "text" in head:
+                raise BadFileError(f"session {session_id!r} begins with a record; keep the line before, which has none")
             written = _import(context, session_id, head, _counted(map(_line, found), progress))
             if written is not None:
                 sessions, records = sessions + 1, records + written
@@ -85,18 +94,28 @@ def _import(context: Context, session_id: str, head: dict[str, Any], lines: Iter
     backend, on_existing = context.backend, context.arguments.on_existing
     session = backend.session(session_id)
     times = {name: _moment(head.get(name)) for name in ("created_at", "updated_at")}
-    if on_existing != "fail" and session.position():
-        if on_existing == "skip":
-            return None
+    position = 0 if on_existing == "fail" else session.position()
+    if position and on_existing != "skip":
+        lines = iter(list(lines))  # where the file was cut this fails, before anything is changed
         if on_existing == "append":
-            return backend.load(session_id, chain(session.records(), lines), updated_at=times["updated_at"])
+            # A write of today: with the time of an old one prune would take what is there for idle.
+            return backend.load(session_id, chain(session.records(), lines))
         session.clear_session()
-    return backend.load(session_id, lines, **times)
+        position = 0
+    try:
+        return backend.load(session_id, lines, **times) or (None if position else 0)
+    except ConflictError:
+        # Skipped is what is there, but not what an interrupted import of this file has begun.
+        if not position or session.position() != position:
+            raise
+        return None
 
 
 def copy(context: Context, target: Backend) -> int:
     """Copy conversations, then compare them; return how many differ."""
     source, err = context.backend, context.err
+    if is_one_place(source, target):
+        raise CommandFailedError("the source and the target are one database; name another one", 2)
     progress = context.progress("copy")
     copied: list[str] = []
     records = 0
@@ -130,21 +149,30 @@ def _checksum(backend: Backend, session_id: str) -> bytes:
 
 
 def _objects(lines: Iterable[str], file: str) -> Iterator[dict[str, Any]]:
-    """The lines of an export behind its header."""
-    objects = map(_object, lines, count(1))
-    if next(objects, {}).get("agent_sessions_export") != _VERSION:
+    """Read what stands between the first and the last line of an export; raise BadFileError where it was cut."""
+    left = iter(lines)
+    if _object(next(left, "")).get(_HEADER) != _VERSION:
         raise BadFileError(f"{file} does not begin with the header of an export, version {_VERSION}")
-    yield from objects
+    ended = False
+    for number, line in enumerate(left, 2):
+        found = _object(line)
+        if ended or not found.keys() & {"session_id", _END}:
+            raise BadFileError(f"line {number} is no line of an export; if the file was cut, export once more")
+        ended = _END in found
+        if not ended:
+            yield found
+        elif found.get("lines", number - 2) != number - 2:
+            raise BadFileError(f"{file} has {number - 2:,} lines of {found['lines']:,}; export once more")
+    if not ended:
+        raise BadFileError(f"{file} ends before its export did; export once more")
 
 
-def _object(line: str, number: int) -> dict[str, Any]:
+def _object(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or (number > 1 and "session_id" not in found):
-        raise BadFileError(f"line {number} is no line of an export")
-    return found
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _line(found: dict[str, Any]) -> Line:
@@ -156,5 +184,8 @@ def _line(found: dict[str, Any]) -> Line:
 def _moment(text: object) -> datetime | None:
     if not isinstance(text, str):
         return None
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadFileError(f"{text!r} is no time; write it as 2026-03-14T09:26:04, in UTC") from None
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

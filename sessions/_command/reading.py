@@ -21,6 +21,10 @@ _SDK_ERROR = "An error occurred while"
 # Fields of calls: what was asked for, by any name, and what says nothing to a reader.
 _ASKED = ("arguments", "input", "action", "code", "queries", "operation")
 _SILENT = {"type", "id", "call_id", "status", "name", "server_label", "provider_data", *_ASKED}
+# What entries that are no messages are called: a role of that name is quoted.
+_KINDS = {"tool", "reasoning", "handoff", "corrupt", "encrypted"}
+
+_SILENT_OF_MESSAGES = {"type", "role", "id", "status", "content"}
 
 # Longer arguments do not stand in a heading.
 _SHORT = 100
@@ -96,6 +100,8 @@ def _reasoning(item: Item) -> Said:
 
 
 def _message(item: Item) -> Iterator[Said | Call | Output]:
+    role = str(item["role"])
+    role = repr(role) if role in _KINDS else role
     content = item.get("content")
     blocks = content if isinstance(content, list) else [content]
     objects: list[Item] = [block for block in blocks if isinstance(block, dict)]
@@ -103,12 +109,14 @@ def _message(item: Item) -> Iterator[Said | Call | Output]:
     said = parts_of([block for block in blocks if block is not None and not _stands_apart(block)])
     if isinstance(item.get("refusal"), str):
         said.append(Part("refusal", item["refusal"]))
+    if isinstance(item.get("audio"), dict):
+        said += parts_of({"type": "audio", **item["audio"]})
     found: list[Said | Call | Output] = []
     if thoughts:
         found.append(Said("reasoning", parts_of(thoughts)))
     if said:
         title = "refused" if any(part.kind == "refusal" for part in said) else ""
-        found.append(Said(str(item["role"]), said, title))
+        found.append(Said(role, said, title))
     for block in objects:
         if block.get("type") == "tool_use":
             found.append(_call(str(block.get("name")), block.get("input"), str(block.get("id"))))
@@ -119,7 +127,10 @@ def _message(item: Item) -> Iterator[Said | Call | Output]:
             function = call.get("function") or call.get("custom")
             named: Item = function if isinstance(function, dict) else call
             found.append(_call(str(named.get("name")), _asked(named), str(call.get("id"))))
-    yield from found or [Said(str(item["role"]), [])]
+    if not found:
+        rest = {name: value for name, value in item.items() if name not in _SILENT_OF_MESSAGES and value}
+        found.append(Said(role, [Part("json", indented(rest))] if rest else []))
+    yield from found
 
 
 def _stands_apart(block: Any) -> bool:
@@ -127,11 +138,12 @@ def _stands_apart(block: Any) -> bool:
 
 
 def _call_of(item: Item, kind: str, call_id: str | None) -> Call:
-    made = _call(str(item.get("name") or kind.removesuffix(_CALL)), _asked(item), call_id)
+    asked = _asked(item)
+    rest = {name: value for name, value in item.items() if name not in _SILENT and value not in (None, [], "")}
+    made = _call(str(item.get("name") or kind.removesuffix(_CALL)), asked or rest if call_id else asked, call_id)
     if call_id is not None:
         return made
     # What runs on the side of the API has call and result in one item.
-    rest = {name: value for name, value in item.items() if name not in _SILENT and value not in (None, [], "")}
     output = [*map(laid_out, parts_of(rest.pop("output", None))), *parts_of(rest.pop("error", None))]
     if isinstance(rest.get("result"), str):
         output.append(made_image(rest.pop("result"), str(rest.get("output_format") or "image")))

@@ -13,9 +13,9 @@ from .terminal import harmless_json
 from .transcript import Entry, entries
 
 if TYPE_CHECKING:
-    from sessions import Record, SessionInfo
+    from sessions import Record, Session, SessionInfo
 
-# How many records are looked at again while following.
+# How many records are looked at while following, at first.
 _PAGE = 500
 
 
@@ -35,9 +35,17 @@ def show(info: SessionInfo, context: Context) -> None:
         out.flush()
         time.sleep(1)
         if session.position() > last:
-            records = [record for record in session.records(_PAGE) if record.id > last]
+            records = _behind(session, last)
             _show_records(info.session_id, records, context)
             last = max((record.id for record in records), default=last)
+
+
+def _behind(session: Session, last: int) -> list[Record]:
+    """The records behind one: as many of the newest are looked at as it takes to come to it."""
+    count = _PAGE
+    while len(records := list(session.records(count))) == count and records[0].id > last:
+        count *= 10
+    return [record for record in records if record.id > last]
 
 
 def _show_records(session_id: str, records: list[Record], context: Context) -> None:

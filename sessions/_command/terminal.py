@@ -11,7 +11,9 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 _COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
@@ -86,10 +88,19 @@ def age(passed: float | None) -> str:
     return f"{seconds}s"
 
 
-class Stream:
-    """An output, and what it can show."""
+class OutputError(Exception):
+    """What was to be shown cannot be written; the text is the message."""
 
-    def __init__(self, file: TextIO, *, colour: str = "auto") -> None:
+
+class Stream:
+    """An output, and what it can show. Where it is closed from the start nothing is written.
+
+    aside: it is for what is said beside a command's work, which goes on when nobody can read that.
+    """
+
+    def __init__(self, file: TextIO | None, *, colour: str = "auto", aside: bool = False) -> None:
+        file = file or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
+        self._aside = aside
         self._file = file
         self.is_terminal = file.isatty()
         self.width = _width(file) if self.is_terminal else 0
@@ -102,16 +113,35 @@ class Stream:
 
     def line(self, text: str = "") -> None:
         """Write a line."""
-        self._file.write(text + "\n")
+        with self._telling_failures():
+            self._file.write(text + "\n")
 
     def again(self, text: str) -> None:
         """Write a line in place of the one before, on a terminal only."""
         if self.is_terminal:
-            self._file.write(f"\r\x1b[K{cut(text, self.width - 1)}")
-            self._file.flush()
+            with self._telling_failures():
+                self._file.write(f"\r\x1b[K{cut(text, self.width - 1)}")
+                self._file.flush()
 
     def flush(self) -> None:
-        self._file.flush()
+        with self._telling_failures():
+            self._file.flush()
+
+    def abandon(self) -> None:
+        """Drop what is not written yet, of which Python would complain at its end."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+
+    @contextmanager
+    def _telling_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            if self._aside:
+                return
+            if isinstance(exc, BrokenPipeError):
+                raise
+            text = f"the output ends early: {exc.strerror}; make room for it, and give the command again"
+            raise OutputError(text) from exc
 
     def painted(self, text: str, *styles: str) -> str:
         """Return a text in colours, where the stream has them."""
@@ -125,25 +155,27 @@ class Stream:
         heading: Sequence[str],
         rows: Iterable[Sequence[str]],
         *,
-        right: frozenset[int],
+        right: Collection[str] = (),
         texts: Collection[str] = (),
+        spare: Sequence[str] = (),
     ) -> None:
-        """Write rows on a terminal, aligned below a heading.
+        """Write rows on a terminal, aligned below a heading; those of right to the right.
 
-        The first column is never cut. The last one, if it is one of texts, is cut to what is left; else columns are
-        left out from the end.
+        The first column is never cut. Where there is too little room the last one, if it is one of texts, is cut to
+        what is left; else columns are left out: those of spare in this order, then from the end.
         """
         cells = [list(heading), *map(list, rows)]
-        widths = [max(columns(row[column]) for row in cells) for column in range(len(heading))]
-        while len(widths) > 1 and (left := self.width - sum(widths) - 2 * (len(widths) - 1)) < 0:
-            if heading[len(widths) - 1] in texts and widths[-1] + left >= _LEAST_TEXT:
-                widths[-1] += left
+        widths = {place: max(columns(row[place]) for row in cells) for place in range(len(heading))}
+        while len(widths) > 1 and (left := self.width - sum(widths.values()) - 2 * (len(widths) - 1)) < 0:
+            last = max(widths)
+            if heading[last] in texts and widths[last] + left >= _LEAST_TEXT:
+                widths[last] += left
             else:
-                widths.pop()
+                del widths[next((place for name in spare for place in widths if heading[place] == name), last)]
         for number, row in enumerate(cells):
             aligned = [
-                _aligned(cut(cell, width) if column else cell, width, right=column in right)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+                _aligned(cut(row[place], width) if place else row[place], width, right=heading[place] in right)
+                for place, width in widths.items()
             ]
             text = "  ".join(aligned).rstrip()
             self.line(self.painted(text, "dim") if number == 0 else text)

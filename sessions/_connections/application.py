@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -90,8 +90,7 @@ class BoundConnection:
         except BaseException as exc:
             self._dialect.close_if_interrupted(connection, exc)
             raise
-        # In autocommit an operation is a transaction of its own.
-        return nullcontext()
+        return self._own_transaction()
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -125,6 +124,21 @@ class BoundConnection:
                 self._dialect.roll_back(self._connection)
             if isinstance(exc, self._dialect.driver_error):
                 raise AttemptFailed(self._dialect.failure(exc), exc) from None
+            raise
+
+    @contextmanager
+    def _own_transaction(self) -> Iterator[None]:
+        """In autocommit an operation is a transaction of its own: after an interruption too, none is left open."""
+        try:
+            yield
+        except GeneratorExit:
+            raise  # as above
+        except BaseException as exc:
+            # An answer that nobody has read would be taken for the next statement's.
+            self._dialect.close_if_interrupted(self._connection, exc)
+            with suppress(self._dialect.driver_error):
+                if self._dialect.in_transaction(self._connection):
+                    self._dialect.roll_back(self._connection)
             raise
 
     def _execute(self, name: str) -> None:

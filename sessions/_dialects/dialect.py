@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sessions._checks import Check
+from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._settings.options import Options
-from sessions.errors import check_position, kept_error
+from sessions.errors import check_position, cut_error, kept_error
 
 from .failures import Failure
 from .statements import load_statements
@@ -25,6 +26,11 @@ C = TypeVar("C")
 Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
+
+
+def may_be_cut(session_id: str) -> bool:
+    """Tell whether a column may keep another id without an error, which takes further statements to find out."""
+    return session_id.endswith(" ")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Dialect(ABC, Generic[C]):
     indexes_hold_the_key: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
+        check_name(options.engine, self.name)
+        self.engine = options.engine
         self.tables = (options.sessions_table, options.messages_table)
         self.statements = load_statements(
             self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
@@ -72,6 +80,10 @@ class Dialect(ABC, Generic[C]):
     def list_parameter(self, connection: C, texts: Sequence[str]) -> object:
         """Return texts as one parameter, in the form that the statements want."""
         return list(texts)
+
+    def orders_by_code_points(self, connection: C) -> bool:
+        """Tell whether ids are ordered by their code points, so that those with a prefix stand side by side."""
+        return True
 
     @abstractmethod
     def transaction(self, connection: C) -> AbstractContextManager[object]:
@@ -180,6 +192,12 @@ class Dialect(ABC, Generic[C]):
             connection, session_id
         ):
             raise kept_error(session_id)
+        self.check_id_is_kept(connection, session_id)
+
+    def check_id_is_kept(self, connection: C, session_id: str) -> None:
+        """Raise DatabaseError when a row that was just written has another id: a narrow column cuts blanks silently."""
+        if may_be_cut(session_id) and not self.lock(connection, session_id):
+            raise cut_error(session_id)
 
     def check_position(self, connection: C, session_id: str, expected: int | None) -> None:
         """Raise ConflictError when the newest row is another one; None expects nothing."""

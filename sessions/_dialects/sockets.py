@@ -80,6 +80,10 @@ class Deadline:
         self._moment = monotonic() + seconds
 
     @property
+    def passed(self) -> bool:
+        return monotonic() >= self._moment
+
+    @property
     def left(self) -> float:
         """The seconds until then, at least what an answer on its way takes."""
         return max(self._moment - monotonic(), _PAUSE_SECONDS)

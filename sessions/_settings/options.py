@@ -30,7 +30,9 @@ class BoundKeywords(TypedDict, total=False):
     sessions_table: str
     messages_table: str
     default_limit: int | None
+    whole_turns: bool
     ensure_ascii: bool
+    engine: str | None
 
 
 class PoolKeywords(BoundKeywords, total=False):
@@ -72,13 +74,23 @@ class Options:
     pool_size: int = 10
     max_idle: float = 180.0  # load balancers forget what is idle for 240 (Azure) or 350 (AWS)
     default_limit: int | None = None
+    whole_turns: bool = False
     ensure_ascii: bool = True
+    engine: str | None = None
     prepared_statements: bool = False
     multi_statements: bool = True
     wsrep_sync_wait: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("create_tables", "ensure_ascii", "prepared_statements", "multi_statements", "wsrep_sync_wait"):
+        switches = (
+            "create_tables",
+            "whole_turns",
+            "ensure_ascii",
+            "prepared_statements",
+            "multi_statements",
+            "wsrep_sync_wait",
+        )
+        for name in switches:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; pass True or False")
         _check_int("max_retries", self.max_retries, 0, 1000)
@@ -102,7 +114,7 @@ class Options:
 
 _DEFAULTS = {option.name: option.default for option in fields(Options)}
 # What only some dialects have.
-_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "wsrep_sync_wait")
+_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "wsrep_sync_wait", "engine")
 
 
 def options_from(keywords: Mapping[str, Any]) -> Options:

@@ -63,6 +63,9 @@ def split_scheme(url: object, schemes: Collection[str]) -> tuple[str, str]:
     name = scheme.lower().partition("+")[0]
     if not colon or name not in schemes:
         shown = f" {scheme!r}" if colon and re.fullmatch(r"[A-Za-z][\w+.-]*", scheme) else ""
+        # A file is named most often; what may hold a password is not repeated.
+        if re.fullmatch(r"[^:@]+\.(?:db|sqlite3?)", url):
+            raise InvalidURLError(f"{url!r} is no URL; write 'sqlite:{url}'")
         raise InvalidURLError(f"unknown URL scheme{shown}; use one of {', '.join(f'{known}:' for known in schemes)}")
     if "\0" in url:
         raise InvalidURLError("the URL contains a NUL character; remove it")

@@ -76,7 +76,7 @@ class Attempts(Generic[C]):
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
             if failure.missing_tables and may_create:
                 may_create = False
-                self._create_missing_tables()
+                self.create_missing_tables()
                 continue
             if failure.in_doubt and settle is not operation:
                 unsettled = True
@@ -150,7 +150,8 @@ class Attempts(Generic[C]):
                 "compare get_items() with what you expect once it has ended"
             )
 
-    def _create_missing_tables(self) -> None:
+    def create_missing_tables(self) -> None:
+        """Create the tables; raise SchemaError with the right that is missing."""
         try:
             create = self._dialect.create_tables
             self.run(create, settle=create, may_create=False)

@@ -19,6 +19,9 @@ _CLOCK_SECONDS = 5.0
 
 _TABLES = "tables"
 
+# What the two tables have to have.
+_COLUMNS = (("session_id", "created_at", "updated_at"), ("id", "session_id", "message_data", "created_at"))
+
 
 class _UndoneError(SessionsError):
     """Takes back what was only tried; one of ours, or the connection would be taken for interrupted."""
@@ -29,15 +32,16 @@ def checks(dialect: Dialect[C], connection: C, *, local: bool) -> list[Check]:
     return list(_checks(dialect, connection, local=local))
 
 
-def mend(dialect: Dialect[C], connection: C, *, local: bool) -> None:
-    """Make what is missing and can be made."""
+def mend(dialect: Dialect[C], connection: C, *, local: bool) -> bool:
+    """Make what is missing and can be made; False when the tables are missing themselves."""
     if dialect.in_transaction(connection):
         raise ConfigurationError("check(fix=True) needs a connection outside a transaction; use one of connect(url)")
     for check in _checks(dialect, connection, local=local):
         if check.name == _TABLES and check.fix:
-            dialect.create_tables(connection)
-        elif check.fix:
+            return False
+        if check.fix:
             dialect.mend(connection, check.fix)
+    return True
 
 
 def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Check]:
@@ -50,6 +54,9 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         yield tls_check(dialect.tls_in_use(connection) or str(tls), local=local)
     yield _clock_check(float(clock), time() - elapsed / 2)
     columns = {table: _columns(dialect, connection, table) for table in dialect.tables}
+    if strange := _strange(columns):
+        yield Check(_TABLES, "error", strange, "choose other names by sessions_table and messages_table")
+        return
     if missing := [table for table, found in columns.items() if not found]:
         remedy = (
             "connect once with create_tables=True, or let their owner execute the output of `agent-sessions schema`"
@@ -68,6 +75,14 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         dialect.statements["make_listing_index"],
     )
     yield _write_check(dialect, connection)
+
+
+def _strange(columns: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
+    """Say which table lacks a column of ours, as those of another application do."""
+    for (table, found), wanted in zip(columns.items(), _COLUMNS, strict=True):
+        if found and (lacking := [name for name in wanted if name not in found]):
+            return f"{table} has no column {' and no column '.join(lacking)}; it is another application's"
+    return ""
 
 
 def _clock_check(theirs: float, ours: float) -> Check:

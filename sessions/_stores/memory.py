@@ -17,7 +17,7 @@ from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
 from sessions._settings.options import Options
-from sessions.errors import ConflictError, check_position, closed_error, taken_error
+from sessions.errors import check_position, closed_error, gone_error, taken_error
 
 from .store import Store
 
@@ -140,6 +140,8 @@ class MemoryStore(Store):
             rows = self._rows_of(session_id)
             if new_id in self._sessions:
                 raise taken_error(new_id)
+            if upto and not any(row[0] == upto for row in rows):
+                raise gone_error(session_id, upto)
             copied = rows[: bisect_right(rows, MAX_ID if upto is None else upto, key=_id_of)]
             numbered = self._number([text for _, _, text in copied])
             self._put(new_id, [(row[0], old[1], old[2]) for row, old in zip(numbered, copied, strict=True)])
@@ -192,18 +194,22 @@ class MemoryStore(Store):
                 for session_id in sorted(set(session_ids) & set(self._sessions))
             ]
 
-    def load(self, session_id: str, part: Part) -> None:
+    def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
+        self._rows_of("")
+        return []
+
+    def load(self, session_id: str, part: Part) -> int:
         with self._alone():
             rows = self._rows_of(session_id)
-            if len(rows) != part.start:
-                raise ConflictError(f"session {session_id!r} has {len(rows)} rows, not {part.start}; clear it first")
-            numbered = self._number(part.texts)
-            for (row_id, now, text), made in zip(numbered, part.times, strict=True):
-                rows.append((row_id, _seconds(made, now), text))
-            self._put(session_id, rows)
+            check_position(session_id, expected=part.position, position=_position(rows))
+            numbered = zip(self._number(part.texts), part.times, strict=True)
+            newest = self._put(
+                session_id, [*rows, *((row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered)]
+            )
             known = self._sessions[session_id]
             known.created_at = _seconds(part.created_at, known.created_at)
             known.updated_at = _seconds(part.updated_at, known.updated_at)
+            return newest
 
     def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")

@@ -8,9 +8,10 @@ from typing import Any
 
 from sessions._connections.application import ApplicationPool, BoundConnection, connection_of, unwrap
 from sessions._connections.pool import Pool
-from sessions._dialects.registry import dialect_of, parse
+from sessions._dialects.registry import DialectPackage, dialect_of, parse
 from sessions._settings.options import BoundKeywords, Keywords, Options, PoolKeywords, options_from
 from sessions._settings.settings import settings_from
+from sessions._settings.url import Address
 from sessions.errors import ConfigurationError, DriverNotInstalledError
 
 from .memory import MemoryStore
@@ -20,7 +21,11 @@ from .store import Store
 
 def open_url(url: str, keywords: Keywords) -> Store:
     """Make the store of a URL, with a pool of its own."""
-    address, package = parse(url)
+    return open_address(*parse(url), keywords)
+
+
+def open_address(address: Address, package: DialectPackage | None, keywords: Keywords) -> Store:
+    """Make the store of a URL that has been read, None for memory."""
     settings = settings_from(address, keywords, package.OWN_OPTIONS if package else ())
     options = settings.options
     if package is None:

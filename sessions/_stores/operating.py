@@ -14,7 +14,7 @@ from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, SearchRow
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
-from sessions.errors import ConflictError, kept_error, taken_error
+from sessions.errors import gone_error, kept_error, taken_error
 
 C = TypeVar("C")
 
@@ -29,7 +29,10 @@ _LISTINGS = {
 
 def list_sessions(dialect: Dialect[C], connection: C, listing: Listing) -> list[SessionRow]:
     """Return a page of sessions."""
-    bounds = {"above_prefix": above(listing.prefix), "pattern": pattern(listing.prefix)}
+    bounds = {
+        "above_prefix": above(listing.prefix) if dialect.orders_by_code_points(connection) else None,
+        "pattern": pattern(listing.prefix),
+    }
     return dialect.execute(connection, _LISTINGS[listing.order, listing.newest_first], asdict(listing) | bounds)
 
 
@@ -43,6 +46,8 @@ def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto:
         dialect.touch(connection, new_id)
         if dialect.has_items(connection, new_id):
             raise taken_error(new_id)
+        if upto and not _is_there(dialect, connection, session_id, upto):
+            raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
         if dialect.change(connection, "copy_items", source | {"new_id": new_id}) < count:
             raise kept_error(new_id)
@@ -103,25 +108,20 @@ def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], 
     return dialect.execute(connection, "first_items", asked | {"ids": dialect.list_parameter(connection, session_ids)})
 
 
-def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> None:
-    """Write rows as they are, if exactly part.start of them are there."""
+def unlisted_sessions(dialect: Dialect[C], connection: C, *, after: str, count: int) -> list[str]:
+    """Return the ids behind one, in order, of sessions that have rows and no row of their own."""
+    return [row[0] for row in dialect.execute(connection, "unlisted_sessions", {"after": after, "count": count})]
+
+
+def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
+    """Write rows as they are, if the newest row is the one before them; return the newest id."""
     with dialect.transaction(connection):
         dialect.touch(connection, session_id)
-        there = count_items(dialect, connection, session_id)
-        if there != part.start:
-            raise ConflictError(
-                f"session {session_id!r} has {there} rows, not {part.start}; somebody else writes it, or has cleared it"
-            )
-        if part.texts:
-            dialect.load(connection, session_id, part.texts, part.times)
-        times = {"session_id": session_id, "created_at": part.created_at, "updated_at": part.updated_at}
+        dialect.check_position(connection, session_id, part.position)
+        newest = dialect.load(connection, session_id, part.texts, part.times) if part.texts else part.position
+        times = {"session_id": session_id, "created_at": part.created_at or None, "updated_at": part.updated_at or None}
         dialect.change(connection, "set_session_times", times)
-
-
-def count_items(dialect: Dialect[C], connection: C, session_id: str) -> int:
-    """Return how many rows a session has."""
-    [(count,)] = dialect.execute(connection, "count_items", {"session_id": session_id, "upto": MAX_ID})
-    return int(count)
+        return newest
 
 
 def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
@@ -131,4 +131,4 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
 
 
 def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
-    return bool(dialect.record_rows(connection, session_id, after=row_id - 1, upto=row_id, count=1))
+    return bool(dialect.execute(connection, "find_item", {"session_id": session_id, "id": row_id}))

@@ -20,7 +20,7 @@ from sessions._items import MAX_ID
 from sessions._parts import Part
 from sessions.errors import ConflictError, unknown_error
 
-from .operating import count_items, load, replace_record
+from .operating import load, replace_record
 
 C = TypeVar("C")
 
@@ -116,18 +116,17 @@ def settle_record(dialect: Dialect[C], connection: C, call: Call, row_id: int) -
         return replace_record(dialect, connection, call.session_id, row_id, call.texts[0])
 
 
-def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> None:
+def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
     """Look whether a part is there, which is known from its place and its texts; write it if it is not."""
     with dialect.transaction(connection):
         dialect.lock(connection, session_id)
-        there = count_items(dialect, connection, session_id)
-        if there == part.start:
-            load(dialect, connection, session_id, part)
-            return
-        if there >= part.start + len(part.texts):
-            rows = dialect.newest_rows(connection, session_id, count=there - part.start, before=MAX_ID)
-            if [text for _, text in rows[::-1][: len(part.texts)]] == list(part.texts):
-                return
+        behind = {"after": part.position, "upto": MAX_ID, "count": len(part.texts)}
+        rows = dialect.record_rows(connection, session_id, **behind)
+        if rows and [text for _, _, text in rows] == list(part.texts):
+            newest: int = rows[-1][0]
+            return newest
+        if dialect.newest_range(connection, session_id, 1)[1] == part.position:
+            return load(dialect, connection, session_id, part)
         raise unknown_error(session_id, "its rows are others than those before it and those that were to be written")
 
 

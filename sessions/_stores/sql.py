@@ -26,6 +26,7 @@ from .operating import (
     replace_record,
     search,
     session_sizes,
+    unlisted_sessions,
 )
 from .settling import Call, settle_append, settle_clear, settle_load, settle_record, settle_replace, with_token
 from .store import Store
@@ -149,8 +150,14 @@ class SQLStore(Store, Generic[C]):
 
         return self._attempts.run(read, settle=read, writes=False)
 
-    def load(self, session_id: str, part: Part) -> None:
-        self._attempts.run(
+    def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
+        def read(connection: C) -> list[str]:
+            return unlisted_sessions(self._dialect, connection, after=after, count=count)
+
+        return self._attempts.run(read, settle=read, writes=False)
+
+    def load(self, session_id: str, part: Part) -> int:
+        return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
             settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
@@ -159,10 +166,11 @@ class SQLStore(Store, Generic[C]):
         def look(connection: C) -> list[Check]:
             return checks(self._dialect, connection, local=_is_local(self.where))
 
-        def change(connection: C) -> None:
-            mend(self._dialect, connection, local=_is_local(self.where))
+        def change(connection: C) -> bool:
+            return mend(self._dialect, connection, local=_is_local(self.where))
 
-        if fix:
+        if fix and not self._attempts.run(change, settle=change, may_create=False):
+            self._attempts.create_missing_tables()
             self._attempts.run(change, settle=change, may_create=False)
         return self._attempts.run(look, settle=look, writes=False)
 

@@ -104,9 +104,13 @@ class Store(ABC):
         """Return the first length characters of each session's first text of a user, or None."""
 
     @abstractmethod
+    def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
+        """Return at most count ids behind one, in order, of sessions that have rows and no row of their own."""
+
+    @abstractmethod
     def check(self, *, fix: bool) -> list[Check]:
         """Look whether everything is as it should be; with fix make what is missing before."""
 
     @abstractmethod
-    def load(self, session_id: str, part: Part) -> None:
-        """Write rows as they are behind those that there are; raise ConflictError when those are not part.start."""
+    def load(self, session_id: str, part: Part) -> int:
+        """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""

@@ -1,14 +1,15 @@
--- What check() asks. A table is given by its name and that of its database.
+-- What check() asks. A table is given by its name and that of its database. Texts arrive as UTF-8
+-- whatever character_set_results is.
 
 -- name: server
-SELECT VERSION(), UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)), '', CONNECTION_ID()
+SELECT CONVERT(CONVERT(VERSION() USING utf8mb4) USING binary), UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)), '', CONNECTION_ID()
 LIMIT 1;
 
--- name: tls
-SHOW STATUS LIKE 'Ssl_version';
-
 -- name: columns
-SELECT column_name, column_type, COALESCE(collation_name, '')
+SELECT
+    CONVERT(CONVERT(column_name USING utf8mb4) USING binary),
+    CONVERT(CONVERT(column_type USING utf8mb4) USING binary),
+    CONVERT(CONVERT(COALESCE(collation_name, '') USING utf8mb4) USING binary)
 FROM information_schema.columns
 WHERE table_schema = COALESCE(%(schema)s, DATABASE())
     AND table_name = %(name)s
@@ -16,7 +17,16 @@ ORDER BY ordinal_position
 LIMIT 1000;
 
 -- name: indexes
-SELECT index_name, GROUP_CONCAT(column_name ORDER BY seq_in_index), ''
+-- The first three columns of each; GROUP_CONCAT would cut them at group_concat_max_len.
+SELECT
+    CONVERT(CONVERT(index_name USING utf8mb4) USING binary),
+    CONVERT(CONVERT(CONCAT_WS(
+        ',',
+        MAX(IF(seq_in_index = 1, column_name, NULL)),
+        MAX(IF(seq_in_index = 2, column_name, NULL)),
+        MAX(IF(seq_in_index = 3, column_name, NULL))
+    ) USING utf8mb4) USING binary),
+    ''
 FROM information_schema.statistics
 WHERE table_schema = COALESCE(%(schema)s, DATABASE())
     AND table_name = %(name)s
@@ -25,7 +35,7 @@ ORDER BY index_name
 LIMIT 1000;
 
 -- name: engine
-SELECT COALESCE(engine, '')
+SELECT CONVERT(CONVERT(COALESCE(engine, '') USING utf8mb4) USING binary)
 FROM information_schema.tables
 WHERE table_schema = COALESCE(%(schema)s, DATABASE())
     AND table_name = %(name)s
@@ -54,3 +64,18 @@ CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id);
 
 -- name: make_listing_index
 CREATE INDEX agent_sessions_by_time ON agent_sessions (updated_at, session_id);
+
+-- name: widen_text
+-- Differs: SQLite's columns hold any length.
+ALTER TABLE agent_messages MODIFY message_data LONGTEXT NOT NULL;
+
+-- name: widen_id
+-- Differs: as widen_text.
+ALTER TABLE agent_messages MODIFY id BIGINT NOT NULL AUTO_INCREMENT;
+
+-- name: drop_scratch_messages
+-- For tables that were made to be tried, and for no others.
+DROP TABLE IF EXISTS agent_messages;
+
+-- name: drop_scratch_sessions
+DROP TABLE IF EXISTS agent_sessions;

@@ -2,8 +2,10 @@
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
--- two columns with two values would walk all rows. A prefix is compared as bytes, whatever the collation; its
--- pattern, for LIKE, finds it by the index.
+-- two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
+-- the character set of the column; its pattern, for LIKE, finds it by the index.
+--
+-- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
 -- name: sessions_newest_first
 -- Differs: the pattern is for a collation that is not ours.
@@ -29,8 +31,8 @@ FROM (
             OR updated_at <= %(updated)s AND (updated_at < %(updated)s OR session_id < %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -61,8 +63,8 @@ FROM (
             OR updated_at >= %(updated)s AND (updated_at > %(updated)s OR session_id > %(session_id)s)
         )
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
     LIMIT %(count)s
 ) AS page
@@ -90,8 +92,8 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
     LIMIT %(count)s
 ) AS page
@@ -119,8 +121,8 @@ FROM (
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
         AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
-        AND session_id LIKE %(pattern)s ESCAPE '|'
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND session_id LIKE %(pattern)s ESCAPE '!'
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -129,9 +131,9 @@ LIMIT %(count)s;
 
 -- name: session_sizes
 -- The rows and bytes of some sessions, by the day of their making.
-SELECT CONVERT(CONVERT(agent_sessions.session_id USING utf8mb4) USING binary), COALESCE(
-    LEFT(CAST(agent_messages.created_at AS CHAR), 10), ''
-) AS made_on, COUNT(*), CAST(SUM(OCTET_LENGTH(agent_messages.message_data)) AS SIGNED)
+SELECT CONVERT(CONVERT(agent_sessions.session_id USING utf8mb4) USING binary), CONVERT(CONVERT(
+    COALESCE(LEFT(CAST(agent_messages.created_at AS CHAR), 10), '') USING utf8mb4
+) USING binary) AS made_on, COUNT(*), CAST(SUM(OCTET_LENGTH(agent_messages.message_data)) AS SIGNED)
 FROM agent_sessions
 JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
 WHERE agent_sessions.session_id IN %(ids)s
@@ -154,16 +156,31 @@ WHERE session_id IN %(ids)s
 ORDER BY session_id
 LIMIT 18446744073709551615;
 
+-- name: unlisted_sessions
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+FROM agent_messages
+WHERE session_id > %(after)s
+    AND NOT EXISTS (
+        SELECT 1
+        FROM agent_sessions
+        WHERE session_id = agent_messages.session_id
+    )
+GROUP BY session_id
+ORDER BY session_id
+LIMIT %(count)s;
+
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
--- one. Some writers add a row before they note the time: the newest row counts too.
+-- one. Some writers add a row before they note the time: the newest row counts too. A time of whole seconds may be
+-- almost one earlier than the write.
 SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_sessions
 WHERE session_id IN %(ids)s
     AND (
         %(idle)s IS NULL
         OR (
-            updated_at <= FROM_UNIXTIME(%(idle)s)
+            updated_at <= FROM_UNIXTIME(%(idle)s) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
             AND COALESCE((
                 SELECT created_at
                 FROM agent_messages
@@ -187,7 +204,8 @@ SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
 ORDER BY session_id, id
-LIMIT 1;
+LIMIT 1
+FOR UPDATE;
 
 -- name: delete_sessions
 DELETE FROM agent_sessions
@@ -207,7 +225,17 @@ SELECT COUNT(*)
 FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id <= %(upto)s
-LIMIT 1;
+LIMIT 1
+FOR UPDATE;
+
+-- name: find_item
+-- Whether the session has the row.
+SELECT id
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s
+LIMIT 1
+FOR UPDATE;
 
 -- name: update_item
 -- One row of the session.
@@ -227,7 +255,7 @@ FROM (
     SELECT session_id, id, created_at, message_data
     FROM agent_messages
     WHERE id > %(after)s
-        AND CAST(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY id
     LIMIT %(count)s
 ) AS page
@@ -237,10 +265,10 @@ LIMIT %(count)s;
 -- name: load_item
 -- A row with the time that it was made at; without one, now. The row behind VALUES is repeated.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-VALUES (%(session_id)s, %(message_data)s, COALESCE(NULLIF(%(created_at)s, ''), CURRENT_TIMESTAMP));
+VALUES (%(session_id)s, %(message_data)s, COALESCE(%(created_at)s, CURRENT_TIMESTAMP));
 
 -- name: set_session_times
 UPDATE agent_sessions
-SET created_at = COALESCE(NULLIF(%(created_at)s, ''), created_at),
-    updated_at = COALESCE(NULLIF(%(updated_at)s, ''), updated_at)
+SET created_at = COALESCE(%(created_at)s, created_at),
+    updated_at = COALESCE(%(updated_at)s, updated_at)
 WHERE session_id = %(session_id)s;

@@ -199,7 +199,7 @@ SET SESSION sql_mode = CONCAT('STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION' /*!8000
 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: packet_limit
-SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id
+SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id, @@version_comment
 LIMIT 1;
 
 -- name: server_variables

@@ -3,12 +3,13 @@
 -- name: server
 SELECT
     split_part(version(), ' (', 1),
-    extract(epoch FROM clock_timestamp())::float8,
+    extract(epoch FROM clock_timestamp())::numeric,
     coalesce((SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
     pg_backend_pid();
 
 -- name: columns
-SELECT attname::text, format_type(atttypid, atttypmod), ''
+-- Without the quotes of quote_all_identifiers.
+SELECT attname::text, replace(format_type(atttypid, atttypmod), '"', ''), ''
 FROM pg_attribute
 WHERE attrelid = to_regclass(%(table)s)
     AND attnum > 0
@@ -46,3 +47,18 @@ CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_i
 
 -- name: make_listing_index
 CREATE INDEX CONCURRENTLY agent_sessions_by_time ON agent_sessions (updated_at, session_id COLLATE "C");
+
+-- name: widen_text
+-- Differs: SQLite's columns hold any length.
+ALTER TABLE agent_messages ALTER COLUMN message_data TYPE text;
+
+-- name: widen_id
+-- Differs: as widen_text.
+ALTER TABLE agent_messages ALTER COLUMN id TYPE bigint;
+
+-- name: drop_scratch_messages
+-- For tables that were made to be tried, and for no others.
+DROP TABLE IF EXISTS agent_messages;
+
+-- name: drop_scratch_sessions
+DROP TABLE IF EXISTS agent_sessions;

@@ -1,11 +1,13 @@
--- What an operator asks: which conversations there are, and to copy, mend and delete them.
+-- What an operator asks: which conversations there are, and to copy, mend and delete them. Times are read as in
+-- queries.sql.
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. Ids are ordered
--- by their code points, which no locale changes.
+-- by their code points, which no locale changes, or their bytes in the database's encoding; above_prefix, which
+-- finds a prefix by an index, is NULL then.
 
 -- name: sessions_newest_first
-SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
     WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
 END, (
     SELECT count(*)
@@ -31,7 +33,7 @@ FROM (
 ORDER BY page.updated_at DESC, page.session_id COLLATE "C" DESC;
 
 -- name: sessions_oldest_first
-SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
     WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
 END, (
     SELECT count(*)
@@ -57,7 +59,7 @@ FROM (
 ORDER BY page.updated_at, page.session_id COLLATE "C";
 
 -- name: sessions_by_id
-SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
     WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
 END, (
     SELECT count(*)
@@ -73,6 +75,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id COLLATE "C" >= %(prefix)s
         AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
+        AND starts_with(session_id, %(prefix)s)
         AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" > %(session_id)s)
         AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
     ORDER BY session_id COLLATE "C"
@@ -81,7 +84,7 @@ FROM (
 ORDER BY page.session_id COLLATE "C";
 
 -- name: sessions_by_id_descending
-SELECT page.session_id, page.created_at::text, page.updated_at::text, CASE
+SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
     WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
 END, (
     SELECT count(*)
@@ -97,6 +100,7 @@ FROM (
     FROM agent_sessions
     WHERE session_id COLLATE "C" >= %(prefix)s
         AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
+        AND starts_with(session_id, %(prefix)s)
         AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" < %(session_id)s)
         AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
     ORDER BY session_id COLLATE "C" DESC
@@ -128,6 +132,20 @@ SELECT session_id, (
 FROM agent_sessions
 WHERE session_id = ANY (%(ids)b::text[])
 ORDER BY session_id;
+
+-- name: unlisted_sessions
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+SELECT session_id
+FROM agent_messages
+WHERE session_id COLLATE "C" > %(after)s
+    AND NOT EXISTS (
+        SELECT
+        FROM agent_sessions
+        WHERE session_id = agent_messages.session_id
+    )
+GROUP BY session_id
+ORDER BY session_id COLLATE "C"
+LIMIT %(count)s;
 
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
@@ -182,6 +200,13 @@ FROM agent_messages
 WHERE session_id = %(session_id)s
     AND id <= %(upto)s;
 
+-- name: find_item
+-- Whether the session has the row.
+SELECT id
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
+
 -- name: update_item
 -- One row of the session.
 UPDATE agent_messages
@@ -192,11 +217,11 @@ WHERE session_id = %(session_id)s
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
-SELECT page.session_id, page.id, page.created_at, CASE
+SELECT page.session_id, page.id, to_json(page.created_at) #>> '{}', CASE
     WHEN strpos(page.message_data, %(literal)s) > 0 OR strpos(page.message_data, %(escape)s) > 0 THEN page.message_data
 END
 FROM (
-    SELECT session_id, id, created_at::text AS created_at, message_data::text AS message_data
+    SELECT session_id, id, created_at, message_data::text AS message_data
     FROM agent_messages
     WHERE id > %(after)s
         AND starts_with(session_id, %(prefix)s)
@@ -216,6 +241,6 @@ RETURNING id;
 
 -- name: set_session_times
 UPDATE agent_sessions
-SET created_at = coalesce(nullif(%(created_at)s, '')::timestamp, created_at),
-    updated_at = coalesce(nullif(%(updated_at)s, '')::timestamp, updated_at)
+SET created_at = coalesce(%(created_at)s::timestamp, created_at),
+    updated_at = coalesce(%(updated_at)s::timestamp, updated_at)
 WHERE session_id = %(session_id)s;

@@ -1,6 +1,7 @@
 -- Rows of a session are ordered by id alone; clocks differ and jump. message_data is read
 -- as text whatever its type is: the driver would turn json into Python's objects. created_at is
--- read by way of JSON, which writes it in ISO 8601 whatever DateStyle says, and whatever its type is.
+-- read by way of JSON, which writes it in ISO 8601 whatever DateStyle says, and whatever its type is. Of a float8
+-- extra_float_digits may leave one digit; a numeric is written as it is.
 --
 -- The guard `seen`: a statement that depends on what it reads (a position, the newest row,
 -- all rows) reads the state of the moment at which it began. Where it then waits for the
@@ -325,7 +326,7 @@ LIMIT 1;
 -- server's clock, and whether that was a removal: whoever adds a row dates it no earlier. A row
 -- that is dated in the future tells nothing, so it counts as one.
 SELECT
-    extract(epoch FROM clock.now - session.updated_at)::float8,
+    extract(epoch FROM clock.now - session.updated_at)::numeric,
     coalesce(newest.created_at < session.updated_at OR newest.created_at > clock.now, TRUE)
 FROM (SELECT clock_timestamp()::timestamp AS now) AS clock
 CROSS JOIN agent_sessions AS session
@@ -349,7 +350,9 @@ SELECT pg_stat_clear_snapshot();
 -- every write on our tables that was under way when the waiting began, waiting seconds
 -- ago. session_user, because current_user may be another role by now; one that may not see
 -- when the session began, or what it does. With track_activities off nobody can see what it does.
+-- One that waits for its client executes nothing, in the middle of a transaction or of a message too.
 SELECT state IS DISTINCT FROM 'idle'
+    AND (pg_backend_pid() <> %(own)s OR wait_event IS DISTINCT FROM 'ClientRead')
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid()
     AND datname = current_database()
@@ -366,7 +369,7 @@ WHERE pid <> pg_backend_pid()
 LIMIT 1;
 
 -- name: end_session
--- The session of orphan_is_busy, if it is idle and no pooler stands between.
+-- The session of orphan_is_busy, if it executes nothing and no pooler stands between.
 SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
 WHERE pid = %(id)s
@@ -374,7 +377,7 @@ WHERE pid = %(id)s
     AND pg_backend_pid() = %(own)s
     AND datname = current_database()
     AND usename = session_user
-    AND state = 'idle'
+    AND (state = 'idle' OR wait_event = 'ClientRead')
     AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE);
 
 -- name: savepoint

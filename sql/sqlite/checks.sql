@@ -31,3 +31,10 @@ CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id);
 -- name: make_listing_index
 CREATE INDEX agent_sessions_by_time
 ON agent_sessions (coalesce(datetime(updated_at, 'unixepoch'), updated_at, ''), session_id);
+
+-- name: drop_scratch_messages
+-- For tables that were made to be tried, and for no others.
+DROP TABLE IF EXISTS agent_messages;
+
+-- name: drop_scratch_sessions
+DROP TABLE IF EXISTS agent_sessions;

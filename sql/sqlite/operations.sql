@@ -1,11 +1,14 @@
--- What an operator asks: which conversations there are, and to copy, mend and delete them.
+-- What an operator asks: which conversations there are, and to copy, mend and delete them. The pluses are those of
+-- queries.sql.
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
 -- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
--- writes times as seconds, which would sort before every text; x'ff' sorts behind every text.
+-- writes times as seconds, which would sort before every text. A time of whole seconds may be almost one earlier than the write: nobody has
+-- written since a moment if it is a second older; x'ff' sorts behind every text.
+-- above_prefix finds a prefix by the index; it is NULL where texts are not ordered by their code points.
 
 -- name: sessions_newest_first
-SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -17,7 +20,7 @@ SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julia
 FROM (
     SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
     FROM agent_sessions
-    WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle, 'unixepoch'), x'ff'))
+    WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle - 1, 'unixepoch'), x'ff'))
         AND (updated < coalesce(:updated, x'ff') OR session_id < :session_id)
         AND substr(session_id, 1, length(:prefix)) = :prefix
     ORDER BY updated DESC, session_id DESC
@@ -26,7 +29,7 @@ FROM (
 ORDER BY page.updated DESC, page.session_id DESC;
 
 -- name: sessions_oldest_first
-SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -40,7 +43,7 @@ FROM (
     FROM agent_sessions
     WHERE updated >= coalesce(:updated, '')
         AND (:updated IS NULL OR updated > :updated OR session_id > :session_id)
-        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
         AND substr(session_id, 1, length(:prefix)) = :prefix
     ORDER BY updated, session_id
     LIMIT :count
@@ -48,7 +51,7 @@ FROM (
 ORDER BY page.updated, page.session_id;
 
 -- name: sessions_by_id
-SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -62,15 +65,16 @@ FROM (
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id > coalesce(:session_id, '')
-        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
     ORDER BY session_id
     LIMIT :count
 ) AS page
 ORDER BY page.session_id;
 
 -- name: sessions_by_id_descending
-SELECT page.session_id, page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
+SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - julianday(page.updated)) * 86400.0, (
     SELECT count(*)
     FROM (
         SELECT 1
@@ -84,8 +88,9 @@ FROM (
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
+        AND substr(session_id, 1, length(:prefix)) = :prefix
         AND session_id < coalesce(:session_id, x'ff')
-        AND updated <= coalesce(datetime(:idle, 'unixepoch'), x'ff')
+        AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
     ORDER BY session_id DESC
     LIMIT :count
 ) AS page
@@ -93,7 +98,7 @@ ORDER BY page.session_id DESC;
 
 -- name: session_sizes
 -- The rows and bytes of some sessions, by the day of their making.
-SELECT agent_sessions.session_id, coalesce(
+SELECT +agent_sessions.session_id, coalesce(
     date(agent_messages.created_at, 'unixepoch'), substr(agent_messages.created_at, 1, 10), ''
 ) AS made_on, count(*), sum(length(CAST(agent_messages.message_data AS BLOB)))
 FROM agent_sessions
@@ -104,7 +109,7 @@ ORDER BY agent_sessions.session_id, made_on;
 
 -- name: first_items
 -- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
-SELECT session_id, (
+SELECT +session_id, (
     SELECT substr(message_data, 1, :length)
     FROM agent_messages
     WHERE session_id = agent_sessions.session_id
@@ -116,23 +121,37 @@ FROM agent_sessions
 WHERE session_id IN (SELECT value FROM json_each(:ids))
 ORDER BY session_id;
 
+-- name: unlisted_sessions
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+SELECT +session_id
+FROM agent_messages
+WHERE session_id > :after
+    AND NOT EXISTS (
+        SELECT 1
+        FROM agent_sessions
+        WHERE session_id = agent_messages.session_id
+    )
+GROUP BY session_id
+ORDER BY session_id
+LIMIT :count;
+
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too.
-SELECT session_id
+SELECT +session_id
 FROM agent_sessions
 WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND (
         :idle IS NULL
         OR (
-            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle, 'unixepoch')
+            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle - 1, 'unixepoch')
             AND coalesce((
                 SELECT coalesce(datetime(created_at, 'unixepoch'), created_at, '')
                 FROM agent_messages
                 WHERE session_id = agent_sessions.session_id
                 ORDER BY id DESC
                 LIMIT 1
-            ), '') <= datetime(:idle, 'unixepoch')
+            ), '') <= datetime(:idle - 1, 'unixepoch')
         )
     )
 ORDER BY session_id;
@@ -143,7 +162,7 @@ WHERE session_id IN (SELECT value FROM json_each(:ids));
 
 -- name: items_left
 -- A session of which something has kept a row.
-SELECT session_id
+SELECT +session_id
 FROM agent_messages
 WHERE session_id IN (SELECT value FROM json_each(:ids))
 ORDER BY session_id, id
@@ -168,6 +187,13 @@ FROM agent_messages
 WHERE session_id = :session_id
     AND id <= :upto;
 
+-- name: find_item
+-- Whether the session has the row.
+SELECT +id
+FROM agent_messages
+WHERE session_id = :session_id
+    AND id = :id;
+
 -- name: update_item
 -- One row of the session.
 UPDATE agent_messages
@@ -178,7 +204,7 @@ WHERE session_id = :session_id
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
-SELECT page.session_id, page.id, page.created_at, CASE
+SELECT +page.session_id, +page.id, +page.created_at, CASE
     WHEN instr(page.message_data, :literal) > 0 OR instr(page.message_data, :escape) > 0 THEN page.message_data
 END
 FROM (

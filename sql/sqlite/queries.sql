@@ -95,6 +95,9 @@ RELEASE agent_sql_sessions;
 -- name: rollback_to_savepoint
 ROLLBACK TO agent_sql_sessions;
 
+-- name: encoding
+PRAGMA encoding;
+
 -- name: journal_mode
 PRAGMA journal_mode;
 

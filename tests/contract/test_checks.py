@@ -78,6 +78,7 @@ def test_the_index_for_listings_that_is_proposed_is_one(dialect: str, make_url: 
 
 def test_a_fix_makes_the_tables_and_changes_nothing_else(sql_url: str) -> None:
     with sessions.connect(sql_url, create_tables=False) as backend:
+        assert backend.check()[-1].name == "tables"
         assert {check.verdict for check in backend.check(fix=True)} == {"ok"}
         backend.session("chat_1").add_items(items("a"))
         backend.check(fix=True)

@@ -13,7 +13,7 @@ from sessions import Backend, SessionInfo
 from support.proxy import Proxy
 from support.rivals import set_updated_at
 from support.samples import items, plant
-from support.servers import connect_raw, execute_sql
+from support.servers import connect_raw, execute_sql, with_parts
 
 AGES = {"a": 5, "b": 3, "c": 4, "d": 1, "e": 2}
 BY_AGE = ["d", "e", "b", "c", "a"]
@@ -255,3 +255,74 @@ def test_times_that_the_npm_package_writes_are_in_one_order_with_the_others(sqli
         assert ids(backend.list_sessions(idle_since=timedelta(hours=36))) == ["middle", "old"]
         assert joined(pages(backend, limit=1, newest_first=False)) == ["old", "middle", "new"]
         assert found[1].updated_at == found[1].created_at
+
+
+def test_an_empty_id_of_another_program_ends_no_listing(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+        execute_sql(sql_url, "INSERT INTO agent_sessions (session_id) VALUES ('')")
+        for newest_first in (True, False):
+            assert sorted(joined(pages(backend, limit=1, newest_first=newest_first))) == ["", "chat_1"]
+        assert backend.prune(timedelta(days=1)) == (0, 0)
+        assert backend.prune(timedelta(days=-1), keep_prefix="chat") == (1, 0)
+
+
+# --- prefixes where texts are not ordered by their code points
+
+
+def assert_prefixes_are_exact(backend: Backend, prefixes: list[str]) -> None:
+    for prefix in prefixes:
+        for tail in ("", "1", "z"):
+            backend.session(prefix + tail).add_items(items("x"))
+    for prefix in prefixes:
+        for order in ("id", "updated"):
+            for newest_first in (True, False):
+                found = pages(backend, prefix=prefix, order=order, newest_first=newest_first, limit=2)
+                assert sorted(joined(found)) == sorted([prefix, f"{prefix}1", f"{prefix}z"])
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_prefix_is_exact_in_a_file_of_another_encoding(make_url: Callable[[str], str], encoding: str) -> None:
+    url = make_url("sqlite")
+    with contextlib.closing(connect_raw(url)) as connection:
+        connection.executescript(f"PRAGMA encoding = '{encoding}'; CREATE TABLE first (id INTEGER)")
+    with sessions.connect(url) as backend:
+        assert_prefixes_are_exact(backend, ["chat", "cha\u0174", "\xff", "\u0100", "\uff5e", "\U0001f600"])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "prefixes"),
+    [
+        ("KOI8R", "\u0430\u0431\u0432\u0433\u0446\u044e"),
+        ("LATIN1", "\xff\xfe"),
+        ("EUC_JP", "\u8868\u4e9c\u30fe"),
+        ("SQL_ASCII", "\u0431\u0446"),
+    ],
+)
+def test_a_prefix_is_exact_in_a_database_of_another_encoding(postgresql_url: str, encoding: str, prefixes: str) -> None:
+    name = f"encoded_{encoding.lower()}"
+    execute_sql(postgresql_url, f"DROP DATABASE IF EXISTS {name}")
+    execute_sql(postgresql_url, f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    try:
+        with sessions.connect(with_parts(postgresql_url, database=name)) as backend:
+            assert_prefixes_are_exact(backend, list(prefixes))
+    finally:
+        execute_sql(postgresql_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
+def test_a_prefix_is_exact_in_columns_of_another_character_set(make_url: Callable[[str], str], dialect: str) -> None:
+    url = make_url(dialect)
+    name, time = "VARCHAR(100) CHARACTER SET cp1251 COLLATE cp1251_bin", "DATETIME DEFAULT CURRENT_TIMESTAMP"
+    execute_sql(
+        url, f"CREATE TABLE agent_sessions (session_id {name} PRIMARY KEY, created_at {time}, updated_at {time})"
+    )
+    execute_sql(
+        url,
+        f"CREATE TABLE agent_messages (id BIGINT PRIMARY KEY AUTO_INCREMENT, session_id {name}, message_data LONGTEXT, "
+        f"created_at {time}, KEY (session_id, id))",
+    )
+    with sessions.connect(url) as backend:
+        assert_prefixes_are_exact(backend, list("\u0430\u0451\u0435\u0436"))
+        assert backend.delete_sessions(["\u0430", "\u0451"]) == 2

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import sessions
 from sessions import Backend, ConflictError, Record
 from support.claims import refused
 from support.proxy import Proxy
-from support.samples import items, texts
+from support.samples import item, items, texts
 
 CREATED, UPDATED = datetime(2020, 1, 2, 3, 4, 5), datetime(2021, 2, 3, 4, 5, 6)  # noqa: DTZ001
 
@@ -71,6 +71,25 @@ def test_what_is_there_and_is_something_else_stays(backend: Backend) -> None:
     assert shape(backend.session("chat_2").records()) == shape(rows)
 
 
+def test_a_load_does_not_go_on_behind_what_another_has_put_in_place_of_its_rows(backend: Backend) -> None:
+    rows = records(1203)
+
+    def overtaken() -> Iterator[Record]:
+        yield from rows[:1200]
+        session = backend.session("chat_1")
+        session.pop_item()
+        session.add_items(items("theirs"))
+        yield from rows[1200:]
+
+    for _ in range(2):  # between two parts, and behind what is compared
+        with refused(ConflictError, "position"):
+            backend.load("chat_1", overtaken())
+        count = len(list(backend.session("chat_1").records()))
+        assert backend.session("chat_1").pop_item() == item("theirs")
+        backend.session("chat_1").clear_session()
+        backend.load("chat_1", rows[:count])
+
+
 def test_a_conversation_without_items_is_loaded_too(backend: Backend) -> None:
     assert backend.load("chat_1", [], created_at=CREATED, updated_at=UPDATED) == 0
     assert [(info.session_id, info.updated_at) for info in backend.list_sessions()] == [("chat_1", UPDATED)]
@@ -120,5 +139,14 @@ def test_a_whole_database_goes_round_and_is_the_same(sql_url: str, sqlite_url: s
         for info in backends[0].list_sessions():
             shapes = [shape(backend.session(info.session_id).records()) for backend in backends]
             assert shapes[0] == shapes[1] == shapes[2]
-        listings = [[info._replace(cursor="") for info in backend.list_sessions()] for backend in backends]
+        listings = [[info._replace(cursor="", idle=None) for info in backend.list_sessions()] for backend in backends]
         assert listings[0] == listings[1] == listings[2]
+
+
+@pytest.mark.parametrize("where", ["created_at", "updated_at", "record"])
+def test_a_time_with_a_time_zone_is_refused_and_nothing_is_written(backend: Backend, where: str) -> None:
+    aware = datetime(2026, 3, 14, tzinfo=UTC)
+    rows = [*records(1), Record(1, aware, None, "{}")] if where == "record" else records(1)
+    with pytest.raises(ValueError, match="has a time zone"):
+        backend.load("chat_1", rows, **({} if where == "record" else {where: aware}))
+    assert backend.session("chat_1").get_items() == []

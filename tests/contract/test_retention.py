@@ -98,6 +98,13 @@ def test_a_moment_can_be_given(backend: Backend) -> None:
     assert listed(backend) == ["young"]
 
 
+def test_what_is_written_behind_the_moment_is_kept_in_the_same_second_too(backend: Backend) -> None:
+    moment = datetime.now(UTC)
+    backend.session("a").add_items(items("x"))
+    assert backend.prune(moment, dry_run=True) == backend.prune(moment) == (0, 0)
+    assert texts(backend.session("a").get_items()) == ["x"]
+
+
 def test_a_dry_run_counts_and_deletes_nothing(backend: Backend) -> None:
     fill(backend, {"old": 100, "older": 200, "young": 50})
     assert backend.prune(90 * DAY, dry_run=True) == (2, 4)

@@ -1,5 +1,6 @@
 """Clause 7: session ids are compared exactly, and checked before any SQL."""
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import sessions
 from support.claims import refused
 from support.samples import items, stored_sessions, texts
+from support.servers import connect_raw, dialect_of, execute_sql
 
 # Each differs from another by what some collation, padding or normalisation would not see.
 IDS = [
@@ -57,6 +59,43 @@ def test_clearing_one_id_leaves_its_lookalikes(backend: sessions.Backend) -> Non
     assert [texts(backend.session(name).get_items()) for name in lookalikes] == [
         ["Chat"], [], ["chat "], ["chàt"], ["cha\u0300t"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["own", "bound"])
+def test_an_id_that_a_narrow_column_would_cut_is_no_other(server_url: str, bound: bool) -> None:
+    # Blanks beyond its width are cut without an error, as the SQL standard has it.
+    name, whole = "VARCHAR(10)", "a" * 10
+    if dialect_of(server_url) != "postgresql":
+        name += " CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */"
+    time, number = "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP", "BIGINT AUTO_INCREMENT"
+    number = "BIGSERIAL" if dialect_of(server_url) == "postgresql" else number
+    for table in (
+        f"agent_sessions (session_id {name} PRIMARY KEY, created_at {time}, updated_at {time})",
+        f"agent_messages (id {number} PRIMARY KEY, session_id {name} NOT NULL, message_data TEXT, created_at {time})",
+    ):
+        execute_sql(server_url, f"CREATE TABLE {table}")
+    with sessions.connect(server_url) as own, closing(connect_raw(server_url)) as connection:
+        backend = sessions.bind(connection) if bound else own
+        own.session(whole).add_items(items("a"))
+        own.session("bb ").add_items(items("b"))
+        for cut in (f"{whole} ", f"{whole}x", f"{whole}     x"):
+            session: Any = backend.session(cut)
+            for write in (
+                lambda session=session: session.add_items(items("x")),
+                lambda session=session: session.add_items(items("x"), if_position=0),
+                lambda session=session: session.replace_items(items("x")),
+                lambda session=session: session.replace_items([]),
+                lambda cut=cut: backend.session(whole).fork(cut),
+                lambda cut=cut: backend.load(cut, []),
+            ):
+                with refused(sessions.DatabaseError, match="widen|wide enough"):
+                    write()
+            assert (session.get_items(), session.pop_item()) == ([], None)
+            session.clear_session()
+            assert backend.delete_sessions([cut]) == 0
+        assert texts(own.session(whole).get_items()) == ["a"]
+        assert texts(own.session("bb ").get_items()) == ["b"]
+        assert stored_sessions(server_url) == [whole, "bb "]
 
 
 def test_a_session_tells_its_id(backend: sessions.Backend) -> None:

@@ -14,7 +14,7 @@ import pymysql
 import pytest
 
 import sessions
-from support.claims import refused
+from support.claims import operate, refused
 from support.proxy import Proxy
 from support.rivals import connection_of
 from support.samples import item, items, stored_sessions, stored_texts, texts
@@ -76,6 +76,7 @@ def live(backend: sessions.Backend, names: tuple[str, ...]) -> None:
         session.clear_session()
         assert (session.get_items(), session.pop_item()) == ([], None)
     assert backend.session(names[0]).get_items() == items(names[0])
+    operate(backend.session(names[0]))
 
 
 def make_tables(url: str) -> None:

@@ -1,6 +1,8 @@
 """sizes(), first_messages() and stats(): how much conversations hold, and what they begin with."""
 
+import contextlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -8,7 +10,9 @@ import pytest
 
 import sessions
 from sessions import Backend
-from support.samples import item, items
+from sessions._command.main import main
+from support.samples import item, items, texts
+from support.servers import connect_raw, dialect_of
 
 
 class Row(NamedTuple):
@@ -119,3 +123,45 @@ def test_arguments_that_mean_nothing_are_refused(backend: Backend) -> None:
     for call in (lambda: backend.sizes(["a"]), lambda: backend.first_messages(["a"]), backend.stats):
         with pytest.raises(sessions.ClosedError):
             call()
+
+
+def test_what_is_in_no_listing_is_found(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        for name in ("a", "b", "ü"):
+            backend.session(name).add_items(items(name))
+        assert list(backend.unlisted_sessions()) == []
+        remove_session_rows(sql_url, "a", "ü")
+        assert [info.session_id for info in backend.list_sessions()] == ["b"]
+        assert list(backend.unlisted_sessions()) == ["a", "ü"]
+        assert texts(backend.session("a").get_items()) == ["a"]
+        backend.delete_sessions(backend.unlisted_sessions())
+        assert list(backend.unlisted_sessions()) == []
+        assert backend.session("a").get_items() == []
+
+
+def test_what_is_in_no_listing_is_exported_and_copied(
+    sql_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = make_url("sqlite")
+    with sessions.connect(sql_url) as backend:
+        for name in ("a", "b"):
+            backend.session(name).add_items(items(name))
+    remove_session_rows(sql_url, "a")
+    assert main(["copy", target, "--url", sql_url]) == 0
+    assert main(["export", "--url", sql_url]) == 0
+    exported = {json.loads(line).get("session_id") for line in capsys.readouterr().out.splitlines()}
+    assert exported >= {"a", "b"}
+    with sessions.connect(target) as copied:
+        assert sorted(info.session_id for info in copied.list_sessions()) == ["a", "b"]
+        assert texts(copied.session("a").get_items()) == ["a"]
+
+
+def remove_session_rows(url: str, *session_ids: str) -> None:
+    """Remove rows of sessions alone, as a program does whose connection minds no foreign key."""
+    without = {"postgresql": "SET session_replication_role = replica", "sqlite": "PRAGMA foreign_keys = OFF"}
+    with contextlib.closing(connect_raw(url)) as connection:
+        cursor = connection.cursor()
+        cursor.execute(without.get(dialect_of(url), "SET foreign_key_checks = 0"))
+        for session_id in session_ids:
+            mark = "?" if dialect_of(url) == "sqlite" else "%s"
+            cursor.execute(f"DELETE FROM agent_sessions WHERE session_id = {mark}", (session_id,))

@@ -10,6 +10,7 @@ import pymysql
 import pytest
 
 import sessions
+from support.claims import operate
 from support.rivals import others
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
@@ -77,6 +78,7 @@ def use_everything(session: sessions.Session) -> None:
         session.replace_items([], if_position=0)
     session.replace_items(items("d"))
     assert session.get_items() == items("d")
+    operate(session)
     session.clear_session()
     assert session.get_items() == []
     session.add_items(items("e"))

@@ -1,4 +1,4 @@
-"""A PgBouncer that is full: what it says is tried again, and nothing is in doubt."""
+"""A PgBouncer that has no server for a statement: what it says is told from a loss, and nothing is in doubt."""
 
 import contextlib
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from faults.writers import at_first_retry
-from sessions import AuthenticationError, ConnectionFailedError, Session
+from sessions import AuthenticationError, ConnectionFailedError, DatabaseError, Session
 from support.claims import refused
 from support.samples import items, texts
 from support.servers import connect_raw, with_parts
@@ -64,6 +64,30 @@ def test_an_unknown_user_is_an_authentication_error(url: str) -> None:
     session = Session.from_url("chat_1", with_parts(url, user="nobody", password="x"), max_retries=3)
     with session, refused(AuthenticationError):
         session.get_items()
+
+
+def test_a_server_that_is_missing_behind_the_pooler_is_suspected(url: str) -> None:
+    holder = connect_raw(url)
+    session = Session.from_url("chat_1", url, max_retries=0)
+    with contextlib.closing(holder), session:
+        holder.execute("BEGIN")
+        with refused(ConnectionFailedError, match="the server behind the pooler"):
+            session.get_items()
+
+
+@pytest.mark.parametrize(
+    "write", [lambda session: session.fork("chat_2"), lambda session: session.delete_record(1)], ids=["fork", "delete"]
+)
+def test_a_pooler_of_statements_is_named_and_leaves_nothing_in_doubt(
+    start_pgbouncer: Start, url: str, write: Callable[[Session], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = start_pgbouncer(POOL_MODE="statement")
+    with (
+        Session.from_url("chat_1", with_parts(url, host=host, port=port)) as session,
+        refused(DatabaseError, match="let the pooler pool transactions"),
+    ):
+        write(session)
+    assert not caplog.records
 
 
 def test_a_parameter_that_the_pooler_does_not_take_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:

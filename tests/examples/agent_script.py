@@ -5,7 +5,7 @@ but the database, goes on with it and remembers. The agent, its Runner and its t
 OpenAI Agents SDK; only the language model is replaced, by a stand-in that needs no network and that
 knows nothing except what the session hands it.
 
-    python agent_script.py                                        a new SQLite file
+    python agent_script.py                                        the SQLite file agent-demo.db here
     python agent_script.py --url postgresql://me:secret@localhost/agents
     python agent_script.py --url mysql://me:secret@localhost/agents
 """
@@ -14,7 +14,6 @@ import argparse
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -105,18 +104,19 @@ def run_both(url: str, session_id: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="An agent with a memory, in two processes.")
-    parser.add_argument("--url", help="where the conversation is kept (default: a new SQLite file)")
+    parser.add_argument("--url", help="where the conversation is kept (default: sqlite:agent-demo.db)")
     parser.add_argument("--session", default="parcel-desk-demo", help="the session's id; starts empty")
     parser.add_argument("--part", choices=QUESTIONS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         run_part(options.part, sys.stdin.read(), options.session)
-    elif options.url:
-        run_both(options.url, options.session)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            print(f"the conversation is kept in sqlite:///{Path(folder) / 'chat.db'}", flush=True)
-            run_both(f"sqlite:///{Path(folder) / 'chat.db'}", options.session)
+        url = options.url or "sqlite:agent-demo.db"
+        print("the answers are those of a script that stands in for a language model; the rest is real", flush=True)
+        run_both(url, options.session)
+        shown = options.url and "YOUR_URL"
+        print("look at it:")
+        print(f"  {Path(sys.executable).parent}/agent-sessions show {options.session} --url {shown or url}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -80,12 +81,16 @@ def test_the_second_process_remembers_the_first(sql_url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sqlite
-def test_a_script_without_arguments_leaves_nothing_behind() -> None:
+def test_a_script_without_arguments_keeps_its_file_and_says_how_to_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = run_script(agent_script)
     assert (done.returncode, done.stderr) == (0, "")
-    path = Path(done.stdout.split("sqlite:///", 1)[1].splitlines()[0])
-    assert path.is_absolute()
-    assert not path.parent.exists()
+    assert "a script that stands in for a language model" in done.stdout
+    shown = subprocess.run(shlex.split(done.stdout.splitlines()[-1]), capture_output=True, text=True, check=True)
+    assert "left Rotterdam" in shown.stdout
+    assert (tmp_path / "agent-demo.db").exists()
 
 
 def test_a_streamed_run_remembers(sql_url: str) -> None:

@@ -7,8 +7,9 @@ asserted here is the error, within a time of another order of magnitude than the
 import contextlib
 import os
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from support.claims import READS, assert_helpful
 from support.proxy import Proxy
 from support.rivals import eventually, lender_of, locked_session, open_transactions
 from support.samples import in_threads, items, texts
-from support.servers import connect_raw, dialect_of
+from support.servers import connect_raw, dialect_of, with_parts
 
 HASTY: dict[str, Any] = {"statement_timeout": 0.3, "connection_timeout": 0.3, "max_retries": 1, "retry_delay": 0.01}
 _ORDER_OF_MAGNITUDE = 60.0
@@ -97,6 +98,39 @@ def test_a_server_that_hangs_at_connect_is_a_connection_error_in_time(name: str,
 
 
 # In plain text: Python's own TLS has a deadline for all that a call waits for.
+@contextlib.contextmanager
+def silent_address(port: int) -> Iterator[None]:
+    """Leave who asks for ::1 without an answer: the kernel has no room for one more in the queue."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_INET6))
+        listener.bind(("::1", port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket(socket.AF_INET6))
+            waiting.setblocking(False)
+            waiting.connect_ex(("::1", port))
+        yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
+def test_behind_an_address_that_is_silent_the_next_one_has_its_time(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than what is on its way already: each answer takes longer than that here."""
+    look_up = socket.getaddrinfo
+
+    def two_addresses(host: Any, *args: Any, **options: Any) -> Any:
+        names = ("::1", "127.0.0.1") if host == "db.test" else (host,)
+        return [found for name in names for found in look_up(name, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+    with Proxy(server_url, delay_to_client=0.2) as proxy, silent_address(proxy.port):
+        url = with_parts(proxy.url, host="db.test", port=proxy.port)
+        with Session.from_url("chat_1", url, connection_timeout=2.0, max_retries=0) as session:
+            session.add_items(items("a"))
+            assert texts(session.get_items()) == ["a"]
+
+
 DRIPPED: dict[str, Any] = {"connection_timeout": 2.0, "statement_timeout": 2.0, "max_retries": 0, "ssl": False}
 
 

@@ -16,7 +16,7 @@ import pytest
 import sessions
 from faults.oracle import Figures, Ledger
 from sessions import Session
-from support.claims import OPERATIONS
+from support.claims import OPERATIONS, each_mysql
 from support.rivals import eventually, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
@@ -94,6 +94,45 @@ def test_an_interrupted_write_that_waited_is_not_done_later(
             assert texts(witness.get_items()) == ["a"]
         assert eventually(lambda: open_transactions(server_url) == 0)
         assert texts(witness.get_items()) == ["a"]
+
+
+class _InterruptedConnection(pymysql.connections.Connection):
+    """An application's connection on which Ctrl-C falls just before or behind the reading of an answer."""
+
+    left = 0
+    behind = False
+
+    def _read_query_result(self, unbuffered: bool = False) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.behind:
+            raise KeyboardInterrupt
+        super()._read_query_result(unbuffered)  # type: ignore[misc]
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@each_mysql
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
+def test_an_answer_to_what_was_interrupted_is_not_taken_for_the_next_ones(
+    name: str, behind: bool, server_url: str
+) -> None:
+    with Session.from_url("chat_1", server_url) as writer:
+        writer.add_items(items("a"))
+        writer.fork("chat_2").replace_items(items("b"))
+    for statement in range(1, 6):
+        with contextlib.closing(connect_raw(server_url)) as connection:
+            connection.__class__ = _InterruptedConnection
+            connection.left, connection.behind = statement, behind
+            backend = sessions.bind(connection)
+            with contextlib.suppress(KeyboardInterrupt):
+                OPERATIONS[name](backend.session("chat_1"))
+            connection.left = 0
+            try:
+                assert texts(backend.session("chat_2").get_items()) == ["b"]
+            except sessions.ConnectionFailedError:
+                connection.connect()  # it was closed, so that nobody takes it for a good one
+            assert open_transactions(server_url) == 0
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import psycopg
 import pytest
 
 import sessions
@@ -22,7 +23,7 @@ from faults.writers import at_first_retry
 from sessions import ConflictError, OutcomeUnknownError, SchemaError, Session
 from support.claims import refused
 from support.proxy import Proxy, When
-from support.rivals import eventually, waiting
+from support.rivals import eventually, lender_of, waiting
 from support.samples import item, items, make_tables_without_foreign_key, stored_texts, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -267,6 +268,37 @@ def test_a_packet_that_was_held_up_is_not_done_behind_its_settlement(server_url:
         assert texts(direct.session("chat_1").get_items()) == ["hello", "a"]
         proxy.release()
         assert texts(session.get_items()) == ["hello", "a"]
+
+
+def begin(orphan: psycopg.Connection[Any]) -> None:
+    orphan.execute("BEGIN")
+
+
+def send_a_part(orphan: psycopg.Connection[Any]) -> None:
+    """Send the beginning of what psycopg sends for a statement in a pipeline, without its end."""
+    orphan.pgconn.enter_pipeline_mode()
+    orphan.pgconn.send_query_params(b"SELECT 1", None)
+    orphan.pgconn.send_flush_request()
+    orphan.pgconn.flush()
+
+
+@pytest.mark.parametrize("leave", [begin, send_a_part])
+def test_a_session_that_waits_for_its_lost_client_is_ended(
+    postgresql_url: str, leave: Callable[[psycopg.Connection[Any]], None]
+) -> None:
+    """On MySQL and MariaDB such a session sleeps, as any idle one does."""
+    with sessions.connect(postgresql_url) as backend, connect_raw(postgresql_url) as orphan:
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+        leave(orphan)
+        with lender_of(backend).connection(writes=False) as connection:
+
+            def is_executing() -> bool | None:
+                return dialect.is_executing(connection, orphan.info.backend_pid, age=0.0, waiting=0.0)  # type: ignore[no-any-return]
+
+            assert eventually(lambda: is_executing() is False)
+            dialect.end_session(connection, orphan.info.backend_pid, age=0.0)
+            assert eventually(lambda: is_executing() is None)
+        orphan.close()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -9,11 +9,11 @@ from typing import Any
 
 import agents.memory
 import pytest
-from agents import RunConfig
+from agents import RunConfig, Runner
 from agents.memory import SessionSettings
 
 import sessions
-from openai_agents.scripted import add, agent, run, tool_call, words
+from openai_agents.scripted import SDK_VERSION, add, agent, run, tool_call, words
 from sessions.openai_agents import AgentsSession
 
 _ITEMS = [{"role": "user", "content": str(number)} for number in range(5)]
@@ -37,7 +37,7 @@ def test_methods_are_coroutines_with_the_names_of_the_sdk(name: str) -> None:
     ours = getattr(AgentsSession, name)
     theirs = getattr(agents.memory.Session, name)
     assert inspect.iscoroutinefunction(ours)
-    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    assert list(inspect.signature(ours).parameters) == [*inspect.signature(theirs).parameters, "wrapper"]
 
 
 @pytest.mark.parametrize("name", ["run_compaction", "_get_compaction_snapshot", "__getattr__"])
@@ -108,9 +108,9 @@ def test_it_may_be_used_from_one_event_loop_after_another(adapter: AgentsSession
 
 async def test_the_event_loop_goes_on_while_the_database_works() -> None:
     class Waiting(sessions.InMemorySession):
-        def get_items(self, limit: int | None = None) -> list[Any]:
+        def get_items(self, limit: int | None = None, *, whole_turns: bool | None = None) -> list[Any]:
             assert turned.wait(60)
-            return super().get_items(limit)
+            return super().get_items(limit, whole_turns=whole_turns)
 
     turned = threading.Event()
 
@@ -225,3 +225,28 @@ async def test_sessions_of_one_backend_do_not_mix(backend: Any) -> None:
     for name in ("Ann", "Bob"):
         await run("run", assistant, name, session=AgentsSession(backend.session(name)))
     assert words(model.inputs[1]) == ["Bob"]
+
+
+@pytest.mark.skipif(SDK_VERSION < (0, 24), reason="the SDK does not pass the run's context to sessions")
+async def test_a_subclass_routes_tenants_by_the_context_of_the_run(backend: sessions.Backend) -> None:
+    class Routed(AgentsSession):
+        def _of(self, wrapper: Any) -> AgentsSession:
+            return AgentsSession(backend.session(f"{wrapper.context['tenant']}:{self.session_id}"))
+
+        async def get_items(self, limit: int | None = None, *, wrapper: Any = None) -> list[Any]:
+            return await self._of(wrapper).get_items(limit)
+
+        async def add_items(self, items: list[Any], *, wrapper: Any = None) -> None:
+            await self._of(wrapper).add_items(items)
+
+    session = Routed(backend.session("chat_1"))
+    for tenant in ("blue", "red", "blue"):
+        desk, _ = agent(f"Hello, {tenant}")
+        await Runner.run(desk, tenant, session=session, context={"tenant": tenant})
+    said = {
+        info.session_id: [item["content"] for item in backend.session(info.session_id).get_items() if "role" in item][
+            ::2
+        ]
+        for info in backend.list_sessions(order="id")
+    }
+    assert said == {"blue:chat_1": ["blue", "blue"], "red:chat_1": ["red"]}

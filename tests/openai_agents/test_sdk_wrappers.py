@@ -122,7 +122,7 @@ async def test_a_subclass_that_changes_items_is_not_bypassed_by_compaction(
     session: sessions.Session, api: ModelAPI
 ) -> None:
     class Stamping(AgentsSession):
-        async def add_items(self, items: list[Any]) -> None:
+        async def add_items(self, items: list[Any], *, wrapper: Any = None) -> None:
             await super().add_items([{**item, "stamp": 1} for item in items])
 
     async with _compacting(Stamping(session), api) as compacting:

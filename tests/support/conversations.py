@@ -204,6 +204,8 @@ HOSTILE: list[Item] = [
     {"type": BREAK_OUT, "x": BREAK_OUT},
     {"type": {"not": "a string"}, "role": 7},
     {"role": BREAK_OUT, "content": "an odd role"},
+    *({"type": kind, "name": "no such thing"} for kind in ("tool", "handoff", "corrupt", "user")),
+    *({"role": role, "content": "no such thing"} for role in ("handoff", "corrupt", "reasoning", "encrypted")),
     {"role": "user", "content": {"type": "input_text", "text": SCRIPT}},
     {"role": "user", "content": 7},
     {},

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,6 +198,41 @@ def test_the_key_in_memory_is_for_this_user_alone(postgresql: PostgreSQL, option
         for number in files:
             assert os.fstat(number).st_mode & 0o077 == 0
             assert not os.get_inheritable(number)
+
+
+def _give_up_rights() -> None:
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def _close_and_open_others() -> None:
+    for number, what in descriptors().items():
+        if what.startswith("/memfd:"):
+            os.close(number)
+            assert os.open(os.devnull, os.O_RDONLY) == number
+
+
+@LINUX
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("become", [_give_up_rights, _close_and_open_others], ids=["another user", "a daemon"])
+def test_certificates_are_at_hand_in_a_child_that_becomes(
+    postgresql: PostgreSQL, options: dict[str, str], become: Callable[[], None]
+) -> None:
+    if become is _give_up_rights and os.geteuid():
+        pytest.skip("only root can become another user")
+    with sessions.connect(postgresql.url("certified"), ssl=options, max_retries=0) as backend:
+        session = backend.session(secrets.token_hex(8))
+        session.add_items([ITEM])
+
+        def work() -> tuple[Any, bool]:
+            become()
+            others = {number for number, what in descriptors().items() if what == os.devnull}
+            items = session.get_items()
+            backend.close()
+            return items, others <= descriptors().keys()
+
+        assert Child(work).result() == ([ITEM], True)
+        session.add_items([ITEM])
 
 
 def test_a_statement_that_is_given_up_is_cancelled_over_tls(postgresql: PostgreSQL, options: dict[str, str]) -> None:

@@ -63,6 +63,8 @@ class Summary:
 
     def note(self, entry: Entry) -> None:
         """Take what the head and the index say of an entry."""
+        if not entry.is_known:
+            return
         self.calls += entry.kind == "tool" and entry.title != ""
         self.failed += entry.failed
         if entry.kind not in ("user", "assistant"):

@@ -27,12 +27,12 @@ class Look(NamedTuple):
 
 def markup_of(entry: Entry, look: Look) -> str:
     """Write an entry."""
+    if entry.kind in ("reasoning", "system", "developer") or not entry.is_known:
+        return _folded(entry, look)
     if entry.kind == "tool":
         return _tool(entry, look)
     if entry.kind == "handoff":
         return _handoff(entry, look)
-    if entry.kind in ("reasoning", "system", "developer") or not entry.is_known:
-        return _folded(entry, look)
     known = entry.kind if entry.kind in ("user", "assistant", "corrupt") else "other"
     badge = '<span class="badge warn">refused</span>' if entry.title == "refused" else _note(entry.title)
     role = "corrupt row" if entry.kind == "corrupt" else entry.kind
@@ -53,11 +53,7 @@ def _folded(entry: Entry, look: Look) -> str:
     known = "reasoning" if entry.kind == "reasoning" else "system" if entry.is_known else "unknown"
     said = _said(entry, look) if entry.is_known else _stored(entry, look)
     text = entry.text
-    sense = (
-        heading(text.lstrip("*# \n").partition("\n")[0].rstrip("*"))
-        if entry.is_known
-        else f"unknown type, {entry.title}"
-    )
+    line = text.lstrip("*# \n").partition("\n")[0].rstrip("*") if entry.is_known else f"unknown type, {entry.title}"
     opened = " open" if not entry.is_known and len(text) <= _OPEN_STORED else ""
     role, meta = heading(entry.kind), f'<span class="meta">#{entry.place.record_id} {_time(entry, look)}</span>'
     place = anchor(entry.place)
@@ -69,7 +65,7 @@ def _folded(entry: Entry, look: Look) -> str:
         )
     return (
         f'<article class="e {known} other"><details{opened}><summary><h2 class="role">{role}</h2>'
-        f'<span class="sum" dir="auto">{sense}</span>{meta}</summary>'
+        f'<span class="sum" dir="auto">{heading(line)}</span>{meta}</summary>'
         f'<div class="body" id="{place}">{said}<p class="self">{_link(entry.place)}</p></div></details></article>\n'
     )
 

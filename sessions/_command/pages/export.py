@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sessions._command.context import Context
 from sessions._command.forms import count_of, zone
+from sessions._command.terminal import harmless
 
 from .conversation import write_page
 from .files import make_directory, name_of, written
@@ -35,4 +36,5 @@ def export_pages(context: Context) -> None:
         with written(folder / "index.html") as file:
             index.write(file, where=context.where, zone=zone(context))
     seconds = progress.end()
-    context.say(f"wrote {count_of(sessions)}, {items:,} items in {seconds:.1f} s; open {folder / 'index.html'}")
+    index_path = harmless(str(folder / "index.html"))
+    context.say(f"wrote {count_of(sessions)}, {items:,} items in {seconds:.1f} s; open {index_path}")

@@ -70,7 +70,7 @@ class Index:
             '<p id="none" hidden>None. <code>agent-sessions grep TEXT</code> searches tool calls too.</p></main>\n'
         )
         part = "" if self._is_searched_whole else " Of long conversations the beginning is searched."
-        file.write(f"<footer>Newest first, times in {zone}. Nothing is loaded from anywhere.{part}</footer>\n")
+        file.write(f"<footer>Newest first, {zone}. Nothing is loaded from anywhere.{part}</footer>\n")
         file.write('<script type="application/json" id="texts">[')
         for number, row in enumerate(rows):
             file.write(",\n" if number else "\n")

@@ -1,8 +1,4 @@
-"""Render the Markdown of an answer; its HTML, its images and its links to elsewhere than the web stay text.
-
-A text stays as written where the package markdown-it-py is missing, where it is long, and
-where something of it would not be seen: Markdown drops cells that a table has no column for.
-"""
+"""Write the Markdown of an answer as markup; its images stay text, and its links say where they lead."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sessions._command.terminal import harmless
+from sessions._command.parsing import parsed
 
 from .markup import escaped
 
@@ -20,37 +16,24 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-# Longer texts are shown as written.
-_LONGEST = 100_000
-
-_LETTERS = re.compile(r"[^\W_]")
-_WEB = re.compile(r"https?://[^/\\]|mailto:", re.IGNORECASE)
-
 
 def rendered(text: str) -> str | None:
     """Return markup; None where the text is to be shown as written."""
-    markdown = _markdown()
-    if markdown is None or len(text) > _LONGEST:
-        return None
-    safe = harmless(text.replace("\r\n", "\n"))
-    tokens = markdown.parse(safe)
-    if sum(_letters(token.content + token.info) for token in tokens) != _letters(safe):
+    tokens = parsed(text)
+    if tokens is None:
         return None
     for token in tokens:
         _adapt(token)
-    return f'<div class="md" dir="auto">{markdown.renderer.render(tokens, markdown.options, {})}</div>'
+    writer = _writer()
+    return f'<div class="md" dir="auto">{writer.renderer.render(tokens, writer.options, {})}</div>'
 
 
 @cache
-def _markdown() -> MarkdownIt | None:
-    try:
-        from markdown_it import MarkdownIt
-    except ImportError:
-        return None
-    made = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
-    made.validateLink = _is_link  # type: ignore[method-assign]  # how the package is told
+def _writer() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    made = MarkdownIt("commonmark")
     rules: dict[str, Any] = made.renderer.rules  # type: ignore[attr-defined]
-    # A reference such as &#x202e; may hide what was written out before.
     rules["text"] = lambda tokens, index, *_: escaped(tokens[index].content)
     rules["image"] = _image
     rules["host"] = _host
@@ -58,19 +41,6 @@ def _markdown() -> MarkdownIt | None:
     rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>\n'
     rules["table_close"] = lambda *_: "</table></div>\n"
     return made
-
-
-def _letters(text: str) -> int:
-    return len(_LETTERS.findall(text))
-
-
-def _is_link(url: str) -> bool:
-    if not _WEB.match(url):
-        return False
-    try:
-        return url[:1] in "mM" or bool(urlsplit(url).hostname)
-    except ValueError:
-        return False
 
 
 def _adapt(token: Token) -> None:
@@ -93,7 +63,6 @@ def _with_hosts(tokens: Sequence[Token]) -> list[Token]:
         made.append(token)
         if token.type == "link_open":
             opened.append(len(made) - 1)
-            token.attrs = {name: harmless(str(value)) for name, value in token.attrs.items()}
             token.attrs["rel"] = "noopener noreferrer nofollow"
         elif token.type == "link_close" and opened:
             at = opened.pop()

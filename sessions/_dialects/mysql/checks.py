@@ -13,7 +13,7 @@ from .cluster import GROUP, Server
 _SHORT_TEXTS = ("tinytext", "text", "varchar")
 
 
-def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
+def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str, str]) -> list[Check]:
     """Judge the types: ids are compared exactly, texts are long enough, numbers do not run out."""
     text, number = messages["message_data"][0], messages["id"][0]
     return [
@@ -23,7 +23,7 @@ def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
             "message_data",
             text,
             good=text in ("longtext", "mediumtext"),
-            remedy="ALTER TABLE agent_messages MODIFY message_data LONGTEXT NOT NULL"
+            remedy=statements["widen_text"]
             if text.startswith(_SHORT_TEXTS)
             else "make it LONGTEXT: this one changes what is stored",
         ),
@@ -31,7 +31,7 @@ def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
             "id",
             number,
             good=number.startswith("bigint"),
-            remedy="ALTER TABLE agent_messages MODIFY id BIGINT NOT NULL AUTO_INCREMENT: these end at 2,147,483,647",
+            remedy=statements["widen_id"] + ": these end at 2,147,483,647",
         ),
     ]
 

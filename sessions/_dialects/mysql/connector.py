@@ -142,6 +142,8 @@ class MySQLConnector:
             except BaseException:
                 connection.drop()
                 raise
+        except ConfigurationError:
+            raise  # by what was understood: the next clause is for what was not
         except CONNECT_ERRORS as exc:
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
@@ -159,7 +161,7 @@ class MySQLConnector:
 
     def _get_ready(self, connection: PacketConnection) -> None:
         connection.multi_statements = self._options.multi_statements
-        connection.prepare(self._prepare)
+        connection.prepare(self._prepare, self._options.engine)
         if connection.server.cluster == GALERA:
             sync_wait = int(self._options.wsrep_sync_wait)
             status, *_ = send(

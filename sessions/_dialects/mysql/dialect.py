@@ -18,7 +18,7 @@ import pymysql
 from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions._settings.options import Options
@@ -36,7 +36,7 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, end_statement, send
+from .packets import MyConnection, PacketConnection, check_engine, end_statement, send
 from .values import Quote, integer, literal, quote_long, quote_short
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
@@ -91,14 +91,19 @@ class MySQLDialect(Dialect[MyConnection]):
     def touch(self, connection: MyConnection, session_id: str) -> None:
         # A row that is touched twice at one time does not change; no trigger of these servers suppresses one.
         self.execute(connection, "touch_session", {"session_id": session_id})
+        self.check_id_is_kept(connection, session_id)
+
+    def check_lent(self, connection: MyConnection) -> None:
+        check_engine(connection, self.engine, comment=None)
 
     @contextmanager
     def transaction(self, connection: MyConnection) -> Iterator[None]:
         if self.in_transaction(connection):
             yield
             return
-        self.execute(connection, "begin", {})
         try:
+            # Within: a signal handler may raise before its answer is read.
+            self.execute(connection, "begin", {})
             yield
             self.commit(connection)
         except BaseException as exc:
@@ -128,14 +133,14 @@ class MySQLDialect(Dialect[MyConnection]):
         return self.in_transaction(connection)
 
     def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if isinstance(connection, PacketConnection):
+        if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
             newest = self._write(connection, session_id, texts, if_position)
             if newest is not None:
                 return newest
         return super().append(connection, session_id, texts, if_position)
 
     def replace(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if isinstance(connection, PacketConnection):
+        if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
             newest = self._write(connection, session_id, texts, if_position, "delete_items", "lock_session_for_removal")
             if newest is not None:
                 return newest
@@ -214,7 +219,11 @@ class MySQLDialect(Dialect[MyConnection]):
         rows: list[str] = []
         room = min(limit, _PACKET)
         for text, time in zip(texts, times or repeat(""), strict=False):
-            values = row % {"session_id": escaped_id, "message_data": quote_item(text), "created_at": quote_id(time)}
+            values = row % {
+                "session_id": escaped_id,
+                "message_data": quote_item(text),
+                "created_at": literal(time or None, quote_id),
+            }
             size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
             if size > limit:
                 raise DatabaseError(
@@ -234,7 +243,8 @@ class MySQLDialect(Dialect[MyConnection]):
         """Return the bytes that a packet may have, and the step from one id to the next."""
         if isinstance(connection, PacketConnection):
             return connection.packet_limit, connection.id_step
-        [(limit, step, forced_id)] = self.execute(connection, "packet_limit", {})
+        [(limit, step, forced_id, comment)] = self.execute(connection, "packet_limit", {})
+        check_engine(connection, self.engine, comment=comment)
         if forced_id:
             raise ConfigurationError(
                 f"the connection's insert_id is {forced_id}, which would number a message out of its turn; set it to 0"
@@ -291,10 +301,12 @@ class MySQLDialect(Dialect[MyConnection]):
                 self.execute(connection, "end_session", {"id": number})
 
     def tls_in_use(self, connection: MyConnection) -> str:
-        return str(self.execute(connection, "tls", {})[0][1])
+        # Not from SHOW STATUS, which knows no LIMIT.
+        version = getattr(connection._sock, "version", None)  # type: ignore[attr-defined]  # noqa: SLF001
+        return (version() or "") if version else ""
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
-        return column_checks(sessions, messages)
+        return column_checks(sessions, messages, self.statements)
 
     def mend(self, connection: MyConnection, statement: str) -> None:
         send(connection, statement)

@@ -58,6 +58,7 @@ _NO_RIGHT = Failure(
     to_create="GRANT CREATE, REFERENCES ON <database>.* TO <user> for a first use, or let another user make the tables",
 )
 _TOO_LONG = Failure(DatabaseError, "widen the column message_data to LONGTEXT")
+_ID_TOO_LONG = Failure(DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters")
 _FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
 _MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
 _CANCELLED = Failure(DatabaseError, "someone cancelled it, or a time limit of the server did; nothing was written")
@@ -145,6 +146,7 @@ _FAILURES: Mapping[int, Failure] = {
     3118: failures.LOCKED_OUT,
     3159: failures.TLS_WANTED,
     3572: failures.TRY_AGAIN,
+    3675: _FULL,
     3955: failures.LOCKED_OUT,
     4031: failures.GONE,
     4150: failures.LOCKED_OUT,
@@ -194,7 +196,8 @@ def errno_of(exc: BaseException) -> int:
 
 def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
-    return _FAILURES.get(errno_of(exc), failures.FAILED)
+    failure = _FAILURES.get(errno_of(exc), failures.FAILED)
+    return _ID_TOO_LONG if failure is _TOO_LONG and "'session_id'" in str(exc) else failure
 
 
 def connect_failure(exc: Exception) -> Failure:

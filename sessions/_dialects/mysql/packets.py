@@ -19,6 +19,7 @@ import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
 from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive, raised_by_a_handler
+from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
@@ -81,6 +82,12 @@ class PacketConnection(pymysql.connections.Connection):
         if self._sock is not None:
             keep_alive(self._sock)
 
+    def _get_server_information(self) -> None:
+        # Each address of a host gets the whole time: behind a dead one nothing of it would be left for the next.
+        if self._deadline.passed:
+            self._deadline.restart(self._read_timeout)
+        super()._get_server_information()  # type: ignore[misc]
+
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Send nothing: prepare() says it together with the rest."""
 
@@ -97,10 +104,12 @@ class PacketConnection(pymysql.connections.Connection):
         self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, statements: Sequence[str]) -> None:
+    def prepare(self, statements: Sequence[str], engine: str | None) -> None:
         """Send the settings of a new connection and learn the server's packet limit, and what it is."""
+        check_engine(self, engine, comment=None)
         *_, (limits, _, _), (variables, _, _) = send(self, *statements)
-        [(self.packet_limit, self.id_step, _)] = limits
+        [(self.packet_limit, self.id_step, _, comment)] = limits
+        check_engine(self, engine, comment=comment)
         self.server = server_from(variables)
 
     def start(self, statement_timeout: float) -> None:
@@ -173,6 +182,13 @@ class PacketConnection(pymysql.connections.Connection):
                 self._reader.raw.close()
             self._sock.close()
         self._rfile = self._sock = None
+
+
+def check_engine(connection: MyConnection, named: str | None, *, comment: object) -> None:
+    """Refuse a server on which the promises are not known to hold; comment is its @@version_comment, if asked for."""
+    # One that was never opened has none.
+    version = getattr(connection, "server_version", "")
+    check_mysql(named, version=str(version), comment=None if comment is None else str(comment))
 
 
 def end_statement(connection: MyConnection, still_busy: str) -> None:

@@ -15,7 +15,7 @@ from .url import address_from as address_from
 NAME = "postgresql"
 SCHEMES: tuple[str, ...] = ("postgres", "postgresql")
 DRIVER = "psycopg"
-OWN_OPTIONS: tuple[str, ...] = ("ssl", "password", "prepared_statements")
+OWN_OPTIONS: tuple[str, ...] = ("ssl", "password", "prepared_statements", "engine")
 DDL_COMMITS = False
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sessions._checks import Check, type_check
 from sessions._dialects.dialect import Columns
 
 
-def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
+def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str, str]) -> list[Check]:
     """Judge the types: texts are kept as they are written, ids do not run out."""
     text, number = messages["message_data"][0], messages["id"][0]
     return [
@@ -14,13 +16,13 @@ def column_checks(sessions: Columns, messages: Columns) -> list[Check]:
             "message_data",
             text,
             good=text.startswith(("text", "character varying")),
-            remedy="ALTER TABLE agent_messages ALTER COLUMN message_data TYPE text: this one changes what is stored",
+            remedy=statements["widen_text"] + ": this one changes what is stored",
         ),
         type_check(
             "id",
             number,
             good=number == "bigint",
-            remedy="ALTER TABLE agent_messages ALTER COLUMN id TYPE bigint: these ids end at 2,147,483,647",
+            remedy=statements["widen_id"] + ": these end at 2,147,483,647",
         ),
         type_check(
             "session_id",

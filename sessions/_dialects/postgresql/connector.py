@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from sessions._dialects.failures import AttemptFailed, Failure
 from sessions._dialects.sockets import forget_unsent, is_readable
+from sessions._engines import check_postgresql
 from sessions._settings.key_files import KeyFiles
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
@@ -76,6 +77,17 @@ def _bounded(
         raise psycopg.errors.LockNotAvailable(f"no answer within statement_timeout ({seconds:g} s)") from None
 
 
+def check_engine(connection: psycopg.Connection[Any], named: str | None) -> None:
+    """Refuse a server on which the promises are not known to hold, by what it said when it was connected to."""
+    info = connection.info
+    check_postgresql(
+        named,
+        version=info.parameter_status("server_version"),
+        crdb_version=info.parameter_status("crdb_version"),
+        host=info.host,
+    )
+
+
 class PostgresConnector:
     """Opens connections to one address."""
 
@@ -85,16 +97,17 @@ class PostgresConnector:
 
     def __init__(self, settings: Settings) -> None:
         self._options = settings.options
-        self._files = KeyFiles()
+        files = KeyFiles()
+        self._all_files = [files]
         self._requires_tls = settings.tls is not None and settings.tls.required
         try:
-            self._parameters = libpq_parameters(settings, self._files)
+            self._parameters = files, libpq_parameters(settings, files)
         except BaseException:
-            self._files.close()
+            files.close()
             raise
 
     def open(self) -> TimedConnection:
-        parameters = self._parameters
+        parameters = self._readable_parameters()
         if self._options.password is not None:
             parameters = parameters | {"password": password_of(self._options.password)}
         try:
@@ -111,9 +124,25 @@ class PostgresConnector:
             raise AttemptFailed(
                 Failure(TLSError, "name the host in the URL"), psycopg.OperationalError("the connection has no TLS")
             )
+        try:
+            check_engine(connection, self._options.engine)
+        except BaseException:
+            connection.close()
+            raise
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
+
+    def _readable_parameters(self) -> dict[str, Any]:
+        """Return what libpq is told, with files that this process can read; another thread may make them anew too."""
+        files, parameters = self._parameters
+        if not files.are_ours():
+            copies = KeyFiles()
+            self._all_files.append(copies)
+            paths = files.copy_to(copies)
+            parameters = {name: paths.get(value, value) for name, value in parameters.items()}
+            self._parameters = copies, parameters
+        return parameters
 
     def close(self, connection: TimedConnection) -> None:
         with suppress(psycopg.Error):
@@ -147,4 +176,5 @@ class PostgresConnector:
                     os.close(connection.fileno())
 
     def release(self) -> None:
-        self._files.close()
+        for files in self._all_files:
+            files.close()

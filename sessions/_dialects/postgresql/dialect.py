@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
@@ -24,7 +24,7 @@ from sessions.errors import ConfigurationError, kept_error
 
 from .arrays import TextArray
 from .checks import column_checks, unfinished_check
-from .connector import CANCEL_SECONDS, TimedConnection
+from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, statement_failure
 from .values import PlainCursor, check_encoding
 
@@ -67,6 +67,7 @@ class PostgresDialect(Dialect[PGConnection]):
         if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)
+        check_engine(connection, self.engine)
 
     def close_if_interrupted(self, connection: PGConnection, exc: BaseException) -> None:
         if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or isinstance(exc, psycopg.Error):
@@ -81,6 +82,10 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
         return _array(connection, texts)
+
+    def orders_by_code_points(self, connection: PGConnection) -> bool:
+        # Otherwise by their bytes in the database's encoding, which also may lack the character above a prefix.
+        return connection.pgconn.parameter_status(b"server_encoding") == b"UTF8"
 
     def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
         if not connection.autocommit and not self.in_transaction(connection):
@@ -121,7 +126,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return newest
 
     def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if not _is_large(texts):
+        if not _is_large(texts) and not may_be_cut(session_id):
             name = "append_items" if if_position is None else "append_items_at"
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, name, parameters):
@@ -131,7 +136,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return super().append(connection, session_id, texts, if_position)
 
     def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
-        if not _is_large(texts) and self._is_alone(connection):
+        if not _is_large(texts) and not may_be_cut(session_id) and self._is_alone(connection):
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, "replace_items", parameters):
                 case [(newest, 1, _)]:
@@ -182,7 +187,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return connection.pgconn.backend_pid
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
-        return column_checks(sessions, messages)
+        return column_checks(sessions, messages, self.statements)
 
     def mend(self, connection: PGConnection, statement: str) -> None:
         PlainCursor(connection).execute(statement)

@@ -12,7 +12,7 @@ from sessions._dialects import failures
 from sessions._dialects.failures import Failure
 from sessions.errors import DatabaseError, SchemaError
 
-from .refusals import by_sqlstate, pooler_failure
+from .refusals import by_sqlstate, pooler_kept
 
 _UNPREPARED = Failure(
     DatabaseError, "a pooler stands between that keeps no prepared statements: drop prepared_statements"
@@ -99,8 +99,8 @@ def statement_failure(exc: Exception) -> Failure:
         return _POLICY if "row-level security" in words else _missing_right(words)
     if sqlstate == "42804":
         return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
-    if (pooler := pooler_failure(sqlstate, words)) is not None and pooler.transient:
-        return pooler  # it had no server to send the statement to
+    if (pooler := pooler_kept(sqlstate, words)) is not None:
+        return pooler
     # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.
     is_fatal = "FATAL" in (exc.diag.severity, exc.diag.severity_nonlocalized)
     return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)

@@ -15,7 +15,7 @@ import psycopg
 
 from sessions._dialects import failures
 from sessions._dialects.failures import Failure
-from sessions.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, TLSError
+from sessions.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, DatabaseError, TLSError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -36,7 +36,15 @@ _OPTION = Failure(ConfigurationError, "drop the parameter, or install a newer li
 _NOT_READY = Failure(
     ConnectionFailedError, "wait until the server has started or recovered, and try again", transient=True
 )
+_NOT_YET_ASKED = replace(failures.BUSY, remedy="see the server's log: it may be out of memory or of processes, or full")
 _PARAMETER = Failure(ConnectionFailedError, "drop the parameter that the server or the pooler does not take")
+
+_NO_SERVER = replace(
+    failures.BUSY,
+    remedy="check that the server behind the pooler runs, and lower pool_size, or raise the pooler's limits",
+)
+# Also in the middle: the pooler has not passed the statement on.
+_POOL_MODE = Failure(DatabaseError, "let the pooler pool transactions or sessions, not statements")
 
 # SQLSTATEs of a refused connection, or their classes (PostgreSQL manual, appendix A). Others may pass.
 _REFUSALS: Mapping[str, Failure] = {
@@ -56,12 +64,13 @@ _VAGUE = ("08", "28000", "58", "XX")
 # Capacity first: a name in the text may be any word.
 _WORDS: Mapping[str, Failure] = {
     "no more connections allowed": failures.BUSY,
-    "query_wait_timeout": failures.BUSY,
+    "query_wait_timeout": _NO_SERVER,
     "client connections exceeded": failures.BUSY,
     "max client": failures.BUSY,
     "Max client": failures.BUSY,
     "MaxClients": failures.BUSY,
     "too many": failures.BUSY,
+    "statement pooling mode": _POOL_MODE,
     "waiting to acquire": failures.BUSY,
     "could not get connection from the pool": failures.BUSY,
     "remote server connection": failures.BUSY,
@@ -108,6 +117,8 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
     "does not match host name": failures.WRONG_NAME,
     "server does not support SSL": failures.NO_TLS,
+    # Before TLS has begun libpq repeats nothing: a server that cannot start a process for us, or a full pooler.
+    "error response during SSL": _NOT_YET_ASKED,
     "SSL SYSCALL": _UNREACHABLE,
     "unexpected eof": _UNREACHABLE,
     "local user with ID": failures.NO_USER_NAME,
@@ -142,9 +153,15 @@ def connect_failure(exc: Exception) -> Failure:
     return _first(_CONNECT_FAILURES, text, _UNREACHABLE)
 
 
-def pooler_failure(sqlstate: str, words: str) -> Failure | None:
+def _pooler_failure(sqlstate: str, words: str) -> Failure | None:
     """Say what a pooler means where its SQLSTATE tells nothing."""
     return _first(_WORDS, words, None) if sqlstate.startswith(_VAGUE) else None
+
+
+def pooler_kept(sqlstate: str, words: str) -> Failure | None:
+    """Say why a pooler has not passed a statement on; None where it may have."""
+    failure = _pooler_failure(sqlstate, words)
+    return failure if failure is not None and (failure.transient or failure is _POOL_MODE) else None
 
 
 def by_sqlstate(table: Mapping[str, Failure], sqlstate: str) -> Failure | None:
@@ -153,7 +170,7 @@ def by_sqlstate(table: Mapping[str, Failure], sqlstate: str) -> Failure | None:
 
 
 def _refusal(sqlstate: str, words: str) -> Failure:
-    failure = pooler_failure(sqlstate, words) or by_sqlstate(_REFUSALS, sqlstate) or failures.REFUSED
+    failure = _pooler_failure(sqlstate, words) or by_sqlstate(_REFUSALS, sqlstate) or failures.REFUSED
     if failure is _NO_CONNECT:
         named = _DATABASE.search(words)
         return replace(failure, remedy=failure.remedy.format(name=named[1] if named else "..."))

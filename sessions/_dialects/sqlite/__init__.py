@@ -38,7 +38,7 @@ def dialect_and_connector(settings: Settings) -> tuple[Dialect[Any], Connector[A
     from .dialect import SQLiteDialect
 
     dialect = SQLiteDialect(settings.options)
-    path, timeout = settings.address.database, settings.options.statement_timeout
+    path = settings.address.database
     if path is None:
         return dialect, MemoryConnector(dialect.writers)
-    return dialect, FileConnector(path, timeout, dialect.statements, dialect.writers)
+    return dialect, FileConnector(path, settings.options, dialect.statements, dialect.writers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sessions._checks import Check
 
 
-def journal_check(mode: str) -> Check:
+def journal_check(mode: str, fix: str) -> Check:
     """Judge whether readers and a writer get in each other's way."""
     if mode in ("wal", "memory"):
         return Check("journal mode", "ok", mode)
@@ -13,5 +13,6 @@ def journal_check(mode: str) -> Check:
         "journal mode",
         "warning",
         f"{mode}: readers wait for writers",
-        "connect once for writing; on a network file system there is no write-ahead log",
+        f"{fix}; on a network file system there is no write-ahead log",
+        fix,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from sessions._dialects.failures import AttemptFailed, Failure
+from sessions._settings.options import Options
 from sessions.errors import ConnectionFailedError
 
 from .errors import MOVED, failure_of
@@ -71,13 +72,15 @@ class FileConnector:
     # remove the write-ahead log under its child.
     close_at_fork = True
 
-    def __init__(self, path: str, timeout: float, statements: Mapping[str, str], writers: Writers) -> None:
+    def __init__(self, path: str, options: Options, statements: Mapping[str, str], writers: Writers) -> None:
         # A later chdir() must not lead to another file.
         self._path = os.path.abspath(path)
         self._remedy = "create the directory, or give this process access to it"
         if not Path(path).is_absolute():
             self._remedy += f" ({path!r} begins at the current directory; write sqlite:////{path} for an absolute path)"
-        self._timeout = timeout
+        self._timeout = options.statement_timeout
+        # A file in which we are to make nothing may be another application's: its journal mode stays.
+        self._may_change = options.create_tables
         self._statements = statements
         self._writers = writers
 
@@ -123,6 +126,8 @@ class FileConnector:
         connection.execute(self._statements["use_full_sync"])
         if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
             return True
+        if not self._may_change:
+            return False
         try:
             mode = _journal_mode(connection, self._statements["use_wal"])
         except sqlite3.OperationalError:

@@ -64,6 +64,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
         return json.dumps(list(texts))
 
+    def orders_by_code_points(self, connection: sqlite3.Connection) -> bool:
+        # In UTF-16 by its bytes.
+        return bool(self.execute(connection, "encoding", {}) == [("UTF-8",)])
+
     @contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
@@ -74,8 +78,9 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         with self.writers.lock:
             if monotonic() > deadline:
                 raise sqlite3.OperationalError("database is locked")
-            self.execute(connection, "begin", {})
             try:
+                # Within: a signal handler may raise when it has been executed.
+                self.execute(connection, "begin", {})
                 yield
                 _check_place(connection, MOVED)
                 self.execute(connection, "commit", {})
@@ -120,11 +125,14 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return cursor.lastrowid or 0
 
     def mend(self, connection: sqlite3.Connection, statement: str) -> None:
+        if statement == self.statements["use_wal"]:  # not possible in a transaction
+            connection.execute(statement)
+            return
         with self.transaction(connection):
             connection.execute(statement)
 
     def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
-        return [journal_check(self.execute(connection, "journal_mode", {})[0][0])]
+        return [journal_check(self.execute(connection, "journal_mode", {})[0][0], self.statements["use_wal"])]
 
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)
@@ -140,7 +148,7 @@ def _check_place(connection: sqlite3.Connection, failure: str) -> None:
 
 
 def _rows(
-    connection: sqlite3.Connection, statement: str, parameters: Parameters, text: Callable[[bytes], str]
+    connection: sqlite3.Connection, statement: str, parameters: Parameters, text: Callable[[bytes], str | bytes]
 ) -> list[Any]:
     """Execute with our own kind of cursor and of text, whatever factories an application's connection has."""
     factory = connection.text_factory
@@ -151,12 +159,12 @@ def _rows(
         connection.text_factory = factory
 
 
-def _text(stored: bytes) -> str:
-    """Decode a text; what is not UTF-8 is no JSON either, and the empty text stands for it."""
+def _text(stored: bytes) -> str | bytes:
+    """Decode a text; what is not UTF-8 stays as it is."""
     try:
         return stored.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return ""
+        return stored
 
 
 def _autocommits(connection: sqlite3.Connection) -> bool:

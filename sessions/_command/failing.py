@@ -1,0 +1,37 @@
+"""Say what failed to who gave a command, whose remedies are other commands and not Python."""
+
+from __future__ import annotations
+
+from sessions.errors import ConfigurationError, InvalidURLError
+
+# What the library advises, and what that is for a command.
+_REMEDIES = (
+    (
+        "create the tables by connecting once with create_tables=True",
+        "if this is the right database, and these are the right table names, `check --fix` makes the tables",
+    ),
+    (", or pass ssl=False", ""),
+)
+
+
+class BadFileError(ValueError):
+    """A file that is no export."""
+
+
+def said(exc: BaseException) -> str:
+    """Return a message in one line."""
+    if isinstance(exc, UnicodeDecodeError):
+        return "the file is no text in UTF-8; an export is"
+    if isinstance(exc, OSError) and exc.strerror and exc.filename is not None:
+        return f"{str(exc.filename)!r}: {exc.strerror[:1].lower()}{exc.strerror[1:]}; check the path and the rights"
+    text = str(exc)
+    for advice, ours in _REMEDIES:
+        text = text.replace(advice, ours)
+    return text
+
+
+def status_of(exc: BaseException) -> int:
+    """Return the exit code: 2 for what was written wrong."""
+    if isinstance(exc, BadFileError):
+        return 1
+    return 2 if isinstance(exc, (InvalidURLError, ConfigurationError, ValueError)) else 1

@@ -1,0 +1,1 @@
+"""Whether a database keeps the promises, found out by trying them."""

@@ -1,0 +1,139 @@
+"""Cut a history where a model accepts it: at a user's message, each call beside its output.
+
+The APIs of OpenAI and Anthropic refuse an output without its call, a call without its
+output, and a reasoning item without what it led to; their references say so for the items of
+the Responses API, the messages of chat completions and the blocks of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ._items import Item
+
+_OUTPUT = "_output"
+
+# What stands for everything before it.
+_COMPACTION = "compaction"
+
+# Between a call and its output: the place of each among the items, by their common id.
+_Link = tuple[int, int]
+
+
+def whole_turns(items: Sequence[Item], *, is_all: bool) -> list[Item]:
+    """Return the newest items that begin at a user's message and are complete in themselves.
+
+    is_all: nothing was cut off before them, so they may also begin as they do.
+    """
+    calls, outputs = _ids(items)
+    links = [(calls[found], place) for found, place in outputs.items() if calls.get(found, place) < place]
+    answered = {found for found, place in outputs.items() if calls.get(found, place) < place}
+    lonely = max((place for found, place in outputs.items() if found not in answered), default=-1)
+    start = next(_starts(items, links, after=-1 if is_all else lonely, is_all=is_all), len(items))
+    return _with_what_they_led_to([left for item in items[start:] if (left := _answered(item, answered))])
+
+
+def _starts(items: Sequence[Item], links: Sequence[_Link], *, after: int, is_all: bool) -> Iterator[int]:
+    """The places at which no call is cut from its output, in order."""
+    for place, item in enumerate(items):
+        if place <= after or not (_begins_a_turn(item) or (is_all and place == 0)):
+            continue
+        if not any(call < place <= output for call, output in links):
+            yield place
+
+
+def _begins_a_turn(item: Item) -> bool:
+    if item.get("type") == _COMPACTION:
+        return True
+    return item.get("role") == "user" and not any(kind == "tool_result" for kind, _ in _blocks(item))
+
+
+def _ids(items: Sequence[Item]) -> tuple[dict[str, int], dict[str, int]]:
+    """The places of the calls and of their outputs, by the ids that they share."""
+    calls: dict[str, int] = {}
+    outputs: dict[str, int] = {}
+    for place, item in enumerate(items):
+        for found in _calls(item):
+            calls.setdefault(found, place)
+        for found in _outputs(item):
+            outputs.setdefault(found, place)
+    return calls, outputs
+
+
+def _calls(item: Item) -> Iterator[str]:
+    """The ids under which an item expects outputs."""
+    kind = str(item.get("type"))
+    if item.get("call_id") and not kind.endswith(_OUTPUT):
+        yield str(item["call_id"])
+    elif kind == "mcp_approval_request":
+        yield str(item.get("id"))
+    for call in _list(item, "tool_calls"):
+        yield str(call.get("id"))
+    for block, found in _blocks(item):
+        if block == "tool_use":
+            yield found
+
+
+def _outputs(item: Item) -> Iterator[str]:
+    """The ids of the calls whose outputs an item is or holds."""
+    kind = str(item.get("type"))
+    if kind.endswith(_OUTPUT):
+        yield str(item.get("call_id") or item.get("id"))  # that of a local shell has its call's in "id"
+    elif kind == "mcp_approval_response":
+        yield str(item.get("approval_request_id"))
+    elif item.get("role") == "tool":
+        yield str(item.get("tool_call_id"))
+    for block, found in _blocks(item):
+        if block == "tool_result":
+            yield found
+
+
+def _answered(item: Item, answered: set[str]) -> Item | None:
+    """Return an item without the calls and outputs that have no counterpart; None when nothing is left of it."""
+    if all(found in answered for found in (*_calls(item), *_outputs(item))):
+        return item
+    left = dict(item)
+    if calls := _list(item, "tool_calls"):
+        left["tool_calls"] = [call for call in calls if str(call.get("id")) in answered]
+        if not left["tool_calls"]:
+            del left["tool_calls"]
+    elif any(_blocks(item)):
+        left["content"] = [block for block in item["content"] if _block_id(block) in (None, *answered)]
+    else:
+        return None
+    return left if left.get("tool_calls") or left.get("content") else None
+
+
+def _with_what_they_led_to(items: Sequence[Item]) -> list[Item]:
+    """Leave out the reasoning behind which nothing of the assistant is left."""
+    kept: list[Item] = []
+    follows = False
+    for item in reversed(items):
+        if item.get("type") == "reasoning":
+            if follows:
+                kept.append(item)
+            continue
+        kept.append(item)
+        follows = item.get("role") == "assistant" or (
+            "role" not in item and not str(item.get("type")).endswith((_OUTPUT, "_response"))
+        )
+    kept.reverse()
+    return kept
+
+
+def _list(item: Item, name: str) -> list[Item]:
+    found = item.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _blocks(item: Item) -> Iterator[tuple[str, str]]:
+    """The blocks of Anthropic's messages that are calls or their outputs: type and id."""
+    for block in _list(item, "content"):
+        if (found := _block_id(block)) is not None:
+            yield str(block["type"]), found
+
+
+def _block_id(block: object) -> str | None:
+    if not isinstance(block, dict) or block.get("type") not in ("tool_use", "tool_result"):
+        return None
+    return str(block.get("tool_use_id") or block.get("id"))
