@@ -60,12 +60,8 @@ def cascade_check(table: str, name: str) -> Check:
     """Judge the messages' foreign key where group replication takes none that cascades; name: of one that does."""
     if not name:
         return Check("foreign key", "ok", "none that cascades")
-    return Check(
-        "foreign key",
-        "error",
-        f"{name} cascades: with several primaries each write fails",
-        f"ALTER TABLE {table} DROP FOREIGN KEY {name}",
-    )
+    fix = f"ALTER TABLE {table} DROP FOREIGN KEY {name}"
+    return Check("foreign key", "error", f"{name} cascades: with several primaries each write fails", fix, fix)
 
 
 def _collation_check(name: str, collation: str) -> Check:
