@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import random
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -112,14 +113,20 @@ def _size(cluster: Cluster) -> int:
 
 @contextlib.contextmanager
 def isolated(cluster: Cluster, number: int) -> Iterator[str]:
-    """Cut a node off from the others; its URL."""
+    """Let a node look for its cluster in the wrong place; its URL."""
     url = cluster.nodes[number].url
-    execute_sql(url, "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'")
+    [(address,)] = execute_sql(url, "SELECT @@wsrep_cluster_address")
+    # It is answered when the node gives up looking.
+    thread = threading.Thread(
+        target=execute_sql, args=(url, "SET GLOBAL wsrep_cluster_address = 'gcomm://127.0.0.1:1'")
+    )
+    thread.start()
     try:
         assert eventually(lambda: execute_sql(url, "SHOW STATUS LIKE 'wsrep_ready'")[0][1] == "OFF")
         yield url
     finally:
-        execute_sql(url, "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=0'")
+        thread.join()
+        execute_sql(url, f"SET GLOBAL wsrep_cluster_address = '{address}'")
         cluster.wait_for(len(cluster.nodes))
 
 
