@@ -54,7 +54,7 @@ class Keywords(PoolKeywords, total=False):
     max_idle: float
     prepared_statements: bool
     multi_statements: bool
-    wsrep_sync_wait: bool
+    causal_reads: bool
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Options:
     engine: str | None = None
     prepared_statements: bool = False
     multi_statements: bool = True
-    wsrep_sync_wait: bool = True
+    causal_reads: bool = True
 
     def __post_init__(self) -> None:
         switches = (
@@ -88,7 +88,7 @@ class Options:
             "ensure_ascii",
             "prepared_statements",
             "multi_statements",
-            "wsrep_sync_wait",
+            "causal_reads",
         )
         for name in switches:
             if not isinstance(getattr(self, name), bool):
@@ -114,7 +114,7 @@ class Options:
 
 _DEFAULTS = {option.name: option.default for option in fields(Options)}
 # What only some dialects have.
-_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "wsrep_sync_wait", "engine")
+_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "causal_reads", "engine")
 
 
 def options_from(keywords: Mapping[str, Any]) -> Options:

@@ -220,6 +220,10 @@ SHOW STATUS WHERE variable_name IN ('wsrep_ready', 'wsrep_cluster_size', 'wsrep_
 SET SESSION wsrep_retry_autocommit = 0,
     SESSION wsrep_sync_wait = %(sync_wait)s;
 
+-- name: prepare_group
+-- A transaction begins, and a query is answered, when the member has applied what the others had committed before.
+SET SESSION group_replication_consistency = 'BEFORE';
+
 -- name: group_members
 SELECT member_id = @@server_uuid, member_state
 FROM performance_schema.replication_group_members

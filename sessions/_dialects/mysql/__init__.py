@@ -15,7 +15,7 @@ from .url import address_from as address_from
 NAME = "mysql"
 SCHEMES: tuple[str, ...] = ("mysql", "mariadb")
 DRIVER = "pymysql"
-OWN_OPTIONS: tuple[str, ...] = ("ssl", "password", "multi_statements", "wsrep_sync_wait", "engine")
+OWN_OPTIONS: tuple[str, ...] = ("ssl", "password", "multi_statements", "causal_reads", "engine")
 DDL_COMMITS = True
 
 

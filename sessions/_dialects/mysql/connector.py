@@ -163,7 +163,7 @@ class MySQLConnector:
         connection.multi_statements = self._options.multi_statements
         connection.prepare(self._prepare, self._options.engine)
         if connection.server.cluster == GALERA:
-            sync_wait = int(self._options.wsrep_sync_wait)
+            sync_wait = int(self._options.causal_reads)
             status, *_ = send(
                 connection,
                 self._statements["galera_status"],
@@ -179,6 +179,9 @@ class MySQLConnector:
             except pymysql.Error as exc:
                 if errno_of(exc) != NO_RIGHT:
                     raise
+            behind = connection.server.several_write or connection.server.read_only
+            if behind and self._options.causal_reads:
+                send(connection, self._statements["prepare_group"])
             if connection.server.several_write:
                 send(connection, self._lock_settings(together=False))
         if connection.server.several_write:

@@ -107,7 +107,7 @@ _FAILURES: Mapping[int, Failure] = {
     1143: _NO_RIGHT,
     1146: failures.NO_TABLES,
     1153: Failure(DatabaseError, "raise the server's max_allowed_packet"),
-    1180: _TRY_LATER,  # Galera: the cluster was torn apart during COMMIT
+    1180: failures.TRY_AGAIN,  # during COMMIT: a deadlock in a group; Galera torn apart
     1203: failures.BUSY,
     1205: failures.LOCKED,
     1206: _TRY_LATER,
@@ -184,7 +184,7 @@ NO_SUCH_THREAD = 1094
 TRUNCATED = (1265, 1366, 1406)
 # After these a new connection is better: it may lead to the server that is now the primary, and has rights that
 # were granted meanwhile.
-CONNECT_ANEW_AFTER = (1047, 1142, 1143, 1180, 1290, 1792, 1836, 3098, 3100)
+CONNECT_ANEW_AFTER = (1047, 1142, 1143, 1290, 1792, 1836, 3098, 3100)
 NO_RIGHT = 1142
 NOT_FOR_TABLE = 3098
 
