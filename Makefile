@@ -11,7 +11,7 @@ SOURCES = pyproject.toml README.md LICENSE $(shell find sessions sql -type f -no
 # Each process of the tests would compile all of them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-fast test-faults test-matrix test-oldest-sdk coverage lint typecheck wheel bench
+.PHONY: help demo test test-fast test-faults test-cluster test-matrix test-oldest-sdk coverage lint typecheck wheel bench
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,14 +19,17 @@ help: ## print these targets
 demo: $(VENV)/wheel ## an agent with a memory, in two processes; URL=... for a server of yours
 	$(BIN)/python tests/examples/agent_script.py $(if $(URL),--url '$(URL)')
 
-test: $(VENV)/wheel ## every test, on the built wheel; servers by Docker or SESSIONS_TEST_*_URL
-	$(BIN)/pytest $(PARALLEL) $(ARGS)
+test: $(VENV)/wheel ## every test but those of clusters, on the built wheel; servers by Docker or SESSIONS_TEST_*_URL
+	$(BIN)/pytest $(PARALLEL) --ignore=tests/cluster $(ARGS)
 
 test-fast: $(VENV)/wheel ## what needs no server and takes no time
 	$(BIN)/pytest $(WITHOUT_SERVERS) -n auto --dist worksteal -m 'not slow' --ignore=tests/faults $(ARGS)
 
 test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections cut
 	$(BIN)/pytest tests/faults $(ARGS)
+
+test-cluster: $(VENV)/wheel ## clusters of MariaDB and MySQL, three containers each, members killed; minutes
+	$(BIN)/pytest tests/cluster $(ARGS)
 
 test-matrix: $(VENV)/wheel ## the contract, the plans and the round trips on the oldest servers that we support
 	env -u SESSIONS_TEST_POSTGRESQL_URL -u SESSIONS_TEST_MARIADB_URL \
@@ -40,7 +43,7 @@ test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we su
 
 coverage: $(VENV)/wheel ## every test, and which lines they reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(BIN)/pytest $(ARGS)
+	$(BIN)/coverage run $(BIN)/pytest --ignore=tests/cluster $(ARGS)
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 lint: $(VENV)/dependencies ## ruff: rules and format

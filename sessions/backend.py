@@ -242,7 +242,8 @@ class Backend:
         self._store.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._store.where}>"
+        surroundings = self._store.surroundings
+        return f"<{type(self).__name__} {self._store.where}{f' ({surroundings})' if surroundings else ''}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a backend cannot be pickled; send its URL and make a new one there")

@@ -91,7 +91,6 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         pytest.param("postgresql://host/chat?connect_timeout=soon", id="timeout-of-letters"),
         pytest.param("mysql://app:hunter2@host", id="mysql-without-database"),
         pytest.param("mysql://app:hunter2@host/", id="mysql-with-an-empty-database"),
-        pytest.param("mysql://app:hunter2@one,two/chat", id="mysql-with-two-hosts"),
         pytest.param("mysql://host/chat?unix_socket=/run/my.sock", id="mysql-host-and-socket"),
         pytest.param("mysql://host/chat?charset=latin1", id="mysql-narrow-charset"),
         pytest.param("mysql://host/chat?ssl-mode=SOMETIMES", id="mysql-unknown-ssl-mode"),

@@ -209,20 +209,21 @@ def test_a_full_disk_is_told_so(server_url: str, errno: int) -> None:
 
 
 @each_mysql
-@pytest.mark.parametrize("errno", [1213, 3100, 3101])
+@pytest.mark.parametrize(("errno", "remedy"), [(1213, "try again"), (3100, "majority"), (3101, "try again")])
 def test_a_transaction_that_lost_against_another_server_of_the_group_is_tried_again(
-    server_url: str, errno: int, caplog: pytest.LogCaptureFixture
+    server_url: str, errno: int, remedy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Session.from_url("chat_1", server_url, max_retries=2, retry_delay=0.0) as session:
+    # It passes soon, so the time alone says when to give up.
+    with Session.from_url("chat_1", server_url, max_retries=1, retry_timeout=0.3) as session:
         session.add_items(items("a"))
         execute_sql(
             server_url,
             "CREATE TRIGGER refuse BEFORE INSERT ON agent_messages FOR EACH ROW "
             f"SIGNAL SQLSTATE '40000' SET MYSQL_ERRNO = {errno}, MESSAGE_TEXT = 'rolled back'",
         )
-        with refused(DatabaseError, match="try again"):
+        with refused(DatabaseError, match=remedy):
             session.add_items(items("b"))
-        assert len(caplog.records) == 2
+        assert len(caplog.records) > 2
         assert texts(session.get_items()) == ["a"]
 
 

@@ -122,6 +122,9 @@ def server(dialect: str, **changes: Any) -> Parts:
         ("mysql://host/chat?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem",
          server("mysql", sslmode="VERIFY_IDENTITY", sslrootcert="ca.pem")),
         ("mysql://host/chat?charset=utf8mb4", server("mysql", charset="utf8mb4")),
+        ("mysql://app@one:3307,two,[::1]:3308/chat?target_session_attrs=prefer-standby&load_balance_hosts=random",
+         server("mysql", hosts=(("one", 3307), ("two", None), ("::1", 3308)), user="app",
+                target_session_attrs="prefer-standby", load_balance_hosts="random")),
     ],
 )  # fmt: skip
 def test_a_url_is_read_exactly(text: str, expected: Parts) -> None:

@@ -51,6 +51,8 @@ class Dialect(ABC, Generic[C]):
     position_statement: ClassVar[str] = "newest_items"
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
     settles: ClassVar[bool] = True
+    # What is around the server, such as a cluster, and how it is dealt with; empty where there is nothing to say.
+    surroundings: str = ""
     # Every index ends with the primary key, whether or not it says so.
     indexes_hold_the_key: ClassVar[bool] = False
 
@@ -248,6 +250,10 @@ class Dialect(ABC, Generic[C]):
     def server_session(self, connection: C) -> int | None:
         """Return the server's number for a connection; None without a server."""
         return None
+
+    def server_of(self, connection: C) -> str:
+        """Name the server that a connection leads to; the same name for all where there is one."""
+        return ""
 
     def is_executing(self, connection: C, number: int, *, age: float, waiting: float) -> bool | None:
         """Tell whether a server session older than age seconds is executing something; None when it has ended.

@@ -32,6 +32,8 @@ class Failure:
     transient: bool = False  # the same statement may succeed later
     in_doubt: bool = False  # a write may have been committed
     missing_tables: bool = False
+    # The most seconds between further attempts, whose number has no limit then: it is to pass soon.
+    longest_wait: float | None = None
     to_create: str = ""  # the remedy when it keeps the missing tables from being made; none: it is of the moment
 
 
@@ -44,7 +46,9 @@ BUSY = Failure(
 )
 GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
 LOST = replace(GONE, in_doubt=True)
-TRY_AGAIN = Failure(DatabaseError, "it kept colliding with other transactions; try again", transient=True)
+TRY_AGAIN = Failure(
+    DatabaseError, "it kept colliding with other transactions; try again", transient=True, longest_wait=0.1
+)
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
 READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True)
 NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
@@ -57,6 +61,8 @@ NO_TLS = Failure(TLSError, "switch TLS on at the server, or pass ssl=False")
 UNKNOWN_ROOT = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
 WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
 LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
+# How long to wait at most before the members of a cluster are asked again who takes writes.
+SEARCH_SECONDS = 1.0
 # Named by nobody.
 REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=True)
 FAILED = Failure(to_create="see the cause, or create the tables by other means")
@@ -67,6 +73,7 @@ class Orphan(NamedTuple):
 
     number: int
     seen: float  # a time.monotonic() at which it was open: after a restart the number may be another's
+    server: str = ""  # that it belongs to; on another one the number is a stranger's
 
 
 class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)

@@ -54,6 +54,7 @@ class Keywords(PoolKeywords, total=False):
     max_idle: float
     prepared_statements: bool
     multi_statements: bool
+    causal_reads: bool
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,18 @@ class Options:
     engine: str | None = None
     prepared_statements: bool = False
     multi_statements: bool = True
+    causal_reads: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("create_tables", "whole_turns", "ensure_ascii", "prepared_statements", "multi_statements"):
+        switches = (
+            "create_tables",
+            "whole_turns",
+            "ensure_ascii",
+            "prepared_statements",
+            "multi_statements",
+            "causal_reads",
+        )
+        for name in switches:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; pass True or False")
         _check_int("max_retries", self.max_retries, 0, 1000)
@@ -104,7 +114,7 @@ class Options:
 
 _DEFAULTS = {option.name: option.default for option in fields(Options)}
 # What only some dialects have.
-_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "engine")
+_SPECIAL = ("ssl", "password", "prepared_statements", "multi_statements", "causal_reads", "engine")
 
 
 def options_from(keywords: Mapping[str, Any]) -> Options:

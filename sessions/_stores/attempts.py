@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
@@ -23,6 +23,8 @@ C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 
 _MAX_DELAY = 30.0
+# The first delay where it passes soon: about what a transaction takes.
+_SHORT_DELAY = 0.004
 
 # How long a server session may stay idle after its connection was lost before it is
 # taken for one that nobody has told of the loss.
@@ -64,7 +66,7 @@ class Attempts(Generic[C]):
         settle takes operation's place once it may have been committed; None: nothing
         can find that out, so OutcomeUnknownError is raised.
         """
-        waits = _delays(self._options)
+        waits = _Waits(self._options)
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
@@ -81,7 +83,7 @@ class Attempts(Generic[C]):
                 attempt = settle or attempt
             # An attempt to settle that the server refused, or somebody cancelled, is worth another one.
             may_pass = failure.transient or (unsettled and failure.error is DatabaseError)
-            wait = next(waits, None) if may_pass and not (unsettled and settle is None) else None
+            wait = waits.after(failure) if may_pass and not (unsettled and settle is None) else None
             if wait is None:
                 raise self._error(failure, cause, unsettled=unsettled) from cause
             logger.warning("%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
@@ -98,7 +100,7 @@ class Attempts(Generic[C]):
                     self._wait_for_end(connection, orphan)
                     orphan = None
                 if writes and (number := self._dialect.server_session(connection)) is not None:
-                    session = Orphan(number, time.monotonic())
+                    session = Orphan(number, time.monotonic(), self._dialect.server_of(connection))
                 return operation(connection)
         except AttemptFailed as exc:
             exc.orphan = orphan
@@ -126,7 +128,10 @@ class Attempts(Generic[C]):
         is seen at once where the server learns of the loss; an idle one that stays, for
         instance behind a cut cable, is ended, so that what is held up on its way to it is not done
         later. Where that is not allowed it has nothing left to do after a few seconds.
+        Another server knows nothing of it.
         """
+        if self._dialect.server_of(connection) != orphan.server:
+            return
         now = time.monotonic()
         patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_ORPHAN_SECONDS
         ended = False
@@ -174,17 +179,30 @@ class Attempts(Generic[C]):
         )
 
 
-def _delays(options: Options) -> Iterator[float]:
-    """Seconds to wait before each further attempt: doubled, with jitter, at most 30, until the time is over."""
-    # Reached at the first failure, not before: an attempt that took long itself is worth another one.
-    end = time.monotonic() + options.retry_timeout
-    delay = options.retry_delay
-    for _ in range(options.max_retries):
-        left = end - time.monotonic()
-        if left <= 0:
-            return
-        yield min(min(delay, _MAX_DELAY) * (0.5 + _chance() / 2), left)
-        delay = min(delay * 2, _MAX_DELAY)
+class _Waits:
+    """How long to wait before each further attempt: doubled each time, with jitter, until the time is over."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._end: float | None = None
+        self._left = options.max_retries
+        self._delay = options.retry_delay
+        self._short_delay = _SHORT_DELAY
+
+    def after(self, failure: Failure) -> float | None:
+        """Return the seconds; None when it is time to give up."""
+        if self._end is None:
+            # Since the first failure, not before: an attempt that took long itself is worth another one.
+            self._end = time.monotonic() + self._options.retry_timeout
+        left = self._end - time.monotonic()
+        if left <= 0 or not self._left:
+            return None
+        if failure.longest_wait is None:
+            self._left -= 1
+            delay, self._delay = min(self._delay, _MAX_DELAY), self._delay * 2
+        else:
+            delay, self._short_delay = min(self._short_delay, failure.longest_wait), self._short_delay * 2
+        return min(delay * (0.5 + _chance() / 2), left)
 
 
 def _chance() -> float:

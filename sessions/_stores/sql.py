@@ -48,6 +48,10 @@ class SQLStore(Store, Generic[C]):
         self._close = weakref.finalize(self, lender.close)
 
     @property
+    def surroundings(self) -> str:
+        return self._dialect.surroundings
+
+    @property
     def closed(self) -> bool:
         return not self._close.alive
 

@@ -20,6 +20,11 @@ class Store(ABC):
     options: Options
 
     @property
+    def surroundings(self) -> str:
+        """What is around the database, such as a cluster, and how it is dealt with, as far as it is known."""
+        return ""
+
+    @property
     @abstractmethod
     def closed(self) -> bool:
         """True once close() was called."""

@@ -42,6 +42,15 @@ WHERE table_schema = COALESCE(%(schema)s, DATABASE())
 ORDER BY table_name
 LIMIT 1000;
 
+-- name: cascading_keys
+SELECT constraint_name
+FROM information_schema.referential_constraints
+WHERE constraint_schema = COALESCE(%(schema)s, DATABASE())
+    AND table_name = %(name)s
+    AND delete_rule = 'CASCADE'
+ORDER BY constraint_name
+LIMIT 1000;
+
 -- name: estimate_sessions
 SELECT COALESCE(table_rows, 0)
 FROM information_schema.tables

@@ -69,10 +69,14 @@ LIMIT 1;
 
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
--- As the first statement of a transaction it does not deadlock with its like.
+-- As the first statement of a transaction it does not deadlock with its like. The row always
+-- changes, by a second back where the time is there already: members of a cluster notice of
+-- one another only the rows that change.
 INSERT INTO agent_sessions (session_id)
 VALUES (%(session_id)s)
-ON DUPLICATE KEY UPDATE updated_at = CURRENT_TIMESTAMP(6);
+ON DUPLICATE KEY UPDATE updated_at = FROM_UNIXTIME(
+    UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) - (updated_at IN (CURRENT_TIMESTAMP, CURRENT_TIMESTAMP(6)))
+);
 
 -- name: check_position
 -- Differs: fails with error 1242 (a subquery with more than one row) unless the newest
@@ -130,9 +134,14 @@ FOR UPDATE;
 -- name: lock_session_for_removal
 -- Differs: lock_session without rows to send, before messages are deleted, in the order in
 -- which writers take it. Notes the time, a second ahead of the clock: a removal is then told
--- from what was added in the same second where updated_at has whole seconds.
+-- from what was added in the same second where updated_at has whole seconds. Two seconds where
+-- that time is there already, so that the row changes as in touch_session.
 UPDATE agent_sessions
-SET updated_at = FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1)
+SET updated_at = FROM_UNIXTIME(
+    UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1 + (
+        updated_at IN (FROM_UNIXTIME(UNIX_TIMESTAMP() + 1), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1))
+    )
+)
 WHERE session_id = %(session_id)s;
 
 -- name: delete_item
@@ -193,6 +202,39 @@ SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id, @@version_comment
 LIMIT 1;
 
+-- name: server_variables
+-- Who the server is, whether it takes writes, and whether it is in a cluster.
+SHOW VARIABLES WHERE variable_name IN (
+    'hostname', 'port', 'server_id', 'read_only', 'super_read_only', 'offline_mode', 'wsrep_on',
+    'group_replication_group_name', 'group_replication_single_primary_mode',
+    'group_replication_enforce_update_everywhere_checks'
+);
+
+-- name: galera_status
+SHOW STATUS WHERE variable_name IN ('wsrep_ready', 'wsrep_cluster_size', 'wsrep_local_state_comment');
+
+-- name: prepare_galera
+-- What another node has aborted is told, and not tried again behind our back: the server would repeat the last
+-- statement alone. Where sync_wait is 1, a transaction begins, and a query is answered, when the node has applied what
+-- the others had committed before.
+SET SESSION wsrep_retry_autocommit = 0,
+    SESSION wsrep_sync_wait = %(sync_wait)s;
+
+-- name: prepare_group
+-- A transaction begins, and a query is answered, when the member has applied what the others had committed before.
+SET SESSION group_replication_consistency = 'BEFORE';
+
+-- name: group_members
+SELECT member_id = @@server_uuid, member_state
+FROM performance_schema.replication_group_members
+ORDER BY member_id
+LIMIT 1000;
+
+-- name: id_step
+-- A node of Galera changes it when others come and go, on connections that are open too.
+SELECT @@auto_increment_increment
+LIMIT 1;
+
 -- name: find_token
 -- Differs: SQLite loses no answer. The row that a write left its mark in: its text ends with
 -- these characters. As bytes: a collation may take a tab for a space. The two comparisons
@@ -207,12 +249,12 @@ LIMIT 1;
 
 -- name: last_change
 -- Differs: SQLite loses no answer. How many seconds ago the session's row was written, by this
--- server's clock, and whether that was a removal. Columns of whole seconds have lost up to one. A
--- removal noted its time a second ahead (lock_session_for_removal), so that it is in a later
--- second than the newest row; who adds is not. A row that is dated in the future tells nothing,
--- so it counts as a removal.
+-- server's clock, and whether that was a removal. Columns of whole seconds have lost up to one, and
+-- who adds may have gone back by another (touch_session). A removal noted its time a second or two
+-- ahead (lock_session_for_removal), so that it is in a later second than the newest row; who adds is
+-- not. A row that is dated in the future tells nothing, so it counts as a removal.
 SELECT
-    UNIX_TIMESTAMP(now) - UNIX_TIMESTAMP(updated_at) + is_removal - (MICROSECOND(updated_at) = 0),
+    UNIX_TIMESTAMP(now) - UNIX_TIMESTAMP(updated_at) + is_removal - (MICROSECOND(updated_at) = 0) * (2 - is_removal),
     is_removal
 FROM (
     SELECT

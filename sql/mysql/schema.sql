@@ -27,3 +27,18 @@ CREATE TABLE IF NOT EXISTS agent_messages (
     UNIQUE KEY (id),
     FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id) ON DELETE CASCADE
 ) ENGINE = InnoDB;
+
+-- name: create_messages_without_cascade
+-- Differs: create_messages without ON DELETE CASCADE, which a group with several primaries refuses where it checks
+-- updates everywhere. We delete the rows ourselves.
+CREATE TABLE IF NOT EXISTS agent_messages (
+    id BIGINT NOT NULL AUTO_INCREMENT,
+    session_id VARCHAR(255)
+        CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
+        NOT NULL,
+    message_data LONGTEXT CHARACTER SET utf8mb4 NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (session_id, id),
+    UNIQUE KEY (id),
+    FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id)
+) ENGINE = InnoDB;

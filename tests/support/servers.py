@@ -132,11 +132,14 @@ def fresh_server(
     environment: Mapping[str, str] | None = None,
     volumes: Mapping[str, str] | None = None,
     durable: bool = False,
+    network: Any = None,
+    host: str = "",
 ) -> Iterator[Server]:
     """Run a server of one's own in a container, and remove it afterwards.
 
     `volumes` maps paths of this machine to paths in the container, read-only. A durable server keeps
     its data when it is killed and started again; the others hold them in memory, which is quicker.
+    In a network of Docker's others call it by the name `host`.
     """
     image = IMAGES[dialect]
     name = os.environ.get(f"SESSIONS_TEST_{dialect.upper()}_IMAGE", image.name)
@@ -154,17 +157,19 @@ def fresh_server(
                 container.with_volume_mapping(here, there)
             if not durable:
                 container.with_tmpfs_mount(image.data)
+            if network is not None:
+                container.with_network(network).with_network_aliases(host).with_kwargs(hostname=host)
             stack.enter_context(container)
-            host = container.get_container_host_ip()
+            address = container.get_container_host_ip()
         except Exception as exc:
             raise ServerUnavailableError(
                 f"no {dialect} server: {_first_line(exc)}; "
                 f"start Docker (the image is {name}), or name a server of yours in "
                 f"SESSIONS_TEST_{dialect.upper()}_URL"
             ) from exc
-        host = "127.0.0.1" if host == "localhost" else host
+        address = "127.0.0.1" if address == "localhost" else address
         scheme = f"{dialect}://{image.user}"
-        url = with_parts(f"{scheme}@{host}:{port}/{_ADMIN[dialect]}", password=PASSWORD)
+        url = with_parts(f"{scheme}@{address}:{port}/{_ADMIN[dialect]}", password=PASSWORD)
         try:
             version = _wait_until_ready(dialect, url)
         except TimeoutError as exc:

@@ -15,7 +15,7 @@ from .url import address_from as address_from
 NAME = "mysql"
 SCHEMES: tuple[str, ...] = ("mysql", "mariadb")
 DRIVER = "pymysql"
-OWN_OPTIONS: tuple[str, ...] = ("ssl", "password", "multi_statements", "engine")
+OWN_OPTIONS: tuple[str, ...] = ("ssl", "password", "multi_statements", "causal_reads", "engine")
 DDL_COMMITS = True
 
 
@@ -35,6 +35,7 @@ def dialect_for(options: Options) -> Dialect[Any]:
 def dialect_and_connector(settings: Settings) -> tuple[Dialect[Any], Connector[Any]]:
     """Make the dialect and what opens its connections."""
     from .connector import MySQLConnector
+    from .dialect import MySQLDialect
 
-    dialect = dialect_for(settings.options)
-    return dialect, MySQLConnector(settings, dialect.statements)
+    dialect = MySQLDialect(settings.options)
+    return dialect, MySQLConnector(settings, dialect.statements, dialect.meet)

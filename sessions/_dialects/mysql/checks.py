@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from sessions._checks import Check, type_check
 from sessions._dialects.dialect import Columns
 
+from .cluster import GROUP, Server
+
 # Longer ones are refused, or cut where the server is not strict.
 _SHORT_TEXTS = ("tinytext", "text", "varchar")
 
@@ -40,6 +42,26 @@ def engine_check(engines: Mapping[str, str]) -> Check:
     if not wrong:
         return Check("engine", "ok", "InnoDB")
     return Check("engine", "error", f"{' and '.join(wrong)}, without transactions", "ALTER TABLE .. ENGINE = InnoDB")
+
+
+def cluster_check(server: Server) -> list[Check]:
+    """Say which cluster the server is in, and how it is dealt with."""
+    if not server.cluster:
+        return []
+    if server.wrong:
+        return [Check("cluster", "error", f"{server}; {server.wrong}", "let its administrator look at it")]
+    if server.cluster == GROUP and not server.state:
+        remedy = "GRANT SELECT ON performance_schema.replication_group_members TO <user>"
+        return [Check("cluster", "warning", f"{server}; this member's state cannot be seen", remedy)]
+    return [Check("cluster", "ok", f"{server}; {server.state}")]
+
+
+def cascade_check(table: str, name: str) -> Check:
+    """Judge the messages' foreign key where group replication takes none that cascades; name: of one that does."""
+    if not name:
+        return Check("foreign key", "ok", "none that cascades")
+    fix = f"ALTER TABLE {table} DROP FOREIGN KEY {name}"
+    return Check("foreign key", "error", f"{name} cascades: with several primaries each write fails", fix, fix)
 
 
 def _collation_check(name: str, collation: str) -> Check:

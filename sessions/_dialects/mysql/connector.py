@@ -1,10 +1,13 @@
-"""Connections to MySQL and MariaDB, ready after one round trip beyond the handshake."""
+"""Connections to MySQL and MariaDB, ready after one round trip beyond the handshake, in a cluster after two."""
 
 from __future__ import annotations
 
+import logging
+import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import pymysql
@@ -15,10 +18,20 @@ from sessions._dialects.sockets import is_readable
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
-from sessions.errors import ConfigurationError
+from sessions.errors import ConfigurationError, ConnectionFailedError
 
-from .errors import CONNECT_ANEW_AFTER, CONNECT_ERRORS, RAISED_WITH_ALL_ANSWERS_READ, connect_failure, errno_of
-from .packets import PacketConnection, end_statement, raise_a_handlers
+from .cluster import GALERA, GROUP, Server, with_galera_status, with_members
+from .errors import (
+    CONNECT_ANEW_AFTER,
+    CONNECT_ERRORS,
+    NO_RIGHT,
+    RAISED_WITH_ALL_ANSWERS_READ,
+    WRONG_SERVER,
+    connect_failure,
+    elsewhere,
+    errno_of,
+)
+from .packets import PacketConnection, end_statement, raise_a_handlers, send
 from .values import DECODERS
 
 # The server gives up a lock so many seconds before we give up the server: its answer
@@ -28,46 +41,91 @@ _HEAD_START = 2
 # How many statements of a transaction wait for locks, at most.
 _LOCKING_STATEMENTS = 3
 
+# What is asked of a server in turn, by libpq's words (PostgreSQL manual, "target_session_attrs").
+_WANTED = {
+    "any": ("any",),
+    "read-write": ("read-write",),
+    "primary": ("read-write",),
+    "read-only": ("read-only",),
+    "standby": ("read-only",),
+    "prefer-standby": ("read-only", "any"),
+}
+
 _CONVERSIONS: dict[Any, Any] = {**pymysql.converters.encoders, **DECODERS}
+
+# Of the system, or forked processes would all go the same way.
+_RANDOM = random.SystemRandom()
+
+logger = logging.getLogger("sessions")
 
 
 class MySQLConnector:
-    """Opens connections to one address."""
+    """Opens connections to the first of some addresses that will do."""
 
     max_connections: int | None = None
     quiesce_at_fork = False
     close_at_fork = False
 
-    def __init__(self, settings: Settings, statements: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, statements: Mapping[str, str], meet: Callable[[Server], None]) -> None:
         address, options = settings.address, settings.options
+        self._where = str(address)
+        self._server, self._meet = Server(), meet  # that of the newest connection, and who is to know
         self._options = options
-        lock_timeout = int(options.statement_timeout) - _HEAD_START
-        if not options.multi_statements:
-            # What was sent ahead waits for the lock once more.
-            lock_timeout //= _LOCKING_STATEMENTS
+        self._statements = statements
         self._prepare = [
             statements["use_utf8"],
-            statements["prepare_connection"] % {"lock_timeout": max(1, lock_timeout)},
+            self._lock_settings(together=options.multi_statements),
             statements["use_repeatable_read"],
+            statements["server_variables"],
             statements["packet_limit"],
         ]
-        self._still_busy = statements["still_busy"]
-        host, port = address.hosts[0] if address.hosts else ("localhost", None)
+        self._hosts = [(host, port or 3306) for host, port in address.hosts or (("localhost", None),)]
+        # One alone may be a replica: it says so when something is written.
+        default = "any" if len(self._hosts) == 1 else "read-write"
+        self._wanted = _WANTED[address.parameters.get("target_session_attrs", default)]
+        self._shuffles = address.parameters.get("load_balance_hosts") == "random"
         self._parameters: dict[str, Any] = {
-            "host": host,
-            "port": port or 3306,
             "user": address.user,
             "database": address.database,
             "unix_socket": address.parameters.get("unix_socket"),
             **_pymysql_tls(settings.tls),
         }
 
+    def _lock_settings(self, *, together: bool) -> str:
+        timeout = int(self._options.statement_timeout) - _HEAD_START
+        if not together:
+            # What was sent ahead waits for the lock once more.
+            timeout //= _LOCKING_STATEMENTS
+        return self._statements["prepare_connection"] % {"lock_timeout": max(1, timeout)}
+
     def open(self) -> PacketConnection:
         # Asked for outside: its own errors are the application's.
         password = "" if self._options.password is None else password_of(self._options.password)
+        hosts = _RANDOM.sample(self._hosts, len(self._hosts)) if self._shuffles else list(self._hosts)
+        turns = [(host, wanted) for wanted in self._wanted for host in hosts]
+        deadline = monotonic() + self._options.connection_timeout
+        refused: list[AttemptFailed] = []
+        for number, (host, wanted) in enumerate(turns):
+            # One that is silent leaves the others their part of the time.
+            timeout = max(deadline - monotonic(), 0.1) / (len(turns) - number)
+            try:
+                connection = self._open_at(host, wanted, password, timeout)
+            except AttemptFailed as exc:
+                if len(turns) == 1 or exc.failure.error is not ConnectionFailedError:
+                    raise
+                refused.append(exc)
+            else:
+                # The next one begins where this one ended.
+                self._hosts = sorted(self._hosts, key=host.__ne__)
+                return connection
+        raise elsewhere([host for host, _ in turns], refused)
+
+    def _open_at(self, host: tuple[str, int], wanted: str, password: str, timeout: float) -> PacketConnection:
         handled = sys.exc_info()[1]
         try:
             connection = PacketConnection(
+                host=host[0],
+                port=host[1],
                 **self._parameters,
                 # As bytes: PyMySQL would encode a str as Latin-1.
                 password=password.encode(),
@@ -76,13 +134,16 @@ class MySQLConnector:
                 conv=_CONVERSIONS,
                 autocommit=None,
                 client_flag=CLIENT.MULTI_STATEMENTS if self._options.multi_statements else 0,
-                connect_timeout=self._options.connection_timeout,
+                connect_timeout=timeout,
                 # Without these a server that accepts and then hangs is waited for without end.
-                read_timeout=self._options.connection_timeout,
-                write_timeout=self._options.connection_timeout,
+                read_timeout=timeout,
+                write_timeout=timeout,
             )
-            connection.multi_statements = self._options.multi_statements
-            connection.prepare(self._prepare, self._options.statement_timeout, self._options.engine)
+            try:
+                self._get_ready(connection)
+            except BaseException:
+                connection.drop()
+                raise
         except ConfigurationError:
             raise  # by what was understood: the next clause is for what was not
         except CONNECT_ERRORS as exc:
@@ -92,7 +153,45 @@ class MySQLConnector:
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
             raise AttemptFailed(connect_failure(exc), cause) from None
+        server = connection.server
+        unwanted = wanted != "any" and server.read_only != (wanted == "read-only")
+        if wrong := server.wrong or (f"it is {'' if server.read_only else 'not '}read-only" if unwanted else ""):
+            self.close(connection)
+            raise AttemptFailed(WRONG_SERVER, pymysql.OperationalError(0, wrong))
+        if str(server) != str(self._server):
+            logger.info("%s: %s", self._where, str(server) or "no cluster any more")
+        self._server = server
+        self._meet(server)
         return connection
+
+    def _get_ready(self, connection: PacketConnection) -> None:
+        connection.multi_statements = self._options.multi_statements
+        connection.prepare(self._prepare, self._options.engine)
+        if connection.server.cluster == GALERA:
+            sync_wait = int(self._options.causal_reads)
+            status, *_ = send(
+                connection,
+                self._statements["galera_status"],
+                self._statements["prepare_galera"] % {"sync_wait": sync_wait},
+                self._lock_settings(together=False),
+            )
+            connection.server = with_galera_status(connection.server, status.rows)
+        elif connection.server.cluster == GROUP:
+            # Without the right to see the members what they are is not known.
+            try:
+                [members] = send(connection, self._statements["group_members"])
+                connection.server = with_members(connection.server, members.rows)
+            except pymysql.Error as exc:
+                if errno_of(exc) != NO_RIGHT:
+                    raise
+            behind = connection.server.several_write or connection.server.read_only
+            if behind and self._options.causal_reads:
+                send(connection, self._statements["prepare_group"])
+            if connection.server.several_write:
+                send(connection, self._lock_settings(together=False))
+        if connection.server.several_write:
+            connection.multi_statements = False
+        connection.start(self._options.statement_timeout)
 
     def close(self, connection: PacketConnection) -> None:
         with suppress(pymysql.Error):
@@ -105,7 +204,7 @@ class MySQLConnector:
         # After anything else, such as a signal handler's exception, an answer may still be on its way.
         if not isinstance(exc, RAISED_WITH_ALL_ANSWERS_READ):
             connection.drop()
-            end_statement(connection, self._still_busy)
+            end_statement(connection, self._statements["still_busy"])
             return False
         if not connection.open or errno_of(exc) in CONNECT_ANEW_AFTER:
             return False

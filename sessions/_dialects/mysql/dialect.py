@@ -1,7 +1,8 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
 A transaction travels as one packet of several statements, and so takes one round trip;
-with multi_statements=False as packets that are sent ahead, and takes two. Values are put
+with multi_statements=False, and in a cluster of which several members write, as packets that are sent ahead, and
+takes two. Values are put
 into statements on this side: by PyMySQL's escaping on our own connections, of which it knows
 character set and sql_mode, and by values.py on those of the application.
 """
@@ -23,11 +24,14 @@ from sessions._items import Row
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, DatabaseError
 
-from .checks import column_checks, engine_check
+from .checks import cascade_check, cluster_check, column_checks, engine_check
+from .cluster import GALERA, Server
 from .errors import (
     CANNOT_CONVERT,
     MIXED_COLLATIONS,
     MORE_THAN_ONE_ROW,
+    NO_CASCADE,
+    NOT_FOR_TABLE,
     RAISED_WITH_ALL_ANSWERS_READ,
     describe,
     errno_of,
@@ -65,10 +69,14 @@ class MySQLDialect(Dialect[MyConnection]):
                 f"use at most {_MAX_MESSAGES_TABLE} characters"
             )
         super().__init__(options)
-        # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
-        # a deadlock, after which the server has rolled back.
-        self._begin: tuple[str, ...] = ("begin",) if options.multi_statements else ("suspend_autocommit", "begin")
-        self._commit = "commit" if options.multi_statements else "resume_autocommit"
+        self._server = Server()
+
+    def meet(self, server: Server) -> None:
+        """Note what a new connection has told of its server."""
+        self._server, self.surroundings = server, str(server)
+
+    def server_of(self, connection: MyConnection) -> str:
+        return connection.server.name if isinstance(connection, PacketConnection) else ""
 
     def _with_parameters(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
         """Put the parameters, escaped, into statements."""
@@ -118,6 +126,11 @@ class MySQLDialect(Dialect[MyConnection]):
         status: int = connection.server_status  # type: ignore[attr-defined]
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
+    def create_tables(self, connection: MyConnection) -> None:
+        refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades
+        for name in ("create_sessions", "create_messages_without_cascade" if refused else "create_messages"):
+            self.execute(connection, name, {})
+
     def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
         if not self.in_transaction(connection) and not connection.get_autocommit():
             self.execute(connection, "begin", {})
@@ -157,14 +170,23 @@ class MySQLDialect(Dialect[MyConnection]):
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
         parameters = {"session_id": session_id, "position": if_position}
         check = [] if if_position is None else ["check_position"]
-        before = self._with_parameters(connection, (*self._begin, "touch_session", *check, *then), parameters)
+        begin, commit = self._frame(connection)
+        before = self._with_parameters(connection, (*begin, "touch_session", *check, *then), parameters)
         try:
-            return self.insert(connection, session_id, texts, before=before, then=self.statements[self._commit])
+            return self.insert(connection, session_id, texts, before=before, then=commit)
         except pymysql.Error as exc:
             if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
         connection.rollback()
         return None
+
+    def _frame(self, connection: PacketConnection) -> tuple[tuple[str, ...], str]:
+        """Return what begins a transaction, and what ends it."""
+        if connection.multi_statements:
+            return ("begin",), self.statements["commit"]
+        # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
+        # a deadlock, after which the server has rolled back.
+        return ("suspend_autocommit", "begin"), self.statements["resume_autocommit"]
 
     def insert(
         self,
@@ -186,9 +208,16 @@ class MySQLDialect(Dialect[MyConnection]):
                 statements.clear()
             statements.append(statement)
             count = rows
+        last = len(statements) - 1
+        if count > 1 and isinstance(connection, PacketConnection) and connection.server.cluster == GALERA:
+            statements.append(self.statements["id_step"])
         results = send(connection, *statements, then=then) if statements else []
+        if not count:
+            return 0
+        if statements[last + 1 :]:
+            [(step,)] = results[last + 1].rows
         # The ids of one INSERT keep the server's step, and its answer tells the first.
-        return results[len(statements) - 1].first_id + (count - 1) * step if count else 0
+        return int(results[last].first_id + (count - 1) * step)
 
     def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         return self.insert(connection, session_id, texts, times=times)
@@ -238,9 +267,10 @@ class MySQLDialect(Dialect[MyConnection]):
     def pop(self, connection: MyConnection, session_id: str) -> tuple[Row | None, int]:
         if not isinstance(connection, PacketConnection):
             return super().pop(connection, session_id)
-        names = (*self._begin, "lock_session_for_removal", "lock_newest_items", "delete_newest_item")
+        begin, commit = self._frame(connection)
+        names = (*begin, "lock_session_for_removal", "lock_newest_items", "delete_newest_item")
         statements = self._with_parameters(connection, names, {"session_id": session_id, "count": 2})
-        results = dict(zip(names, send(connection, *statements, then=self.statements[self._commit]), strict=False))
+        results = dict(zip(names, send(connection, *statements, then=commit), strict=False))
         rows = results["lock_newest_items"].rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
@@ -248,9 +278,10 @@ class MySQLDialect(Dialect[MyConnection]):
         if not isinstance(connection, PacketConnection):
             super().clear(connection, session_id)
             return
-        names = (*self._begin, "lock_session_for_removal", "delete_items", "delete_session")
+        begin, commit = self._frame(connection)
+        names = (*begin, "lock_session_for_removal", "delete_items", "delete_session")
         statements = self._with_parameters(connection, names, {"session_id": session_id})
-        send(connection, *statements, then=self.statements[self._commit])
+        send(connection, *statements, then=commit)
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
@@ -294,12 +325,20 @@ class MySQLDialect(Dialect[MyConnection]):
         send(connection, statement)
 
     def own_checks(self, connection: MyConnection) -> list[Check]:
-        return [engine_check({table: self._engine(connection, table) for table in self.tables})]
+        found = [engine_check({table: self._engine(connection, table) for table in self.tables})]
+        if isinstance(connection, PacketConnection):
+            found += cluster_check(connection.server)
+            if connection.server.refuses_cascades:
+                names = self.execute(connection, "cascading_keys", self.named(self.tables[1]))
+                found.append(cascade_check(self._quoted(self.tables[1]), str(names[0][0]) if names else ""))
+        return found
 
     def _engine(self, connection: MyConnection, table: str) -> str:
         return str(self.execute(connection, "engine", self.named(table))[0][0])
 
     def failure(self, exc: Exception) -> Failure:
+        if self._server.refuses_cascades and errno_of(exc) == NOT_FOR_TABLE:
+            return NO_CASCADE
         return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:

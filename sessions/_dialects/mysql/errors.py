@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pymysql
 
 from sessions._dialects import failures
-from sessions._dialects.failures import Failure
+from sessions._dialects.failures import AttemptFailed, Failure
 from sessions.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -63,7 +63,26 @@ _FULL = Failure(DatabaseError, "free some space on the server; nothing was writt
 _MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
 _CANCELLED = Failure(DatabaseError, "someone cancelled it, or a time limit of the server did; nothing was written")
 _DUPLICATE = Failure(DatabaseError, "ids are given that exist: set the table's AUTO_INCREMENT anew")
-_KEY = Failure(DatabaseError, "give both tables a primary key and InnoDB, as group replication asks for")
+_KEY = Failure(
+    DatabaseError,
+    "give both tables a primary key and InnoDB, as group replication asks for; while it chooses a primary it passes",
+    transient=True,
+)
+NO_CASCADE = Failure(
+    DatabaseError,
+    "with several primaries group replication takes no foreign key with ON DELETE CASCADE: replace that of the "
+    "messages' table by one without",
+)
+WRONG_SERVER = Failure(
+    ConnectionFailedError, "wait until it is ready, or name another member or proxy in the URL", transient=True
+)
+_LEFT_GROUP = replace(
+    failures.TRY_AGAIN,
+    remedy="the member left its group, or the group has no majority: look at the group",
+    longest_wait=failures.SEARCH_SECONDS,
+)
+# As a collision, but of a kind that does not pass within milliseconds.
+_TRY_LATER = replace(failures.TRY_AGAIN, longest_wait=None)
 
 # "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
 _FAILURES: Mapping[int, Failure] = {
@@ -88,10 +107,10 @@ _FAILURES: Mapping[int, Failure] = {
     1143: _NO_RIGHT,
     1146: failures.NO_TABLES,
     1153: Failure(DatabaseError, "raise the server's max_allowed_packet"),
-    1180: failures.TRY_AGAIN,
+    1180: failures.TRY_AGAIN,  # during COMMIT: a deadlock in a group; Galera torn apart
     1203: failures.BUSY,
     1205: failures.LOCKED,
-    1206: failures.TRY_AGAIN,
+    1206: _TRY_LATER,
     1213: failures.TRY_AGAIN,
     1226: failures.BUSY,
     1251: _PLUGIN,
@@ -104,7 +123,7 @@ _FAILURES: Mapping[int, Failure] = {
     1406: _TOO_LONG,
     1412: failures.TRY_AGAIN,
     1524: _PLUGIN,
-    1637: failures.TRY_AGAIN,
+    1637: _TRY_LATER,
     1698: _NO_PASSWORD,
     1792: failures.READ_ONLY,
     1820: _EXPIRED,
@@ -122,7 +141,7 @@ _FAILURES: Mapping[int, Failure] = {
     3024: _CANCELLED,
     3032: failures.GONE,
     3098: _KEY,
-    3100: failures.TRY_AGAIN,  # group replication: the member left its group, or the group has no majority
+    3100: _LEFT_GROUP,
     3101: failures.TRY_AGAIN,  # group replication: another member was first
     3118: failures.LOCKED_OUT,
     3159: failures.TLS_WANTED,
@@ -167,7 +186,9 @@ NO_SUCH_THREAD = 1094
 TRUNCATED = (1265, 1366, 1406)
 # After these a new connection is better: it may lead to the server that is now the primary, and has rights that
 # were granted meanwhile.
-CONNECT_ANEW_AFTER = (1142, 1143, 1290, 1792, 1836, 3100)
+CONNECT_ANEW_AFTER = (1047, 1142, 1143, 1290, 1792, 1836, 3098, 3100)
+NO_RIGHT = 1142
+NOT_FOR_TABLE = 3098
 
 
 def errno_of(exc: BaseException) -> int:
@@ -197,6 +218,19 @@ def connect_failure(exc: Exception) -> Failure:
     # The network's and OpenSSL's words stand in brackets, behind the host's name, which may be any word.
     text = str(exc) if isinstance(exc, OSError) else str(exc.args[-1]).partition("(")[2]
     return next((found for fragment, found in _HANDSHAKE_FAILURES.items() if fragment in text), _UNREACHABLE)
+
+
+def elsewhere(hosts: Sequence[tuple[str, int]], refused: Sequence[AttemptFailed]) -> AttemptFailed:
+    """Say why none of several hosts will do; as soon as one does, it is to be found."""
+    passing = [exc for exc in refused if exc.failure.transient]
+    failure = (passing or refused)[0].failure
+    words = dict.fromkeys(
+        f"{host}:{port}: {describe(exc.cause)}" for (host, port), exc in zip(hosts, refused, strict=True)
+    )
+    return AttemptFailed(
+        replace(failure, longest_wait=failures.SEARCH_SECONDS),
+        pymysql.OperationalError(errno_of((passing or refused)[0].cause), "; ".join(words)),
+    )
 
 
 def describe(exc: BaseException) -> str:

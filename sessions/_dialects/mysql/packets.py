@@ -25,6 +25,7 @@ from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
+from .cluster import Server, server_from
 from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, errno_of
 from .values import unconverted
 
@@ -53,6 +54,7 @@ class PacketConnection(pymysql.connections.Connection):
     packet_limit: int
     id_step: int
     multi_statements: bool
+    server: Server
     requires_tls = False
     # What is to be sent together.
     _held: list[bytes] | None = None
@@ -104,16 +106,16 @@ class PacketConnection(pymysql.connections.Connection):
         self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, statements: Sequence[str], statement_timeout: float, engine: str | None) -> None:
-        """Send the settings of a new connection and learn the server's packet limit."""
-        try:
-            check_engine(self, engine, comment=None)
-            *_, (rows, _, _) = send(self, *statements)
-            [(self.packet_limit, self.id_step, _, comment)] = rows
-            check_engine(self, engine, comment=comment)
-        except BaseException:
-            self.drop()
-            raise
+    def prepare(self, statements: Sequence[str], engine: str | None) -> None:
+        """Send the settings of a new connection and learn the server's packet limit, and what it is."""
+        check_engine(self, engine, comment=None)
+        *_, (variables, _, _), (limits, _, _) = send(self, *statements)
+        [(self.packet_limit, self.id_step, _, comment)] = limits
+        check_engine(self, engine, comment=comment)
+        self.server = server_from(variables)
+
+    def start(self, statement_timeout: float) -> None:
+        """End connecting: each answer now has this time."""
         self._read_timeout = self._write_timeout = statement_timeout
         self._connecting = False
 

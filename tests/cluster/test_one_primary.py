@@ -1,0 +1,101 @@
+"""Group replication of three MySQL servers, with one primary."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+import sessions
+from cluster.clusters import Cluster
+from faults.oracle import Figures
+from faults.writers import Writers
+from sessions import ConnectionFailedError, Session
+from support.claims import refused
+from support.rivals import connection_of
+from support.samples import items, texts
+from support.servers import execute_sql, with_parts
+
+pytestmark = [pytest.mark.mysql, pytest.mark.slow]
+
+
+@pytest.fixture
+def url(one_primary: Cluster) -> Iterator[str]:
+    """All members, the primary not the first."""
+    with one_primary.database() as name:
+        yield one_primary.url(name, first=_primary(one_primary) - 2)
+
+
+def _primary(cluster: Cluster) -> int:
+    [primary] = [
+        number
+        for number, node in enumerate(cluster.nodes)
+        if not execute_sql(node.url, "SELECT @@super_read_only")[0][0]
+    ]
+    return primary
+
+
+def test_the_primary_is_found(url: str) -> None:
+    with sessions.connect(url, max_retries=0) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+        assert repr(backend).endswith("(group replication of 3, statements in one packet)>")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "read_only"), [("primary", 0), ("standby", 1), ("read-only", 1), ("prefer-standby", 1)]
+)
+def test_a_url_says_whether_a_primary_is_wanted(url: str, wanted: str, read_only: int) -> None:
+    with (
+        sessions.connect(f"{url}?target_session_attrs={wanted}") as backend,
+        connection_of(backend) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT @@super_read_only")
+        assert cursor.fetchall() == ((read_only,),)
+
+
+def test_a_member_that_has_stopped_replicating_is_not_written_to(one_primary: Cluster, url: str) -> None:
+    stopped = one_primary.nodes[_primary(one_primary) - 1].url
+    execute_sql(stopped, "STOP GROUP_REPLICATION")
+    try:
+        with Session.from_url("chat_1", url, max_retries=0) as session:
+            session.add_items(items("a"))
+        alone = with_parts(stopped, database="mysql", query="target_session_attrs=read-write")
+        with (
+            Session.from_url("chat_1", alone, max_retries=0) as session,
+            refused(ConnectionFailedError, match="it is read-only"),
+        ):
+            session.get_items()
+    finally:
+        execute_sql(stopped, "START GROUP_REPLICATION")
+        one_primary.wait_for(3)
+
+
+def test_a_change_of_primary_loses_nothing(
+    one_primary: Cluster, url: str, rng: random.Random, figures: Figures
+) -> None:
+    other = one_primary.nodes[_primary(one_primary) - 1].url
+    with sessions.connect(url) as backend:
+        writers = Writers(backend, "chat_1", rng)
+        with writers.working():
+            writers.wait_for(30)
+            [(uuid,)] = execute_sql(other, "SELECT @@server_uuid")
+            execute_sql(other, f"SELECT group_replication_set_as_primary('{uuid}')")
+            writers.wait_for(30)
+        writers.judge(backend, figures, "one primary", "changes of primary")
+        assert writers.errors == []
+
+
+def test_a_killed_primary_loses_nothing(one_primary: Cluster, url: str, rng: random.Random, figures: Figures) -> None:
+    victim = one_primary.nodes[_primary(one_primary)]
+    with sessions.connect(url) as backend:
+        writers = Writers(backend, "chat_1", rng)
+        with writers.working():
+            writers.wait_for(30)
+            victim.kill()
+            writers.wait_for(20)
+            one_primary.bring_back(victim)
+            writers.wait_for(20)
+        writers.judge(backend, figures, "one primary", "kills")
+        assert writers.errors == []
