@@ -31,7 +31,7 @@ def figures(sections: dict[str, list[str]]) -> Iterator[Figures]:
 
 
 @contextlib.contextmanager
-def _network(start: Start, dialect: str) -> Iterator[Any]:
+def network_of(start: Start, dialect: str) -> Iterator[Any]:
     try:
         from testcontainers.core.network import Network
 
@@ -47,14 +47,14 @@ def _network(start: Start, dialect: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def galera(start_server: Start) -> Iterator[Cluster]:
-    with _network(start_server, "mariadb") as network, clusters.galera(start_server, network) as cluster:
+    with network_of(start_server, "mariadb") as network, clusters.galera(start_server, network) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def one_primary(start_server: Start) -> Iterator[Cluster]:
     with (
-        _network(start_server, "mysql") as network,
+        network_of(start_server, "mysql") as network,
         clusters.group(start_server, network, several_primaries=False) as cluster,
     ):
         yield cluster
@@ -63,7 +63,7 @@ def one_primary(start_server: Start) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def several_primaries(start_server: Start) -> Iterator[Cluster]:
     with (
-        _network(start_server, "mysql") as network,
+        network_of(start_server, "mysql") as network,
         clusters.group(start_server, network, several_primaries=True) as cluster,
     ):
         yield cluster

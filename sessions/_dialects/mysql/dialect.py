@@ -1,9 +1,9 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
 A transaction travels as one packet of several statements, and so takes one round trip. With multi_statements=False, and
-in a cluster of which several members write, it is one compound statement on MariaDB; on MySQL, and with a large batch,
-its statements are sent ahead, and it takes two. Values are put into statements on this side: by PyMySQL's escaping on
-our own connections, of which it knows character set and sql_mode, and by values.py on those of the application.
+on Galera, it is one compound statement on MariaDB; on MySQL, and with a large batch, its statements are sent ahead, and
+it takes two. Values are put into statements on this side: by PyMySQL's escaping on our own connections, of which it
+knows character set and sql_mode, and by values.py on those of the application.
 """
 
 from __future__ import annotations
