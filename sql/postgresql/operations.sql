@@ -232,9 +232,13 @@ ORDER BY page.id;
 
 -- name: load_items
 -- Differs: load_item for all rows of a part in one statement. Rows with the times that they were made at; without
--- one, now.
+-- one, that of this write, as in insert_items.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, statement_timestamp())
+SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, greatest(localtimestamp, (
+    SELECT updated_at
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+)))
 FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
 ORDER BY item.n
 RETURNING id;
