@@ -66,13 +66,13 @@ def held(url: str, act: Act) -> Iterator[None]:
             late.join()
 
 
-def add(session: Session) -> object:
-    return session.add_items(items("late"))
+def add(session: Session) -> None:
+    session.add_items(items("late"))
 
 
-def add_much(session: Session) -> object:
+def add_much(session: Session) -> None:
     """More than one statement takes."""
-    return session.add_items([{"content": "late" + "x" * 17_000_000}])
+    session.add_items([{"content": "late" + "x" * 17_000_000}])
 
 
 def times(url: str) -> list[Any]:
