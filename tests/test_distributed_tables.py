@@ -20,6 +20,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "postgresql"
 TABLES = {"agent_sessions", "agent_messages"}
 # For a page or a batch of conversations, or for all of them: they go to several shards.
 OF_MANY = {
+    "count_items_of",
     "delete_items_of",
     "delete_sessions",
     "first_items",
@@ -30,6 +31,7 @@ OF_MANY = {
     "sessions_by_id",
     "sessions_by_id_descending",
     "sessions_newest_first",
+    "sessions_of_shards",
     "sessions_oldest_first",
     "unlisted_sessions",
 }
