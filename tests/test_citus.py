@@ -1,7 +1,8 @@
-"""Tables as they are distributed on Citus, in a plain PostgreSQL that refuses what Citus refuses there.
+"""Tables as they are distributed on Citus, in a plain PostgreSQL that refuses and fails as Citus does.
 
-What Citus does is not run here. Its key is that of sql/postgresql/citus.sql; what it does not plan over several
-shards, rows that are locked and subqueries with a LIMIT that take a column, is refused by a policy with its code.
+What Citus does is not run here. The tables have the key of sql/postgresql/citus.sql; what Citus does not plan over
+several shards, rows that are locked and subqueries with a LIMIT that take a column, is refused by a policy with its
+code; a worker that is lost is a trigger that says so in its words.
 """
 
 import itertools
@@ -15,7 +16,8 @@ import pytest
 
 import sessions
 from embedding.test_rights import TABLES, grants, role_of
-from support.claims import use_everything
+from sessions import OutcomeUnknownError
+from support.claims import refused, use_everything
 from support.rivals import lender_of, set_updated_at
 from support.samples import in_threads, items, texts
 from support.servers import connect_raw, execute_sql
@@ -40,6 +42,24 @@ BEGIN
     RETURN TRUE;
 END $$
 """
+
+# Once, on a connection that stays.
+_LOSING_A_WORKER = (
+    "CREATE SEQUENCE losses",
+    """
+    CREATE FUNCTION lose_a_worker() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('losses') = 1 THEN
+            RAISE EXCEPTION 'failure on connection marked as essential: 10.0.0.2:5432' USING ERRCODE = 'XX000';
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE CONSTRAINT TRIGGER lose AFTER INSERT OR UPDATE OR DELETE ON agent_sessions {deferred}
+    FOR EACH ROW EXECUTE FUNCTION lose_a_worker()
+    """,
+)
 
 
 @pytest.fixture
@@ -140,3 +160,23 @@ def test_conversations_that_cannot_be_locked_at_once_are_pruned(backend: session
         connection.execute("UPDATE agent_messages SET created_at = now() - interval '9 days' WHERE session_id <> 'd'")
     assert backend.prune(1.5 * DAY) == (1, 3)
     assert [info.session_id for info in backend.list_sessions(order="id")] == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize("deferred", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["within", "at the end"])
+def test_a_write_during_which_a_worker_was_lost_is_settled(distributed: str, deferred: str) -> None:
+    with sessions.connect(distributed, retry_delay=0.01) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a", "b"))
+        for statement in _LOSING_A_WORKER:
+            execute_sql(distributed, statement.format(deferred=deferred))
+        session.add_items(items("c"))
+        assert texts(session.get_items()) == ["a", "b", "c"]
+        execute_sql(distributed, "ALTER SEQUENCE losses RESTART")
+        session.replace_items(items("a"))
+        execute_sql(distributed, "ALTER SEQUENCE losses RESTART")
+        with refused(OutcomeUnknownError):
+            session.pop_item()
+        assert texts(session.get_items()) == ["a"]
+        execute_sql(distributed, "ALTER SEQUENCE losses RESTART")
+        session.clear_session()
+        assert session.get_items() == []
