@@ -40,6 +40,11 @@ GROUP = [
         pytest.param(PLAIN, Server("db1:3306:1"), id="alone"),
         pytest.param([*PLAIN, ("wsrep_on", "OFF")], Server("db1:3306:1"), id="MariaDB alone"),
         pytest.param(GALERA, Server("db1:3306:1", "Galera", several_write=True), id="Galera"),
+        pytest.param(
+            [*GALERA, ("version", "11.8.9-MariaDB-log")],
+            Server("db1:3306:1", "Galera", several_write=True, is_mariadb=True),
+            id="Galera of MariaDB",
+        ),
         pytest.param([("read_only", "ON")], Server("::", read_only=True), id="a replica"),
         pytest.param([("read_only", "NO_LOCK_NO_ADMIN")], Server("::", read_only=True), id="a replica of MariaDB 12"),
         pytest.param([("super_read_only", "ON")], Server("::", read_only=True), id="a secondary"),

@@ -1,5 +1,7 @@
 """The other forms in which statements may travel: prepared on PostgreSQL, without CLIENT.MULTI_STATEMENTS on MySQL.
 
+On MariaDB that is a compound statement, or for a large batch several that are sent ahead, as on MySQL.
+
 They do what the usual form does; what they cost is in test_round_trips.py.
 """
 
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pymysql.constants import SERVER_STATUS
 
 import sessions
 from support.claims import OPERATIONS, WRITES, each_mysql, use_everything
@@ -212,14 +215,17 @@ def test_autocommit_is_on_again_after_each_operation(backend: sessions.Backend, 
 
 
 @each_mysql
-def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(backend: sessions.Backend, server_url: str) -> None:
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(
+    backend: sessions.Backend, server_url: str, size: int
+) -> None:
     # The server rolls back at once, and then executes the INSERT that was sent behind the statement that failed.
     refused: list[Exception] = []
 
     def replace() -> None:
         with sessions.Session.from_url("chat_1", server_url, multi_statements=False, max_retries=0) as session:
             try:
-                session.replace_items(items("sent", "ahead"))
+                session.replace_items(items("sent", "ahead" * size))
             except sessions.DatabaseError as exc:
                 refused.append(exc)
 
@@ -228,17 +234,34 @@ def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(backend: sessions.Ba
     assert texts(backend.session("chat_1").get_items()) == ["first"]
 
 
-@each_mysql
+@pytest.mark.mysql
 @pytest.mark.parametrize("name", WRITES)
-def test_nothing_is_committed_when_the_first_statement_fails(backend: Any, server_url: str, name: str) -> None:
+def test_nothing_is_committed_when_the_first_statement_fails(mysql_url: str, name: str) -> None:
     # As KILL QUERY can make it: what was sent behind it is executed all the same.
+    backend: Any = sessions.connect(mysql_url, **FORMS["mysql"])
     session = backend.session("chat_1")
+    session.add_items(items("first"))
     session.position()
     refused = {"suspend_autocommit": "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'interrupted'"}
     backend._store._dialect.statements = {**backend._store._dialect.statements, **refused}
     with pytest.raises(sessions.DatabaseError, match="interrupted"):
         OPERATIONS[name](session)
-    assert [json.loads(text) for text in stored_texts(server_url)] == items("first")
+    backend.close()
+    assert [json.loads(text) for text in stored_texts(mysql_url)] == items("first")
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("name", ["add_items", "replace_items"])
+def test_an_error_within_a_compound_statement_leaves_nothing(mariadb_url: str, name: str, size: int) -> None:
+    with sessions.Session.from_url("chat_1", mariadb_url, **FORMS["mariadb"]) as session:
+        session.add_items(items("first"))
+        refuse_poisoned_rows(mariadb_url)
+        with pytest.raises(sessions.DatabaseError, match="refused by trigger"):
+            getattr(session, name)(items("a" * size, "poison"))
+        with connection_of(session) as connection:
+            assert not connection.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+        assert texts(session.get_items()) == ["first"]
 
 
 @each_mysql

@@ -176,6 +176,25 @@ SET autocommit = 0;
 -- Differs: commit, behind suspend_autocommit; the server commits by itself.
 SET autocommit = 1;
 
+-- name: compound
+-- Differs: a transaction as one statement of MariaDB's. What another node of a cluster ends between two statements
+-- ends all of it, as any error does; in a packet of several statements the rest would be executed.
+BEGIN NOT ATOMIC
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION
+    BEGIN
+        ROLLBACK;
+        RESIGNAL;
+    END;
+    START TRANSACTION;
+    %(statements)s;
+    COMMIT;
+END;
+
+-- name: newest_ids
+-- Differs: behind an INSERT within a compound, which tells nothing of it.
+SELECT LAST_INSERT_ID(), @@auto_increment_increment
+LIMIT 1;
+
 -- name: use_utf8
 -- Before prepare_connection, whose literals are in the character set of the connection.
 SET NAMES utf8mb4;
@@ -205,7 +224,7 @@ LIMIT 1;
 -- name: server_variables
 -- Who the server is, whether it takes writes, and whether it is in a cluster.
 SHOW VARIABLES WHERE variable_name IN (
-    'hostname', 'port', 'server_id', 'read_only', 'super_read_only', 'offline_mode', 'wsrep_on',
+    'version', 'hostname', 'port', 'server_id', 'read_only', 'super_read_only', 'offline_mode', 'wsrep_on',
     'group_replication_group_name', 'group_replication_single_primary_mode',
     'group_replication_enforce_update_everywhere_checks'
 );

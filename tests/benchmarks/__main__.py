@@ -14,7 +14,7 @@ from pathlib import Path
 # Run as a folder: the tests' own modules are beside it.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import child, imports, key_layout, plots, report, workloads
+from benchmarks import child, growth, imports, key_layout, plots, projection, report, workloads
 from benchmarks.contestants import make_tables
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.results import DIALECTS, WORKLOADS, Results
@@ -34,6 +34,15 @@ def main() -> None:
         "--workloads", nargs="+", default=[], metavar="PREFIX", help=f"of: {'; '.join((*WORKLOADS, _IMPORTS))}"
     )
     parser.add_argument("--key-layout", action="store_true", help="only the experiment for MySQL and MariaDB")
+    parser.add_argument("--growth", action="store_true", help="only tables of up to ten million messages")
+    parser.add_argument(
+        "--calculate",
+        nargs=3,
+        type=float,
+        metavar=("BYTES", "GIB", "MS"),
+        help="only what more messages would cost by what --growth has kept in --output: the bytes of a message, the "
+        "server's memory, the time that a page takes from its disk",
+    )
     parser.add_argument("--seconds", type=float, help="for one workload on one dialect")
     parser.add_argument(
         "--output", type=Path, help="folder for results.json, results.md and the plots; what is not measured is kept"
@@ -51,8 +60,24 @@ def main() -> None:
     for prefix in arguments.workloads:
         if not _begins(prefix, (*WORKLOADS, _IMPORTS)):
             parser.error(f"no workload begins with {prefix!r}; use some of {'; '.join((*WORKLOADS, _IMPORTS))}")
+    if arguments.growth or arguments.calculate:
+        _grow(arguments, dialects)
+        return
     sizes = QUICK if arguments.quick else Sizes()
     _measure(arguments, dialects, dataclasses.replace(sizes, seconds=arguments.seconds or sizes.seconds))
+
+
+def _grow(arguments: argparse.Namespace, dialects: list[str]) -> None:
+    path = (arguments.output or HERE) / "growth.json"
+    found = growth.load(path)
+    sizes = growth.QUICK if arguments.quick else growth.SIZES
+    for dialect in dialects if arguments.growth else ():
+        with _databases(dialect, Results()) as database, database() as url:
+            found[dialect] = list(growth.measure(url, sizes))
+        if arguments.output:
+            growth.save(path, found)
+    text, memory, disk = arguments.calculate or projection.USUAL
+    print("\n" + projection.render(found, projection.Machine(int(text), memory * 2**30, disk / 1e3)))
 
 
 def _begins(prefix: str, names: Sequence[str]) -> bool:

@@ -149,9 +149,9 @@ def test_the_cluster_and_the_form_are_said(
 ) -> None:
     with caplog.at_level(logging.INFO, "sessions"), sessions.connect(galera.url(database)) as backend:
         backend.session("chat_1").position()
-        assert repr(backend).endswith("(Galera of 3, statements in two trips)>")
-        assert "Galera of 3, statements in two trips; Synced" in [check.found for check in backend.check()]
-    assert "Galera of 3, statements in two trips" in caplog.text
+        assert repr(backend).endswith("(Galera of 3, compound statements)>")
+        assert "Galera of 3, compound statements; Synced" in [check.found for check in backend.check()]
+    assert "Galera of 3, compound statements" in caplog.text
 
 
 def test_connections_are_spread_where_that_is_asked_for(galera: Cluster, database: str) -> None:

@@ -1,7 +1,8 @@
 """What a server says of itself and of its cluster, and what follows from that for our statements.
 
-The rule: where several members write, a transaction is committed by a statement of its own, sent when all before it
-have succeeded. What another member's transaction has ended is then never taken for a beginning.
+The rule: where several members write, a transaction travels as one statement (MariaDB), or is committed by one of its
+own, sent when all before it have succeeded. What another member's transaction has ended is then never taken for a
+beginning.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Server:
     read_only: bool = False
     several_write: bool = False
     refuses_cascades: bool = False
+    is_mariadb: bool = False
     wrong: str = ""  # why nothing is to be read from it or written to it
 
     def __str__(self) -> str:
@@ -32,7 +34,9 @@ class Server:
         if not self.cluster:
             return ""
         members = f" of {self.size}" if self.size else ""
-        form = "statements in two trips" if self.several_write else "statements in one packet"
+        form = "statements in one packet"
+        if self.several_write:
+            form = "compound statements" if self.is_mariadb else "statements in two trips"
         return f"{self.cluster}{members}, {form}"
 
 
@@ -43,6 +47,7 @@ def server_from(variables: Iterable[Sequence[Any]]) -> Server:
     server = Server(
         name=":".join(found.get(part, "") for part in ("hostname", "port", "server_id")),
         read_only=bool(on & {"read_only", "super_read_only"}),
+        is_mariadb="mariadb" in found.get("version", "").lower(),
         wrong="it is in offline mode" if "offline_mode" in on else "",
     )
     if "wsrep_on" in on:

@@ -1,17 +1,16 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
-A transaction travels as one packet of several statements, and so takes one round trip;
-with multi_statements=False, and in a cluster of which several members write, as packets that are sent ahead, and
-takes two. Values are put
-into statements on this side: by PyMySQL's escaping on our own connections, of which it knows
-character set and sql_mode, and by values.py on those of the application.
+A transaction travels as one packet of several statements, and so takes one round trip. With multi_statements=False, and
+in a cluster of which several members write, it is one compound statement on MariaDB; on MySQL, and with a large batch,
+its statements are sent ahead, and it takes two. Values are put into statements on this side: by PyMySQL's escaping on
+our own connections, of which it knows character set and sql_mode, and by values.py on those of the application.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import pymysql
@@ -37,7 +36,7 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, check_engine, end_statement, send
+from .packets import MyConnection, PacketConnection, Result, check_engine, end_statement, send, send_compound
 from .values import Quote, integer, literal, quote_long, quote_short
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
@@ -45,6 +44,9 @@ _MAX_MESSAGES_TABLE = 56
 
 # Large batches are cut into packets of about so many bytes, or one item each if that is larger.
 _PACKET = 4 * 1024 * 1024
+
+# Larger batches do not go into a compound, of which the server copies every text twice.
+_COMPOUND = 64 * 1024
 
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
@@ -168,41 +170,69 @@ class MySQLDialect(Dialect[MyConnection]):
         *then: str,
     ) -> int | None:
         """Write the batch as one transaction; None, and nothing is written, when the position is another."""
-        parameters = {"session_id": session_id, "position": if_position}
         check = [] if if_position is None else ["check_position"]
-        begin, commit = self._frame(connection)
-        before = self._with_parameters(connection, (*begin, "touch_session", *check, *then), parameters)
+        parameters = {"session_id": session_id, "position": if_position}
+        before = self._with_parameters(connection, ["touch_session", *check, *then], parameters)
         try:
-            return self.insert(connection, session_id, texts, before=before, then=commit)
+            return self._insert_behind(connection, session_id, texts, before)
         except pymysql.Error as exc:
             if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
         connection.rollback()
         return None
 
-    def _frame(self, connection: PacketConnection) -> tuple[tuple[str, ...], str]:
-        """Return what begins a transaction, and what ends it."""
+    def _insert_behind(
+        self, connection: PacketConnection, session_id: str, texts: Sequence[str], before: Sequence[str]
+    ) -> int:
+        """Run the statements before, and insert, as one transaction."""
+        limit, step = self._limits(connection)
+        packets = self._packets(connection, session_id, texts, (), limit - _OVERHEAD)
+        first = list(islice(packets, 2))
+        inserts = [statement for statement, _ in first]
+        if connection.takes_compounds and len(first) < 2 and sum(map(len, inserts)) < _COMPOUND:
+            *_, newest = self._transact(connection, [*before, *inserts, self.statements["newest_ids"]])
+            [(first_id, step)] = newest.rows
+            return int(first_id + (first[0][1] - 1) * step) if first else 0
+        begin, commit = self._frame(connection)
+        return self._insert_packets(connection, chain(first, packets), step, before=[*begin, *before], then=commit)
+
+    def _transact(self, connection: PacketConnection, statements: Sequence[str]) -> list[Result]:
+        """Run the statements as one transaction; return each one's result."""
+        if connection.takes_compounds:
+            return send_compound(connection, self.statements["compound"], statements)
+        begin, commit = self._frame(connection)
+        return send(connection, *begin, *statements, then=commit)[len(begin) : -1]
+
+    def _frame(self, connection: PacketConnection) -> tuple[list[str], str]:
+        """Return what begins a transaction of several statements, and what ends it."""
         if connection.multi_statements:
-            return ("begin",), self.statements["commit"]
+            return [self.statements["begin"]], self.statements["commit"]
         # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
         # a deadlock, after which the server has rolled back.
-        return ("suspend_autocommit", "begin"), self.statements["resume_autocommit"]
+        begin = [self.statements["suspend_autocommit"], self.statements["begin"]]
+        return begin, self.statements["resume_autocommit"]
 
     def insert(
+        self, connection: MyConnection, session_id: str, texts: Sequence[str], *, times: Sequence[str] = ()
+    ) -> int:
+        """Insert in packets that the server takes."""
+        limit, step = self._limits(connection)
+        packets = self._packets(connection, session_id, texts, times, limit - _OVERHEAD)
+        return self._insert_packets(connection, packets, step)
+
+    def _insert_packets(
         self,
         connection: MyConnection,
-        session_id: str,
-        texts: Sequence[str],
+        packets: Iterable[tuple[str, int]],
+        step: int,
         *,
-        times: Sequence[str] = (),
         before: Sequence[str] = (),
         then: str | None = None,
     ) -> int:
-        """Insert in packets that the server takes; the first and the last carry the rest."""
-        limit, step = self._limits(connection)
+        """Send INSERT statements, each with its number of rows; the first and the last carry the rest."""
         statements = list(before)
         count = 0
-        for statement, rows in self._packets(connection, session_id, texts, times, limit - _OVERHEAD):
+        for statement, rows in packets:
             if count:
                 send(connection, *statements)
                 statements.clear()
@@ -267,21 +297,18 @@ class MySQLDialect(Dialect[MyConnection]):
     def pop(self, connection: MyConnection, session_id: str) -> tuple[Row | None, int]:
         if not isinstance(connection, PacketConnection):
             return super().pop(connection, session_id)
-        begin, commit = self._frame(connection)
-        names = (*begin, "lock_session_for_removal", "lock_newest_items", "delete_newest_item")
+        names = ["lock_session_for_removal", "lock_newest_items", "delete_newest_item"]
         statements = self._with_parameters(connection, names, {"session_id": session_id, "count": 2})
-        results = dict(zip(names, send(connection, *statements, then=commit), strict=False))
-        rows = results["lock_newest_items"].rows
+        _, newest, _ = self._transact(connection, statements)
+        rows = newest.rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
     def clear(self, connection: MyConnection, session_id: str) -> None:
         if not isinstance(connection, PacketConnection):
             super().clear(connection, session_id)
             return
-        begin, commit = self._frame(connection)
-        names = (*begin, "lock_session_for_removal", "delete_items", "delete_session")
-        statements = self._with_parameters(connection, names, {"session_id": session_id})
-        send(connection, *statements, then=commit)
+        names = ["lock_session_for_removal", "delete_items", "delete_session"]
+        self._transact(connection, self._with_parameters(connection, names, {"session_id": session_id}))
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]

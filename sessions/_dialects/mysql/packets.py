@@ -40,6 +40,8 @@ class Result(NamedTuple):
     changed: int  # rows; matched, where it is an update
 
 
+_NOTHING = Result((), 0, 0)
+
 # How long to wait for the end of a statement that is killed.
 _KILL_SECONDS = 2.0
 _KILL_POLL_SECONDS = 0.01
@@ -113,6 +115,11 @@ class PacketConnection(pymysql.connections.Connection):
         [(self.packet_limit, self.id_step, _, comment)] = limits
         check_engine(self, engine, comment=comment)
         self.server = server_from(variables)
+
+    @property
+    def takes_compounds(self) -> bool:
+        """Whether a transaction is to travel as one statement."""
+        return self.server.is_mariadb and not self.multi_statements
 
     def start(self, statement_timeout: float) -> None:
         """End connecting: each answer now has this time."""
@@ -232,7 +239,7 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
     handled = sys.exc_info()[1]
     try:
         if isinstance(connection, PacketConnection) and not connection.multi_statements:
-            results = connection.send_ahead(statements)
+            results = connection.send_ahead(statements) if statements else []
             return results if then is None else results + _send_packet(connection, then)
         return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
     except pymysql.OperationalError as exc:
@@ -243,6 +250,14 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
             raise
         connection.close()
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
+
+
+def send_compound(connection: PacketConnection, frame: str, statements: Sequence[str]) -> list[Result]:
+    """Send the statements as one; return each one's result, which is empty but for queries."""
+    # By itself, for it has several answers.
+    *results, _ = send(connection, then=frame % {"statements": "; ".join(statements)})
+    answers = iter(results)
+    return [next(answers) if statement.startswith("SELECT") else _NOTHING for statement in statements]
 
 
 def raise_a_handlers(exc: Exception, handled: BaseException | None) -> None:
