@@ -21,7 +21,7 @@ from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
 from .errors import CONNECT_ANEW_AFTER
-from .libpq import libpq_parameters
+from .libpq import libpq_parameters, with_host_first
 from .refusals import connect_failure
 from .sqlstates import SQLStateConnection
 
@@ -99,6 +99,7 @@ class PostgresConnector:
         self._options = settings.options
         files = KeyFiles()
         self._all_files = [files]
+        self._has_several_hosts = len(settings.address.hosts) > 1
         self._requires_tls = settings.tls is not None and settings.tls.required
         try:
             self._parameters = files, libpq_parameters(settings, files)
@@ -129,6 +130,9 @@ class PostgresConnector:
         except BaseException:
             connection.close()
             raise
+        if self._has_several_hosts:
+            files, parameters = self._parameters
+            self._parameters = files, with_host_first(parameters, connection.info.host, connection.info.port)
         connection.statement_timeout = self._options.statement_timeout
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
