@@ -2,7 +2,10 @@
 
 import contextlib
 
+import psycopg
+
 import sessions
+from sessions._dialects.postgresql.errors import statement_failure
 from support.proxy import Proxy
 from support.rivals import connection_of
 from support.servers import with_parts
@@ -24,3 +27,9 @@ def test_a_host_that_is_silent_is_waited_for_once(postgresql_url: str) -> None:
             for _ in range(3):
                 stack.enter_context(connection_of(backend))
         assert (silent.connections, other.connections) == (1, 3)
+
+
+def test_a_loss_that_the_driver_counts_as_a_second_answer_is_a_loss() -> None:
+    # What psycopg makes of a server or a pooler that says goodbye to a BEGIN, and has gone before that is read.
+    failure = statement_failure(psycopg.InternalError("received 2 results from command 'BEGIN'"))
+    assert (failure.transient, failure.in_doubt) == (True, True)
