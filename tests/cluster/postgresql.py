@@ -42,7 +42,8 @@ _IS_PRIMARY = b"in_hot_standby\0off\0"
 _HAPROXY = """
 defaults
     mode tcp
-    timeout connect 2s
+    timeout connect 1s
+    retries 0
     timeout client 1h
     timeout server 1h
 listen postgresql

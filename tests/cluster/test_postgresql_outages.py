@@ -1,6 +1,7 @@
 """A PostgreSQL primary that hangs, or that is cut off, and comes back as the primary that it was."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,9 @@ from faults.writers import at_first_retry
 from sessions import OutcomeUnknownError
 from support.claims import refused
 from support.proxy import Proxy
+from support.rivals import eventually
 from support.samples import items, texts
-from support.servers import with_parts
+from support.servers import execute_sql, with_parts
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.slow]
 
@@ -94,5 +96,24 @@ def test_a_write_that_waits_for_its_standby_is_acknowledged_when_that_is_back(
         postgresql_pair.standby.pause()
         with at_first_retry(postgresql_pair.standby.unpause) as retries:
             session.add_items(items("b"))
+        assert retries.count >= 1
+        assert texts(session.get_items()) == ["a", "b"]
+
+
+def test_a_wait_for_the_standby_that_somebody_cancels_is_no_acknowledgement(
+    postgresql_pair: Pair, postgresql_ports: Callable[[str], list[int]]
+) -> None:
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with postgresql_pair.database(postgresql_ports("hosts")) as url, sessions.connect(url) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        postgresql_pair.standby.pause()
+        thread = threading.Thread(
+            target=eventually, args=(lambda: execute_sql(postgresql_pair.primary.url, cancel) != [],)
+        )
+        thread.start()
+        with at_first_retry(postgresql_pair.standby.unpause) as retries:
+            session.add_items(items("b"))
+        thread.join()
         assert retries.count >= 1
         assert texts(session.get_items()) == ["a", "b"]

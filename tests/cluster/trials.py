@@ -63,7 +63,8 @@ class Trials:
             self._name, events=1, refused=len(writers.errors) + len(reader.errors), batches=writers.ledger.acknowledged
         )
         writers.judge(backend, self._figures, self._name, "events")
-        assert (writers.errors, reader.errors) == ([], [])
+        errors = [*writers.errors, *reader.errors]
+        assert not errors, errors
 
     def __str__(self) -> str:
         """Say how long nobody was answered, and for how long that was the cluster's own doing."""
