@@ -91,7 +91,8 @@ def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     sqlstate = getattr(exc, "sqlstate", None)
     if sqlstate is None or not isinstance(exc, psycopg.Error):
-        if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+        # Internal, without the server's code: psycopg counts a loss behind the server's last words as one answer more.
+        if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
             return failures.FAILED
         # psycopg's words for a loss that it knew of before it sent anything.
         return failures.GONE if str(exc) in ("the connection is closed", "the connection is lost") else failures.LOST
