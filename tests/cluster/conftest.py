@@ -7,12 +7,11 @@ import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from cluster import clusters, postgresql
-from cluster.clusters import Cluster, Start
+from cluster.clusters import Cluster, Start, network_of
 from cluster.postgresql import Pair
 from cluster.trials import Trials
 from faults.oracle import Figures
@@ -42,21 +41,6 @@ def figures(sections: dict[str, list[str]]) -> Iterator[Figures]:
     sections[f"clusters (SESSIONS_TEST_FAULT_SEED={_SEED})"] = list(figures.lines())
 
 
-@contextlib.contextmanager
-def network_of(start: Start, dialect: str) -> Iterator[Any]:
-    try:
-        from testcontainers.core.network import Network
-
-        network = Network().create()
-    except Exception:
-        with start(dialect):  # says what is missing
-            raise
-    try:
-        yield network
-    finally:
-        network.remove()
-
-
 @pytest.fixture(scope="module")
 def galera(start_server: Start) -> Iterator[Cluster]:
     with network_of(start_server, "mariadb") as network, clusters.galera(start_server, network) as cluster:
@@ -83,7 +67,7 @@ def several_primaries(start_server: Start) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def postgresql_pair(start_server: Start) -> Iterator[Pair]:
-    with _network(start_server, "postgresql") as network, postgresql.pair(start_server, network) as pair:
+    with network_of(start_server, "postgresql") as network, postgresql.pair(start_server, network) as pair:
         yield pair
 
 

@@ -8,14 +8,11 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
-
-import pymysql
 
 from cluster.clusters import Start
 from support.rivals import eventually
-from support.servers import PASSWORD, Server, connect_raw, execute_sql, with_parts
+from support.servers import PASSWORD, Server, connect_raw, execute_sql
 
 _NAMES = ("db1", "db2")
 
@@ -84,17 +81,11 @@ class Replicated:
         self._words = _WORDS[self.primary.dialect]
 
     @contextlib.contextmanager
-    def database(self, ports: Sequence[int]) -> Iterator[str]:
-        """Make an empty database; its URL, by the ports of both servers or of what stands in front of them."""
+    def database(self) -> Iterator[str]:
+        """Make an empty database and give its name."""
         name = f"sessions_test_{uuid4().hex[:12]}"
         execute_sql(self.primary.url, f"CREATE DATABASE {name}")
-        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-        before, _, _ = self.primary.url.rpartition("@")
-        yield f"{before}@{hosts}/{name}?target_session_attrs=read-write"
-
-    @property
-    def ports(self) -> list[int]:
-        return [urlsplit(node.url).port or 0 for node in self.nodes]
+        yield name
 
     def kill(self) -> None:
         self.primary.kill()
@@ -126,7 +117,7 @@ class Replicated:
         _execute(node.url, f"SET GLOBAL {self._words.read_only} = {switch}", f"SET GLOBAL read_only = {switch}")
 
     def _is_followed(self) -> bool:
-        return execute_sql(self.primary.url, f"SHOW STATUS LIKE '{self._words.followers}'")[0][1] == "1"
+        return bool(execute_sql(self.primary.url, f"SHOW STATUS LIKE '{self._words.followers}'")[0][1] == "1")
 
     def _has_applied_all(self) -> bool:
         return "has read all relay log" in str(self._status(self.primary.url))
@@ -148,7 +139,8 @@ def replicated(start: Start, network: Any, dialect: str) -> Iterator[Replicated]
     with contextlib.ExitStack() as stack:
         nodes = []
         for number, name in enumerate(_NAMES, 1):
-            arguments = (*_WORDS[dialect].arguments, f"--server-id={number}", "--read-only=ON")
+            own = (f"--server-id={number}", "--read-only=ON", "--host-cache-size=0")
+            arguments = (*_WORDS[dialect].arguments, *own)
             making = start(dialect, durable=True, network=network, host=name, arguments=arguments)
             nodes.append(stack.enter_context(making))
         made = Replicated(nodes)
@@ -156,13 +148,3 @@ def replicated(start: Start, network: Any, dialect: str) -> Iterator[Replicated]
         made._make_read_only(nodes[0], "OFF")
         made.replicate()
         yield made
-
-
-def can_write(url: str) -> bool:
-    """Tell whether a fresh connection of the driver's own can commit something."""
-    try:
-        execute_sql(url, "CREATE TABLE IF NOT EXISTS can_write (id INT PRIMARY KEY)")
-        execute_sql(url, "REPLACE INTO can_write VALUES (1)")
-    except pymysql.Error:
-        return False
-    return True

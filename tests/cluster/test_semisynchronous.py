@@ -1,33 +1,43 @@
 """A primary of MySQL or MariaDB that is killed, and its semisynchronous replica in its place."""
 
-import contextlib
-import random
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 import sessions
-from cluster.conftest import network_of
+from cluster.clusters import Start, network_of
+from cluster.routes import ROUTES, outage, route
 from cluster.semisynchronous import Replicated, replicated
-from faults.oracle import Figures
-from faults.writers import Writers
+from cluster.trials import Trials
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
 )
-def test_a_killed_primary_loses_nothing(start_server, dialect, rng, figures) -> None:
-    with network_of(start_server, dialect) as network, replicated(start_server, network, dialect) as pair:
-        with pair.database(pair.ports) as url, sessions.connect(url) as backend:
-            writers = Writers(backend, "chat_1", rng)
-            with writers.working():
-                writers.wait_for(30)
-                pair.kill()
-                pair.promote()
-                writers.wait_for(20)
-                pair.bring_back()
-                writers.wait_for(20)
-            writers.judge(backend, figures, f"{dialect}, semisynchronous", "kills")
-            assert writers.errors == []
+def pair(request: pytest.FixtureRequest, start_server: Start) -> Iterator[Replicated]:
+    with network_of(start_server, request.param) as network, replicated(start_server, network, request.param) as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("way", ROUTES)
+def test_a_replica_in_its_primarys_place_loses_doubles_and_splits_nothing(
+    pair: Replicated, trials: Callable[[str], Trials], rounds: int, tmp_path: Path, way: str
+) -> None:
+    trial = trials(f"{pair.primary.dialect}, semisynchronous, the primary is killed, {way}")
+
+    def fail_over() -> None:
+        pair.kill()
+        pair.promote()
+
+    with (
+        pair.database() as database,
+        route(way, pair.nodes, database, tmp_path) as url,
+        sessions.connect(url) as backend,
+    ):
+        backend.session("chat_1").position()
+        for _ in range(rounds):
+            trial.run(backend, partial(outage, pair.nodes, database, fail_over), pair.bring_back)

@@ -48,16 +48,18 @@ class Trials:
         self._rng = rng
         self._name = name
 
-    def run(self, backend: sessions.Backend, event: Callable[[], float], mend: Callable[[], object]) -> None:
+    def run(
+        self, backend: sessions.Backend, event: Callable[[], float], mend: Callable[[], object], *, batches: int = 10
+    ) -> None:
         """Let an event happen, which returns how many seconds the cluster took no writes; nothing may come of it."""
         session_id = f"{self._name} {len(self.gaps)}"
         writers, reader = Writers(backend, session_id, self._rng), Reader(backend, session_id)
         with writers.working(), reader.reading():
-            writers.wait_for(10)
+            writers.wait_for(batches)
             own = event()
-            writers.wait_for(5)
+            writers.wait_for(batches // 2)
             mend()
-            writers.wait_for(10)
+            writers.wait_for(batches)
         self.gaps.append((writers.longest_gap, own))
         self._figures.add(
             self._name, events=1, refused=len(writers.errors) + len(reader.errors), batches=writers.ledger.acknowledged
