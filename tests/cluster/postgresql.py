@@ -94,8 +94,10 @@ class Pair:
 
     def make_synchronous(self) -> None:
         url = self.primary.url
-        configure(url, synchronous_standby_names="*")
         streaming = "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'"
+        # First, or writers would wait for it.
+        assert eventually(lambda: execute_sql(url, streaming) == [("async",)])
+        configure(url, synchronous_standby_names="*")
         assert eventually(lambda: execute_sql(url, streaming) == [("sync",)])
         # Of the standby, for the time after its promotion.
         configure(self.standby.url, synchronous_standby_names="")
