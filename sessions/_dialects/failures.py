@@ -37,6 +37,13 @@ class Failure:
     longest_wait: float | None = None
     to_create: str = ""  # the remedy when it keeps the missing tables from being made; none: it is of the moment
 
+    @property
+    def is_collision(self) -> bool:
+        """Whether it belongs to the work of several writers, so that nobody need be told."""
+        return self.longest_wait == _COLLISION_SECONDS
+
+
+_COLLISION_SECONDS = 0.1
 
 # What more than one dialect can run into.
 UNREACHABLE = Failure(
@@ -50,7 +57,10 @@ BUSY = Failure(
 GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True, is_away=True)
 LOST = replace(GONE, in_doubt=True)
 TRY_AGAIN = Failure(
-    DatabaseError, "it kept colliding with other transactions; try again", transient=True, longest_wait=0.1
+    DatabaseError,
+    "it kept colliding with other transactions; try again",
+    transient=True,
+    longest_wait=_COLLISION_SECONDS,
 )
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
 READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True, is_away=True)

@@ -86,7 +86,8 @@ class Attempts(Generic[C]):
             wait = waits.after(failure) if may_pass and not (unsettled and settle is None) else None
             if wait is None:
                 raise self._error(failure, cause, unsettled=unsettled) from cause
-            logger.warning("%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
+            level = logging.INFO if failure.is_collision else logging.WARNING
+            logger.log(level, "%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
             time.sleep(wait)
 
     def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None, unsettled: bool) -> T:

@@ -85,7 +85,7 @@ def postgresql_ports(
         def port_of(route: str) -> int:
             if route not in made:
                 made[route] = stack.enter_context(
-                    postgresql.haproxy(postgresql_pair.servers, tmp_path_factory.mktemp("haproxy"))
+                    postgresql.proxy(postgresql_pair.servers, tmp_path_factory.mktemp("haproxy"))
                     if route == "haproxy"
                     else postgresql.pgbouncer(postgresql_pair.primary, port_of("haproxy"))
                 )

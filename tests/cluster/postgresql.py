@@ -5,7 +5,6 @@ standby, from a fresh copy, so that an old primary never comes back as one. Noth
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from uuid import uuid4
 import psycopg
 
 from cluster.clusters import Start
+from cluster.haproxy import haproxy
 from embedding.pooler import pooler
 from support.rivals import eventually
-from support.servers import Server, ServerUnavailableError, _free_port, execute_sql, with_parts
+from support.servers import Server, execute_sql, with_parts
 
 _NAMES = ("pg1", "pg2")
 _ENTRYPOINT = """
@@ -39,23 +39,12 @@ _ADMISSION = """
 _HELLO = b"\0\0\0\x26\0\x03\0\0user\0check\0database\0postgres\0\0"
 _IS_PRIMARY = b"in_hot_standby\0off\0"
 
-_HAPROXY = """
-defaults
-    mode tcp
-    timeout connect 1s
-    retries 0
-    timeout client 1h
-    timeout server 1h
-listen postgresql
-    bind 127.0.0.1:{port}
-    option tcp-check
-    tcp-check connect
-    tcp-check send-binary {hello}
-    tcp-check expect binary {is_primary}
-    timeout check 2s
-    default-server check inter 500ms fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
-{servers}
-"""
+_CHECK = (
+    "option tcp-check",
+    "tcp-check connect",
+    f"tcp-check send-binary {_HELLO.hex()}",
+    f"tcp-check expect binary {_IS_PRIMARY.hex()}",
+)
 
 
 class Pair:
@@ -136,32 +125,15 @@ def pair(start: Start, network: Any) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def haproxy(servers: Sequence[Server], directory: Path) -> Iterator[int]:
+def proxy(servers: Sequence[Server], directory: Path) -> Iterator[int]:
     """The port of an HAProxy that leads to the primary."""
-    image = os.environ.get("SESSIONS_TEST_HAPROXY_IMAGE", "haproxy:3")
-    port, file = _free_port(), directory / "haproxy.cfg"
-    lines = [f"    server pg{number} 127.0.0.1:{urlsplit(node.url).port}" for number, node in enumerate(servers, 1)]
-    file.write_text(
-        _HAPROXY.format(port=port, hello=_HELLO.hex(), is_primary=_IS_PRIMARY.hex(), servers="\n".join(lines))
-    )
-    directory.chmod(0o755)
-    try:
-        from testcontainers.core.container import DockerContainer
+    ports = [urlsplit(server.url).port or 0 for server in servers]
 
-        container = DockerContainer(image).with_kwargs(network_mode="host")
-        container.with_volume_mapping(str(file), "/usr/local/etc/haproxy/haproxy.cfg")
-        container.start()
-    except Exception as exc:
-        raise ServerUnavailableError(
-            f"no HAProxy: {str(exc).splitlines()[0][:120]}; name an image in SESSIONS_TEST_HAPROXY_IMAGE"
-        ) from exc
-    try:
-        url = with_parts(servers[0].url, host="127.0.0.1", port=port)
-        # Before its first checks it takes every server for one that will do.
-        assert eventually(lambda: all(can_write(url) for _ in range(10))), container.get_logs()
+    def leads_to_primary(port: int) -> bool:
+        return can_write(with_parts(servers[0].url, host="127.0.0.1", port=port))
+
+    with haproxy(ports, directory, leads_to_primary, check=_CHECK) as port:
         yield port
-    finally:
-        container.stop()
 
 
 @contextlib.contextmanager

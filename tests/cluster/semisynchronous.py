@@ -85,6 +85,7 @@ class Replicated:
         """Make an empty database and give its name."""
         name = f"sessions_test_{uuid4().hex[:12]}"
         execute_sql(self.primary.url, f"CREATE DATABASE {name}")
+        assert eventually(lambda: bool(execute_sql(self.replica.url, f"SHOW DATABASES LIKE '{name}'")))
         yield name
 
     def kill(self) -> None:
