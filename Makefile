@@ -29,7 +29,7 @@ test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections
 	$(BIN)/pytest tests/faults $(ARGS)
 
 test-cluster: $(VENV)/wheel ## clusters of MariaDB, MySQL and PostgreSQL in containers, servers killed; minutes
-	$(BIN)/pytest tests/cluster $(ARGS)
+	$(BIN)/pytest $(PARALLEL:loadgroup=loadfile) tests/cluster $(ARGS)
 
 test-matrix: $(VENV)/wheel ## the contract, the plans and the round trips on the oldest servers that we support
 	env -u SESSIONS_TEST_POSTGRESQL_URL -u SESSIONS_TEST_MARIADB_URL \

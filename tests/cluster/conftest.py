@@ -6,16 +6,19 @@ SESSIONS_TEST_CLUSTER_ROUNDS=N lets N things happen where a test lets one happen
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from cluster import clusters, postgresql
 from cluster.clusters import Cluster, Start, network_of
 from cluster.postgresql import Pair
+from cluster.routes import route
 from cluster.trials import Trials
 from faults.oracle import Figures
-from support.servers import ServerUnavailableError
+from support.servers import Server, ServerUnavailableError
 
 _SEED = os.environ.get("SESSIONS_TEST_FAULT_SEED") or str(random.SystemRandom().randrange(10**9))
 
@@ -98,10 +101,29 @@ def postgresql_ports(
                 return [port_of(route)]
             except ServerUnavailableError as exc:
                 reason = str(exc)
-            sections["SKIPPED: no proxy before PostgreSQL"] = [reason]
-            pytest.skip(reason)
+            _skip(sections, reason)
 
         yield ports_of
+
+
+@pytest.fixture
+def url_by(tmp_path: Path, sections: dict[str, list[str]]) -> Iterator[Callable[[str, Sequence[Server], str], str]]:
+    """A function from a route, members of a cluster and a database to a URL."""
+    with contextlib.ExitStack() as stack:
+
+        def url(name: str, nodes: Sequence[Server], database: str) -> str:
+            try:
+                return stack.enter_context(route(name, nodes, database, tmp_path))
+            except ServerUnavailableError as exc:
+                reason = str(exc)
+            _skip(sections, reason)
+
+        yield url
+
+
+def _skip(sections: dict[str, list[str]], reason: str) -> NoReturn:
+    sections["SKIPPED: no proxy before the servers"] = [reason]
+    pytest.skip(reason)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from support.rivals import eventually
 from support.servers import Server, connect_raw, execute_sql, with_parts
 
 ROUTES = ("hosts", "haproxy")
+UrlBy = Callable[[str, Sequence[Server], str], str]
 
 
 @contextlib.contextmanager

@@ -5,13 +5,12 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import outage, route
+from cluster.routes import UrlBy, outage
 from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
@@ -63,10 +62,10 @@ def test_writers_behind_a_balancer_lose_double_and_split_nothing_while_a_node_is
     rng: random.Random,
     trials: Callable[[str], Trials],
     rounds: int,
-    tmp_path: Path,
+    url_by: UrlBy,
 ) -> None:
     trial = trials("Galera, a node is killed, HAProxy")
-    with route("haproxy", galera.nodes, database, tmp_path) as url, sessions.connect(url) as backend:
+    with sessions.connect(url_by("haproxy", galera.nodes, database)) as backend:
         backend.session("chat_1").position()
         for _ in range(rounds):
             kill_a_node(galera, database, backend, rng, trial)

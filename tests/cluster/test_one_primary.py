@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster
-from cluster.routes import ROUTES, outage, route
+from cluster.routes import ROUTES, UrlBy, outage
 from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
@@ -76,13 +75,12 @@ def test_a_member_that_has_stopped_replicating_is_not_written_to(one_primary: Cl
 @pytest.mark.parametrize("event", ["killed", "changed"])
 @pytest.mark.parametrize("way", ROUTES)
 def test_a_primary_that_goes_loses_nothing(
-    one_primary: Cluster, trials: Callable[[str], Trials], rounds: int, tmp_path: Path, way: str, event: str
+    one_primary: Cluster, trials: Callable[[str], Trials], rounds: int, url_by: UrlBy, way: str, event: str
 ) -> None:
     trial = trials(f"group of one primary, which is {event}, {way}")
     with (
         one_primary.database() as database,
-        route(way, one_primary.nodes, database, tmp_path) as url,
-        sessions.connect(url) as backend,
+        sessions.connect(url_by(way, one_primary.nodes, database)) as backend,
     ):
         backend.session("chat_1").position()
         for _ in range(rounds):

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 import sessions
 from cluster.clusters import Start, network_of
-from cluster.routes import ROUTES, outage, route
+from cluster.routes import ROUTES, UrlBy, outage
 from cluster.semisynchronous import Replicated, replicated
 from cluster.trials import Trials
 
@@ -25,7 +24,7 @@ def pair(request: pytest.FixtureRequest, start_server: Start) -> Iterator[Replic
 
 @pytest.mark.parametrize("way", ROUTES)
 def test_a_replica_in_its_primarys_place_loses_doubles_and_splits_nothing(
-    pair: Replicated, trials: Callable[[str], Trials], rounds: int, tmp_path: Path, way: str
+    pair: Replicated, trials: Callable[[str], Trials], rounds: int, url_by: UrlBy, way: str
 ) -> None:
     trial = trials(f"{pair.primary.dialect}, semisynchronous, the primary is killed, {way}")
 
@@ -35,8 +34,7 @@ def test_a_replica_in_its_primarys_place_loses_doubles_and_splits_nothing(
 
     with (
         pair.database() as database,
-        route(way, pair.nodes, database, tmp_path) as url,
-        sessions.connect(url) as backend,
+        sessions.connect(url_by(way, pair.nodes, database)) as backend,
     ):
         backend.session("chat_1").position()
         for _ in range(rounds):

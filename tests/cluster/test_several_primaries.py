@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import ROUTES, outage, route
+from cluster.routes import ROUTES, UrlBy, outage
 from cluster.trials import Trials
 from sessions import DatabaseError
 from support.claims import refused
@@ -30,7 +29,7 @@ def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_kill
     database: str,
     trials: Callable[[str], Trials],
     rounds: int,
-    tmp_path: Path,
+    url_by: UrlBy,
     way: str,
 ) -> None:
     trial = trials(f"group of several primaries, one is killed, {way}")
@@ -39,7 +38,7 @@ def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_kill
         if way == "hosts":
             backend = everywhere(stack.enter_context(backends_of(several_primaries, database)))
         else:
-            url = stack.enter_context(route(way, several_primaries.nodes, database, tmp_path))
+            url = url_by(way, several_primaries.nodes, database)
             backend = stack.enter_context(sessions.connect(url))
         backend.session("chat_1").position()
         for _ in range(rounds):
