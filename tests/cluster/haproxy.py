@@ -27,12 +27,23 @@ listen database
 
 @contextlib.contextmanager
 def haproxy(
-    ports: Sequence[int], directory: Path, can_write: Callable[[int], bool], *, check: Sequence[str] = ()
+    ports: Sequence[int],
+    directory: Path,
+    is_ready: Callable[[int], bool],
+    *,
+    check: Sequence[str],
+    check_ports: Sequence[int] = (),
 ) -> Iterator[int]:
-    """The port of an HAProxy that leads to those servers of this machine that pass the check, in turn."""
+    """The port of an HAProxy that leads to those servers of this machine that pass the check, in turn.
+
+    Each is asked itself, or at a port of its own.
+    """
     image = os.environ.get("SESSIONS_TEST_HAPROXY_IMAGE", "haproxy:3")
     port, file = _free_port(), directory / "haproxy.cfg"
-    servers = "\n".join(f"    server db{number} 127.0.0.1:{there}" for number, there in enumerate(ports, 1))
+    servers = "\n".join(
+        f"    server db{there} 127.0.0.1:{there} port {asked}"
+        for there, asked in zip(ports, check_ports or ports, strict=True)
+    )
     file.write_text(_CONFIGURATION.format(port=port, check="\n".join(f"    {line}" for line in check), servers=servers))
     directory.chmod(0o755)
     try:
@@ -46,7 +57,7 @@ def haproxy(
             f"no HAProxy: {str(exc).splitlines()[0][:120]}; name an image in SESSIONS_TEST_HAPROXY_IMAGE"
         ) from exc
     try:
-        assert eventually(lambda: can_write(port)), container.get_logs()
+        assert eventually(lambda: is_ready(port)), container.get_logs()
         yield port
     finally:
         container.stop()

@@ -1,8 +1,10 @@
 """The ways to a cluster of MySQL or MariaDB: a URL of all its members, or HAProxy in front of them."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,8 +28,45 @@ def route(name: str, nodes: Sequence[Server], database: str, directory: Path) ->
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         yield f"{before}@{hosts}/{after.partition('/')[2]}"
         return
-    with haproxy(ports, directory, lambda port: _answers(with_parts(url, port=port))) as port:
-        yield with_parts(url, port=port)
+    with contextlib.ExitStack() as stack:
+        asked = [stack.enter_context(_checker(node.url)) for node in nodes]
+        making = haproxy(
+            ports,
+            directory,
+            lambda port: _takes_writes(with_parts(url, port=port)),
+            check=("option httpchk GET /", "http-check expect status 200"),
+            check_ports=asked,
+        )
+        yield with_parts(url, port=stack.enter_context(making))
+
+
+@contextlib.contextmanager
+def _checker(url: str) -> Iterator[int]:
+    """The port of what tells over HTTP whether a server takes writes, as small programs beside real ones do."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if _takes_writes(url) else 503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _takes_writes(url: str) -> bool:
+    try:
+        return execute_sql(url, "SELECT @@read_only") == [(0,)]
+    except pymysql.Error:
+        return False
 
 
 def can_write(url: str) -> bool:
@@ -41,13 +80,6 @@ def can_write(url: str) -> bool:
     except pymysql.Error:
         return False
     return True
-
-
-def _answers(url: str) -> bool:
-    try:
-        return execute_sql(url, "SELECT 1") == [(1,)]
-    except pymysql.Error:
-        return False
 
 
 def outage(nodes: Sequence[Server], database: str, act: Callable[[], object]) -> float:

@@ -5,6 +5,7 @@ sent is thrown away with all else that it had.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,7 @@ class Replicated:
         self.nodes = list(nodes)
         self.primary, self.replica = self.nodes
         self._words = _WORDS[self.primary.dialect]
+        self._server_ids = itertools.count(10)
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
@@ -94,7 +96,7 @@ class Replicated:
     def promote(self) -> None:
         """Let the replica of a primary that is dead take its place, with all that it has been sent."""
         self.primary, self.replica = self.replica, self.primary
-        assert eventually(self._has_applied_all)
+        assert eventually(self._has_applied_all), self._status(self.primary.url)
         _execute(self.primary.url, *self._words.stop)
         self._make_read_only(self.primary, "OFF")
 
@@ -109,7 +111,10 @@ class Replicated:
         names = execute_sql(url, "SHOW DATABASES LIKE 'sessions\\_test\\_%'")
         _execute(url, *self._words.stop, *(f"DROP DATABASE {name}" for (name,) in names), *self._words.forget)
         self._make_read_only(self.replica, "ON")
-        host = _NAMES[self.nodes.index(self.primary)]
+        # By another number: of its own it would skip what it once wrote.
+        _execute(url, f"SET GLOBAL server_id = {next(self._server_ids)}")
+        # By its address: a name that is gone is looked up for ten seconds, in which nothing can be stopped.
+        host = _address_of(self.primary)
         _execute(url, *self._words.follow.format(host=host, password=PASSWORD).split("; "))
         _execute(self.primary.url, self._words.require)
         assert eventually(self._is_followed, 60), self._status(url)
@@ -127,6 +132,13 @@ class Replicated:
         with contextlib.closing(connect_raw(url)) as connection, connection.cursor() as cursor:
             cursor.execute(self._words.status)
             return cursor.fetchall()
+
+
+def _address_of(node: Server) -> str:
+    container = node.container.get_wrapped_container()
+    container.reload()
+    [network] = container.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
 
 
 def _execute(url: str, *statements: str) -> None:
