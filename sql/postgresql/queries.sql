@@ -61,8 +61,8 @@ SET updated_at = clock_timestamp();
 -- INSERT reads from the locked row, so no other batch comes between; its time is taken
 -- under that lock and is never below that of the newest row, or the order by
 -- (created_at, id) would differ from the one by id.
--- A row that a trigger or rule drops is a division by zero, which undoes all; no id means
--- that the session's row was not written, and so not locked.
+-- A row that a trigger or rule drops, or that gets no id, is a division by zero, which undoes all;
+-- 0 means that the session's row was not written, and so not locked.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
     VALUES (%(session_id)s, clock_timestamp())
@@ -84,7 +84,7 @@ message AS (
     ORDER BY item.n
     RETURNING id
 )
-SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
 
 -- name: append_items_at
@@ -133,7 +133,7 @@ message AS (
     ORDER BY item.n
     RETURNING id
 )
-SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
 
 -- name: insert_items
@@ -173,15 +173,16 @@ turn AS (
 ),
 message AS (
     DELETE FROM agent_messages
-    WHERE id = (
-        SELECT id
-        FROM agent_messages
-        WHERE session_id = ANY (ARRAY[%(session_id)s])
-            AND (SELECT is_ours FROM turn)
-        ORDER BY session_id DESC, id DESC
-        LIMIT 1
-        FOR UPDATE
-    )
+    WHERE session_id = %(session_id)s
+        AND id = (
+            SELECT id
+            FROM agent_messages
+            WHERE session_id = ANY (ARRAY[%(session_id)s])
+                AND (SELECT is_ours FROM turn)
+            ORDER BY session_id DESC, id DESC
+            LIMIT 1
+            FOR UPDATE
+        )
     RETURNING id, message_data::text
 ),
 found AS MATERIALIZED (
@@ -302,7 +303,7 @@ counted AS (
     SELECT
         (SELECT count(*) FROM session) AS sessions,
         (SELECT count(*) FROM gone) AS gone,
-        (SELECT count(*) FROM message) AS written,
+        (SELECT count(id) FROM message) AS written,
         (SELECT count(*) FROM agent_messages WHERE session_id = %(session_id)s) AS present
 )
 SELECT (SELECT max(id) FROM message), sessions, 1 / (
