@@ -28,8 +28,8 @@ test-fast: $(VENV)/wheel ## what needs no server and takes no time
 test-faults: $(VENV)/wheel ## the fault suite alone: servers killed, connections cut
 	$(BIN)/pytest tests/faults $(ARGS)
 
-test-cluster: $(VENV)/wheel ## clusters of MariaDB and MySQL, three containers each, members killed; minutes
-	$(BIN)/pytest tests/cluster $(ARGS)
+test-cluster: $(VENV)/wheel ## clusters of MariaDB, MySQL and PostgreSQL in containers, servers killed; minutes
+	$(BIN)/pytest $(PARALLEL:loadgroup=loadfile) tests/cluster $(ARGS)
 
 test-matrix: $(VENV)/wheel ## the contract, the plans and the round trips on the oldest servers that we support
 	env -u SESSIONS_TEST_POSTGRESQL_URL -u SESSIONS_TEST_MARIADB_URL \

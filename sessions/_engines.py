@@ -41,13 +41,13 @@ ENGINES = {
         "YugabyteDB",
         "postgresql",
         "each connection takes ids from a cache of its own, so that order by id is not the order of a conversation, "
-        "and rows have no ctid",
+        "and rows have no xmin",
         "set ysql_sequence_cache_minval to 0 and give the id's sequence CACHE 1",
     ),
     "cockroachdb": Engine(
         "CockroachDB",
         "postgresql",
-        "ids need not ascend, so that order by id is not the order of a conversation, and rows have no ctid",
+        "ids need not ascend, so that order by id is not the order of a conversation, and rows have no xmin",
         "give the id a sequence without a cache (serial_normalization = sql_sequence)",
     ),
     "aurora-dsql": Engine(

@@ -234,6 +234,16 @@ def test_what_was_sent_ahead_of_a_deadlock_is_not_committed(
     assert texts(backend.session("chat_1").get_items()) == ["first"]
 
 
+@each_mysql
+def test_a_collision_is_no_warning(
+    backend: sessions.Backend, server_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "sessions"):
+        lose_a_deadlock(server_url, lambda: backend.session("chat_1").replace_items(items("second")))
+    assert [record.levelname for record in caplog.records if "Deadlock" in record.getMessage()] == ["INFO"]
+    assert texts(backend.session("chat_1").get_items()) == ["second"]
+
+
 @pytest.mark.mysql
 @pytest.mark.parametrize("name", WRITES)
 def test_nothing_is_committed_when_the_first_statement_fails(mysql_url: str, name: str) -> None:

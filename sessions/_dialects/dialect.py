@@ -8,7 +8,7 @@ by one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -23,6 +23,7 @@ from .failures import Failure
 from .statements import load_statements
 
 C = TypeVar("C")
+T = TypeVar("T")
 Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
@@ -107,6 +108,10 @@ class Dialect(ABC, Generic[C]):
 
     def close_if_interrupted(self, connection: C, exc: BaseException) -> None:
         """After a signal handler's exception close a connection that cannot tell which answer comes next."""
+
+    def or_else(self, connection: C, ask: Callable[[], T], otherwise: Callable[[], T]) -> T:
+        """Ask what a server whose tables are distributed may refuse to ask about several sessions; then otherwise."""
+        return ask()
 
     # One attempt of each operation
 

@@ -32,25 +32,38 @@ class Failure:
     transient: bool = False  # the same statement may succeed later
     in_doubt: bool = False  # a write may have been committed
     missing_tables: bool = False
+    is_away: bool = False  # nobody takes what is sent, and somebody may at any moment
     # The most seconds between further attempts, whose number has no limit then: it is to pass soon.
     longest_wait: float | None = None
     to_create: str = ""  # the remedy when it keeps the missing tables from being made; none: it is of the moment
 
+    @property
+    def is_collision(self) -> bool:
+        """Whether it belongs to the work of several writers, so that nobody need be told."""
+        return self.longest_wait == _COLLISION_SECONDS
+
+
+_COLLISION_SECONDS = 0.1
 
 # What more than one dialect can run into.
-UNREACHABLE = Failure(ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True)
+UNREACHABLE = Failure(
+    ConnectionFailedError, "check host, port and firewall, and that the server runs", transient=True, is_away=True
+)
 BUSY = Failure(
     ConnectionFailedError,
     "lower pool_size, or raise the limit: max_connections, or that of the user, the database or the pooler",
     transient=True,
 )
-GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True)
+GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True, is_away=True)
 LOST = replace(GONE, in_doubt=True)
 TRY_AGAIN = Failure(
-    DatabaseError, "it kept colliding with other transactions; try again", transient=True, longest_wait=0.1
+    DatabaseError,
+    "it kept colliding with other transactions; try again",
+    transient=True,
+    longest_wait=_COLLISION_SECONDS,
 )
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
-READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True)
+READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True, is_away=True)
 NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
 OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
 UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
@@ -61,8 +74,8 @@ NO_TLS = Failure(TLSError, "switch TLS on at the server, or pass ssl=False")
 UNKNOWN_ROOT = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
 WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
 LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
-# How long to wait at most before the members of a cluster are asked again who takes writes.
-SEARCH_SECONDS = 1.0
+# How long to wait at most before it is asked again whether there is a server that takes writes.
+SEARCH_SECONDS = 0.5
 # Named by nobody.
 REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=True)
 FAILED = Failure(to_create="see the cause, or create the tables by other means")

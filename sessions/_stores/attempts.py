@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import AttemptFailed, Failure, Orphan
+from sessions._dialects.failures import SEARCH_SECONDS, AttemptFailed, Failure, Orphan
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -86,7 +86,8 @@ class Attempts(Generic[C]):
             wait = waits.after(failure) if may_pass and not (unsettled and settle is None) else None
             if wait is None:
                 raise self._error(failure, cause, unsettled=unsettled) from cause
-            logger.warning("%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
+            level = logging.INFO if failure.is_collision else logging.WARNING
+            logger.log(level, "%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
             time.sleep(wait)
 
     def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None, unsettled: bool) -> T:
@@ -180,13 +181,18 @@ class Attempts(Generic[C]):
 
 
 class _Waits:
-    """How long to wait before each further attempt: doubled each time, with jitter, until the time is over."""
+    """How long to wait before each further attempt: doubled each time, with jitter, until the time is over.
+
+    Once the server was away, it is asked each half second or sooner within such a wait whether it is back.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._end: float | None = None
         self._left = options.max_retries
         self._delay = options.retry_delay
+        self._rest = 0.0  # of a wait that has begun
+        self._longest = _MAX_DELAY
         self._short_delay = _SHORT_DELAY
 
     def after(self, failure: Failure) -> float | None:
@@ -195,14 +201,23 @@ class _Waits:
             # Since the first failure, not before: an attempt that took long itself is worth another one.
             self._end = time.monotonic() + self._options.retry_timeout
         left = self._end - time.monotonic()
-        if left <= 0 or not self._left:
+        if left <= 0 or not (self._left or self._rest):
             return None
-        if failure.longest_wait is None:
-            self._left -= 1
-            delay, self._delay = min(self._delay, _MAX_DELAY), self._delay * 2
-        else:
+        if failure.longest_wait is not None:
             delay, self._short_delay = min(self._short_delay, failure.longest_wait), self._short_delay * 2
-        return min(delay * (0.5 + _chance() / 2), left)
+            return min(_jittered(delay), left)
+        if failure.is_away:
+            self._longest = SEARCH_SECONDS
+        if not self._rest:
+            self._left -= 1
+            self._rest, self._delay = _jittered(min(self._delay, _MAX_DELAY)), self._delay * 2
+        wait = self._rest if self._rest <= self._longest else _jittered(self._longest)
+        self._rest -= wait
+        return min(wait, left)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * (0.5 + _chance() / 2)
 
 
 def _chance() -> float:

@@ -6,7 +6,7 @@ its session's row first, as every writer does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -82,9 +82,27 @@ def delete_sessions(
     dialect: Dialect[C], connection: C, session_ids: Sequence[str], idle: float | None
 ) -> tuple[int, int]:
     """Delete the sessions that nobody has written to since a moment; return how many, and of how many rows."""
-    with dialect.transaction(connection):
+
+    def lock() -> list[str]:
         asked = {"ids": dialect.list_parameter(connection, session_ids), "idle": idle}
-        locked = [row[0] for row in dialect.execute(connection, "lock_sessions", asked)]
+        return [row[0] for row in dialect.execute(connection, "lock_sessions", asked)]
+
+    def lock_each() -> list[str]:
+        asked = [{"session_id": session_id, "idle": idle} for session_id in sorted(set(session_ids))]
+        return [row[0] for one in asked for row in dialect.execute(connection, "lock_idle_session", one)]
+
+    return dialect.or_else(
+        connection,
+        lambda: _delete_locked(dialect, connection, session_ids, idle, lock),
+        lambda: _delete_locked(dialect, connection, session_ids, idle, lock_each),
+    )
+
+
+def _delete_locked(
+    dialect: Dialect[C], connection: C, session_ids: Sequence[str], idle: float | None, lock: Callable[[], list[str]]
+) -> tuple[int, int]:
+    with dialect.transaction(connection):
+        locked = lock()
         doomed = session_ids if idle is None else locked
         if not doomed:
             return 0, 0
@@ -106,7 +124,16 @@ def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], 
     """Return the first length characters of each session's first text of a user, or None."""
     spaced, compact = USER_ROLES
     asked = {"spaced": spaced, "compact": compact, "length": length}
-    return dialect.execute(connection, "first_items", asked | {"ids": dialect.list_parameter(connection, session_ids)})
+
+    def ask() -> list[FirstRow]:
+        ids = {"ids": dialect.list_parameter(connection, session_ids)}
+        return dialect.execute(connection, "first_items", asked | ids)
+
+    def ask_each() -> list[FirstRow]:
+        each = [asked | {"session_id": session_id} for session_id in session_ids]
+        return [row for one in each for row in dialect.execute(connection, "first_item_of", one)]
+
+    return dialect.or_else(connection, ask, ask_each)
 
 
 def unlisted_sessions(dialect: Dialect[C], connection: C, *, after: str, count: int) -> list[str]:

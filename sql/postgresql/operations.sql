@@ -108,6 +108,39 @@ FROM (
 ) AS page
 ORDER BY page.session_id COLLATE "C" DESC;
 
+-- name: sessions_of_shards
+-- Differs: the pages of a listing in each of its orders, without the numbers of items, for Citus: no statement can
+-- count them besides, up to a limit, where the tables are distributed.
+SELECT session_id, to_json(created_at) #>> '{}', to_json(updated_at) #>> '{}', CASE
+    WHEN isfinite(updated_at) THEN extract(epoch FROM localtimestamp - updated_at)::float8
+END
+FROM agent_sessions
+WHERE starts_with(session_id, %(prefix)s)
+    AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+    AND (%(session_id)s::text IS NULL OR CASE
+        WHEN %(order)s::text = 'updated' AND %(newest_first)s
+            THEN (updated_at, session_id COLLATE "C") < (%(updated)s::timestamp, %(session_id)s)
+        WHEN %(order)s::text = 'updated'
+            THEN (updated_at, session_id COLLATE "C") > (%(updated)s::timestamp, %(session_id)s)
+        WHEN %(newest_first)s
+            THEN session_id COLLATE "C" < %(session_id)s
+        ELSE session_id COLLATE "C" > %(session_id)s
+    END)
+ORDER BY
+    CASE WHEN %(order)s::text = 'updated' AND %(newest_first)s THEN updated_at END DESC,
+    CASE WHEN %(order)s::text = 'updated' THEN updated_at END,
+    CASE WHEN %(newest_first)s THEN session_id END COLLATE "C" DESC,
+    session_id COLLATE "C"
+LIMIT %(count)s;
+
+-- name: count_items_of
+-- Differs: what sessions_of_shards leaves out.
+SELECT session_id, count(*)
+FROM agent_messages
+WHERE session_id = ANY (%(ids)b::text[])
+GROUP BY session_id
+ORDER BY session_id;
+
 -- name: session_sizes
 -- The rows and bytes of some sessions, by the day of their making.
 SELECT agent_sessions.session_id, coalesce(
@@ -132,6 +165,19 @@ SELECT session_id, (
 FROM agent_sessions
 WHERE session_id = ANY (%(ids)b::text[])
 ORDER BY session_id;
+
+-- name: first_item_of
+-- Differs: first_items of one session, for Citus, which does not ask several shards so.
+SELECT session_id, (
+    SELECT left(message_data::text, %(length)s)
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
+        AND (strpos(message_data::text, %(spaced)s) > 0 OR strpos(message_data::text, %(compact)s) > 0)
+    ORDER BY id
+    LIMIT 1
+)
+FROM agent_sessions
+WHERE session_id = %(session_id)s;
 
 -- name: unlisted_sessions
 -- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
@@ -167,6 +213,26 @@ WHERE session_id = ANY (%(ids)b::text[])
         )
     )
 ORDER BY session_id
+FOR UPDATE;
+
+-- name: lock_idle_session
+-- Differs: lock_sessions of one session, for Citus, which locks no rows of several shards.
+SELECT session_id
+FROM agent_sessions
+WHERE session_id = %(session_id)s
+    AND (
+        %(idle)s::float8 IS NULL
+        OR (
+            updated_at <= to_timestamp(%(idle)s::float8)
+            AND coalesce((
+                SELECT created_at
+                FROM agent_messages
+                WHERE session_id = ANY (ARRAY[%(session_id)s])
+                ORDER BY session_id DESC, id DESC
+                LIMIT 1
+            ), '-infinity') <= to_timestamp(%(idle)s::float8)
+        )
+    )
 FOR UPDATE;
 
 -- name: delete_items_of
@@ -232,9 +298,13 @@ ORDER BY page.id;
 
 -- name: load_items
 -- Differs: load_item for all rows of a part in one statement. Rows with the times that they were made at; without
--- one, now.
+-- one, that of this write, as in insert_items.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, statement_timestamp())
+SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, greatest(localtimestamp, (
+    SELECT updated_at
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+)))
 FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
 ORDER BY item.n
 RETURNING id;

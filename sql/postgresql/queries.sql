@@ -6,9 +6,19 @@
 -- The guard `seen`: a statement that depends on what it reads (a position, the newest row,
 -- all rows) reads the state of the moment at which it began. Where it then waits for the
 -- session row's lock, another writer gets in between, and what was read is out of date. So
--- each of them notes the row's version (ctid, which every update changes) before it waits,
+-- each of them notes the row's version (xmin, the transaction that wrote it) before it waits,
 -- and acts only if the row it has locked still is that version. Otherwise it writes nothing
 -- and says so, and the caller runs it again under the lock (lock_session).
+--
+-- The times: that of a write may be taken before it waits for the lock, when a later writer's
+-- already is there. So each touch of the session's row sets updated_at to a later time than it
+-- finds under the lock, by a microsecond at least, and rows are dated by it: created_at ascends
+-- with id, a row is not newer than updated_at, and updated_at is newer than all rows only after a removal.
+--
+-- Citus: where the tables are distributed by session_id, what concerns one session names it as a
+-- parameter beside each of them, also where a join would do. RETURNING and DO UPDATE SET have no
+-- function of the moment, UPDATE no volatile one, nor one of a column that is not immutable (so
+-- a time is cast before it is compared), and a CTE reads what it depends on before it changes it.
 
 -- name: all_items
 -- The rows of a session, newest first.
@@ -54,25 +64,25 @@ FROM (
 INSERT INTO agent_sessions (session_id, updated_at)
 VALUES (%(session_id)s, clock_timestamp())
 ON CONFLICT (session_id) DO UPDATE
-SET updated_at = clock_timestamp();
+SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at);
 
 -- name: append_items
 -- Differs: touch_session and insert_items as one statement, for one round trip. The
--- INSERT reads from the locked row, so no other batch comes between; its time is taken
--- under that lock and is never below that of the newest row, or the order by
--- (created_at, id) would differ from the one by id.
+-- INSERT reads from the locked row, so no other batch comes between; its time is that row's
+-- and is never below that of the newest row, or the order by (created_at, id) would differ
+-- from the one by id.
 -- A row that a trigger or rule drops, or that gets no id, is a division by zero, which undoes all;
 -- 0 means that the session's row was not written, and so not locked.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
     VALUES (%(session_id)s, clock_timestamp())
     ON CONFLICT (session_id) DO UPDATE
-    SET updated_at = clock_timestamp()
-    RETURNING session_id, clock_timestamp() AS locked_at
+    SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at)
+    RETURNING session_id, updated_at
 ),
 message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, greatest(session.locked_at, (
+    SELECT session.session_id, item.text, greatest(session.updated_at, (
         SELECT created_at
         FROM agent_messages
         WHERE session_id = ANY (ARRAY[%(session_id)s])
@@ -91,7 +101,7 @@ FROM message;
 -- Differs: append_items, if the newest row still has the id position. Guarded by `seen`: a session that
 -- was there is touched, never made anew behind whoever has cleared it meanwhile.
 WITH seen AS (
-    SELECT ctid AS version
+    SELECT xmin AS version
     FROM agent_sessions
     WHERE session_id = %(session_id)s
 ),
@@ -104,11 +114,11 @@ newest AS (
 ),
 touched AS (
     UPDATE agent_sessions
-    SET updated_at = clock_timestamp()
+    SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
     WHERE session_id = %(session_id)s
-        AND ctid = (SELECT version FROM seen)
+        AND xmin = (SELECT version FROM seen)
         AND %(position)s = coalesce((SELECT id FROM newest), 0)
-    RETURNING session_id, clock_timestamp() AS locked_at
+    RETURNING session_id, updated_at
 ),
 created AS (
     INSERT INTO agent_sessions (session_id, updated_at)
@@ -116,18 +126,18 @@ created AS (
     WHERE NOT EXISTS (SELECT FROM seen)
         AND %(position)s = coalesce((SELECT id FROM newest), 0)
     ON CONFLICT (session_id) DO NOTHING
-    RETURNING session_id, clock_timestamp() AS locked_at
+    RETURNING session_id, updated_at
 ),
 session AS (
-    SELECT session_id, locked_at
+    SELECT session_id, updated_at
     FROM touched
     UNION ALL
-    SELECT session_id, locked_at
+    SELECT session_id, updated_at
     FROM created
 ),
 message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, greatest(session.locked_at, (SELECT created_at FROM newest))
+    SELECT session.session_id, item.text, greatest(session.updated_at, (SELECT created_at FROM newest))
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
@@ -137,10 +147,14 @@ SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (
 FROM message;
 
 -- name: insert_items
--- Differs: insert_item for all items of a batch in one statement. created_at is read under the session
--- row's lock, like append_items does.
+-- Differs: insert_item for all items of a batch in one statement. Dated as in append_items; where something
+-- keeps the session's row from being touched, by the transaction, which no touch of it is older than.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(session_id)s::varchar, item.text, greatest(statement_timestamp(), (
+SELECT %(session_id)s::varchar, item.text, greatest(localtimestamp, (
+    SELECT updated_at
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+), (
     SELECT created_at
     FROM agent_messages
     WHERE session_id = ANY (ARRAY[%(session_id)s])
@@ -157,15 +171,15 @@ RETURNING id;
 -- is that of newest_items. Guarded by `seen`. Also says which row is the newest then, and
 -- whether it was its turn. A row that something keeps is a division by zero, as in append_items.
 WITH seen AS (
-    SELECT ctid AS version
+    SELECT xmin AS version
     FROM agent_sessions
     WHERE session_id = %(session_id)s
 ),
 session AS (
     UPDATE agent_sessions
-    SET updated_at = clock_timestamp()
+    SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
     WHERE session_id = %(session_id)s
-        AND ctid = (SELECT version FROM seen)
+        AND xmin = (SELECT version FROM seen)
     RETURNING session_id
 ),
 turn AS (
@@ -219,14 +233,14 @@ WHERE session_id = %(session_id)s;
 -- by `seen`. A row that something keeps, or another's turn, is a division by zero, as in
 -- append_items.
 WITH seen AS (
-    SELECT ctid AS version
+    SELECT xmin AS version
     FROM agent_sessions
     WHERE session_id = %(session_id)s
 ),
 session AS (
     DELETE FROM agent_sessions
     WHERE session_id = %(session_id)s
-        AND ctid = (SELECT version FROM seen)
+        AND xmin = (SELECT version FROM seen)
     RETURNING session_id
 ),
 turn AS (
@@ -255,7 +269,7 @@ FOR UPDATE;
 -- name: lock_session_for_removal
 -- lock_session, which notes the time of the write.
 UPDATE agent_sessions
-SET updated_at = clock_timestamp()
+SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
 WHERE session_id = %(session_id)s;
 
 -- name: replace_items
@@ -264,7 +278,7 @@ WHERE session_id = %(session_id)s;
 -- later than that of the newest row, as that of every removal is.
 -- A row that something drops or keeps is a division by zero, as in append_items.
 WITH seen AS (
-    SELECT ctid AS version
+    SELECT xmin AS version
     FROM agent_sessions
     WHERE session_id = %(session_id)s
 ),
@@ -275,25 +289,43 @@ newest AS (
     ORDER BY session_id DESC, id DESC
     LIMIT 1
 ),
-session AS (
-    INSERT INTO agent_sessions AS present (session_id, updated_at)
+touched AS (
+    UPDATE agent_sessions
+    SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
+    WHERE session_id = %(session_id)s
+        AND xmin = (SELECT version FROM seen)
+        AND (%(position)s::bigint IS NULL OR %(position)s = coalesce((SELECT id FROM newest), 0))
+    RETURNING session_id, updated_at
+),
+created AS (
+    INSERT INTO agent_sessions (session_id, updated_at)
     SELECT %(session_id)s, clock_timestamp()
-    WHERE %(position)s::bigint IS NULL
-        OR %(position)s = coalesce((SELECT id FROM newest), 0)
-    ON CONFLICT (session_id) DO UPDATE
-    SET updated_at = clock_timestamp()
-    WHERE present.ctid = (SELECT version FROM seen)
-    RETURNING session_id, updated_at - INTERVAL '1 microsecond' AS locked_at
+    WHERE NOT EXISTS (SELECT FROM seen)
+        AND (%(position)s::bigint IS NULL OR %(position)s = coalesce((SELECT id FROM newest), 0))
+    ON CONFLICT (session_id) DO NOTHING
+    RETURNING session_id, updated_at
+),
+session AS (
+    SELECT session_id, updated_at - INTERVAL '1 microsecond' AS dated
+    FROM touched
+    UNION ALL
+    SELECT session_id, updated_at - INTERVAL '1 microsecond' AS dated
+    FROM created
+),
+old AS (
+    SELECT count(*) AS rows
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
 ),
 gone AS (
     DELETE FROM agent_messages
-    USING session
-    WHERE agent_messages.session_id = session.session_id
+    WHERE session_id = %(session_id)s
+        AND EXISTS (SELECT FROM session)
     RETURNING id
 ),
 message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, greatest(session.locked_at, (SELECT created_at FROM newest))
+    SELECT session.session_id, item.text, greatest(session.dated, (SELECT created_at FROM newest))
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
@@ -304,11 +336,11 @@ counted AS (
         (SELECT count(*) FROM session) AS sessions,
         (SELECT count(*) FROM gone) AS gone,
         (SELECT count(id) FROM message) AS written,
-        (SELECT count(*) FROM agent_messages WHERE session_id = %(session_id)s) AS present
+        (SELECT rows FROM old) AS old
 )
 SELECT (SELECT max(id) FROM message), sessions, 1 / (
     written = cardinality(%(items)b::text[]) * sessions
-    AND gone = present * sessions
+    AND gone = old * sessions
 )::integer
 FROM counted;
 

@@ -28,6 +28,7 @@ _GALERA = (
     f"--wsrep-sst-auth=root:{PASSWORD}",
     "--binlog-format=ROW",
     "--innodb-autoinc-lock-mode=2",
+    "--host-cache-size=0",
     "--innodb-flush-log-at-trx-commit=0",
 )
 _GROUP = (
@@ -36,12 +37,29 @@ _GROUP = (
     "--innodb-flush-log-at-trx-commit=2",
     "--sync-binlog=0",
     "--mysqlx=OFF",
+    "--host-cache-size=0",
     "--plugin-load-add=group_replication.so",
     "--loose-group-replication-start-on-boot=OFF",
     "--loose-group-replication-group-name=0d5dbb6b-34a9-4b11-9f0c-9c1a5d1f8a51",
     f"--loose-group-replication-group-seeds={','.join(f'{name}:33061' for name in NAMES)}",
     "--loose-group-replication-recovery-get-public-key=ON",
 )
+
+
+@contextlib.contextmanager
+def network_of(start: Start, dialect: str) -> Iterator[Any]:
+    """A network of Docker's, removed afterwards."""
+    try:
+        from testcontainers.core.network import Network
+
+        network = Network().create()
+    except Exception:
+        with start(dialect):  # says what is missing
+            raise
+    try:
+        yield network
+    finally:
+        network.remove()
 
 
 class Cluster:

@@ -4,14 +4,14 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from faults.oracle import Figures
-from faults.writers import Writers
+from cluster.routes import UrlBy, outage
+from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
 from support.rivals import connection_of, eventually
@@ -41,20 +41,41 @@ def keep_whole_seconds(url: str) -> None:
 
 @pytest.mark.parametrize("seconds", ["microseconds", "whole seconds"])
 def test_writers_on_every_node_lose_double_and_split_nothing_while_one_is_killed(
-    galera: Cluster, database: str, backends: list[sessions.Backend], rng: random.Random, figures: Figures, seconds: str
+    galera: Cluster,
+    database: str,
+    backends: list[sessions.Backend],
+    rng: random.Random,
+    trials: Callable[[str], Trials],
+    rounds: int,
+    seconds: str,
 ) -> None:
     if seconds == "whole seconds":
         keep_whole_seconds(with_parts(galera.nodes[0].url, database=database))
+    trial = trials("Galera, a node is killed, several hosts")
+    for _ in range(rounds):
+        kill_a_node(galera, database, everywhere(backends), rng, trial)
+
+
+def test_writers_behind_a_balancer_lose_double_and_split_nothing_while_a_node_is_killed(
+    galera: Cluster,
+    database: str,
+    rng: random.Random,
+    trials: Callable[[str], Trials],
+    rounds: int,
+    url_by: UrlBy,
+) -> None:
+    trial = trials("Galera, a node is killed, HAProxy")
+    with sessions.connect(url_by("haproxy", galera.nodes, database)) as backend:
+        backend.session("chat_1").position()
+        for _ in range(rounds):
+            kill_a_node(galera, database, backend, rng, trial)
+
+
+def kill_a_node(galera: Cluster, database: str, backend: sessions.Backend, rng: random.Random, trial: Trials) -> None:
     victim = galera.nodes[rng.choice((1, 2))]
-    writers = Writers(everywhere(backends), "chat_1", rng)
-    with writers.working():
-        writers.wait_for(60)
-        victim.kill()
-        writers.wait_for(20)
-        galera.bring_back(victim)
-        writers.wait_for(60)
-    writers.judge(backends[0], figures, "galera", "kills")
-    assert writers.errors == []
+    trial.run(
+        backend, lambda: outage(galera.nodes[:1], database, victim.kill), lambda: galera.bring_back(victim), batches=40
+    )
 
 
 def test_what_copies_and_removes_sees_whole_batches(backends: list[sessions.Backend]) -> None:

@@ -1,14 +1,14 @@
 """Group replication of three MySQL servers, with one primary."""
 
-import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster
-from faults.oracle import Figures
-from faults.writers import Writers
+from cluster.routes import ROUTES, UrlBy, outage
+from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
 from support.rivals import connection_of
@@ -72,30 +72,30 @@ def test_a_member_that_has_stopped_replicating_is_not_written_to(one_primary: Cl
         one_primary.wait_for(3)
 
 
-def test_a_change_of_primary_loses_nothing(
-    one_primary: Cluster, url: str, rng: random.Random, figures: Figures
+@pytest.mark.parametrize("event", ["killed", "changed"])
+@pytest.mark.parametrize("way", ROUTES)
+def test_a_primary_that_goes_loses_nothing(
+    one_primary: Cluster, trials: Callable[[str], Trials], rounds: int, url_by: UrlBy, way: str, event: str
 ) -> None:
-    other = one_primary.nodes[_primary(one_primary) - 1].url
-    with sessions.connect(url) as backend:
-        writers = Writers(backend, "chat_1", rng)
-        with writers.working():
-            writers.wait_for(30)
-            [(uuid,)] = execute_sql(other, "SELECT @@server_uuid")
-            execute_sql(other, f"SELECT group_replication_set_as_primary('{uuid}')")
-            writers.wait_for(30)
-        writers.judge(backend, figures, "one primary", "changes of primary")
-        assert writers.errors == []
+    trial = trials(f"group of one primary, which is {event}, {way}")
+    with (
+        one_primary.database() as database,
+        sessions.connect(url_by(way, one_primary.nodes, database)) as backend,
+    ):
+        backend.session("chat_1").position()
+        for _ in range(rounds):
+            number = _primary(one_primary)
+            act: Callable[[], object]
+            mend: Callable[[], object]
+            if event == "killed":
+                victim = one_primary.nodes[number]
+                act, mend = victim.kill, partial(one_primary.bring_back, victim)
+            else:
+                act = partial(_make_primary, one_primary.nodes[number - 1].url)
+                mend = partial(one_primary.wait_for, 3)
+            trial.run(backend, partial(outage, one_primary.nodes, database, act), mend)
 
 
-def test_a_killed_primary_loses_nothing(one_primary: Cluster, url: str, rng: random.Random, figures: Figures) -> None:
-    victim = one_primary.nodes[_primary(one_primary)]
-    with sessions.connect(url) as backend:
-        writers = Writers(backend, "chat_1", rng)
-        with writers.working():
-            writers.wait_for(30)
-            victim.kill()
-            writers.wait_for(20)
-            one_primary.bring_back(victim)
-            writers.wait_for(20)
-        writers.judge(backend, figures, "one primary", "kills")
-        assert writers.errors == []
+def _make_primary(url: str) -> None:
+    [(uuid,)] = execute_sql(url, "SELECT @@server_uuid")
+    execute_sql(url, f"SELECT group_replication_set_as_primary('{uuid}')")

@@ -1,14 +1,14 @@
 """Group replication of three MySQL servers, each of them a primary."""
 
-import random
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from faults.oracle import Figures
-from faults.writers import Writers
+from cluster.routes import ROUTES, UrlBy, outage
+from cluster.trials import Trials
 from sessions import DatabaseError
 from support.claims import refused
 from support.samples import items, texts
@@ -23,20 +23,31 @@ def database(several_primaries: Cluster) -> Iterator[str]:
         yield name
 
 
+@pytest.mark.parametrize("way", ROUTES)
 def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_killed(
-    several_primaries: Cluster, database: str, rng: random.Random, figures: Figures
+    several_primaries: Cluster,
+    database: str,
+    trials: Callable[[str], Trials],
+    rounds: int,
+    url_by: UrlBy,
+    way: str,
 ) -> None:
-    with backends_of(several_primaries, database) as backends:
-        backends[0].session("chat_1").position()
-        writers = Writers(everywhere(backends), "chat_1", rng)
-        with writers.working():
-            writers.wait_for(30)
-            several_primaries.nodes[1].kill()
-            writers.wait_for(20)
-            several_primaries.bring_back(several_primaries.nodes[1])
-            writers.wait_for(20)
-        writers.judge(backends[0], figures, "several primaries", "kills")
-        assert writers.errors == []
+    trial = trials(f"group of several primaries, one is killed, {way}")
+    victim = several_primaries.nodes[1]
+    with contextlib.ExitStack() as stack:
+        if way == "hosts":
+            backend = everywhere(stack.enter_context(backends_of(several_primaries, database)))
+        else:
+            url = url_by(way, several_primaries.nodes, database)
+            backend = stack.enter_context(sessions.connect(url))
+        backend.session("chat_1").position()
+        for _ in range(rounds):
+            trial.run(
+                backend,
+                lambda: outage(several_primaries.nodes[:1], database, victim.kill),
+                lambda: several_primaries.bring_back(victim),
+                batches=20,
+            )
 
 
 def test_a_foreign_key_that_cascades_is_named_at_once_and_mended(several_primaries: Cluster, database: str) -> None:

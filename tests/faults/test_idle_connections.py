@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import sessions
+from faults.writers import at_first_retry
 from sessions import Session
 from support.proxy import Proxy
 from support.rivals import connection_of, eventually, lender_of
@@ -103,6 +104,22 @@ def test_the_last_attempt_is_made_when_the_time_ends(server_url: str) -> None:
 
             def come_back() -> None:
                 assert eventually(lambda: proxy.connections > 0)
+                proxy.refusing = False
+
+            thread = threading.Thread(target=come_back)
+            thread.start()
+            assert session.get_items() == []
+            thread.join()
+
+
+def test_a_server_that_is_away_is_looked_for_within_a_wait(server_url: str) -> None:
+    options: Any = {"max_retries": 1, "retry_delay": 4.0}
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **options) as session:
+        proxy.refusing = True
+        with at_first_retry() as retries:
+
+            def come_back() -> None:
+                assert eventually(lambda: retries.count >= 3)
                 proxy.refusing = False
 
             thread = threading.Thread(target=come_back)

@@ -5,6 +5,7 @@ import functools
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -34,6 +35,9 @@ class Writers:
         self.slate = Slate()
         # What was refused; an unknown outcome is in the ledger.
         self.errors: list[sessions.SessionsError] = []
+        # The most seconds between two answers of the database to one who writes all the time.
+        self.longest_gap = 0.0
+        self._answered: dict[str, float] = {}
         self._backend = backend
         self._session_id = session_id
         self._ways = list(ways or _STEPS)
@@ -113,11 +117,18 @@ class Writers:
             book.doubt(name, number)
         except sessions.ConflictError:
             book.overtake(name, number)
+            self._note_answer(name)
         except sessions.SessionsError as exc:
             self.errors.append(exc)
             book.refuse(name, number)
         else:
             book.acknowledge(name, number)
+            self._note_answer(name)
+
+    def _note_answer(self, name: str) -> None:
+        now = time.monotonic()
+        self.longest_gap = max(self.longest_gap, now - self._answered.get(name, now))
+        self._answered[name] = now
 
     # The ways to write
 

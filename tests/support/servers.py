@@ -134,12 +134,13 @@ def fresh_server(
     durable: bool = False,
     network: Any = None,
     host: str = "",
+    entrypoint: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run a server of one's own in a container, and remove it afterwards.
 
     `volumes` maps paths of this machine to paths in the container, read-only. A durable server keeps
     its data when it is killed and started again; the others hold them in memory, which is quicker.
-    In a network of Docker's others call it by the name `host`.
+    In a network of Docker's others call it by the name `host`. `entrypoint` is to run what the image's own would.
     """
     image = IMAGES[dialect]
     name = os.environ.get(f"SESSIONS_TEST_{dialect.upper()}_IMAGE", image.name)
@@ -157,8 +158,11 @@ def fresh_server(
                 container.with_volume_mapping(here, there)
             if not durable:
                 container.with_tmpfs_mount(image.data)
+            own: dict[str, Any] = {"entrypoint": list(entrypoint)} if entrypoint else {}
             if network is not None:
-                container.with_network(network).with_network_aliases(host).with_kwargs(hostname=host)
+                container.with_network(network).with_network_aliases(host)
+                own["hostname"] = host
+            container.with_kwargs(**own)
             stack.enter_context(container)
             address = container.get_container_host_ip()
         except Exception as exc:

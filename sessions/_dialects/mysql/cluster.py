@@ -1,8 +1,8 @@
 """What a server says of itself and of its cluster, and what follows from that for our statements.
 
-The rule: where several members write, a transaction travels as one statement (MariaDB), or is committed by one of its
-own, sent when all before it have succeeded. What another member's transaction has ended is then never taken for a
-beginning.
+The rule: on Galera a transaction travels as one statement (MariaDB), or is committed by one of its own, sent when all
+before it have succeeded. What another member's transaction has ended is then never taken for a beginning. Group
+replication ends a transaction with an error, in a packet too.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ class Server:
     is_mariadb: bool = False
     wrong: str = ""  # why nothing is to be read from it or written to it
 
+    @property
+    def ends_between_statements(self) -> bool:
+        """Whether another member's transaction may end one of ours without an error to the statement behind it."""
+        return self.cluster == GALERA
+
     def __str__(self) -> str:
         """Say what there is beyond a server alone; nothing of a server alone."""
         if not self.cluster:
             return ""
         members = f" of {self.size}" if self.size else ""
         form = "statements in one packet"
-        if self.several_write:
+        if self.ends_between_statements:
             form = "compound statements" if self.is_mariadb else "statements in two trips"
         return f"{self.cluster}{members}, {form}"
 

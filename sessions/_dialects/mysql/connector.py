@@ -187,9 +187,7 @@ class MySQLConnector:
             behind = connection.server.several_write or connection.server.read_only
             if behind and self._options.causal_reads:
                 send(connection, self._statements["prepare_group"])
-            if connection.server.several_write:
-                send(connection, self._lock_settings(together=False))
-        if connection.server.several_write:
+        if connection.server.ends_between_statements:
             connection.multi_statements = False
         connection.start(self._options.statement_timeout)
 

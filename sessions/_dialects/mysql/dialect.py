@@ -1,16 +1,14 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
-A transaction travels as one packet of several statements, and so takes one round trip. With multi_statements=False, and
-in a cluster of which several members write, it is one compound statement on MariaDB; on MySQL, and with a large batch,
-its statements are sent ahead, and it takes two. Values are put into statements on this side: by PyMySQL's escaping on
-our own connections, of which it knows character set and sql_mode, and by values.py on those of the application.
+On our own connections a write is one transaction in one of the forms of transactions.py, on those of the application
+its statements are sent one by one. Values are put into statements on this side: by PyMySQL's escaping on our own
+connections, of which it knows character set and sql_mode, and by values.py on those of the application.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, islice, repeat
 from typing import Any
 
 import pymysql
@@ -21,10 +19,10 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._items import Row
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError, DatabaseError
+from sessions.errors import ConfigurationError
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check
-from .cluster import GALERA, Server
+from .cluster import Server
 from .errors import (
     CANNOT_CONVERT,
     MIXED_COLLATIONS,
@@ -36,23 +34,15 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, Result, check_engine, end_statement, send, send_compound
+from .packets import MyConnection, PacketConnection, check_engine, end_statement, send
+from .transactions import Packet, cut, insert, transact, transact_insert
 from .values import Quote, integer, literal, quote_long, quote_short
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
-# Large batches are cut into packets of about so many bytes, or one item each if that is larger.
-_PACKET = 4 * 1024 * 1024
-
-# Larger batches do not go into a compound, of which the server copies every text twice.
-_COMPOUND = 64 * 1024
-
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
-
-# What a packet holds beside the rows, generously: the statements, the session id twice.
-_OVERHEAD = 16_384
 
 
 class MySQLDialect(Dialect[MyConnection]):
@@ -173,114 +163,30 @@ class MySQLDialect(Dialect[MyConnection]):
         check = [] if if_position is None else ["check_position"]
         parameters = {"session_id": session_id, "position": if_position}
         before = self._with_parameters(connection, ["touch_session", *check, *then], parameters)
+        packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
         try:
-            return self._insert_behind(connection, session_id, texts, before)
+            return transact_insert(connection, self.statements, before, packets)
         except pymysql.Error as exc:
             if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
         connection.rollback()
         return None
 
-    def _insert_behind(
-        self, connection: PacketConnection, session_id: str, texts: Sequence[str], before: Sequence[str]
-    ) -> int:
-        """Run the statements before, and insert, as one transaction."""
-        limit, step = self._limits(connection)
-        packets = self._packets(connection, session_id, texts, (), limit - _OVERHEAD)
-        first = list(islice(packets, 2))
-        inserts = [statement for statement, _ in first]
-        if connection.takes_compounds and len(first) < 2 and sum(map(len, inserts)) < _COMPOUND:
-            *_, newest = self._transact(connection, [*before, *inserts, self.statements["newest_ids"]])
-            [(first_id, step)] = newest.rows
-            return int(first_id + (first[0][1] - 1) * step) if first else 0
-        begin, commit = self._frame(connection)
-        return self._insert_packets(connection, chain(first, packets), step, before=[*begin, *before], then=commit)
-
-    def _transact(self, connection: PacketConnection, statements: Sequence[str]) -> list[Result]:
-        """Run the statements as one transaction; return each one's result."""
-        if connection.takes_compounds:
-            return send_compound(connection, self.statements["compound"], statements)
-        begin, commit = self._frame(connection)
-        return send(connection, *begin, *statements, then=commit)[len(begin) : -1]
-
-    def _frame(self, connection: PacketConnection) -> tuple[list[str], str]:
-        """Return what begins a transaction of several statements, and what ends it."""
-        if connection.multi_statements:
-            return [self.statements["begin"]], self.statements["commit"]
-        # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
-        # a deadlock, after which the server has rolled back.
-        begin = [self.statements["suspend_autocommit"], self.statements["begin"]]
-        return begin, self.statements["resume_autocommit"]
-
     def insert(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], *, times: Sequence[str] = ()
     ) -> int:
         """Insert in packets that the server takes."""
         limit, step = self._limits(connection)
-        packets = self._packets(connection, session_id, texts, times, limit - _OVERHEAD)
-        return self._insert_packets(connection, packets, step)
-
-    def _insert_packets(
-        self,
-        connection: MyConnection,
-        packets: Iterable[tuple[str, int]],
-        step: int,
-        *,
-        before: Sequence[str] = (),
-        then: str | None = None,
-    ) -> int:
-        """Send INSERT statements, each with its number of rows; the first and the last carry the rest."""
-        statements = list(before)
-        count = 0
-        for statement, rows in packets:
-            if count:
-                send(connection, *statements)
-                statements.clear()
-            statements.append(statement)
-            count = rows
-        last = len(statements) - 1
-        if count > 1 and isinstance(connection, PacketConnection) and connection.server.cluster == GALERA:
-            statements.append(self.statements["id_step"])
-        results = send(connection, *statements, then=then) if statements else []
-        if not count:
-            return 0
-        if statements[last + 1 :]:
-            [(step,)] = results[last + 1].rows
-        # The ids of one INSERT keep the server's step, and its answer tells the first.
-        return int(results[last].first_id + (count - 1) * step)
+        return insert(connection, self.statements, self._packets(connection, session_id, texts, times, limit), step)
 
     def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         return self.insert(connection, session_id, texts, times=times)
 
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str], limit: int
-    ) -> Iterator[tuple[str, int]]:
-        """Cut a batch into INSERT statements, each with its number of rows."""
-        head, _, row = self.statements["load_item" if times else "insert_item"].rpartition("VALUES")
-        quote_id, quote_item = _quotes(connection)
-        escaped_id = quote_id(session_id)
-        rows: list[str] = []
-        room = min(limit, _PACKET)
-        for text, time in zip(texts, times or repeat(""), strict=False):
-            values = row % {
-                "session_id": escaped_id,
-                "message_data": quote_item(text),
-                "created_at": literal(time or None, quote_id),
-            }
-            size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
-            if size > limit:
-                raise DatabaseError(
-                    f"an item takes {size} bytes, more than the server's max_allowed_packet of "
-                    f"{limit + _OVERHEAD}; raise it or make the item smaller"
-                )
-            if size > room and rows:
-                yield head + "VALUES" + ",".join(rows), len(rows)
-                rows.clear()
-                room = min(limit, _PACKET)
-            rows.append(values)
-            room -= size
-        if rows:
-            yield head + "VALUES" + ",".join(rows), len(rows)
+    ) -> Iterator[Packet]:
+        statement = self.statements["load_item" if times else "insert_item"]
+        return cut(statement, session_id, texts, times, _quotes(connection), limit)
 
     def _limits(self, connection: MyConnection) -> tuple[int, int]:
         """Return the bytes that a packet may have, and the step from one id to the next."""
@@ -299,7 +205,7 @@ class MySQLDialect(Dialect[MyConnection]):
             return super().pop(connection, session_id)
         names = ["lock_session_for_removal", "lock_newest_items", "delete_newest_item"]
         statements = self._with_parameters(connection, names, {"session_id": session_id, "count": 2})
-        _, newest, _ = self._transact(connection, statements)
+        _, newest, _ = transact(connection, self.statements, statements)
         rows = newest.rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
@@ -308,7 +214,8 @@ class MySQLDialect(Dialect[MyConnection]):
             super().clear(connection, session_id)
             return
         names = ["lock_session_for_removal", "delete_items", "delete_session"]
-        self._transact(connection, self._with_parameters(connection, names, {"session_id": session_id}))
+        statements = self._with_parameters(connection, names, {"session_id": session_id})
+        transact(connection, self.statements, statements)
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]

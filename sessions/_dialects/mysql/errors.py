@@ -74,7 +74,10 @@ NO_CASCADE = Failure(
     "messages' table by one without",
 )
 WRONG_SERVER = Failure(
-    ConnectionFailedError, "wait until it is ready, or name another member or proxy in the URL", transient=True
+    ConnectionFailedError,
+    "wait until it is ready, or name another member or proxy in the URL",
+    transient=True,
+    longest_wait=failures.SEARCH_SECONDS,
 )
 _LEFT_GROUP = replace(
     failures.TRY_AGAIN,

@@ -21,7 +21,7 @@ from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
 from .errors import CONNECT_ANEW_AFTER
-from .libpq import libpq_parameters
+from .libpq import libpq_parameters, with_host_first
 from .refusals import connect_failure
 from .sqlstates import SQLStateConnection
 
@@ -31,20 +31,42 @@ _PREPARE_AFTER = 5
 # How long a cancelled statement may take to say so.
 CANCEL_SECONDS = 1.0
 
+# Where PostgreSQL warns, while it reports success, that a commit is on this server alone.
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+
 # Connections inherited through fork(), kept from being closed.
 _inherited: list[TimedConnection] = []
+
+
+class Notices:
+    """What a server says beside its answers, in whatever language."""
+
+    def __init__(self) -> None:
+        self._unreplicated = False
+
+    def read(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        self._unreplicated |= diagnostic.source_function == _WAIT_FOR_STANDBY
+
+    def check(self) -> None:
+        """Raise an error where what was acknowledged would be gone after a failover."""
+        if self._unreplicated:
+            self._unreplicated = False
+            raise psycopg.OperationalError("cancelled while it waited for a synchronous standby")
 
 
 class TimedConnection(SQLStateConnection):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
+    notices: Notices
 
     def __del__(self, *_: Any) -> None:
         """Say nothing: the pool closes it, or it is another process's."""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+        result = super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+        self.notices.check()
+        return result
 
     def _cancel(self) -> None:
         with suppress(psycopg.Error):
@@ -56,7 +78,8 @@ def _bounded(
 ) -> Generator[Any, Any, Any]:
     """Cancel what takes too long, and give up when even that is not answered.
 
-    A server that is well answers whether the statement was cancelled or done, so that nothing is in doubt.
+    A server that is well answers that the statement was cancelled, so that nothing is in doubt. One that answers that
+    it is done may have committed it without its standby.
     """
     deadline, cancelled = monotonic() + seconds, False
     try:
@@ -70,6 +93,8 @@ def _bounded(
                 deadline, cancelled = monotonic() + CANCEL_SECONDS, True
             wanted = generator.send(ready)
     except StopIteration as exc:
+        if cancelled:
+            raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)") from None
         return exc.value
     except psycopg.errors.QueryCanceled:
         if not cancelled:
@@ -99,6 +124,7 @@ class PostgresConnector:
         self._options = settings.options
         files = KeyFiles()
         self._all_files = [files]
+        self._has_several_hosts = len(settings.address.hosts) > 1
         self._requires_tls = settings.tls is not None and settings.tls.required
         try:
             self._parameters = files, libpq_parameters(settings, files)
@@ -129,7 +155,12 @@ class PostgresConnector:
         except BaseException:
             connection.close()
             raise
+        if self._has_several_hosts:
+            files, parameters = self._parameters
+            self._parameters = files, with_host_first(parameters, connection.info.host, connection.info.port)
         connection.statement_timeout = self._options.statement_timeout
+        connection.notices = Notices()
+        connection.add_notice_handler(connection.notices.read)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
 

@@ -7,10 +7,10 @@ in transaction mode may stand between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -29,6 +29,7 @@ from .errors import describe, statement_failure
 from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
+T = TypeVar("T")
 
 # A larger batch, in characters, is a transaction of several statements: libpq and the server hold each of
 # them as a whole, and take none above 1 GB.
@@ -99,6 +100,28 @@ class PostgresDialect(Dialect[PGConnection]):
     def join_transaction(self, connection: PGConnection, *, writes: bool) -> bool:
         # Without autocommit psycopg begins by itself.
         return self.in_transaction(connection) or not connection.autocommit
+
+    def or_else(self, connection: PGConnection, ask: Callable[[], T], otherwise: Callable[[], T]) -> T:
+        joined = self.in_transaction(connection)
+        try:
+            with self.transaction(connection) if joined else nullcontext():
+                return ask()
+        except psycopg.errors.FeatureNotSupported:
+            if not joined and self.in_transaction(connection):
+                self.roll_back(connection)  # psycopg began it with the question
+            return otherwise()
+
+    def page_of_sessions(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        def ask() -> list[Any]:
+            return self.execute(connection, name, parameters)
+
+        def ask_shards() -> list[Any]:
+            rows = self.execute(connection, "sessions_of_shards", parameters)
+            ids = {"ids": self.list_parameter(connection, [row[0] for row in rows])}
+            counts = dict(self.execute(connection, "count_items_of", ids))
+            return [(*row, min(counts.get(row[0], 0), parameters["count_limit"] + 1)) for row in rows]
+
+        return self.or_else(connection, ask, ask_shards)
 
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         newest = 0

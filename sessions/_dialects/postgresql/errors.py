@@ -80,6 +80,9 @@ _FAILURES: Mapping[str, Failure] = {
     ),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
+# Citus says so of a worker that was lost before the end of a transaction, without a code of its own
+# (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
+_WORKER_LOST = "failure on connection marked as essential"
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
 CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 
@@ -88,7 +91,8 @@ def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     sqlstate = getattr(exc, "sqlstate", None)
     if sqlstate is None or not isinstance(exc, psycopg.Error):
-        if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+        # Internal, without the server's code: psycopg counts a loss behind the server's last words as one answer more.
+        if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
             return failures.FAILED
         # psycopg's words for a loss that it knew of before it sent anything.
         return failures.GONE if str(exc) in ("the connection is closed", "the connection is lost") else failures.LOST
@@ -99,6 +103,8 @@ def statement_failure(exc: Exception) -> Failure:
         return _POLICY if "row-level security" in words else _missing_right(words)
     if sqlstate == "42804":
         return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
+    if sqlstate == "XX000" and words.startswith(_WORKER_LOST):
+        return failures.LOST
     if (pooler := pooler_kept(sqlstate, words)) is not None:
         return pooler
     # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.

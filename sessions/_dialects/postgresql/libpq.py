@@ -52,8 +52,8 @@ def libpq_parameters(settings: Settings, files: KeyFiles) -> dict[str, Any]:
         parameters["host"] = ",".join(hosts)
     if any(port for _, port in address.hosts):
         parameters["port"] = ",".join(str(port or "") for _, port in address.hosts)
-    # libpq reads a smaller number as 2.
-    connect_timeout = max(2, math.ceil(options.connection_timeout))
+    # For each host. libpq reads a smaller number as 2.
+    connect_timeout = max(2, math.ceil(options.connection_timeout / max(1, len(hosts))))
     parameters = {
         "fallback_application_name": "agent-sql-sessions",
         "keepalives_idle": sockets.KEEPALIVE_SECONDS,
@@ -70,6 +70,18 @@ def libpq_parameters(settings: Settings, files: KeyFiles) -> dict[str, Any]:
         "client_encoding": "utf8",
     }
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def with_host_first(parameters: dict[str, Any], host: str, port: int) -> dict[str, Any]:
+    """Return the same hosts, beginning with this one: one that answers nothing is not to be waited for each time."""
+    if "hostaddr" in parameters:
+        return parameters
+    hosts = parameters.get("host", "").split(",")
+    ports = parameters.get("port", "").split(",")
+    ports *= len(hosts) if len(ports) == 1 else 1
+    pairs = list(zip(hosts, ports, strict=True))
+    pairs.sort(key=lambda pair: pair not in ((host, str(port)), (host, "")))
+    return parameters | {"host": ",".join(host for host, _ in pairs), "port": ",".join(port for _, port in pairs)}
 
 
 def _may_be_local(address: Address) -> bool:

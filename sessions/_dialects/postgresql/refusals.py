@@ -34,7 +34,7 @@ _NOT_ADMITTED = Failure(
 _NO_CONNECT = Failure(ConnectionFailedError, 'GRANT CONNECT ON DATABASE "{name}" TO <role>')
 _OPTION = Failure(ConfigurationError, "drop the parameter, or install a newer libpq")
 _NOT_READY = Failure(
-    ConnectionFailedError, "wait until the server has started or recovered, and try again", transient=True
+    ConnectionFailedError, "wait until the server has started or recovered, and try again", transient=True, is_away=True
 )
 _NOT_YET_ASKED = replace(failures.BUSY, remedy="see the server's log: it may be out of memory or of processes, or full")
 _PARAMETER = Failure(ConnectionFailedError, "drop the parameter that the server or the pooler does not take")

@@ -1,0 +1,132 @@
+"""The forms in which a transaction travels, and how a batch is cut.
+
+As one packet of several statements it takes one round trip. With multi_statements=False, and on Galera, it is one
+compound statement on MariaDB; on MySQL, and with a large batch, its statements are sent ahead, and it takes two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat
+from typing import NamedTuple
+
+from sessions.errors import DatabaseError
+
+from .cluster import GALERA
+from .packets import MyConnection, PacketConnection, Result, send, send_compound
+from .values import Quote, literal
+
+# Large batches are cut into packets of about so many bytes, or one item each if that is larger.
+_PACKET = 4 * 1024 * 1024
+
+# Larger batches do not go into a compound, of which the server copies every text twice.
+_COMPOUND = 64 * 1024
+
+# What a packet holds beside the rows, generously: the statements, the session id twice.
+_OVERHEAD = 16_384
+
+
+class Packet(NamedTuple):
+    """An INSERT statement, and how many rows it has."""
+
+    statement: str
+    rows: int
+
+
+def transact(connection: PacketConnection, words: Mapping[str, str], statements: Sequence[str]) -> list[Result]:
+    """Run the statements as one transaction; return each one's result."""
+    if connection.takes_compounds:
+        return send_compound(connection, words["compound"], statements)
+    begin, commit = _frame(connection, words)
+    return send(connection, *begin, *statements, then=commit)[len(begin) : -1]
+
+
+def transact_insert(
+    connection: PacketConnection, words: Mapping[str, str], before: Sequence[str], packets: Iterator[Packet]
+) -> int:
+    """Run the statements before, and insert, as one transaction; return the newest id, or 0 without a row."""
+    first = list(islice(packets, 2))
+    inserts = [packet.statement for packet in first]
+    if connection.takes_compounds and len(first) < 2 and sum(map(len, inserts)) < _COMPOUND:
+        *_, newest = transact(connection, words, [*before, *inserts, words["newest_ids"]])
+        [(first_id, step)] = newest.rows
+        return int(first_id + (first[0].rows - 1) * step) if first else 0
+    begin, commit = _frame(connection, words)
+    packets = chain(first, packets)
+    return insert(connection, words, packets, connection.id_step, before=[*begin, *before], then=commit)
+
+
+def _frame(connection: PacketConnection, words: Mapping[str, str]) -> tuple[list[str], str]:
+    """Return what begins a transaction of several statements, and what ends it."""
+    if connection.multi_statements:
+        return [words["begin"]], words["commit"]
+    # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
+    # a deadlock, after which the server has rolled back.
+    return [words["suspend_autocommit"], words["begin"]], words["resume_autocommit"]
+
+
+def insert(
+    connection: MyConnection,
+    words: Mapping[str, str],
+    packets: Iterable[Packet],
+    step: int,
+    *,
+    before: Sequence[str] = (),
+    then: str | None = None,
+) -> int:
+    """Send the packets, the first and the last with the rest; return the newest id, or 0 without a row."""
+    statements = list(before)
+    count = 0
+    for statement, rows in packets:
+        if count:
+            send(connection, *statements)
+            statements.clear()
+        statements.append(statement)
+        count = rows
+    last = len(statements) - 1
+    if count > 1 and isinstance(connection, PacketConnection) and connection.server.cluster == GALERA:
+        statements.append(words["id_step"])
+    results = send(connection, *statements, then=then) if statements else []
+    if not count:
+        return 0
+    if statements[last + 1 :]:
+        [(step,)] = results[last + 1].rows
+    # The ids of one INSERT keep the server's step, and its answer tells the first.
+    return int(results[last].first_id + (count - 1) * step)
+
+
+def cut(
+    statement: str,
+    session_id: str,
+    texts: Sequence[str],
+    times: Sequence[str],
+    quotes: tuple[Quote, Quote],
+    packet_limit: int,
+) -> Iterator[Packet]:
+    """Cut a batch into packets that the server takes."""
+    head, _, row = statement.rpartition("VALUES")
+    quote_id, quote_item = quotes
+    escaped_id = quote_id(session_id)
+    limit = packet_limit - _OVERHEAD
+    rows: list[str] = []
+    room = min(limit, _PACKET)
+    for text, time in zip(texts, times or repeat(""), strict=False):
+        values = row % {
+            "session_id": escaped_id,
+            "message_data": quote_item(text),
+            "created_at": literal(time or None, quote_id),
+        }
+        size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
+        if size > limit:
+            raise DatabaseError(
+                f"an item takes {size} bytes, more than the server's max_allowed_packet of {packet_limit}; "
+                "raise it or make the item smaller"
+            )
+        if size > room and rows:
+            yield Packet(head + "VALUES" + ",".join(rows), len(rows))
+            rows.clear()
+            room = min(limit, _PACKET)
+        rows.append(values)
+        room -= size
+    if rows:
+        yield Packet(head + "VALUES" + ",".join(rows), len(rows))

@@ -1,0 +1,41 @@
+"""A primary of MySQL or MariaDB that is killed, and its semisynchronous replica in its place."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+import sessions
+from cluster.clusters import Start, network_of
+from cluster.routes import ROUTES, UrlBy, outage
+from cluster.semisynchronous import Replicated, replicated
+from cluster.trials import Trials
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")]
+)
+def pair(request: pytest.FixtureRequest, start_server: Start) -> Iterator[Replicated]:
+    with network_of(start_server, request.param) as network, replicated(start_server, network, request.param) as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("way", ROUTES)
+def test_a_replica_in_its_primarys_place_loses_doubles_and_splits_nothing(
+    pair: Replicated, trials: Callable[[str], Trials], rounds: int, url_by: UrlBy, way: str
+) -> None:
+    trial = trials(f"{pair.primary.dialect}, semisynchronous, the primary is killed, {way}")
+
+    def fail_over() -> None:
+        pair.kill()
+        pair.promote()
+
+    with (
+        pair.database() as database,
+        sessions.connect(url_by(way, pair.nodes, database)) as backend,
+    ):
+        backend.session("chat_1").position()
+        for _ in range(rounds):
+            trial.run(backend, partial(outage, pair.nodes, database, fail_over), pair.bring_back)
