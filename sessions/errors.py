@@ -112,6 +112,14 @@ def kept_error(session_id: str) -> DatabaseError:
     )
 
 
+def numberless_error() -> SchemaError:
+    """Say that new rows have no number of their own, by which they are ordered."""
+    return SchemaError(
+        "new rows of the messages table are not found by an id that the database gives them, and nothing was changed; "
+        "make id an INTEGER PRIMARY KEY (SQLite) or a BIGINT that is generated, and look for a trigger that moves rows"
+    )
+
+
 def unknown_error(session_id: str, what: str) -> OutcomeUnknownError:
     """Say that it cannot be found out whether a write has happened."""
     return OutcomeUnknownError(

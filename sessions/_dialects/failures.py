@@ -116,6 +116,18 @@ def raised_by_a_handler(exc: BaseException) -> bool:
     return False
 
 
+def raise_a_handlers(exc: BaseException, handled: BaseException | None) -> None:
+    """Raise what a signal handler has raised, if a driver or a codec took it for an error of its own.
+
+    handled was raised before, and is being handled by the application.
+    """
+    cause = exc.__cause__ or exc.__context__
+    while cause is not None and cause is not handled:
+        if raised_by_a_handler(cause):
+            raise cause from None
+        cause = cause.__cause__ or cause.__context__
+
+
 def _arguments(frame: FrameType) -> Iterator[object]:
     code = frame.f_code
     names = code.co_varnames

@@ -75,6 +75,13 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         dialect.statements["make_listing_index"],
     )
     yield _write_check(dialect, connection)
+    if confused := _confused_ids(dialect, connection):
+        yield Check(
+            "exact ids",
+            "warning",
+            f"ids that differ in {confused} are one conversation",
+            f"give session_id in both tables the type and collation of `agent-sessions schema {dialect.name}`",
+        )
 
 
 def _strange(columns: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
@@ -123,6 +130,29 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
     except dialect.driver_error as exc:
         return Check("rights", "error", dialect.describe(exc), dialect.failure(exc).remedy)
     return Check("rights", "ok", "rows can be read, added, changed and removed")
+
+
+def _confused_ids(dialect: Dialect[C], connection: C) -> str:
+    """Say what the columns do not tell ids apart by; nothing where it cannot be tried."""
+    if dialect.in_transaction(connection):
+        return ""
+    found: list[str] = []
+    number = str(int.from_bytes(os.urandom(6)))
+    for session_id, others in (
+        (f"check é {number}", {"case": f"CHECK é {number}", "accents": f"check e {number}"}),
+        (f"check {number}", {"trailing blanks": f"check {number} "}),
+        (f"1{number}", {"how a number is written": f"01{number}"}),
+    ):
+        with suppress(_UndoneError, DatabaseError, dialect.driver_error), dialect.transaction(connection):
+            dialect.touch(connection, session_id)
+            dialect.insert(connection, session_id, ["{}"])
+            found += [
+                what
+                for what, other in others.items()
+                if dialect.lock(connection, other) or dialect.has_items(connection, other)
+            ]
+            raise _UndoneError
+    return " or ".join(found)
 
 
 def _write(dialect: Dialect[C], connection: C, session_id: str) -> NoReturn:

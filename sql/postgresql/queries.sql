@@ -71,8 +71,8 @@ SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', 
 -- INSERT reads from the locked row, so no other batch comes between; its time is that row's
 -- and is never below that of the newest row, or the order by (created_at, id) would differ
 -- from the one by id.
--- A row that a trigger or rule drops is a division by zero, which undoes all; no id means
--- that the session's row was not written, and so not locked.
+-- A row that a trigger or rule drops, or that gets no id, is a division by zero, which undoes all;
+-- 0 means that the session's row was not written, and so not locked.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
     VALUES (%(session_id)s, clock_timestamp())
@@ -94,7 +94,7 @@ message AS (
     ORDER BY item.n
     RETURNING id
 )
-SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
 
 -- name: append_items_at
@@ -143,7 +143,7 @@ message AS (
     ORDER BY item.n
     RETURNING id
 )
-SELECT max(id), 1 / (count(*) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
 
 -- name: insert_items
@@ -335,7 +335,7 @@ counted AS (
     SELECT
         (SELECT count(*) FROM session) AS sessions,
         (SELECT count(*) FROM gone) AS gone,
-        (SELECT count(*) FROM message) AS written,
+        (SELECT count(id) FROM message) AS written,
         (SELECT rows FROM old) AS old
 )
 SELECT (SELECT max(id) FROM message), sessions, 1 / (

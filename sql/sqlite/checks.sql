@@ -21,8 +21,8 @@ WHERE found.partial = 0
 ORDER BY found.name;
 
 -- name: estimate_sessions
--- Differs: SQLite keeps no statistics unless it is told to; rows are numbered.
-SELECT coalesce(max(rowid), 0)
+-- Differs: SQLite keeps no statistics unless it is told to.
+SELECT count(*)
 FROM agent_sessions;
 
 -- name: make_key

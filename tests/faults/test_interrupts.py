@@ -1,9 +1,11 @@
 """Ctrl-C in the middle of an operation: no transaction stays open, and the session goes on."""
 
+import codecs
 import contextlib
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -95,6 +97,25 @@ def test_an_interrupted_write_that_waited_is_not_done_later(
             assert texts(witness.get_items()) == ["a"]
         assert eventually(lambda: open_transactions(server_url) == 0)
         assert texts(witness.get_items()) == ["a"]
+
+
+@each_mysql
+@pytest.mark.usefixtures("ctrl_c_as_usual")
+def test_what_is_read_after_an_interruption_stays_so(server_url: str) -> None:
+    with Session.from_url("chat_1", server_url) as witness:
+        witness.add_items(items("a"))
+        # While its body is executed nothing says which tables the statement is for, as in a COMMIT.
+        execute_sql(server_url, "CREATE TRIGGER slowly AFTER INSERT ON agent_messages FOR EACH ROW DO SLEEP(0.5)")
+        statement = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User sleep'"
+        interrupter = threading.Thread(target=_interrupt_when, args=(lambda: execute_sql(server_url, statement),))
+        with Session.from_url("chat_1", server_url) as session:
+            interrupter.start()
+            with pytest.raises(KeyboardInterrupt):
+                session.add_items(items("b"))
+            interrupter.join()
+        history = texts(witness.get_items())
+        assert eventually(lambda: open_transactions(server_url) == 0)
+        assert texts(witness.get_items()) == history
 
 
 class _InterruptedConnection(pymysql.connections.Connection):
@@ -315,3 +336,38 @@ def test_a_time_limit_is_no_sign_of_a_missing_file(sqlite_url: str, monkeypatch:
         with _time_limit(TimeoutError, when=lambda: os.stat is stat), pytest.raises(TimeoutError):
             session.add_items(items("b"))
         assert texts(session.get_items()) == ["a"]
+
+
+class _Codec(codecs.Codec):
+    """One in which a signal falls: Python takes what its handler raises for an error of the codec's."""
+
+    def encode(self, text: str, errors: str = "strict") -> tuple[bytes, int]:
+        signal.raise_signal(signal.SIGALRM)
+        return text.encode(), len(text)
+
+
+@each_mysql
+@pytest.mark.parametrize("kind", [TimeoutError, OSError, RuntimeError, UnicodeError])
+def test_a_time_limit_is_no_sign_of_a_wrong_host_name(
+    kind: type[BaseException], server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, armed = socket.getaddrinfo, [False]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        armed[0] = True
+        "host".encode("interrupted")
+        return look_up(*args, **options)
+
+    def find(name: str) -> codecs.CodecInfo | None:
+        return codecs.CodecInfo(_Codec().encode, codecs.utf_8_decode) if name == "interrupted" else None
+
+    codecs.register(find)
+    try:
+        with Session.from_url("chat_1", server_url, max_retries=0) as session:
+            monkeypatch.setattr(socket, "getaddrinfo", interrupted)
+            with _time_limit(kind, when=lambda: armed[0]), pytest.raises(kind) as caught:
+                session.get_items()
+        assert type(caught.value) is kind
+    finally:
+        codecs.unregister(find)

@@ -13,7 +13,7 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
-from sessions._dialects.failures import AttemptFailed, raised_by_a_handler
+from sessions._dialects.failures import AttemptFailed, raise_a_handlers, raised_by_a_handler
 from sessions._dialects.sockets import is_readable
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
@@ -31,7 +31,7 @@ from .errors import (
     elsewhere,
     errno_of,
 )
-from .packets import PacketConnection, end_statement, raise_a_handlers, send
+from .packets import PacketConnection, end_statement, send
 from .values import DECODERS
 
 # The server gives up a lock so many seconds before we give up the server: its answer

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from sessions._dialects.failures import raised_by_a_handler
+from sessions._dialects.failures import raise_a_handlers, raised_by_a_handler
 from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive
 from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
@@ -27,7 +27,7 @@ from sessions.errors import ConfigurationError
 
 from .cluster import Server, server_from
 from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, errno_of
-from .values import unconverted
+from .values import integer, unconverted
 
 MyConnection = pymysql.connections.Connection
 
@@ -203,9 +203,9 @@ def check_engine(connection: MyConnection, named: str | None, *, comment: object
 def end_statement(connection: MyConnection, still_busy: str) -> None:
     """Kill what the server still executes for a connection that has been given up, and wait for its end.
 
-    Otherwise a write that waits for a lock would be done after its caller has looked for it.
-    still_busy is a statement that finds the number of the connection by what it executes:
-    another server may answer by now, on which the number is a stranger's.
+    Otherwise a write that waits for a lock, or for the disk, would be done after its caller has looked for it.
+    still_busy is a statement that tells what the connection executes: another server may answer by now,
+    on which the number is a stranger's. So what does not name our tables is waited for, and not killed.
     """
     number = connection.thread_id()  # type: ignore[no-untyped-call]
     # One with the same settings, of whatever kind they are.
@@ -222,7 +222,7 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
                     [answer] = _send_packet(twin, still_busy % {"id": number})
                     if not answer.rows:
                         return
-                    if not killed:
+                    if not killed and integer(answer.rows[0][0]):
                         twin.query(f"KILL {number:d}")
                         killed = True
                 except pymysql.Error as exc:
@@ -258,16 +258,6 @@ def send_compound(connection: PacketConnection, frame: str, statements: Sequence
     *results, _ = send(connection, then=frame % {"statements": "; ".join(statements)})
     answers = iter(results)
     return [next(answers) if statement.startswith("SELECT") else _NOTHING for statement in statements]
-
-
-def raise_a_handlers(exc: Exception, handled: BaseException | None) -> None:
-    """Raise what a signal handler has raised, if PyMySQL took it for an error of the socket's.
-
-    handled was raised before, and is being handled by the application.
-    """
-    cause = exc.__context__
-    if cause is not None and cause is not handled and raised_by_a_handler(cause):
-        raise cause from None
 
 
 def _send_packet(connection: MyConnection, packet: str) -> list[Result]:

@@ -20,7 +20,7 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
-from sessions.errors import ConfigurationError, kept_error
+from sessions.errors import ConfigurationError, kept_error, numberless_error
 
 from .arrays import TextArray
 from .checks import column_checks, unfinished_check
@@ -145,16 +145,17 @@ class PostgresDialect(Dialect[PGConnection]):
     def _newest_of(self, rows: Sequence[Any], count: int, session_id: str) -> int:
         if len(rows) != count:
             raise kept_error(session_id)
-        newest: int = rows[-1][0]
-        return newest
+        if rows[-1][0] is None:
+            raise numberless_error()
+        return int(rows[-1][0])
 
     def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
         if not _is_large(texts) and not may_be_cut(session_id):
             name = "append_items" if if_position is None else "append_items_at"
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, name, parameters):
-                case [(int(newest), _)]:
-                    return newest
+                case [(newest, _)] if newest:
+                    return int(newest)
         # Nothing was written: a conflict, a writer that came and went, or something that suppresses rows; this tells.
         return super().append(connection, session_id, texts, if_position)
 
@@ -163,16 +164,16 @@ class PostgresDialect(Dialect[PGConnection]):
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, "replace_items", parameters):
                 case [(newest, 1, _)]:
-                    return newest or 0
+                    return int(newest or 0)
         return super().replace(connection, session_id, texts, if_position)
 
     def pop(self, connection: PGConnection, session_id: str) -> tuple[Row | None, int]:
         if self._is_alone(connection):
             match self._execute_checked(connection, "pop_item", {"session_id": session_id}):
-                case [(int(row_id), text, newest, _, _)]:
-                    return (row_id, text), newest or 0
-                case [(_, _, None, True, _)]:
+                case [(None, _, None, True, _)]:
                     return None, 0
+                case [(row_id, text, newest, _, _)] if row_id is not None:
+                    return (row_id, text), newest or 0
         # In a transaction of others, where nothing can be undone alone; or nothing was removed: a writer came and went,
         # or something suppresses rows.
         return super().pop(connection, session_id)

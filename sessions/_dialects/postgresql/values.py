@@ -6,10 +6,11 @@ else, times among it, arrives as PostgreSQL writes it.
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.adapt import AdaptersMap
+from psycopg.adapt import AdaptersMap, Loader
 from psycopg.rows import tuple_row
 from psycopg.types import bool as boolean
 from psycopg.types import none, numeric, string
@@ -18,8 +19,19 @@ from sessions.errors import ConfigurationError
 
 from .arrays import TextArray, TextArrayDumper
 
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
+
 # Encodings of a client that psycopg and the server read alike, and that hold ASCII as it is.
 _ENCODINGS = (b"UTF8", b"LATIN1")
+
+
+class _NumberLoader(Loader):
+    """Load a whole number as an int: ids that are NUMERIC, as in tables that came from elsewhere."""
+
+    def load(self, data: Buffer) -> int | Decimal:
+        number = Decimal(str(data, "ascii"))
+        return int(number) if number.is_finite() and number == number.to_integral_value() else number
 
 
 def _adapters() -> AdaptersMap:
@@ -29,6 +41,7 @@ def _adapters() -> AdaptersMap:
     for kind in (string, numeric, boolean, none):
         kind.register_default_adapters(adapters)
     adapters.register_dumper(TextArray, TextArrayDumper)
+    adapters.register_loader("numeric", _NumberLoader)
     return adapters
 
 

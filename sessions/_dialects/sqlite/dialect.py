@@ -17,7 +17,7 @@ from sessions._checks import Check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError, kept_error
+from sessions.errors import ConfigurationError, kept_error, numberless_error
 
 from .checks import journal_check
 from .connector import FileConnection, Writers
@@ -122,7 +122,11 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             written += cursor.rowcount
         if written != count:
             raise kept_error(session_id)
-        return cursor.lastrowid or 0
+        newest = cursor.lastrowid or 0
+        # SQLite numbers the row; only an INTEGER PRIMARY KEY is that number, and another column is left NULL.
+        if count and not self.change(connection, "find_item", {"session_id": session_id, "id": newest}):
+            raise numberless_error()
+        return newest
 
     def mend(self, connection: sqlite3.Connection, statement: str) -> None:
         if statement == self.statements["use_wal"]:  # not possible in a transaction

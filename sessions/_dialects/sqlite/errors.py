@@ -17,7 +17,8 @@ _LOCKED = Failure(
     remedy="another connection kept the file locked for longer than statement_timeout; end it", transient=True
 )
 _NO_WRITING = Failure(
-    remedy="give this process the right to write the file and its directory",
+    remedy="give this process the right to write the file and its directory; a connection of yours may have "
+    "PRAGMA query_only",
     to_create="give this process the right to write the file and its directory",
 )
 _UNREADABLE = Failure(
@@ -28,6 +29,9 @@ _MOVED = Failure(
     "use or close what else this process has on that file; restore a backup while nobody has it open",
     transient=True,
 )
+
+# sqlite3 has no name for it: a STRICT table's.
+_CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8
 
 # Extended result codes (sqlite.org/rescode.html), or the primary ones that they belong to.
 _FAILURES: Mapping[int, Failure] = {
@@ -54,6 +58,7 @@ _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_INTERRUPT: Failure(remedy="someone called interrupt() on the connection; nothing was written"),
     sqlite3.SQLITE_CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
     sqlite3.SQLITE_MISMATCH: failures.OTHER_TABLES,
+    _CONSTRAINT_DATATYPE: failures.OTHER_TABLES,
 }
 # Ours; SQLite's and sqlite3's own, which are never translated: SQLITE_ERROR is for everything, what sqlite3 itself
 # refuses has no code.
