@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pymysql
 
 from cluster.haproxy import haproxy
-from support.rivals import eventually
 from support.servers import Server, connect_raw, execute_sql, with_parts
 
 ROUTES = ("hosts", "haproxy")
@@ -82,10 +81,28 @@ def can_write(url: str) -> bool:
     return True
 
 
-def outage(nodes: Sequence[Server], database: str, act: Callable[[], object]) -> float:
-    """How many seconds no fresh connection to any member could write, from the beginning of what puts an end to it."""
-    urls = [with_parts(node.url, database=database) for node in nodes]
-    began = time.monotonic()
-    act()
-    assert eventually(lambda: any(can_write(url) for url in urls), 120)
-    return time.monotonic() - began
+class Outage:
+    """The longest time in which no fresh connection to any member could write, since it began; a float when asked."""
+
+    def __init__(self, nodes: Sequence[Server], database: str, act: Callable[[], object]) -> None:
+        self._urls = [with_parts(node.url, database=database) for node in nodes]
+        self._longest = 0.0
+        self._over = threading.Event()
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        self._began.wait()
+        act()
+
+    def _look(self) -> None:
+        last = time.monotonic()
+        self._began.set()
+        while not self._over.wait(0.02):
+            if any(can_write(url) for url in self._urls):
+                now = time.monotonic()
+                self._longest, last = max(self._longest, now - last), now
+
+    def __float__(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return self._longest

@@ -10,7 +10,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import UrlBy, outage
+from cluster.routes import Outage, UrlBy
 from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
@@ -74,7 +74,7 @@ def test_writers_behind_a_balancer_lose_double_and_split_nothing_while_a_node_is
 def kill_a_node(galera: Cluster, database: str, backend: sessions.Backend, rng: random.Random, trial: Trials) -> None:
     victim = galera.nodes[rng.choice((1, 2))]
     trial.run(
-        backend, lambda: outage(galera.nodes[:1], database, victim.kill), lambda: galera.bring_back(victim), batches=40
+        backend, lambda: Outage(galera.nodes[:1], database, victim.kill), lambda: galera.bring_back(victim), batches=40
     )
 
 

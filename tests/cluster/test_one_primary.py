@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster
-from cluster.routes import ROUTES, UrlBy, outage
+from cluster.routes import ROUTES, Outage, UrlBy
 from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
@@ -93,7 +93,7 @@ def test_a_primary_that_goes_loses_nothing(
             else:
                 act = partial(_make_primary, one_primary.nodes[number - 1].url)
                 mend = partial(one_primary.wait_for, 3)
-            trial.run(backend, partial(outage, one_primary.nodes, database, act), mend)
+            trial.run(backend, partial(Outage, one_primary.nodes, database, act), mend)
 
 
 def _make_primary(url: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Start, network_of
-from cluster.routes import ROUTES, UrlBy, outage
+from cluster.routes import ROUTES, Outage, UrlBy
 from cluster.semisynchronous import Replicated, replicated
 from cluster.trials import Trials
 
@@ -38,4 +38,4 @@ def test_a_replica_in_its_primarys_place_loses_doubles_and_splits_nothing(
     ):
         backend.session("chat_1").position()
         for _ in range(rounds):
-            trial.run(backend, partial(outage, pair.nodes, database, fail_over), pair.bring_back)
+            trial.run(backend, partial(Outage, pair.nodes, database, fail_over), pair.bring_back)

@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import ROUTES, UrlBy, outage
+from cluster.routes import ROUTES, Outage, UrlBy
 from cluster.trials import Trials
 from sessions import DatabaseError
 from support.claims import refused
@@ -44,7 +44,7 @@ def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_kill
         for _ in range(rounds):
             trial.run(
                 backend,
-                lambda: outage(several_primaries.nodes[:1], database, victim.kill),
+                lambda: Outage(several_primaries.nodes[:1], database, victim.kill),
                 lambda: several_primaries.bring_back(victim),
                 batches=20,
             )

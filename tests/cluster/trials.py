@@ -4,6 +4,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
+from typing import SupportsFloat
 
 import sessions
 from faults.oracle import Figures
@@ -49,17 +50,25 @@ class Trials:
         self._name = name
 
     def run(
-        self, backend: sessions.Backend, event: Callable[[], float], mend: Callable[[], object], *, batches: int = 10
+        self,
+        backend: sessions.Backend,
+        event: Callable[[], SupportsFloat],
+        mend: Callable[[], object],
+        *,
+        batches: int = 10,
     ) -> None:
         """Let an event happen, which returns how many seconds the cluster took no writes; nothing may come of it."""
         session_id = f"{self._name} {len(self.gaps)}"
         writers, reader = Writers(backend, session_id, self._rng), Reader(backend, session_id)
         with writers.working(), reader.reading():
             writers.wait_for(batches)
-            own = event()
-            writers.wait_for(batches // 2)
-            mend()
-            writers.wait_for(batches)
+            outage = event()
+            try:
+                writers.wait_for(batches // 2)
+                mend()
+                writers.wait_for(batches)
+            finally:
+                own = float(outage)
         self.gaps.append((writers.longest_gap, own))
         self._figures.add(
             self._name, events=1, refused=len(writers.errors) + len(reader.errors), batches=writers.ledger.acknowledged
