@@ -68,6 +68,13 @@ def _takes_writes(url: str) -> bool:
         return False
 
 
+def each_of(url: str) -> list[str]:
+    """URLs of the hosts of a URL."""
+    before, _, rest = url.rpartition("@")
+    hosts, _, path = rest.partition("/")
+    return [f"{before}@{host}/{path}" for host in hosts.split(",")]
+
+
 def can_write(url: str) -> bool:
     """Tell whether a fresh connection of the driver's own can commit something; our tables are there."""
     try:
@@ -82,10 +89,10 @@ def can_write(url: str) -> bool:
 
 
 class Outage:
-    """The longest time in which no fresh connection to any member could write, since it began; a float when asked."""
+    """The longest time in which no fresh connection to any of the URLs could write; a float, when it is asked for."""
 
-    def __init__(self, nodes: Sequence[Server], database: str, act: Callable[[], object]) -> None:
-        self._urls = [with_parts(node.url, database=database) for node in nodes]
+    def __init__(self, urls: Sequence[str], act: Callable[[], object]) -> None:
+        self._urls = urls
         self._longest = 0.0
         self._over = threading.Event()
         self._began = threading.Event()

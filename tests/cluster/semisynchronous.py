@@ -29,6 +29,8 @@ class _Words:
     status: str
     require: str
     followers: str
+    position: str
+    wait_for: str
     read_only: str
 
 
@@ -50,6 +52,8 @@ _WORDS: Mapping[str, _Words] = {
         status="SHOW REPLICA STATUS",
         require="SET GLOBAL rpl_semi_sync_source_enabled = ON",
         followers="Rpl_semi_sync_source_clients",
+        position="SELECT @@gtid_executed",
+        wait_for="SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)",
         read_only="super_read_only",
     ),
     "mariadb": _Words(
@@ -68,6 +72,8 @@ _WORDS: Mapping[str, _Words] = {
         status="SHOW SLAVE STATUS",
         require="SET GLOBAL rpl_semi_sync_master_enabled = ON",
         followers="Rpl_semi_sync_master_clients",
+        position="SELECT @@gtid_binlog_pos",
+        wait_for="SELECT MASTER_GTID_WAIT(%s, 60)",
         read_only="read_only",
     ),
 }
@@ -116,6 +122,9 @@ class Replicated:
         # By its address: a name that is gone is looked up for ten seconds, in which nothing can be stopped.
         host = _address_of(self.primary)
         _execute(url, *self._words.follow.format(host=host, password=PASSWORD).split("; "))
+        # First, or writers would wait for all of it.
+        [(position,)] = execute_sql(self.primary.url, self._words.position)
+        assert execute_sql(url, self._words.wait_for, (position,)) == [(0,)], self._status(url)
         _execute(self.primary.url, self._words.require)
         assert eventually(self._is_followed, 60), self._status(url)
 

@@ -10,7 +10,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import Outage, UrlBy
+from cluster.routes import Outage, UrlBy, each_of
 from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
@@ -53,7 +53,7 @@ def test_writers_on_every_node_lose_double_and_split_nothing_while_one_is_killed
         keep_whole_seconds(with_parts(galera.nodes[0].url, database=database))
     trial = trials("Galera, a node is killed, several hosts")
     for _ in range(rounds):
-        kill_a_node(galera, database, everywhere(backends), rng, trial)
+        kill_a_node(galera, each_of(galera.url(database)), everywhere(backends), rng, trial)
 
 
 def test_writers_behind_a_balancer_lose_double_and_split_nothing_while_a_node_is_killed(
@@ -65,17 +65,15 @@ def test_writers_behind_a_balancer_lose_double_and_split_nothing_while_a_node_is
     url_by: UrlBy,
 ) -> None:
     trial = trials("Galera, a node is killed, HAProxy")
-    with sessions.connect(url_by("haproxy", galera.nodes, database)) as backend:
+    with sessions.connect(url := url_by("haproxy", galera.nodes, database)) as backend:
         backend.session("chat_1").position()
         for _ in range(rounds):
-            kill_a_node(galera, database, backend, rng, trial)
+            kill_a_node(galera, [url], backend, rng, trial)
 
 
-def kill_a_node(galera: Cluster, database: str, backend: sessions.Backend, rng: random.Random, trial: Trials) -> None:
+def kill_a_node(galera: Cluster, urls: list[str], backend: sessions.Backend, rng: random.Random, trial: Trials) -> None:
     victim = galera.nodes[rng.choice((1, 2))]
-    trial.run(
-        backend, lambda: Outage(galera.nodes[:1], database, victim.kill), lambda: galera.bring_back(victim), batches=40
-    )
+    trial.run(backend, lambda: Outage(urls, victim.kill), lambda: galera.bring_back(victim), batches=40)
 
 
 def test_what_copies_and_removes_sees_whole_batches(backends: list[sessions.Backend]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster
-from cluster.routes import ROUTES, Outage, UrlBy
+from cluster.routes import ROUTES, Outage, UrlBy, each_of
 from cluster.trials import Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
@@ -80,7 +80,7 @@ def test_a_primary_that_goes_loses_nothing(
     trial = trials(f"group of one primary, which is {event}, {way}")
     with (
         one_primary.database() as database,
-        sessions.connect(url_by(way, one_primary.nodes, database)) as backend,
+        sessions.connect(url := url_by(way, one_primary.nodes, database)) as backend,
     ):
         backend.session("chat_1").position()
         for _ in range(rounds):
@@ -93,7 +93,7 @@ def test_a_primary_that_goes_loses_nothing(
             else:
                 act = partial(_make_primary, one_primary.nodes[number - 1].url)
                 mend = partial(one_primary.wait_for, 3)
-            trial.run(backend, partial(Outage, one_primary.nodes, database, act), mend)
+            trial.run(backend, partial(Outage, each_of(url), act), mend)
 
 
 def _make_primary(url: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Start, network_of
-from cluster.routes import ROUTES, Outage, UrlBy
+from cluster.routes import ROUTES, Outage, UrlBy, each_of
 from cluster.semisynchronous import Replicated, replicated
 from cluster.trials import Trials
 
@@ -34,8 +34,8 @@ def test_a_replica_in_its_primarys_place_loses_doubles_and_splits_nothing(
 
     with (
         pair.database() as database,
-        sessions.connect(url_by(way, pair.nodes, database)) as backend,
+        sessions.connect(url := url_by(way, pair.nodes, database)) as backend,
     ):
         backend.session("chat_1").position()
         for _ in range(rounds):
-            trial.run(backend, partial(Outage, pair.nodes, database, fail_over), pair.bring_back)
+            trial.run(backend, partial(Outage, each_of(url), fail_over), pair.bring_back)

@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import ROUTES, Outage, UrlBy
+from cluster.routes import ROUTES, Outage, UrlBy, each_of
 from cluster.trials import Trials
 from sessions import DatabaseError
 from support.claims import refused
@@ -36,6 +36,7 @@ def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_kill
     victim = several_primaries.nodes[1]
     with contextlib.ExitStack() as stack:
         if way == "hosts":
+            url = several_primaries.url(database)
             backend = everywhere(stack.enter_context(backends_of(several_primaries, database)))
         else:
             url = url_by(way, several_primaries.nodes, database)
@@ -44,7 +45,7 @@ def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_kill
         for _ in range(rounds):
             trial.run(
                 backend,
-                lambda: Outage(several_primaries.nodes[:1], database, victim.kill),
+                lambda: Outage(each_of(url), victim.kill),
                 lambda: several_primaries.bring_back(victim),
                 batches=20,
             )
