@@ -90,7 +90,7 @@ def test_a_member_without_majority_or_in_recovery_is_not_used(own: str, others: 
 
 def test_a_server_that_has_left_its_group_counts_as_one_alone() -> None:
     server = with_members(server_from(GROUP), [(1, "OFFLINE")])
-    assert (str(server), server.several_write, server.wrong) == ("", False, "")
+    assert (str(server), server.several_write, server.wrong, server.has_left) == ("", False, "", True)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,9 @@ def group(start: Start, network: Any, *, several_primaries: bool) -> Iterator[Cl
             execute_sql(node.url, "SET GLOBAL group_replication_bootstrap_group = OFF")
         cluster = Cluster(nodes, _group_size, _join_group)
         cluster.wait_for(len(NAMES))
+        for node in nodes:
+            # Of one that comes back, until it is in the group: it would take writes that no other has.
+            execute_sql(node.url, "SET PERSIST_ONLY super_read_only = ON")
         yield cluster
 
 

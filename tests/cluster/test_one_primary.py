@@ -55,16 +55,23 @@ def test_a_url_says_whether_a_primary_is_wanted(url: str, wanted: str, read_only
         assert cursor.fetchall() == ((read_only,),)
 
 
-def test_a_member_that_has_stopped_replicating_is_not_written_to(one_primary: Cluster, url: str) -> None:
+@pytest.mark.parametrize(
+    ("switch", "reason"), [("ON", "it is read-only"), ("OFF", "it is not in its group")], ids=["read-only", "writable"]
+)
+def test_a_member_that_has_left_its_group_is_not_written_to(
+    one_primary: Cluster, url: str, switch: str, reason: str
+) -> None:
     stopped = one_primary.nodes[_primary(one_primary) - 1].url
     execute_sql(stopped, "STOP GROUP_REPLICATION")
     try:
+        for variable in ("super_read_only", "read_only"):
+            execute_sql(stopped, f"SET GLOBAL {variable} = {switch}")
         with Session.from_url("chat_1", url, max_retries=0) as session:
             session.add_items(items("a"))
         alone = with_parts(stopped, database="mysql", query="target_session_attrs=read-write")
         with (
             Session.from_url("chat_1", alone, max_retries=0) as session,
-            refused(ConnectionFailedError, match="it is read-only"),
+            refused(ConnectionFailedError, match=reason),
         ):
             session.get_items()
     finally:

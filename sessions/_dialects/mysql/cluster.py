@@ -27,6 +27,7 @@ class Server:
     several_write: bool = False
     refuses_cascades: bool = False
     is_mariadb: bool = False
+    has_left: bool = False  # the group that it is configured for; what it writes then is in no other member
     wrong: str = ""  # why nothing is to be read from it or written to it
 
     @property
@@ -85,7 +86,7 @@ def with_members(server: Server, members: Iterable[Sequence[Any]]) -> Server:
     states = [(bool(own), str(state)) for own, state in members]
     own_state = next((state for own, state in states if own), "OFFLINE")
     if own_state == "OFFLINE":  # a server alone, unless it is read-only
-        return replace(server, cluster="", several_write=False, refuses_cascades=False)
+        return replace(server, cluster="", several_write=False, refuses_cascades=False, has_left=True)
     there = sum(state != "UNREACHABLE" for _, state in states)
     wrong = server.wrong
     if own_state != "ONLINE":

@@ -154,8 +154,7 @@ class MySQLConnector:
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
             raise AttemptFailed(connect_failure(exc), cause) from None
         server = connection.server
-        unwanted = wanted != "any" and server.read_only != (wanted == "read-only")
-        if wrong := server.wrong or (f"it is {'' if server.read_only else 'not '}read-only" if unwanted else ""):
+        if wrong := server.wrong or _unwanted(server, wanted):
             self.close(connection)
             raise AttemptFailed(WRONG_SERVER, pymysql.OperationalError(0, wrong))
         if str(server) != str(self._server):
@@ -222,6 +221,13 @@ class MySQLConnector:
 
     def release(self) -> None:
         pass
+
+
+def _unwanted(server: Server, wanted: str) -> str:
+    """Say why a server is not what is wanted."""
+    if wanted != "any" and server.read_only != (wanted == "read-only"):
+        return f"it is {'' if server.read_only else 'not '}read-only"
+    return "it is not in its group" if wanted == "read-write" and server.has_left else ""
 
 
 def _pymysql_tls(tls: TLS | None) -> dict[str, Any]:
