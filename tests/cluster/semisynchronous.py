@@ -17,6 +17,9 @@ from support.servers import PASSWORD, Server, connect_raw, execute_sql
 
 _NAMES = ("db1", "db2")
 
+# What a killed process has written is not lost with it: only a machine's end would take it.
+_ARGUMENTS = ("--read-only=ON", "--host-cache-size=0", "--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0")
+
 
 @dataclass(frozen=True)
 class _Words:
@@ -53,7 +56,7 @@ _WORDS: Mapping[str, _Words] = {
         require="SET GLOBAL rpl_semi_sync_source_enabled = ON",
         followers="Rpl_semi_sync_source_clients",
         position="SELECT @@gtid_executed",
-        wait_for="SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)",
+        wait_for="SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 300)",
         read_only="super_read_only",
     ),
     "mariadb": _Words(
@@ -64,6 +67,7 @@ _WORDS: Mapping[str, _Words] = {
             "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
             "--rpl-semi-sync-master-timeout=3600000",
             "--rpl-semi-sync-slave-enabled=ON",
+            "--slave-parallel-threads=4",
         ),
         follow="CHANGE MASTER TO MASTER_HOST='{host}', MASTER_USER='root', MASTER_PASSWORD='{password}', "
         "MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1; START SLAVE",
@@ -73,7 +77,7 @@ _WORDS: Mapping[str, _Words] = {
         require="SET GLOBAL rpl_semi_sync_master_enabled = ON",
         followers="Rpl_semi_sync_master_clients",
         position="SELECT @@gtid_binlog_pos",
-        wait_for="SELECT MASTER_GTID_WAIT(%s, 60)",
+        wait_for="SELECT MASTER_GTID_WAIT(%s, 300)",
         read_only="read_only",
     ),
 }
@@ -161,8 +165,7 @@ def replicated(start: Start, network: Any, dialect: str) -> Iterator[Replicated]
     with contextlib.ExitStack() as stack:
         nodes = []
         for number, name in enumerate(_NAMES, 1):
-            own = (f"--server-id={number}", "--read-only=ON", "--host-cache-size=0")
-            arguments = (*_WORDS[dialect].arguments, *own)
+            arguments = (*_ARGUMENTS, *_WORDS[dialect].arguments, f"--server-id={number}")
             making = start(dialect, durable=True, network=network, host=name, arguments=arguments)
             nodes.append(stack.enter_context(making))
         made = Replicated(nodes)
