@@ -52,12 +52,13 @@ MYSQL_STATEMENTS = {
 # The first words of the statements, in order; SQLite runs each item of a batch by itself.
 SQLITE_STATEMENTS = {
     **dict.fromkeys(READS, "SELECT"),
-    "add_items of 1": "BEGIN INSERT INSERT COMMIT",
-    "add_items of 100": f"BEGIN INSERT {'INSERT ' * 100}COMMIT",
-    "add_items(if_position)": "BEGIN INSERT SELECT INSERT COMMIT",
+    # The SELECT behind an INSERT looks whether the row has the number that it was given.
+    "add_items of 1": "BEGIN INSERT INSERT SELECT COMMIT",
+    "add_items of 100": f"BEGIN INSERT {'INSERT ' * 100}SELECT COMMIT",
+    "add_items(if_position)": "BEGIN INSERT SELECT INSERT SELECT COMMIT",
     "pop_item": "BEGIN UPDATE SELECT DELETE COMMIT",
-    "replace_items": "BEGIN INSERT SELECT DELETE SELECT INSERT INSERT INSERT COMMIT",
-    "replace_items(if_position)": "BEGIN INSERT SELECT SELECT DELETE SELECT INSERT COMMIT",
+    "replace_items": "BEGIN INSERT SELECT DELETE SELECT INSERT INSERT INSERT SELECT COMMIT",
+    "replace_items(if_position)": "BEGIN INSERT SELECT SELECT DELETE SELECT INSERT SELECT COMMIT",
     "replace_items of nothing": "BEGIN INSERT SELECT DELETE SELECT COMMIT",
     "clear_session": "BEGIN UPDATE SELECT DELETE SELECT DELETE COMMIT",
 }
