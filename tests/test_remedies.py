@@ -221,7 +221,7 @@ def test_a_transaction_that_lost_against_another_server_of_the_group_is_tried_ag
             "CREATE TRIGGER refuse BEFORE INSERT ON agent_messages FOR EACH ROW "
             f"SIGNAL SQLSTATE '40000' SET MYSQL_ERRNO = {errno}, MESSAGE_TEXT = 'rolled back'",
         )
-        with refused(DatabaseError, match=remedy):
+        with caplog.at_level("INFO", "sessions"), refused(DatabaseError, match=remedy):
             session.add_items(items("b"))
         assert len(caplog.records) > 2
         assert texts(session.get_items()) == ["a"]

@@ -263,8 +263,11 @@ def at_first_retry(act: Callable[[], object] = lambda: None) -> Iterator[_AtFirs
     """Act when the library logs its first retry; the handler counts them."""
     handler = _AtFirst(act)
     logger = logging.getLogger("sessions")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)  # collisions too
     try:
         yield handler
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
