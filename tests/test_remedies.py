@@ -209,11 +209,13 @@ def test_a_full_disk_is_told_so(server_url: str, errno: int) -> None:
 
 
 @each_mysql
-@pytest.mark.parametrize(("errno", "remedy"), [(1213, "try again"), (3100, "majority"), (3101, "try again")])
+@pytest.mark.parametrize(
+    ("errno", "remedy", "attempts"), [(1213, "try again", 3), (3100, "majority", 1), (3101, "try again", 3)]
+)
 def test_a_transaction_that_lost_against_another_server_of_the_group_is_tried_again(
-    server_url: str, errno: int, remedy: str, caplog: pytest.LogCaptureFixture
+    server_url: str, errno: int, remedy: str, attempts: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # It passes soon, so the time alone says when to give up.
+    # A collision passes soon, so the time alone says when to give up.
     with Session.from_url("chat_1", server_url, max_retries=1, retry_timeout=0.3) as session:
         session.add_items(items("a"))
         execute_sql(
@@ -223,7 +225,7 @@ def test_a_transaction_that_lost_against_another_server_of_the_group_is_tried_ag
         )
         with caplog.at_level("INFO", "sessions"), refused(DatabaseError, match=remedy):
             session.add_items(items("b"))
-        assert len(caplog.records) > 2
+        assert len(caplog.records) >= attempts
         assert texts(session.get_items()) == ["a"]
 
 

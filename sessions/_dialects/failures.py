@@ -33,17 +33,10 @@ class Failure:
     in_doubt: bool = False  # a write may have been committed
     missing_tables: bool = False
     is_away: bool = False  # nobody takes what is sent, and somebody may at any moment
-    # The most seconds between further attempts, whose number has no limit then: it is to pass soon.
-    longest_wait: float | None = None
+    # With another transaction, which belongs to the work of several writers: it passes soon, and nobody need be told.
+    is_collision: bool = False
     to_create: str = ""  # the remedy when it keeps the missing tables from being made; none: it is of the moment
 
-    @property
-    def is_collision(self) -> bool:
-        """Whether it belongs to the work of several writers, so that nobody need be told."""
-        return self.longest_wait == _COLLISION_SECONDS
-
-
-_COLLISION_SECONDS = 0.1
 
 # What more than one dialect can run into.
 UNREACHABLE = Failure(
@@ -60,7 +53,7 @@ TRY_AGAIN = Failure(
     DatabaseError,
     "it kept colliding with other transactions; try again",
     transient=True,
-    longest_wait=_COLLISION_SECONDS,
+    is_collision=True,
 )
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
 READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True, is_away=True)
@@ -74,8 +67,6 @@ NO_TLS = Failure(TLSError, "switch TLS on at the server, or pass ssl=False")
 UNKNOWN_ROOT = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
 WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
 LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
-# How long to wait at most before it is asked again whether there is a server that takes writes.
-SEARCH_SECONDS = 0.5
 # Named by nobody.
 REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=True)
 FAILED = Failure(to_create="see the cause, or create the tables by other means")

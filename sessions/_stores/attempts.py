@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import SEARCH_SECONDS, AttemptFailed, Failure, Orphan
+from sessions._dialects.failures import AttemptFailed, Failure, Orphan
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -23,8 +23,11 @@ C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 
 _MAX_DELAY = 30.0
-# The first delay where it passes soon: about what a transaction takes.
+# How long to wait at most before it is asked again whether there is a server that takes writes.
+_SEARCH_SECONDS = 0.5
+# The first delay after a collision, about what a transaction takes, and the longest.
 _SHORT_DELAY = 0.004
+_COLLISION_SECONDS = 0.1
 
 # How long a server session may stay idle after its connection was lost before it is
 # taken for one that nobody has told of the loss.
@@ -203,11 +206,11 @@ class _Waits:
         left = self._end - time.monotonic()
         if left <= 0 or not (self._left or self._rest):
             return None
-        if failure.longest_wait is not None:
-            delay, self._short_delay = min(self._short_delay, failure.longest_wait), self._short_delay * 2
+        if failure.is_collision:
+            delay, self._short_delay = min(self._short_delay, _COLLISION_SECONDS), self._short_delay * 2
             return min(_jittered(delay), left)
         if failure.is_away:
-            self._longest = SEARCH_SECONDS
+            self._longest = _SEARCH_SECONDS
         if not self._rest:
             self._left -= 1
             self._rest, self._delay = _jittered(min(self._delay, _MAX_DELAY)), self._delay * 2

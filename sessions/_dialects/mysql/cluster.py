@@ -24,7 +24,7 @@ class Server:
     state: str = ""  # of this member
     size: int = 0  # of the cluster; 0: unknown
     read_only: bool = False
-    several_write: bool = False
+    several_write: bool = False  # of a group
     refuses_cascades: bool = False
     is_mariadb: bool = False
     has_left: bool = False  # the group that it is configured for; what it writes then is in no other member
@@ -57,7 +57,7 @@ def server_from(variables: Iterable[Sequence[Any]]) -> Server:
         wrong="it is in offline mode" if "offline_mode" in on else "",
     )
     if "wsrep_on" in on:
-        return replace(server, cluster=GALERA, several_write=True)
+        return replace(server, cluster=GALERA)
     if "group_replication_group_name" in on:
         return replace(
             server,

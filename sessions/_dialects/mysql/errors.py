@@ -77,15 +77,16 @@ WRONG_SERVER = Failure(
     ConnectionFailedError,
     "wait until it is ready, or name another member or proxy in the URL",
     transient=True,
-    longest_wait=failures.SEARCH_SECONDS,
+    is_away=True,
 )
-_LEFT_GROUP = replace(
-    failures.TRY_AGAIN,
-    remedy="the member left its group, or the group has no majority: look at the group",
-    longest_wait=failures.SEARCH_SECONDS,
+_LEFT_GROUP = Failure(
+    DatabaseError,
+    "the member left its group, or the group has no majority: look at the group",
+    transient=True,
+    is_away=True,
 )
 # As a collision, but of a kind that does not pass within milliseconds.
-_TRY_LATER = replace(failures.TRY_AGAIN, longest_wait=None)
+_TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
 # "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
 _FAILURES: Mapping[int, Failure] = {
@@ -231,7 +232,7 @@ def elsewhere(hosts: Sequence[tuple[str, int]], refused: Sequence[AttemptFailed]
         f"{host}:{port}: {describe(exc.cause)}" for (host, port), exc in zip(hosts, refused, strict=True)
     )
     return AttemptFailed(
-        replace(failure, longest_wait=failures.SEARCH_SECONDS),
+        replace(failure, is_away=True),
         pymysql.OperationalError(errno_of((passing or refused)[0].cause), "; ".join(words)),
     )
 
