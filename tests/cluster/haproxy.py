@@ -57,7 +57,8 @@ def haproxy(
             f"no HAProxy: {str(exc).splitlines()[0][:120]}; name an image in SESSIONS_TEST_HAPROXY_IMAGE"
         ) from exc
     try:
-        assert eventually(lambda: is_ready(port)), container.get_logs()
+        # In turn to each, until it has found out which of them it may not lead to: at first it takes all for well.
+        assert eventually(lambda: all(is_ready(port) for _ in range(2 * len(ports)))), container.get_logs()
         yield port
     finally:
         container.stop()

@@ -5,7 +5,6 @@ standby, from a fresh copy, so that an old primary never comes back as one. Noth
 """
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,20 +151,3 @@ def can_write(url: str) -> bool:
     except psycopg.Error:
         return False
     return True
-
-
-class Outage:
-    """How long no fresh connection could write, from the beginning of a block that puts an end to it."""
-
-    def __init__(self, url: str) -> None:
-        self.seconds = 0.0
-        self._url = url
-
-    def __enter__(self) -> "Outage":
-        self._began = time.monotonic()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while not can_write(self._url):
-            time.sleep(0.05)  # two servers and their clients share this machine
-        self.seconds = time.monotonic() - self._began

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,11 +67,11 @@ def _takes_writes(url: str) -> bool:
         return False
 
 
-def each_of(url: str) -> list[str]:
-    """URLs of the hosts of a URL."""
+def any_can_write(url: str) -> bool:
+    """Tell whether one of the hosts of a URL lets a fresh connection of the driver's own commit something."""
     before, _, rest = url.rpartition("@")
     hosts, _, path = rest.partition("/")
-    return [f"{before}@{host}/{path}" for host in hosts.split(",")]
+    return any(can_write(f"{before}@{host}/{path}") for host in hosts.split(","))
 
 
 def can_write(url: str) -> bool:
@@ -86,30 +85,3 @@ def can_write(url: str) -> bool:
     except pymysql.Error:
         return False
     return True
-
-
-class Outage:
-    """The longest time in which no fresh connection to any of the URLs could write; a float, when it is asked for."""
-
-    def __init__(self, urls: Sequence[str], act: Callable[[], object]) -> None:
-        self._urls = urls
-        self._longest = 0.0
-        self._over = threading.Event()
-        self._began = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        self._began.wait()
-        act()
-
-    def _look(self) -> None:
-        last = time.monotonic()
-        self._began.set()
-        while not self._over.wait(0.02):
-            if any(can_write(url) for url in self._urls):
-                now = time.monotonic()
-                self._longest, last = max(self._longest, now - last), now
-
-    def __float__(self) -> float:
-        self._over.set()
-        self._thread.join()
-        return self._longest

@@ -7,8 +7,8 @@ import pytest
 
 import sessions
 from cluster.clusters import Cluster
-from cluster.routes import ROUTES, Outage, UrlBy, each_of
-from cluster.trials import Trials
+from cluster.routes import ROUTES, UrlBy, any_can_write
+from cluster.trials import Outage, Trials
 from sessions import ConnectionFailedError, Session
 from support.claims import refused
 from support.rivals import connection_of
@@ -100,7 +100,7 @@ def test_a_primary_that_goes_loses_nothing(
             else:
                 act = partial(_make_primary, one_primary.nodes[number - 1].url)
                 mend = partial(one_primary.wait_for, 3)
-            trial.run(backend, partial(Outage, each_of(url), act), mend)
+            trial.run(backend, partial(Outage, partial(any_can_write, url), act), mend)
 
 
 def _make_primary(url: str) -> None:

@@ -5,12 +5,13 @@ them.
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 import sessions
-from cluster.postgresql import Outage, Pair
-from cluster.trials import Trials
+from cluster.postgresql import Pair, can_write
+from cluster.trials import Outage, Trials
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.slow]
 
@@ -31,16 +32,14 @@ def test_a_standby_in_its_primarys_place_loses_doubles_and_splits_nothing(
 ) -> None:
     pair, ports, trial = postgresql_pair, postgresql_ports(route), trials(f"{route}, {event}")
 
-    def fail_over(url: str) -> float:
-        with Outage(url) as outage:
-            if event == "kill":
-                pair.primary.kill()
-                time.sleep(rng.uniform(*_NOTICED_AFTER))
-            else:
-                pair.stop()
-            pair.promote()
-        return outage.seconds
+    def fail_over() -> None:
+        if event == "kill":
+            pair.primary.kill()
+            time.sleep(rng.uniform(*_NOTICED_AFTER))
+        else:
+            pair.stop()
+        pair.promote()
 
     with pair.database(ports) as url, sessions.connect(url) as backend:
         for _ in range(rounds):
-            trial.run(backend, lambda: fail_over(url), pair.bring_back)
+            trial.run(backend, lambda: Outage(partial(can_write, url), fail_over), pair.bring_back)

@@ -4,13 +4,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 import sessions
-from cluster.postgresql import Outage, Pair
-from cluster.trials import Trials
+from cluster.postgresql import Pair, can_write
+from cluster.trials import Outage, Trials
 from faults.writers import at_first_retry
 from sessions import OutcomeUnknownError
 from support.claims import refused
@@ -43,23 +44,21 @@ def test_a_primary_that_is_silent_for_a_while_loses_doubles_and_splits_nothing(
         url = stack.enter_context(pair.database([proxy.port for proxy in proxies]))
         backend = stack.enter_context(sessions.connect(url, **_OPTIONS))
 
-        def fall_silent() -> float:
-            with Outage(url) as outage:
-                if event == "pause":
-                    pair.primary.pause()
-                else:
-                    for proxy in proxies:
-                        proxy.pause()
-                time.sleep(_OUTAGE_SECONDS)
-                if event == "pause":
-                    pair.primary.unpause()
-                else:
-                    for proxy in proxies:
-                        proxy.resume()
-            return outage.seconds
+        def fall_silent() -> None:
+            if event == "pause":
+                pair.primary.pause()
+            else:
+                for proxy in proxies:
+                    proxy.pause()
+            time.sleep(_OUTAGE_SECONDS)
+            if event == "pause":
+                pair.primary.unpause()
+            else:
+                for proxy in proxies:
+                    proxy.resume()
 
         for _ in range(rounds):
-            trial.run(backend, fall_silent, lambda: None)
+            trial.run(backend, lambda: Outage(partial(can_write, url), fall_silent), lambda: None)
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["as it is", "with warnings hidden"])

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 import sessions
 from cluster.clusters import Cluster, backends_of, everywhere
-from cluster.routes import ROUTES, Outage, UrlBy, each_of
-from cluster.trials import Trials
+from cluster.routes import ROUTES, UrlBy, any_can_write
+from cluster.trials import Outage, Trials
 from sessions import DatabaseError
 from support.claims import refused
 from support.samples import items, texts
@@ -45,7 +46,7 @@ def test_writers_on_every_member_lose_double_and_split_nothing_while_one_is_kill
         for _ in range(rounds):
             trial.run(
                 backend,
-                lambda: Outage(each_of(url), victim.kill),
+                lambda: Outage(partial(any_can_write, url), victim.kill),
                 lambda: several_primaries.bring_back(victim),
                 batches=20,
             )

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import SupportsFloat
 
@@ -38,6 +39,33 @@ class Reader:
                 self.reads += 1
             except sessions.SessionsError as exc:
                 self.errors.append(exc)
+
+
+class Outage:
+    """The longest time in which no fresh connection could write; a float, when it is asked for."""
+
+    def __init__(self, can_write: Callable[[], bool], act: Callable[[], object]) -> None:
+        self._can_write = can_write
+        self._longest = 0.0
+        self._over = threading.Event()
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        self._began.wait()
+        act()
+
+    def _look(self) -> None:
+        last = time.monotonic()
+        self._began.set()
+        while not self._over.wait(0.02):
+            if self._can_write():
+                now = time.monotonic()
+                self._longest, last = max(self._longest, now - last), now
+
+    def __float__(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return self._longest
 
 
 class Trials:
