@@ -22,7 +22,7 @@ from support.claims import OPERATIONS, each_mysql
 from support.proxy import Proxy
 from support.rivals import eventually, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
-from support.servers import connect_raw, dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql, mysql_processes
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 
@@ -106,8 +106,12 @@ def test_what_is_read_after_an_interruption_stays_so(server_url: str) -> None:
         witness.add_items(items("a"))
         # While its body is executed nothing says which tables the statement is for, as in a COMMIT.
         execute_sql(server_url, "CREATE TRIGGER slowly AFTER INSERT ON agent_messages FOR EACH ROW DO SLEEP(0.5)")
-        statement = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User sleep'"
-        interrupter = threading.Thread(target=_interrupt_when, args=(lambda: execute_sql(server_url, statement),))
+        [[database]] = execute_sql(server_url, "SELECT DATABASE()")
+
+        def sleeps() -> bool:
+            return any(process[6] == "User sleep" for process in mysql_processes(server_url, database))
+
+        interrupter = threading.Thread(target=_interrupt_when, args=(sleeps,))
         with Session.from_url("chat_1", server_url) as session:
             interrupter.start()
             with pytest.raises(KeyboardInterrupt):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from support.servers import connect_raw, dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql, mysql_processes
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
@@ -46,15 +46,11 @@ def others(url: str) -> list[int]:
     Asked from another database: the connection that asked before may not have gone yet.
     """
     parts = urlsplit(url)
-    if dialect_of(url) == "postgresql":
-        aside, statement = (
-            "/postgres",
-            ("SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend' ORDER BY pid"),
-        )
-    else:
-        aside, statement = "/", "SELECT id FROM information_schema.processlist WHERE db = %s ORDER BY id"
     database = unquote(parts.path.lstrip("/"))
-    return [row[0] for row in execute_sql(urlunsplit(parts._replace(path=aside)), statement, (database,))]
+    if dialect_of(url) != "postgresql":
+        return sorted(process[0] for process in mysql_processes(urlunsplit(parts._replace(path="/")), database))
+    statement = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend' ORDER BY pid"
+    return [row[0] for row in execute_sql(urlunsplit(parts._replace(path="/postgres")), statement, (database,))]
 
 
 def terminate(url: str, number: int, *, query_only: bool = False) -> None:
@@ -95,10 +91,9 @@ def open_transactions(url: str) -> int:
     else:
         # A copy that is renewed only when nobody has read it for 0.1 s.
         execute_sql(url, "DO SLEEP(0.11)")
-        statement = (
-            "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist "
-            "ON trx_mysql_thread_id = id WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-        )
+        transactions = execute_sql(url, "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx")
+        here = mysql_processes(url, execute_sql(url, "SELECT DATABASE()")[0][0])
+        return len({row[0] for row in transactions} & {process[0] for process in here})
     count: int = execute_sql(url, statement)[0][0]
     return count
 

@@ -68,8 +68,7 @@ class Server:
         if self.dialect == "postgresql":
             execute_sql(self.url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             return
-        connections = execute_sql(self.url, "SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
-        for (connection,) in connections:
+        for connection, *_ in mysql_processes(self.url, name):
             with contextlib.suppress(Exception):  # it may be gone by now
                 execute_sql(self.url, f"KILL {int(connection)}")
         execute_sql(self.url, f"DROP DATABASE IF EXISTS {name}")
@@ -288,6 +287,14 @@ def execute_sql(url: str, statement: str, parameters: Sequence[Any] = ()) -> lis
         return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
     finally:
         connection.close()
+
+
+def mysql_processes(url: str, database: str) -> list[tuple[Any, ...]]:
+    """The connections to a database, in the columns of SHOW PROCESSLIST.
+
+    MySQL's information_schema.processlist is refused (3854) while anybody executes a statement with an emoji in it.
+    """
+    return [process for process in execute_sql(url, "SHOW PROCESSLIST") if process[3] == database]
 
 
 def _sqlite_path(url: str) -> str:
