@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._checks import Check
     from ._items import Item, Record
     from ._listing import SessionInfo
+    from ._operation import Operation
     from ._retention import Pruned
     from ._search import Match
     from ._selftest.run import selftest
@@ -60,6 +61,7 @@ __all__ = [
     "Match",
     "MemoryBackend",
     "MySQLBackend",
+    "Operation",
     "OutcomeUnknownError",
     "PostgresBackend",
     "Pruned",
@@ -84,6 +86,7 @@ _LAZY = {
     **dict.fromkeys(("Item", "Record"), "_items"),
     "SessionInfo": "_listing",
     "Check": "_checks",
+    "Operation": "_operation",
     "selftest": "_selftest.run",
     "Match": "_search",
     "Pruned": "_retention",

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
+from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
-from .errors import check_position, closed_error, gone_error
+from .errors import InvalidItemError, check_position, closed_error, gone_error
 
 # How many rows are read at a time beyond corrupt ones.
 _NEXT_ROWS = 100
@@ -60,14 +61,15 @@ class History:
         if limit == 0:
             return [], self.position()
         count = limit
-        rows = self.store.newest_rows(self.session_id, count=count)
+        store = observed(self.store, "get_items")
+        rows = store.newest_rows(self.session_id, count=count)
         position = rows[0][0] if rows else 0
         self._saw(position)
         items = self._readable(rows)
         # Further rows are needed only where corrupt ones stood in for readable ones.
         while len(items) < limit and len(rows) == count:
             count = max(limit, _NEXT_ROWS)
-            rows = self.store.newest_rows(self.session_id, count=count, before=rows[-1][0])
+            rows = store.newest_rows(self.session_id, count=count, before=rows[-1][0])
             items += self._readable(rows)
         is_all = len(rows) < count and len(items) <= limit
         items = items[:limit]
@@ -86,19 +88,21 @@ class History:
     def add(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self.check_open()
         _check_if_position(if_position)
-        texts = encode_items(items, ensure_ascii=self.store.options.ensure_ascii)
+        texts = self._encode("add_items", items)
         if not texts:
             return self._newest if if_position is None else self._checked_position(if_position)
         known = self._newest
-        position = self.store.append(self.session_id, texts, if_position=if_position, known=self._left)
+        store = observed(self.store, "add_items")
+        position = store.append(self.session_id, texts, if_position=if_position, known=self._left)
         self._wrote(position, known)
         return position
 
     def pop(self) -> tuple[Item | None, int]:
         """Remove the newest readable item; None when there is none."""
         self.check_open()
+        store = observed(self.store, "pop_item")
         while True:
-            row, position = self.store.pop(self.session_id)
+            row, position = store.pop(self.session_id)
             self._left = position
             if row is None:
                 return None, position
@@ -108,9 +112,10 @@ class History:
     def replace(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self.check_open()
         _check_if_position(if_position)
-        texts = encode_items(items, ensure_ascii=self.store.options.ensure_ascii)
+        texts = self._encode("replace_items", items)
         known = self._newest
-        position = self.store.replace(self.session_id, texts, if_position=if_position, known=self._left)
+        store = observed(self.store, "replace_items")
+        position = store.replace(self.session_id, texts, if_position=if_position, known=self._left)
         if texts:
             self._wrote(position, known)
         else:
@@ -120,7 +125,7 @@ class History:
     def clear(self) -> None:
         """Remove all rows and the session itself."""
         self.check_open()
-        self.store.clear(self.session_id, known=self._left)
+        observed(self.store, "clear_session").clear(self.session_id, known=self._left)
         self._left = 0
 
     def fork(self, new_id: str, *, upto: int | None) -> None:
@@ -128,26 +133,26 @@ class History:
         self.check_open()
         if upto is not None:
             _check_row_id("upto", upto)
-        self.store.fork(self.session_id, new_id, upto=upto)
+        observed(self.store, "fork").fork(self.session_id, new_id, upto=upto)
 
     def delete_record(self, row_id: int) -> bool:
         """Delete one row; False when there is none."""
         self.check_open()
         _check_row_id("record_id", row_id)
-        return self.store.delete_record(self.session_id, row_id)
+        return observed(self.store, "delete_record").delete_record(self.session_id, row_id)
 
     def replace_record(self, row_id: int, item: Mapping[str, Any]) -> None:
         """Put an item in place of a row's."""
         self.check_open()
         _check_row_id("record_id", row_id)
-        [text] = encode_items([item], ensure_ascii=self.store.options.ensure_ascii)
-        if not self.store.replace_record(self.session_id, row_id, text):
+        [text] = self._encode("replace_record", [item])
+        if not observed(self.store, "replace_record").replace_record(self.session_id, row_id, text):
             raise gone_error(self.session_id, row_id)
 
     def position(self) -> int:
         """Return the id of the newest row, 0 when there is none."""
         self.check_open()
-        rows = self.store.newest_rows(self.session_id, count=1)
+        rows = observed(self.store, "position").newest_rows(self.session_id, count=1)
         position = rows[0][0] if rows else 0
         self._saw(position)
         return position
@@ -162,11 +167,11 @@ class History:
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count = 0, MAX_ID, _FIRST_PAGE
         if limit is not None:
-            first, upto = self.store.newest_range(self.session_id, min(limit, MAX_ID))
+            first, upto = observed(self.store, "records").newest_range(self.session_id, min(limit, MAX_ID))
             after = max(first - 1, 0)
         while after < upto:
             self.check_open()
-            rows = self.store.record_rows(self.session_id, after=after, upto=upto, count=count)
+            rows = observed(self.store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
             yield from map(make_record, rows)
             if len(rows) < count:
                 return
@@ -175,6 +180,13 @@ class History:
                 upto = self.position()
             mean = sum(len(str(text)) for _, _, text in rows) // len(rows) + 1
             count = min(_PAGE_ROWS, _PAGE_CHARACTERS // mean + 1)
+
+    def _encode(self, name: str, items: Iterable[Mapping[str, Any]]) -> list[str]:
+        try:
+            return encode_items(items, ensure_ascii=self.store.options.ensure_ascii)
+        except InvalidItemError as exc:
+            tell_refused(self.store, name, self.session_id, exc)
+            raise
 
     def _readable(self, rows: list[Row]) -> list[Item]:
         items = [decode_item(text) for _, text in rows]

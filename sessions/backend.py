@@ -13,6 +13,7 @@ from ._retention import Pruned, delete_sessions, prune
 from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
 from ._statistics import SessionSize, Stats, first_messages, sizes, stats, unlisted_sessions
+from ._stores.observing import observed
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from ._transfer import Row, load
@@ -54,8 +55,8 @@ def bind(connection: object, **options: Unpack[BoundKeywords]) -> Backend:
     each operation is a transaction. Nothing is retried, and tables are created only
     with create_tables=True (not on MySQL, where that would commit). Closing the backend
     leaves the connection open. Of the options only create_tables, sessions_table,
-    messages_table, default_limit, ensure_ascii and engine apply. Raises ConfigurationError for
-    another kind of connection or option.
+    messages_table, default_limit, whole_turns, ensure_ascii, engine, on_operation and
+    operation_ids apply. Raises ConfigurationError for another kind of connection or option.
     """
     return _backend_on(open_connection(connection, options))
 
@@ -108,7 +109,7 @@ class Backend:
             after=after,
             count_limit=count_limit,
         )
-        return page_from(self._store.list_sessions(listing))
+        return page_from(observed(self._store, "list_sessions").list_sessions(listing))
 
     def delete_sessions(self, session_ids: Iterable[str]) -> int:
         """Delete conversations with all that they hold; return how many of them there were.
@@ -116,7 +117,7 @@ class Backend:
         At most 100 of them go in one transaction: after an error some may be gone, and
         the call can be repeated. Raises OutcomeUnknownError when the connection was lost.
         """
-        return delete_sessions(self._store, self._ids(session_ids))
+        return delete_sessions(observed(self._store, "delete_sessions"), self._ids(session_ids))
 
     def prune(
         self, older_than: datetime | timedelta, *, keep_prefix: str | Collection[str] = (), dry_run: bool = False
@@ -130,7 +131,7 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
-        return prune(self._store, older_than, keep_prefix=keep_prefix, dry_run=dry_run)
+        return prune(observed(self._store, "prune"), older_than, keep_prefix=keep_prefix, dry_run=dry_run)
 
     def search(self, text: str, *, prefix: str | None = None, ignore_case: bool = False) -> Iterator[Match]:
         """Iterate over the records of all conversations in which a text of the item contains text.
@@ -143,14 +144,14 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
-        return search(self._store, text, prefix=prefix, ignore_case=ignore_case)
+        return search(observed(self._store, "search"), text, prefix=prefix, ignore_case=ignore_case)
 
     def sizes(self, session_ids: Iterable[str]) -> dict[str, SessionSize]:
         """Return how much each of these conversations holds, by id; those that hold nothing are left out.
 
         The database takes the lengths; 500 conversations are asked for in one round trip.
         """
-        return sizes(self._store, self._ids(session_ids))
+        return sizes(observed(self._store, "sizes"), self._ids(session_ids))
 
     def first_messages(self, session_ids: Iterable[str]) -> dict[str, str]:
         """Return the first text of a user in each of these conversations, by id; a title for a listing.
@@ -158,7 +159,7 @@ class Backend:
         Of a long one the beginning; those without one are left out. 500 conversations are
         asked for in one round trip.
         """
-        return first_messages(self._store, self._ids(session_ids))
+        return first_messages(observed(self._store, "first_messages"), self._ids(session_ids))
 
     def unlisted_sessions(self) -> Iterator[str]:
         """Iterate over the ids of conversations that hold something and are in no listing.
@@ -168,7 +169,7 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
-        return unlisted_sessions(self._store)
+        return unlisted_sessions(observed(self._store, "unlisted_sessions"))
 
     def stats(self, *, prefix: str | None = None, biggest: int = 10) -> Stats:
         """Count conversations, items and bytes, in all and by day, and name the biggest conversations.
@@ -179,7 +180,7 @@ class Backend:
         if self.closed:
             raise closed_error()
         check_count("biggest", biggest)
-        return stats(self._store, prefix=prefix, biggest=biggest)
+        return stats(observed(self._store, "stats"), prefix=prefix, biggest=biggest)
 
     def load(
         self,
@@ -201,7 +202,7 @@ class Backend:
         if self.closed:
             raise closed_error()
         check_session_id(session_id)
-        return load(self._store, session_id, records, created_at=created_at, updated_at=updated_at)
+        return load(observed(self._store, "load"), session_id, records, created_at=created_at, updated_at=updated_at)
 
     def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.
@@ -215,7 +216,7 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
-        return self._store.check(fix=fix)
+        return observed(self._store, "check").check(fix=fix)
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

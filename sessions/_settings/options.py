@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
-from sessions.errors import ConfigurationError
+from sessions._operation import OperationHooks
+from sessions.errors import ConfigurationError, kind_of
 
 if TYPE_CHECKING:
     import ssl
@@ -33,6 +34,8 @@ class BoundKeywords(TypedDict, total=False):
     whole_turns: bool
     ensure_ascii: bool
     engine: str | None
+    on_operation: OperationHooks | None
+    operation_ids: bool
 
 
 class PoolKeywords(BoundKeywords, total=False):
@@ -77,6 +80,8 @@ class Options:
     whole_turns: bool = False
     ensure_ascii: bool = True
     engine: str | None = None
+    on_operation: OperationHooks | None = None
+    operation_ids: bool = False
     prepared_statements: bool = False
     multi_statements: bool = True
     causal_reads: bool = True
@@ -86,6 +91,7 @@ class Options:
             "create_tables",
             "whole_turns",
             "ensure_ascii",
+            "operation_ids",
             "prepared_statements",
             "multi_statements",
             "causal_reads",
@@ -104,6 +110,7 @@ class Options:
         _check_seconds("statement_timeout", self.statement_timeout)
         if self.password is not None and not isinstance(self.password, str) and not callable(self.password):
             raise ConfigurationError("password is neither a str nor a callable; pass one of them")
+        _check_hooks(self.on_operation)
         _check_table("sessions_table", self.sessions_table)
         _check_table("messages_table", self.messages_table)
         if self.sessions_table.lower() == self.messages_table.lower():
@@ -153,6 +160,18 @@ def _check_seconds(name: str, value: object, *, zero: bool = False) -> None:
         raise ConfigurationError(f"{name} is {value!r}; pass a number of seconds")
     if value == 0 and not zero:
         raise ConfigurationError(f"{name} is 0; pass a number of seconds above 0")
+
+
+def _check_hooks(hooks: object) -> None:
+    if hooks is None:
+        return
+    from inspect import iscoroutinefunction
+
+    for hook in hooks if isinstance(hooks, (list, tuple)) else (hooks,):
+        if not callable(hook):
+            raise ConfigurationError(f"on_operation is a {kind_of(hook)}; pass a function, or a list of functions")
+        if iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+            raise ConfigurationError("on_operation is asynchronous, and nothing would await it; pass a plain function")
 
 
 def _check_table(name: str, value: object) -> None:

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, Orphan
+from sessions._operation import thread
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -92,6 +93,7 @@ class Attempts(Generic[C]):
             level = logging.INFO if failure.is_collision else logging.WARNING
             logger.log(level, "%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
             time.sleep(wait)
+            thread.attempts += 1
 
     def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None, unsettled: bool) -> T:
         """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""

@@ -36,7 +36,7 @@ class MemoryStore(Store):
     where = "memory:"
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        super().__init__(options)
         self._lock = threading.RLock()
         self._sessions: dict[str, _Conversation] = {}
         self._last_id = 0

@@ -39,9 +39,9 @@ class SQLStore(Store, Generic[C]):
     """A database behind a DB-API driver."""
 
     def __init__(self, where: str, options: Options, dialect: Dialect[C], lender: Lender[C]) -> None:
+        super().__init__(options)
         self.dialect_name = dialect.name
         self.where = where
-        self.options = options
         self._dialect = dialect
         self._attempts = Attempts(dialect, lender, options, where)
         # Also closes the connections of a store that is dropped, and at exit.

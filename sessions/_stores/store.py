@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
+from sessions._operation import Hooks
 from sessions._parts import Part
 from sessions._settings.options import Options
 
@@ -18,6 +19,12 @@ class Store(ABC):
     dialect_name: str
     where: str  # for messages, without user and password
     options: Options
+    hooks: Hooks | None  # None: nobody wants to know
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        hooks = options.on_operation
+        self.hooks = Hooks(hooks) if callable(hooks) or hooks else None
 
     @property
     def surroundings(self) -> str:

@@ -154,7 +154,7 @@ def test_a_corrupt_row_is_logged_once_with_its_id_and_without_its_content(
     session: sessions.Session, sql_url: str, read: Operation, caplog: pytest.LogCaptureFixture
 ) -> None:
     corrupt = plant(sql_url, "chat_1", SECRET, f'["{SECRET}"]', f'{{"{SECRET}"')
-    with caplog.at_level(logging.DEBUG, "sessions"):
+    with caplog.at_level(logging.INFO, "sessions"):
         read(session)
     said = [record for record in caplog.records if record.name.startswith("sessions")]
     assert len(said) == len(corrupt)
@@ -168,7 +168,7 @@ def test_a_corrupt_row_older_than_the_limit_reaches_is_not_spoken_of(
 ) -> None:
     plant(sql_url, "chat_1", SECRET)
     session.add_items(items("v3", "v4"))
-    with caplog.at_level(logging.DEBUG, "sessions"):
+    with caplog.at_level(logging.INFO, "sessions"):
         assert texts(session.get_items(limit=2)) == ["v3", "v4"]
     assert not caplog.records
 
