@@ -45,6 +45,17 @@ _SCHEMES: dict[str, DialectPackage | None] = {
     **{scheme: dialect for dialect in _DIALECTS for scheme in dialect.SCHEMES},
 }
 
+# How to get at the driver's connection inside a wrapper, by the wrapper's class or the package of that.
+_INSIDE = {
+    "builtins.NoneType": "in Django it is there after connection.ensure_connection()",
+    "django": "it is inside: connection.ensure_connection(); bind(connection.connection)",
+    # In the block, because a Connection that has executed nothing itself commits nothing in its own commit().
+    "sqlalchemy": (
+        "it is inside: with engine.begin() as connection: bind(connection.connection.driver_connection), "
+        "and of a Session: bind(session.connection().connection.driver_connection)"
+    ),
+}
+
 
 def parse(url: str) -> tuple[Address, DialectPackage | None]:
     """Read a URL, and say whose it is, None for memory; raise InvalidURLError for what is not exactly understood."""
@@ -64,7 +75,10 @@ def dialect_of(connection: object) -> DialectPackage:
         driver = sys.modules.get(dialect.DRIVER)
         if driver is not None and isinstance(connection, dialect.connection_class(driver)):
             return dialect
-    raise ConfigurationError(
-        f"a {type(connection).__module__}.{type(connection).__qualname__} cannot be used; "
-        "pass a connection of sqlite3, psycopg 3 or pymysql"
-    )
+    remedy = "pass a connection of sqlite3, psycopg 3 or pymysql"
+    kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+    ancestors = {cls.__module__.partition(".")[0] for cls in type(connection).__mro__}
+    for wrapper, where in _INSIDE.items():
+        if wrapper == kind or wrapper in ancestors:
+            remedy += f"; {where}"
+    raise ConfigurationError(f"a {kind} cannot be used; {remedy}")

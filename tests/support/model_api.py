@@ -1,4 +1,4 @@
-"""A server on loopback that answers like the Responses API, for clients that speak HTTP."""
+"""A server on loopback that answers like the Responses API, and Anthropic's, for clients that speak HTTP."""
 
 import contextlib
 import json
@@ -31,6 +31,8 @@ class ModelAPI:
                 "output": self.compact(request),
                 "usage": _USAGE,
             }
+        if path.endswith("/messages"):
+            return _answer_of_anthropic(request)
         return None
 
 
@@ -106,4 +108,17 @@ def _response(request: Request, output: list[Any]) -> dict[str, Any]:
         "tool_choice": "auto",
         "tools": [],
         "usage": _USAGE,
+    }
+
+
+def _answer_of_anthropic(request: Request) -> dict[str, Any]:
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": request["model"],
+        "content": [{"type": "text", "text": f"{len(request['messages'])} items"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 1, "output_tokens": 1},
     }
