@@ -138,7 +138,7 @@ def test_the_quickstart_runs_on_what_an_index_page_gives(wheel: Path, tmp_path: 
         )
     [chapter] = _CHAPTER.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     examples = _EXAMPLE.findall(chapter)
-    assert len(examples) == 2
+    assert examples
     for example in examples:
         module = run(python, "-c", example + "\nprint(sessions.__file__)", cwd=tmp_path)
         assert tmp_path / "environment" in Path(module.strip()).parents

@@ -16,15 +16,16 @@ from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
-from sessions._dialects.failures import Failure
+from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import Row
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check
-from .cluster import Server
+from .cluster import GALERA, Server
 from .errors import (
     CANNOT_CONVERT,
+    DUPLICATE_KEY,
     MIXED_COLLATIONS,
     MORE_THAN_ONE_ROW,
     NO_CASCADE,
@@ -271,8 +272,12 @@ class MySQLDialect(Dialect[MyConnection]):
         return str(self.execute(connection, "engine", self.named(table))[0][0])
 
     def failure(self, exc: Exception) -> Failure:
-        if self._server.refuses_cascades and errno_of(exc) == NOT_FOR_TABLE:
+        errno = errno_of(exc)
+        if errno == NOT_FOR_TABLE and self._server.refuses_cascades:
             return NO_CASCADE
+        # Galera's nodes share the ids out anew when one comes or goes, and for a moment two may take the same.
+        if errno == DUPLICATE_KEY and self._server.cluster == GALERA:
+            return TRY_AGAIN
         return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:
