@@ -236,6 +236,22 @@ def test_a_write_under_a_lost_lease_is_refused_and_changes_nothing(session: Sess
         assert state(session) == before
 
 
+@pytest.mark.parametrize("name", ["add_items(if_position)", "add_items of much", "pop_item", "clear_session"])
+def test_in_the_other_form_of_the_statements_it_is_refused_the_same(server_url: str, name: str) -> None:
+    other: Any = {"prepared_statements": True} if server_url.startswith("postgresql") else {"multi_statements": False}
+    with sessions.connect(server_url, **other) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        with lost_block(session):
+            for _ in range(7):
+                session.replace_items(items("a"))
+            at, before = session.position(), state(session)
+            take_over(session)
+            with refused(LeaseLostError):
+                WRITES[name](session, at)
+            assert state(session) == before
+
+
 def test_reads_need_no_lease(session: Session) -> None:
     session.add_items(items("a"))
     with lost_block(session):
