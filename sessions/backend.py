@@ -39,6 +39,39 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     Raises InvalidURLError, ConfigurationError (an option, a certificate or a key
     that cannot be used) or DriverNotInstalledError at once. What only the server
     can tell, such as a wrong password, comes with the first operation.
+
+    The options, all by keyword; times are seconds:
+
+    create_tables (True): create the tables when they are missing. With False no DDL is sent, and
+        missing tables are a SchemaError.
+    max_retries (10): at most so many further attempts after a failure that can pass. A collision with
+        another transaction is not counted, and tried again after milliseconds.
+    retry_delay (1.0): before the first further attempt; doubled each time, with jitter, up to 30. Within
+        that a server that is away, starting or read-only is asked again each half second or sooner.
+    retry_timeout (30.0): how long after the first failure further attempts begin.
+    connection_timeout (10.0): for one attempt to connect, to all hosts of the URL together (PostgreSQL: at
+        least 2 for each), and to wait for a free connection of the pool.
+    statement_timeout (30.0): to wait for the answer to one statement, for a lock, or for SQLite's other writers.
+    ssl (None): False: no TLS; True: TLS, unverified; a mapping of "ca", "cert", "key", "key_password", "verify"
+        and "check_hostname": TLS, verified by the system's roots or by "ca", a path, PEM text or bytes; or an
+        ssl.SSLContext. None: what the URL says, else TLS if the server has it, unverified.
+    password (that of the URL): a text, or a function that is asked at each new connection.
+    sessions_table, messages_table ("agent_sessions", "agent_messages"): other names, also "schema.table".
+    pool_size (10): the most connections that are open at once; each is opened when it is needed.
+    max_idle (180.0): after which an idle connection is closed and replaced; below what load balancers forget.
+    default_limit (None): what get_items() uses when it is called without a limit.
+    whole_turns (False): get_items() returns only items that begin at a user's message and are complete.
+    ensure_ascii (True): the stored JSON is ASCII.
+    prepared_statements (False): PostgreSQL: prepare a statement after five uses on a connection; not behind
+        a pooler in transaction mode that does not track them.
+    multi_statements (True): MySQL and MariaDB: with False no CLIENT.MULTI_STATEMENTS is asked for; a write of
+        MySQL's, and one of more than 64 KB of MariaDB's, then takes two round trips.
+    causal_reads (True): Galera, and group replication on any member but the only primary: an operation begins
+        when its member has applied what the others had acknowledged.
+    on_operation (None): a function, or a list of them, that is given an Operation after each operation.
+    operation_ids (False): tells it, and the log at level DEBUG, the session's id too.
+    engine (None): "yugabytedb", "cockroachdb", "aurora-dsql", "tidb", "vitess" or "singlestore": use this
+        engine, which is refused otherwise.
     """
     if pool is not None:
         return _backend_on(open_pool(pool, url, options))

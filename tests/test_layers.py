@@ -1,4 +1,4 @@
-"""Imports run one way: README's tree of `sessions/` is in order, and nothing imports what stands above it."""
+"""Imports run one way: the tree of `sessions/` is in order, and nothing imports what stands above it."""
 
 import ast
 import re
@@ -14,8 +14,8 @@ _LINE = re.compile(r"( *)([\w/]+/|\w+\.py)(?:  .*)?")
 
 
 def _layers() -> list[Path]:
-    """The files of the tree in README, top first."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The files of the tree in tests/README.md, top first."""
+    readme = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
     [tree] = re.findall(r"^```text\n(sessions/\n.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     layers: list[Path] = []
     folders: list[tuple[int, Path]] = []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import sessions
+from sessions._settings.options import Keywords
 from sessions.openai_agents import AgentsSession
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -37,6 +38,11 @@ def test_completion_shows_only_what_is_documented(cls: type) -> None:
 def test_completion_on_an_object_shows_no_more(backend: Any, session: Any) -> None:
     for thing in (backend, session, AgentsSession(session)):
         assert {name for name in dir(thing) if not name.startswith("_")} - _DOCUMENTED == set()
+
+
+@pytest.mark.parametrize("option", sorted(Keywords.__required_keys__ | Keywords.__optional_keys__))
+def test_the_help_of_connect_tells_of_every_option(option: str) -> None:
+    assert re.search(rf"^ *(\w+, )*{option}(, \w+)* \(", sessions.connect.__doc__ or "", re.MULTILINE)
 
 
 def _public_functions() -> Iterator[Callable[..., Any]]:

@@ -1,4 +1,4 @@
-"""README's recipes for other frameworks run as they stand there; the model is a function, or on loopback."""
+"""The recipes for other frameworks run as they stand there; the model is a function, or on loopback."""
 
 import asyncio
 import importlib
@@ -15,11 +15,9 @@ from openai_agents.event_loop import loop_of_run_sync, uses_run_sync  # noqa: F4
 from sessions.openai_agents import AgentsSession
 from support.model_api import ModelAPI, serve_model_api
 
-README = Path(__file__).parent.parent / "README.md"
-_CHAPTER = re.compile(r"^## With other frameworks$(.*?)^## ", re.MULTILINE | re.DOTALL)
-_RECIPE = re.compile(r"^### (.+?)\n.*?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-[_TEXT] = _CHAPTER.findall(README.read_text(encoding="utf-8"))
-RECIPES = dict(_RECIPE.findall(_TEXT.partition("### Jupyter")[0]))
+PAGE = Path(__file__).parent / "examples" / "README.md"
+_RECIPE = re.compile(r"^## (.+?)\n.*?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RECIPES = dict(_RECIPE.findall(PAGE.read_text(encoding="utf-8").partition("## Jupyter")[0]))
 
 
 class Kind(NamedTuple):
@@ -75,7 +73,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-# A model that README names may be given up later.
+# A model that a recipe names may be given up later.
 _OLD_MODEL = pytest.mark.filterwarnings("ignore:The model:DeprecationWarning")
 
 
@@ -84,7 +82,7 @@ def _run(name: str, url: str, text: str, answer: Callable[[int], str] = "{} item
     with sessions.connect(url) as backend:
         session = backend.session("chat_123")
         namespace = {"backend": backend, "session": session, "text": text, "model": KINDS[name].model(answer)}
-        exec(compile(RECIPES[name], f"README.md, {name}", "exec"), namespace)  # noqa: S102  (it is ours)
+        exec(compile(RECIPES[name], f"tests/examples/README.md, {name}", "exec"), namespace)  # noqa: S102  (it is ours)
         return [KINDS[name].said(item) for item in session.get_items()]
 
 
@@ -145,10 +143,10 @@ def test_tools_and_bytes_come_back_to_pydantic_ai_as_they_were(sqlite_url: str) 
 
 @pytest.fixture
 def chat_store() -> Any:
-    """README's class."""
+    """The recipe's class."""
     pytest.importorskip("llama_index.core")
     namespace: dict[str, Any] = {"__name__": "recipe"}
-    exec(compile(RECIPES["LlamaIndex"], "README.md, LlamaIndex", "exec", dont_inherit=True), namespace)  # noqa: S102
+    exec(compile(RECIPES["LlamaIndex"], "tests/examples/README.md, LlamaIndex", "exec", dont_inherit=True), namespace)  # noqa: S102
     return namespace["SessionChatStore"]
 
 

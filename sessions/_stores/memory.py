@@ -17,6 +17,7 @@ from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
+from sessions._reentry import refuse_reentry
 from sessions._settings.options import Options
 from sessions.errors import busy_error, check_position, closed_error, gone_error, lost_lease_error, taken_error
 
@@ -57,6 +58,7 @@ class MemoryStore(Store):
 
     def _alone(self) -> threading.RLock:
         check_process()
+        refuse_reentry(self._lock, "memory:")
         return self._lock
 
     @property
@@ -125,16 +127,11 @@ class MemoryStore(Store):
 
     def renew_lease(self, lease: Lease) -> bool:
         with self._alone():
-            self._rows_of(lease.session_id)
-            token, _ = self._leases.get(lease.session_id, ("", 0.0))
-            if token != lease.token:
-                return False
-            self._leases[lease.session_id] = (token, monotonic() + lease.seconds)
-            return True
+            return self._renews(lease)
 
     def release_lease(self, lease: Lease) -> bool:
         with self._alone():
-            if not self.renew_lease(lease):
+            if not self._renews(lease):
                 return False
             del self._leases[lease.session_id]
             return True
@@ -248,9 +245,17 @@ class MemoryStore(Store):
 
     def _rows_under(self, lease: Lease | None, session_id: str) -> list[RecordRow]:
         """Return the rows, for a write that needs the lease, if there is one."""
-        if lease is not None and not self.renew_lease(lease):
+        if lease is not None and not self._renews(lease):
             raise lost_lease_error(session_id)
         return self._rows_of(session_id)
+
+    def _renews(self, lease: Lease) -> bool:
+        self._rows_of(lease.session_id)
+        token, _ = self._leases.get(lease.session_id, ("", 0.0))
+        if token != lease.token:
+            return False
+        self._leases[lease.session_id] = (token, monotonic() + lease.seconds)
+        return True
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:

@@ -128,6 +128,21 @@ def test_a_position_holds_when_a_node_has_gone(galera: Cluster, backends: list[s
         galera.bring_back(galera.nodes[2])
 
 
+def test_ids_that_two_nodes_took_at_once_are_taken_anew(
+    galera: Cluster, database: str, backends: list[sessions.Backend]
+) -> None:
+    # As two may for a moment when another node comes or goes.
+    url = with_parts(galera.nodes[0].url, database=database)
+    [(until,)] = execute_sql(url, "SELECT CAST(SYSDATE(6) + INTERVAL 1 SECOND AS CHAR)")
+    execute_sql(
+        url,
+        f"CREATE TRIGGER taken BEFORE INSERT ON agent_messages FOR EACH ROW IF SYSDATE(6) < '{until}' THEN "
+        "SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1062; END IF",
+    )
+    backends[0].session("chat_1").add_items(items("a"))
+    assert texts(backends[1].session("chat_1").get_items()) == ["a"]
+
+
 def _size(cluster: Cluster) -> int:
     return int(execute_sql(cluster.nodes[0].url, "SHOW STATUS LIKE 'wsrep_cluster_size'")[0][1])
 

@@ -17,7 +17,7 @@ from examples import django_raw
 from support.samples import items, texts
 from support.servers import dialect_of
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parent / "README.md"
 
 
 @pytest.fixture

@@ -16,16 +16,17 @@ from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
-from sessions._dialects.failures import Failure
+from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import Row
 from sessions._leases import Lease
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check
-from .cluster import Server
+from .cluster import GALERA, Server
 from .errors import (
     CANNOT_CONVERT,
+    DUPLICATE_KEY,
     MIXED_COLLATIONS,
     MORE_THAN_ONE_ROW,
     NO_CASCADE,
@@ -35,7 +36,15 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, Result, check_engine, end_statement, send
+from .packets import (
+    MyConnection,
+    PacketConnection,
+    Result,
+    check_engine,
+    end_statement,
+    read_all_results,
+    send,
+)
 from .transactions import Packet, cut, insert, transact, transact_insert
 from .values import Quote, integer, literal, quote_long, quote_short
 
@@ -93,6 +102,7 @@ class MySQLDialect(Dialect[MyConnection]):
         self.check_id_is_kept(connection, session_id)
 
     def check_lent(self, connection: MyConnection) -> None:
+        read_all_results(connection)
         check_engine(connection, self.engine, comment=None)
 
     @contextmanager
@@ -121,6 +131,10 @@ class MySQLDialect(Dialect[MyConnection]):
         status: int = connection.server_status  # type: ignore[attr-defined]
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
+    def may_be_in_transaction(self, connection: MyConnection) -> bool:
+        # PyMySQL learns of one from the answers to what returns no rows: not from a SELECT that begins it.
+        return self.in_transaction(connection) or not connection.get_autocommit()
+
     def create_tables(self, connection: MyConnection) -> None:
         refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades
         for name in ("create_sessions", "create_messages_without_cascade" if refused else "create_messages"):
@@ -131,7 +145,8 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
         if not self.in_transaction(connection) and not connection.get_autocommit():
-            self.execute(connection, "begin", {})
+            # The next statement begins one. START TRANSACTION would end LOCK TABLES.
+            connection.server_status |= SERVER_STATUS.SERVER_STATUS_IN_TRANS  # type: ignore[attr-defined]
         return self.in_transaction(connection)
 
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
@@ -306,8 +321,12 @@ class MySQLDialect(Dialect[MyConnection]):
         return str(self.execute(connection, "engine", self.named(table))[0][0])
 
     def failure(self, exc: Exception) -> Failure:
-        if self._server.refuses_cascades and errno_of(exc) == NOT_FOR_TABLE:
+        errno = errno_of(exc)
+        if errno == NOT_FOR_TABLE and self._server.refuses_cascades:
             return NO_CASCADE
+        # Galera's nodes share the ids out anew when one comes or goes, and for a moment two may take the same.
+        if errno == DUPLICATE_KEY and self._server.cluster == GALERA:
+            return TRY_AGAIN
         return statement_failure(exc)
 
     def describe(self, exc: BaseException) -> str:

@@ -88,6 +88,8 @@ _LEFT_GROUP = Failure(
 # As a collision, but of a kind that does not pass within milliseconds.
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
+DUPLICATE_KEY = 1062
+
 # "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
 _FAILURES: Mapping[int, Failure] = {
     0: failures.GONE,  # PyMySQL: the connection was closed before
@@ -102,7 +104,7 @@ _FAILURES: Mapping[int, Failure] = {
     1049: _NO_DATABASE,
     1053: failures.GONE,
     1054: failures.OTHER_TABLES,
-    1062: _DUPLICATE,
+    DUPLICATE_KEY: _DUPLICATE,
     1114: _FULL,
     1129: _HOST_BLOCKED,
     1130: _HOST,
@@ -178,7 +180,7 @@ RAISED_WITH_ALL_ANSWERS_READ = (pymysql.Error, SessionsError, UnicodeEncodeError
 # By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
 CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError, *UNREADABLE)
 # Errors whose text repeats a value of the statement.
-_QUOTING = (1062, 1064, 1264, 1265, 1292, 1366, 1406)
+_QUOTING = (DUPLICATE_KEY, 1064, 1264, 1265, 1292, 1366, 1406)
 # "Subquery returns more than 1 row": how check_position fails.
 MORE_THAN_ONE_ROW = 1242
 # MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment. And,
