@@ -61,9 +61,12 @@ def take_over(session: Session) -> Lease:
 
 @contextmanager
 def lost_block(session: Session) -> Iterator[None]:
-    """A block at whose end the lease is lost."""
+    """A block at whose end, and not before, it is said that the lease was lost."""
+    ended = False
     with refused(LeaseLostError, session.session_id), session.exclusive():
         yield
+        ended = True
+    assert ended
 
 
 def state(session: Session) -> tuple[Any, ...]:

@@ -1,11 +1,14 @@
 """A lease whose holder was killed, held up, cut off, or lives in another time."""
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,11 +248,11 @@ SETTLED: dict[str, tuple[Callable[[Session], Any], list[str]]] = {
 }
 
 
-def taken_over(url: str) -> None:
+def taken_over(url: str, session_id: str) -> None:
     """Let another one have the conversation, from another connection."""
     with sessions.connect(url) as direct:
         execute_sql(url, "DELETE FROM agent_session_leases")
-        direct._store.take_lease(new_lease("chat_1", 60))
+        direct._store.take_lease(new_lease(session_id, 60))
 
 
 @pytest.mark.parametrize("name", SETTLED)
@@ -257,16 +260,23 @@ def test_a_write_that_happened_is_found_though_its_lease_has_gone(
     session: Session, proxy: Proxy, server_url: str, name: str
 ) -> None:
     write, left = SETTLED[name]
-    twin = session.fork("twin")
-    twin.get_items()
-    with twin.exclusive(), proxy.counting() as packets:
-        write(twin)
-    with refused(LeaseLostError, "chat_1"), session.exclusive():  # at its end
-        with at_first_retry(lambda: taken_over(server_url)) as retries:
-            proxy.cut(packet=packets.round_trips, when="after")
-            write(session)
-        assert retries.count
-        assert texts(session.get_items()) == left
+    found = 0
+    for packet in itertools.count(1):
+        copy = session.fork(f"chat {packet}")
+        copy.get_items()
+        outcome: list[str] = []
+        with contextlib.suppress(LeaseLostError), copy.exclusive():
+            with at_first_retry(partial(taken_over, server_url, copy.session_id)):
+                proxy.cut(packet=packet, when="after")
+                write(copy)
+            outcome.append("written")
+        cut = proxy.was_cut
+        proxy.cut(packet=10**9)
+        assert texts(copy.get_items()) == (left if outcome else ["hello"])
+        if not cut:
+            break
+        found += len(outcome)
+    assert found
 
 
 @pytest.mark.parametrize("name", SETTLED)
@@ -275,7 +285,7 @@ def test_a_write_that_did_not_happen_is_refused_when_its_lease_has_gone(
 ) -> None:
     write, _ = SETTLED[name]
     with refused(LeaseLostError, "chat_1"), session.exclusive():
-        with at_first_retry(lambda: taken_over(server_url)):
+        with at_first_retry(lambda: taken_over(server_url, "chat_1")):
             proxy.cut(when="before")
             with refused(LeaseLostError):
                 write(session)
