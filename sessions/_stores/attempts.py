@@ -64,11 +64,13 @@ class Attempts(Generic[C]):
         settle: Callable[[C], T] | None,
         writes: bool = True,
         may_create: bool = True,
+        create: Callable[[C], None] | None = None,
     ) -> T:
         """Run operation on a connection, again after transient failures.
 
         settle takes operation's place once it may have been committed; None: nothing
-        can find that out, so OutcomeUnknownError is raised.
+        can find that out, so OutcomeUnknownError is raised. create makes the tables
+        that it finds missing; None: those of conversations.
         """
         waits = _Waits(self._options)
         may_create = may_create and self._options.create_tables
@@ -80,7 +82,7 @@ class Attempts(Generic[C]):
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
             if failure.missing_tables and may_create:
                 may_create = False
-                self.create_missing_tables()
+                self.create_missing_tables(create)
                 continue
             if failure.in_doubt and settle is not operation:
                 unsettled = True
@@ -156,10 +158,10 @@ class Attempts(Generic[C]):
                 "compare get_items() with what you expect once it has ended"
             )
 
-    def create_missing_tables(self) -> None:
+    def create_missing_tables(self, create: Callable[[C], None] | None = None) -> None:
         """Create the tables; raise SchemaError with the right that is missing."""
+        create = create or self._dialect.create_tables
         try:
-            create = self._dialect.create_tables
             self.run(create, settle=create, may_create=False)
         except DatabaseError as exc:
             cause = exc.__cause__

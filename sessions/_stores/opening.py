@@ -93,7 +93,9 @@ def _on_connection(connection: object, options: Options) -> Store:
     # Only the application can repeat its transaction.
     options = replace(options, max_retries=0)
     where = f"{package.NAME}: (bound connection)"
-    return SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
+    store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
+    store.renews_in_background = False
+    return store
 
 
 def _check_applies(options: Collection[str], applying: type, where: str) -> None:

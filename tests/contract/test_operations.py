@@ -83,7 +83,13 @@ LONG_CALLS: dict[str, Call] = {
     "prune": lambda backend, _, __: backend.prune(timedelta(0)),
     "stats": lambda backend, _, __: backend.stats(),
     "load": lambda backend, _, record: backend.load("another", [record]),
+    "exclusive": lambda _, session, __: be_alone(session),
 }
+
+
+def be_alone(session: sessions.Session) -> None:
+    with session.exclusive():
+        pass
 
 
 @pytest.mark.parametrize("name", [*CALLS, *LONG_CALLS])

@@ -62,6 +62,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
         return len(rows) if statement.startswith("SELECT") else cursor.rowcount
 
+    def change_alone(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
+        with self.transaction(connection):
+            return self.change(connection, name, parameters)
+
     def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
         return json.dumps(list(texts))
 
