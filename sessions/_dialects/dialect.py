@@ -102,6 +102,10 @@ class Dialect(ABC, Generic[C]):
     def in_transaction(self, connection: C) -> bool:
         """Tell whether a transaction is open."""
 
+    def may_be_in_transaction(self, connection: C) -> bool:
+        """Tell whether one may be open of which the driver does not know."""
+        return self.in_transaction(connection)
+
     @abstractmethod
     def join_transaction(self, connection: C, *, writes: bool) -> bool:
         """Begin a transaction where the connection's driver would do so now; tell whether one is open then."""

@@ -16,6 +16,7 @@ from sessions._connections.fork import check_process, tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
+from sessions._reentry import refuse_reentry
 from sessions._settings.options import Options
 from sessions.errors import check_position, closed_error, gone_error, taken_error
 
@@ -54,6 +55,7 @@ class MemoryStore(Store):
 
     def _alone(self) -> threading.RLock:
         check_process()
+        refuse_reentry(self._lock, "memory:")
         return self._lock
 
     @property

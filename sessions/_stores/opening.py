@@ -52,7 +52,14 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
         raise ConfigurationError(f"the URL is for {named}, the pool for {package.NAME}; drop the URL")
     dialect = package.dialect_for(options)
     where = f"{package.NAME}: ({type(pool).__name__})"
-    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect))
+
+    def check_kind(connection: object) -> None:
+        if dialect_of(connection) is not package:
+            raise ConfigurationError(
+                f"the pool lends connections of {package.DRIVER} and of others; make it lend one kind"
+            )
+
+    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind))
 
 
 def open_connection(connection: object, keywords: BoundKeywords) -> Store:

@@ -35,7 +35,7 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, check_engine, end_statement, send
+from .packets import MyConnection, PacketConnection, check_engine, end_statement, read_all_results, send
 from .transactions import Packet, cut, insert, transact, transact_insert
 from .values import Quote, integer, literal, quote_long, quote_short
 
@@ -91,6 +91,7 @@ class MySQLDialect(Dialect[MyConnection]):
         self.check_id_is_kept(connection, session_id)
 
     def check_lent(self, connection: MyConnection) -> None:
+        read_all_results(connection)
         check_engine(connection, self.engine, comment=None)
 
     @contextmanager
@@ -119,6 +120,10 @@ class MySQLDialect(Dialect[MyConnection]):
         status: int = connection.server_status  # type: ignore[attr-defined]
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
+    def may_be_in_transaction(self, connection: MyConnection) -> bool:
+        # PyMySQL learns of one from the answers to what returns no rows: not from a SELECT that begins it.
+        return self.in_transaction(connection) or not connection.get_autocommit()
+
     def create_tables(self, connection: MyConnection) -> None:
         refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades
         for name in ("create_sessions", "create_messages_without_cascade" if refused else "create_messages"):
@@ -126,7 +131,8 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
         if not self.in_transaction(connection) and not connection.get_autocommit():
-            self.execute(connection, "begin", {})
+            # The next statement begins one. START TRANSACTION would end LOCK TABLES.
+            connection.server_status |= SERVER_STATUS.SERVER_STATUS_IN_TRANS  # type: ignore[attr-defined]
         return self.in_transaction(connection)
 
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:

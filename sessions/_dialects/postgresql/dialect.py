@@ -36,6 +36,8 @@ T = TypeVar("T")
 _STATEMENT = 16 * 1024 * 1024
 
 _CANCEL_POLL_SECONDS = 0.01
+# How long another thread may use a connection of the application's before we give up waiting for it.
+_SHARED_SECONDS = 60.0
 
 
 class PostgresDialect(Dialect[PGConnection]):
@@ -65,6 +67,13 @@ class PostgresDialect(Dialect[PGConnection]):
             raise
 
     def check_lent(self, connection: PGConnection) -> None:
+        # psycopg waits for it without end, also where a stream() of this thread holds it.
+        if not connection.lock.acquire(timeout=_SHARED_SECONDS):
+            raise ConfigurationError(
+                f"the connection has been in use for {_SHARED_SECONDS:g} s; leave stream() or copy() first, "
+                "or use another connection"
+            )
+        connection.lock.release()
         if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)

@@ -16,6 +16,7 @@ from typing import Any
 from sessions._checks import Check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
+from sessions._reentry import refuse_reentry
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error
 
@@ -74,6 +75,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             yield
             return
         deadline = monotonic() + self._statement_timeout
+        refuse_reentry(self.writers.lock, "the database")
         # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
         with self.writers.lock:
             if monotonic() > deadline:
