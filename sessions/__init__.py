@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AuthenticationError",

@@ -119,7 +119,7 @@ def test_a_call_that_interrupts_another_one_on_its_connection_is_refused(
     assert refusals
 
 
-class _Calling(str):
+class _Calling(str):  # noqa: SLOT000  (a test sets call)
     """An id that calls somebody when it is looked up."""
 
     call: Callable[[], None]

@@ -187,8 +187,10 @@ def _close(connection: Any) -> None:
 
 def _waits_for_a_lock(backend: Any, url: str) -> bool:
     if dialect_of(url) == "sqlite":
-        waits: bool = backend._store._dialect.writers.lock.locked()
-        return waits
+        lock = backend._store._dialect.writers.lock
+        if free := lock.acquire(blocking=False):
+            lock.release()
+        return not free
     return waiting(url) > 0
 
 
