@@ -7,6 +7,7 @@ undo nothing beyond a savepoint of ours.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -22,6 +23,7 @@ from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedErr
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
 
+_NAME_WITH_AT = re.compile(r"""(host|name|on) (["'])[^"']*@[^"']*\2""")
 _NOT_LENT = Failure(ConnectionFailedError, "see the pool's words")
 _ALL_GONE = "your whole transaction is gone with it; run it again from its start"
 
@@ -35,12 +37,37 @@ def connection_of(pool: Any) -> Any:
     try:
         with pool.connection() as lent:
             return unwrap(lent)
-    except (TypeError, AttributeError):
-        raise ConfigurationError(
-            f"connection() of the {type(pool).__name__} is no context manager; pass a synchronous pool"
-        ) from None
     except Exception as exc:
-        raise ConnectionFailedError(f"the pool lends no connection ({exc}); see the cause") from exc
+        if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
+            raise
+        if isinstance(exc, (TypeError, AttributeError)):
+            raise ConfigurationError(
+                f"connection() of the {type(pool).__name__} is no context manager; pass a synchronous pool"
+            ) from None
+        cause = _without_password(exc)
+    # Out here, or it would have the pool's own exception as its context.
+    raise ConnectionFailedError(f"the pool lends no connection ({cause}); see the cause") from cause
+
+
+def _without_password(exc: Exception) -> Exception:
+    """Return what may be seen of an exception of connecting.
+
+    psycopg's own hold the connection's settings, and so do their frames; its words quote a string of them that cannot
+    be read, and what stands behind an '@' in the password as a host's name. A driver's are known by PEP 249.
+    """
+    exc = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
+    names = [cls.__name__ for cls in type(exc).__mro__]
+    if "Error" not in names and not (exc.__cause__ or exc.__context__):
+        return exc
+    words = [
+        _NAME_WITH_AT.sub(r"\1 '...'", argument) if isinstance(argument, str) else argument for argument in exc.args
+    ]
+    if "ProgrammingError" in names and getattr(exc, "sqlstate", "") is None:
+        words = ["the connection string cannot be read"]
+    if "Error" in names:
+        with suppress(TypeError):
+            return type(exc)(*words)
+    return ConnectionError(f"{type(exc).__name__}: {' '.join(map(str, words))}")
 
 
 def unwrap(connection: Any) -> Any:
@@ -214,7 +241,7 @@ class ApplicationPool:
         except Exception as exc:
             if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
                 raise
-            raise AttemptFailed(_NOT_LENT, exc) from None
+            raise AttemptFailed(_NOT_LENT, _without_password(exc)) from None
         self._check_kind(connection)
         return connection
 

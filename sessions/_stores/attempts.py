@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import AttemptFailed, Failure, Orphan
+from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
 from sessions._operation import thread
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
@@ -125,7 +125,7 @@ class Attempts(Generic[C]):
             ) from None
         except Exception as exc:
             # What keeps a lost write from being looked for does not say that it has not happened.
-            if unsettled and not lent:
+            if unsettled and not lent and not raised_by_a_handler(exc):
                 raise self._unknown(f"{self._where}: {exc}") from exc
             raise
 

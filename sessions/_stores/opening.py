@@ -33,9 +33,14 @@ def open_address(address: Address, package: DialectPackage | None, keywords: Key
     try:
         dialect, connector = package.dialect_and_connector(settings)
     except ImportError as exc:
+        install = f"pip install 'agent-sql-sessions[{package.NAME}]'"
+        if isinstance(exc, ModuleNotFoundError):
+            what, remedy = exc.name, f"install it with: {install}"
+        else:
+            # It is there: a library of the system is missing, say, or this is a subinterpreter.
+            what, remedy = " ".join(str(exc).split()), f"see its words; if it is not whole: {install}"
         raise DriverNotInstalledError(
-            f"{package.NAME} needs a driver that cannot be imported ({exc.name or exc}); "
-            f"install it with: pip install 'agent-sql-sessions[{package.NAME}]'"
+            f"{package.NAME} needs a driver that cannot be imported ({what}); {remedy}"
         ) from exc
     pool: Pool[Any] = Pool(
         connector, size=options.pool_size, timeout=options.connection_timeout, max_idle=options.max_idle

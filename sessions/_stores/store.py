@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from sessions._checks import Check
+from sessions._dialects.failures import raised_by_a_handler
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
-from sessions._operation import Hooks
+from sessions._operation import Operation, OperationHooks
 from sessions._parts import Part
 from sessions._settings.options import Options
+
+logger = logging.getLogger("sessions")
+
+
+class Hooks:
+    """The functions of the application, each told of every operation; none of them can change what it says."""
+
+    def __init__(self, hooks: OperationHooks) -> None:
+        self._hooks = (hooks,) if callable(hooks) else tuple(hooks)
+        self._failed: set[int] = set()
+
+    def tell(self, operation: Operation) -> None:
+        for number, hook in enumerate(self._hooks):
+            try:
+                hook(operation)
+            except Exception as exc:
+                if raised_by_a_handler(exc):
+                    raise
+                # The operation is over, and has an outcome of its own.
+                if number not in self._failed:
+                    self._failed.add(number)
+                    logger.exception("on_operation raised, which changes nothing and is not reported again")
 
 
 class Store(ABC):

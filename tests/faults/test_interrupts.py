@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import pymysql
 import pytest
@@ -340,6 +341,26 @@ def test_a_time_limit_ends_while_connecting(kind: type[BaseException], server_ur
         proxy.pause()
         with _time_limit(kind, when=lambda: proxy._links), pytest.raises(kind):
             session.get_items()
+
+
+def test_a_time_limit_ends_while_a_lost_write_is_looked_for(server_url: str) -> None:
+    with Proxy(server_url) as proxy:
+        password = unquote(urlsplit(server_url).password or "")
+        url = proxy.url.replace(f":{quote(password, safe='')}@", "@")
+
+        def asked_for() -> str:
+            if proxy.was_cut:
+                asked.append(True)
+                signal.raise_signal(signal.SIGALRM)
+            return password
+
+        asked: list[bool] = []
+
+        with Session.from_url("chat_1", url, password=asked_for) as session:
+            session.add_items(items("a"))
+            proxy.cut(packet=1, when="after")
+            with _time_limit(RuntimeError, when=lambda: asked), pytest.raises(RuntimeError):
+                session.add_items(items("b"))
 
 
 @each_mysql
