@@ -31,6 +31,7 @@ from .errors import (
     NO_CASCADE,
     NOT_FOR_TABLE,
     RAISED_WITH_ALL_ANSWERS_READ,
+    NoAnswerError,
     describe,
     errno_of,
     statement_failure,
@@ -78,7 +79,14 @@ class MySQLDialect(Dialect[MyConnection]):
         return [self.statements[name] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        [result] = send(connection, *self._with_parameters(connection, [name], parameters))
+        try:
+            [result] = send(connection, *self._with_parameters(connection, [name], parameters))
+        except NoAnswerError:
+            # It would be executed on, beside the next attempt. A write is waited for instead: it may be on its way to a
+            # replica that its commit needs.
+            if self.statements[name].startswith("SELECT"):
+                end_statement(connection, self.statements["still_busy"])
+            raise
         return list(result.rows)
 
     def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:

@@ -83,6 +83,8 @@ _FAILURES: Mapping[str, Failure] = {
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own
 # (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
 _WORKER_LOST = "failure on connection marked as essential"
+# How our own words begin where the server has cancelled what took too long, or has not answered to that either.
+NO_ANSWER = "no answer within statement_timeout"
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
 CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 
@@ -90,6 +92,8 @@ CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     sqlstate = getattr(exc, "sqlstate", None)
+    if str(exc).startswith(NO_ANSWER):
+        return failures.NO_ANSWER if sqlstate is None else failures.TOO_SLOW
     if sqlstate is None or not isinstance(exc, psycopg.Error):
         # Internal, without the server's code: psycopg counts a loss behind the server's last words as one answer more.
         if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
