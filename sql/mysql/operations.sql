@@ -207,6 +207,7 @@ WHERE session_id IN %(ids)s
                 WHERE session_id = agent_sessions.session_id
                 ORDER BY session_id DESC, id DESC
                 LIMIT 1
+                FOR UPDATE
             ) <= FROM_UNIXTIME(%(idle)s), TRUE)
         )
     )
