@@ -50,7 +50,9 @@ def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto:
         if upto and not _is_there(dialect, connection, session_id, upto):
             raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
-        if dialect.change(connection, "copy_items", source | {"new_id": new_id}) < count:
+        dialect.change(connection, "copy_items", source | {"new_id": new_id})
+        [(copied,)] = dialect.execute(connection, "count_items", {"session_id": new_id, "upto": MAX_ID})
+        if copied < count:
             raise kept_error(new_id)
 
 

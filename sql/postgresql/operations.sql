@@ -312,7 +312,7 @@ SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::times
 )))
 FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
 ORDER BY item.n
-RETURNING id;
+RETURNING id, session_id = %(session_id)s;
 
 -- name: set_session_times
 UPDATE agent_sessions

@@ -19,7 +19,7 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import Row
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError
+from sessions.errors import ConfigurationError, kept_error
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check
 from .cluster import GALERA, Server
@@ -168,13 +168,18 @@ class MySQLDialect(Dialect[MyConnection]):
         if_position: int | None,
         *then: str,
     ) -> int | None:
-        """Write the batch as one transaction; None, and nothing is written, when the position is another."""
+        """Write the batch as one transaction; None, and nothing is written, when it is not done as asked."""
         check = [] if if_position is None else ["check_position"]
         parameters = {"session_id": session_id, "position": if_position}
         before = self._with_parameters(connection, ["touch_session", *check, *then], parameters)
         packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
+
+        def check_items(count: int) -> str:
+            [statement] = self._with_parameters(connection, ["check_items"], {"session_id": session_id, "count": count})
+            return statement
+
         try:
-            return transact_insert(connection, self.statements, before, packets)
+            return transact_insert(connection, self.statements, before, packets, check_items)
         except pymysql.Error as exc:
             if errno_of(exc) != MORE_THAN_ONE_ROW:
                 raise
@@ -186,7 +191,14 @@ class MySQLDialect(Dialect[MyConnection]):
     ) -> int:
         """Insert in packets that the server takes."""
         limit, step = self._limits(connection)
-        return insert(connection, self.statements, self._packets(connection, session_id, texts, times, limit), step)
+        packets = self._packets(connection, session_id, texts, times, limit)
+        newest = insert(connection, self.statements, packets, step)
+        if isinstance(connection, PacketConnection) and not connection.has_numbered:
+            found = self.change(connection, "find_item", {"session_id": session_id, "id": newest})
+            if not found or not self.lock(connection, session_id):
+                raise kept_error(session_id)
+            connection.has_numbered = True
+        return newest
 
     def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         return self.insert(connection, session_id, texts, times=times)

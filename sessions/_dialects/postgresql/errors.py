@@ -39,6 +39,9 @@ _TYPES = Failure(
     SchemaError,
     "give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or use other tables",
 )
+_NO_XMIN = Failure(
+    SchemaError, "it is a view, or a foreign table: name the table behind it by sessions_table and messages_table"
+)
 # 42804 that names no column, by the function whose types do not agree: there is one column in it.
 _FUNCTIONS: Mapping[str, Failure] = {
     "GREATEST": Failure(
@@ -76,7 +79,7 @@ _FAILURES: Mapping[str, Failure] = {
     "22012": Failure(
         DatabaseError,
         "not every row was written or removed as asked, and nothing was changed: look for a trigger, a rule or a "
-        "policy on the two tables that suppresses rows",
+        "policy on the two tables that suppresses or changes rows",
     ),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
@@ -105,6 +108,8 @@ def statement_failure(exc: Exception) -> Failure:
     words = exc.diag.message_primary or ""
     if sqlstate == "42501":
         return _POLICY if "row-level security" in words else _missing_right(words)
+    if sqlstate == "42703" and "xmin" in words:
+        return _NO_XMIN
     if sqlstate == "42804":
         return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
     if sqlstate == "XX000" and words.startswith(_WORKER_LOST):
