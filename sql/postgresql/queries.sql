@@ -93,12 +93,9 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING id, session_id
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
-SELECT coalesce(max(id), 0), 1 / (
-    count(id) FILTER (WHERE session_id = %(session_id)s)
-    = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
-)::integer
+SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
 
 -- name: append_items_at
@@ -145,12 +142,9 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING id, session_id
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
-SELECT coalesce(max(id), 0), 1 / (
-    count(id) FILTER (WHERE session_id = %(session_id)s)
-    = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
-)::integer
+SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
 
 -- name: insert_items
@@ -336,13 +330,13 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING id, session_id
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 ),
 counted AS (
     SELECT
         (SELECT count(*) FROM session) AS sessions,
         (SELECT count(*) FROM gone) AS gone,
-        (SELECT count(id) FROM message WHERE session_id = %(session_id)s) AS written,
+        (SELECT count(id) FROM message) AS written,
         (SELECT rows FROM old) AS old
 )
 SELECT (SELECT max(id) FROM message), sessions, 1 / (
