@@ -11,6 +11,9 @@ SOURCES = pyproject.toml README.md LICENSE $(shell find sessions sql -type f -no
 # Each process of the tests would compile all of them again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# hatchling dates what it packs by a constant then: the same bytes from a checkout and from an sdist, whenever it is.
+unexport SOURCE_DATE_EPOCH
+
 .PHONY: help demo test test-fast test-faults test-cluster test-matrix test-oldest-sdk coverage lint typecheck wheel bench
 
 help: ## print these targets

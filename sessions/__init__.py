@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     AuthenticationError,
+    BusyError,
     ClosedError,
     ConfigurationError,
     ConflictError,
@@ -22,6 +23,7 @@ from .errors import (
     DriverNotInstalledError,
     InvalidItemError,
     InvalidURLError,
+    LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
     SessionsError,
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
     from .backend import Backend, MemoryBackend, MySQLBackend, PostgresBackend, SQLiteBackend, bind, connect
     from .session import InMemorySession, Session
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AuthenticationError",
     "Backend",
+    "BusyError",
     "Check",
     "ClosedError",
     "ConfigurationError",
@@ -58,6 +61,7 @@ __all__ = [
     "InvalidItemError",
     "InvalidURLError",
     "Item",
+    "LeaseLostError",
     "Match",
     "MemoryBackend",
     "MySQLBackend",

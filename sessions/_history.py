@@ -7,10 +7,12 @@ a store sees it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
+from ._leases import Lease
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
@@ -34,6 +36,9 @@ class History:
         self.session_id = session_id
         self.store = store
         self._closed = False
+        # Of one exclusive() block at a time, and what each write in it is done under.
+        self.claim = threading.Lock()
+        self.held: Callable[[], Lease] | None = None
         # The newest id that was read or written here, and the newest one that was left when we looked last.
         self._newest = 0
         self._left = 0
@@ -46,6 +51,10 @@ class History:
         """Raise ClosedError when this history or its store has been closed."""
         if self._closed or self.store.closed:
             raise closed_error()
+
+    def _lease(self) -> Lease | None:
+        held = self.held
+        return held and held()
 
     def get(self, limit: int | None = None, *, whole_turns: bool | None = None) -> tuple[list[Item], int]:
         """Return the newest items, oldest first, and the position that was read."""
@@ -93,7 +102,7 @@ class History:
             return self._newest if if_position is None else self._checked_position(if_position)
         known = self._newest
         store = observed(self.store, "add_items")
-        position = store.append(self.session_id, texts, if_position=if_position, known=self._left)
+        position = store.append(self.session_id, texts, if_position=if_position, known=self._left, lease=self._lease())
         self._wrote(position, known)
         return position
 
@@ -102,7 +111,7 @@ class History:
         self.check_open()
         store = observed(self.store, "pop_item")
         while True:
-            row, position = store.pop(self.session_id)
+            row, position = store.pop(self.session_id, lease=self._lease())
             self._left = position
             if row is None:
                 return None, position
@@ -115,7 +124,7 @@ class History:
         texts = self._encode("replace_items", items)
         known = self._newest
         store = observed(self.store, "replace_items")
-        position = store.replace(self.session_id, texts, if_position=if_position, known=self._left)
+        position = store.replace(self.session_id, texts, if_position=if_position, known=self._left, lease=self._lease())
         if texts:
             self._wrote(position, known)
         else:
@@ -125,7 +134,7 @@ class History:
     def clear(self) -> None:
         """Remove all rows and the session itself."""
         self.check_open()
-        observed(self.store, "clear_session").clear(self.session_id, known=self._left)
+        observed(self.store, "clear_session").clear(self.session_id, known=self._left, lease=self._lease())
         self._left = 0
 
     def fork(self, new_id: str, *, upto: int | None) -> None:
@@ -133,20 +142,21 @@ class History:
         self.check_open()
         if upto is not None:
             _check_row_id("upto", upto)
-        observed(self.store, "fork").fork(self.session_id, new_id, upto=upto)
+        observed(self.store, "fork").fork(self.session_id, new_id, upto=upto, lease=self._lease())
 
     def delete_record(self, row_id: int) -> bool:
         """Delete one row; False when there is none."""
         self.check_open()
         _check_row_id("record_id", row_id)
-        return observed(self.store, "delete_record").delete_record(self.session_id, row_id)
+        return observed(self.store, "delete_record").delete_record(self.session_id, row_id, lease=self._lease())
 
     def replace_record(self, row_id: int, item: Mapping[str, Any]) -> None:
         """Put an item in place of a row's."""
         self.check_open()
         _check_row_id("record_id", row_id)
         [text] = self._encode("replace_record", [item])
-        if not observed(self.store, "replace_record").replace_record(self.session_id, row_id, text):
+        store = observed(self.store, "replace_record")
+        if not store.replace_record(self.session_id, row_id, text, lease=self._lease()):
             raise gone_error(self.session_id, row_id)
 
     def position(self) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-logger = logging.getLogger("sessions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +32,6 @@ class Operation:
 
 OperationHook = Callable[[Operation], object]
 OperationHooks = OperationHook | Sequence[OperationHook]
-
-
-class Hooks:
-    """The functions of the application, each told of every operation; none of them can change what it says."""
-
-    def __init__(self, hooks: OperationHooks) -> None:
-        self._hooks = (hooks,) if callable(hooks) else tuple(hooks)
-        self._failed: set[int] = set()
-
-    def tell(self, operation: Operation) -> None:
-        for number, hook in enumerate(self._hooks):
-            try:
-                hook(operation)
-            except Exception:
-                # The operation is over, and has an outcome of its own.
-                if number not in self._failed:
-                    self._failed.add(number)
-                    logger.exception("on_operation raised, which changes nothing and is not reported again")
 
 
 class Thread(threading.local):

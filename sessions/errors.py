@@ -55,6 +55,14 @@ class ConflictError(SessionsError):
     """The conversation has grown since the position that was given; nothing was written."""
 
 
+class BusyError(SessionsError, TimeoutError):
+    """Another run holds the conversation, and has not ended in time; nothing was done."""
+
+
+class LeaseLostError(SessionsError):
+    """The lease of an exclusive() block was taken over by another run; nothing was written."""
+
+
 class ClosedError(SessionsError, RuntimeError):
     """The session or its backend has been closed."""
 
@@ -84,6 +92,27 @@ def check_position(session_id: str, *, expected: int | None, position: int) -> N
             f"session {session_id!r} is at position {position}, not {expected}; "
             "read it again and decide whether the new items still apply"
         )
+
+
+def busy_error(session_id: str) -> BusyError:
+    """Say that another one has the lease of a conversation."""
+    return BusyError(f"session {session_id!r} is held by another run; try again when that has ended, or wait longer")
+
+
+def lost_lease_error(session_id: str) -> LeaseLostError:
+    """Say that another one has taken a lease over."""
+    return LeaseLostError(
+        f"the lease of session {session_id!r} expired and was taken over; "
+        "read it again in a new exclusive() block, and give a longer lease if this process was held up"
+    )
+
+
+def inherited_lease_error(session_id: str) -> LeaseLostError:
+    """Say that a forked child has no lease."""
+    return LeaseLostError(
+        f"the lease of session {session_id!r} belongs to the process that forked; "
+        "make a handle and an exclusive() block in this one"
+    )
 
 
 def gone_error(session_id: str, row_id: int) -> ConflictError:

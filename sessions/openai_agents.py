@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
+from ._exclusive import Hold
 from ._items import Item
+from ._leases import check_seconds
 from ._listing import check_count
 from ._settings.options import Keywords
 from ._turns import whole_turns
@@ -155,6 +158,29 @@ class AgentsSession:
             return 0
 
         await self._write(clear)
+
+    def exclusive(self, *, timeout: float = 30.0, lease: float = 60.0) -> AbstractAsyncContextManager[None]:
+        """Have the conversation alone for a block, as Session.exclusive() does; the event loop never waits.
+
+        A run within it reads and writes under the lease, also through the SDK's wrappers of this session.
+        """
+        check_seconds("timeout", timeout, zero=True)
+        check_seconds("lease", lease, zero=False)
+        return self._exclusive(timeout, lease)
+
+    @asynccontextmanager
+    async def _exclusive(self, seconds: float, lease: float) -> AsyncIterator[None]:
+        hold = Hold(self._history, lease)
+        try:
+            pauses = hold.pauses(seconds)
+            # Not one thread for all the time: those of the loop are for who has the conversation, too.
+            while not await _finished(hold.take):  # noqa: ASYNC110  (what is waited for is in a database)
+                await asyncio.sleep(next(pauses))
+            yield
+        except BaseException as exc:
+            await _finished(hold.end, exc)
+            raise
+        await _finished(hold.end, None)
 
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
         """Put the items in the place of the whole history.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack
 
+from ._exclusive import exclusive
 from ._history import History
 from ._items import Item, Record
+from ._leases import check_seconds
 from ._sdk import check_direct_use
 from ._settings.options import Keywords
 from ._stores.opening import open_url
@@ -145,6 +148,20 @@ class Session:
         was lost and somebody has written since.
         """
         self._history.replace_record(record_id, item)
+
+    def exclusive(self, *, timeout: float = 30.0, lease: float = 60.0) -> AbstractContextManager[None]:
+        """Have the conversation alone among those who ask for it so, for a block.
+
+        Waits until nobody else is in such a block on it, in whatever process and on whatever
+        machine, and raises BusyError after timeout seconds, or at once in a block of this
+        handle's. The lease lasts for lease seconds of the database's clock, and is renewed in
+        the background and by each write. Another one takes it over when it has expired, because this
+        process was killed or held up. From then on a write through this handle writes nothing and raises
+        LeaseLostError, as does the end of the block. Other handles are not held up.
+        """
+        check_seconds("timeout", timeout, zero=True)
+        check_seconds("lease", lease, zero=False)
+        return exclusive(self._history, timeout=timeout, lease=lease)
 
     @property
     def session_settings(self) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -429,6 +430,21 @@ for url in sys.argv[1:]:
     else:
         print("worked")
 """
+
+
+def test_a_driver_that_is_there_and_cannot_be_imported_is_told_in_its_own_words() -> None:
+    program = "import sessions; sessions.connect('postgresql://app@host/chat')"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=os.environ | {"PSYCOPG_IMPL": "another"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = done.stderr.splitlines()[-1]
+    assert "sessions.errors.DriverNotInstalledError: " in told
+    assert "'another'" in told
+    assert "install it" not in told
 
 
 def test_a_missing_driver_is_named_with_its_extra_and_sqlite_and_memory_need_none() -> None:

@@ -17,7 +17,7 @@ import sqlglot
 from sqlglot import Expr, exp
 
 SQL = Path(__file__).resolve().parent.parent / "sql" / "postgresql"
-TABLES = {"agent_sessions", "agent_messages"}
+TABLES = {"agent_sessions", "agent_messages", "agent_session_leases"}
 # For a page or a batch of conversations, or for all of them: they go to several shards.
 OF_MANY = {
     "count_items_of",
@@ -101,8 +101,10 @@ def meets_a_column(part: Expr | None) -> list[str]:
     for name, node in functions(part):
         if name not in STABLE:
             continue
-        is_timestamp = name == "localtimestamp" or (
-            isinstance(node.parent, exp.Cast) and node.parent.is_type("timestamp")
+        is_timestamp = (
+            name == "localtimestamp"
+            or (isinstance(node.parent, exp.Cast) and node.parent.is_type("timestamp"))
+            or (isinstance(node.parent, exp.AtTimeZone) and isinstance(node.parent.args["zone"], exp.Literal))
         )
         if not is_timestamp or node.find(exp.Column) or node.find_ancestor(exp.Case, exp.Coalesce):
             found.append(node.sql())

@@ -110,6 +110,35 @@ def test_a_warm_operation_is_one_round_trip(proxy: Proxy, server_url: str, name:
     assert (count.round_trips, count.connections) == (1 + commit, 0)
 
 
+@by_form
+@by_operation
+def test_under_a_lease_an_operation_takes_as_many_round_trips(
+    proxy: Proxy, server_url: str, name: str, *, usual: bool
+) -> None:
+    with _warm(proxy.url, **_form(server_url, usual=usual)) as session, session.exclusive():
+        for _ in range(0 if usual else 7):
+            _run(session, name)
+            session.add_items(items("first", "second"))
+        position = session.position()
+        with proxy.counting() as count:
+            OPERATIONS[name](session, position)
+    commit = name not in READS and not usual and dialect_of(server_url) == "mysql"
+    assert (count.round_trips, count.connections) == (1 + commit, 0)
+
+
+@by_form
+def test_a_lease_is_taken_and_given_back_in_one_round_trip_each(proxy: Proxy, server_url: str, *, usual: bool) -> None:
+    with _warm(proxy.url, **_form(server_url, usual=usual)) as session:
+        with session.exclusive():
+            pass  # makes the table
+        block = session.exclusive()
+        with proxy.counting() as taking:
+            block.__enter__()
+        with proxy.counting() as giving_back:
+            block.__exit__(None, None, None)
+    assert (taking.round_trips, giving_back.round_trips) == (1, 1)
+
+
 def test_the_hundredth_operation_costs_what_the_first_did(proxy: Proxy) -> None:
     with _warm(proxy.url) as session, proxy.counting() as count:
         for _ in range(10):
@@ -199,6 +228,16 @@ def test_a_warm_operation_sends_no_statement_too_many_to_mysql(server_url: str, 
         position, before = session.position(), counted_by_mysql(session)
         OPERATIONS[name](session, position)
         assert counted_by_mysql(session) - before == Counter(MYSQL_STATEMENTS[name])
+
+
+@each_mysql
+@by_operation
+def test_a_lease_takes_two_statements_more_on_mysql(server_url: str, name: str) -> None:
+    with _warm(server_url) as session, session.exclusive():
+        position, before = session.position(), counted_by_mysql(session)
+        OPERATIONS[name](session, position)
+        lease = () if name in READS else ("update", "select")
+        assert counted_by_mysql(session) - before == Counter([*MYSQL_STATEMENTS[name], *lease])
 
 
 @each_mysql

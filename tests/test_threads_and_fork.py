@@ -395,3 +395,28 @@ def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
         gc.collect()
         thread.join()
         assert found == [[]]
+
+
+def _wait_in(pool: Any, count: int) -> bool:
+    return len(pool._queue) == count
+
+
+def test_who_waits_longest_for_a_connection_is_served_first(sqlite_url: str) -> None:
+    served: list[str] = []
+    with sessions.connect(sqlite_url, pool_size=1) as backend:
+        pool = lender_of(backend)
+
+        def use(name: str) -> None:
+            with pool.connection(writes=False):
+                served.append(name)
+
+        threads = [threading.Thread(target=use, args=(f"thread {number}",)) for number in range(3)]
+        with pool.connection(writes=False):
+            for number, thread in enumerate(threads, 1):
+                thread.start()
+                assert eventually(partial(_wait_in, pool, number))
+        # At once: they have only been told by now.
+        use("latecomer")
+        for thread in threads:
+            thread.join()
+    assert served == ["thread 0", "thread 1", "thread 2", "latecomer"]

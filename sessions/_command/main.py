@@ -12,6 +12,7 @@ from .arguments import make_parser, rotated
 from .terminal import OutputError, Stream, drop_unwritten, harmless
 
 # What can be interrupted and given once more.
+_SCHEMA = ("create_sessions", "create_messages", "create_leases")
 _RESUMED = ("import", "copy", "prune")
 _GOES_ON = "; what was done is whole, and the same command goes on from there"
 
@@ -104,5 +105,5 @@ def _schema(arguments: argparse.Namespace, out: Stream) -> int:
     dialect = arguments.dialect.replace("mariadb", "mysql")
     quote = "`" if dialect == "mysql" else '"'
     statements = load_statements(dialect, options.sessions_table, options.messages_table, quote=quote)
-    out.line("\n\n".join(f"{statements[name]};" for name in ("create_sessions", "create_messages")))
+    out.line("\n\n".join(f"{statements[name]};" for name in _SCHEMA))
     return 0

@@ -7,19 +7,24 @@ undo nothing beyond a savepoint of ours.
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import AttemptFailed, Failure
-from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, closed_error
+from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
+from sessions._reentry import refuse_reentry
+from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
 
+_NAME_WITH_AT = re.compile(r"""(host|name|on) (["'])[^"']*@[^"']*\2""")
+_NOT_LENT = Failure(ConnectionFailedError, "see the pool's words")
 _ALL_GONE = "your whole transaction is gone with it; run it again from its start"
 
 
@@ -32,12 +37,37 @@ def connection_of(pool: Any) -> Any:
     try:
         with pool.connection() as lent:
             return unwrap(lent)
-    except (TypeError, AttributeError):
-        raise ConfigurationError(
-            f"connection() of the {type(pool).__name__} is no context manager; pass a synchronous pool"
-        ) from None
     except Exception as exc:
-        raise ConnectionFailedError(f"the pool lends no connection ({exc}); see the cause") from exc
+        if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
+            raise
+        if isinstance(exc, (TypeError, AttributeError)):
+            raise ConfigurationError(
+                f"connection() of the {type(pool).__name__} is no context manager; pass a synchronous pool"
+            ) from None
+        cause = _without_password(exc)
+    # Out here, or it would have the pool's own exception as its context.
+    raise ConnectionFailedError(f"the pool lends no connection ({cause}); see the cause") from cause
+
+
+def _without_password(exc: Exception) -> Exception:
+    """Return what may be seen of an exception of connecting.
+
+    psycopg's own hold the connection's settings, and so do their frames; its words quote a string of them that cannot
+    be read, and what stands behind an '@' in the password as a host's name. A driver's are known by PEP 249.
+    """
+    exc = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
+    names = [cls.__name__ for cls in type(exc).__mro__]
+    if "Error" not in names and not (exc.__cause__ or exc.__context__):
+        return exc
+    words = [
+        _NAME_WITH_AT.sub(r"\1 '...'", argument) if isinstance(argument, str) else argument for argument in exc.args
+    ]
+    if "ProgrammingError" in names and getattr(exc, "sqlstate", "") is None:
+        words = ["the connection string cannot be read"]
+    if "Error" in names:
+        with suppress(TypeError):
+            return type(exc)(*words)
+    return ConnectionError(f"{type(exc).__name__}: {' '.join(map(str, words))}")
 
 
 def unwrap(connection: Any) -> Any:
@@ -53,6 +83,31 @@ def _check_process(process: int, what: str, remedy: str) -> None:
         raise ClosedError(f"the {what} belongs to the process that forked; {remedy}")
 
 
+class _Turns:
+    """What operations on one connection take in turn, whoever's they are."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection  # kept, so that its id stays its own
+        self.lock = threading.RLock()
+
+
+_turns: WeakValueDictionary[tuple[int, int], _Turns] = WeakValueDictionary()
+_turns_lock = threading.Lock()
+
+
+def _turns_on(connection: Any) -> _Turns:
+    """Return the turns of a connection: of threads that share a handle, or have one each.
+
+    Whether threads may share a connection its driver says. A forked child has turns of its own.
+    """
+    key = (os.getpid(), id(connection))
+    with _turns_lock:
+        found = _turns.get(key)
+        if found is None:
+            found = _turns[key] = _Turns(connection)
+        return found
+
+
 class BoundConnection:
     """Lends the application's connection, each time within its transaction and a savepoint of ours."""
 
@@ -60,8 +115,7 @@ class BoundConnection:
         self._connection = connection
         self._dialect = dialect
         self._process = os.getpid()
-        # Threads that share the handle take turns; whether they may share the connection its driver says.
-        self._lock = threading.RLock()
+        self._turns = _turns_on(connection)
         self._closed = False
 
     @contextmanager
@@ -70,7 +124,8 @@ class BoundConnection:
         if self._closed:
             raise closed_error()
         _check_process(self._process, "bound connection", "bind one of this process")
-        with self._lock, self._joined(writes=writes):
+        refuse_reentry(self._turns.lock, "the bound connection")
+        with self._turns.lock, self._joined(writes=writes):
             yield self._connection
 
     def _joined(self, *, writes: bool) -> AbstractContextManager[None]:
@@ -78,15 +133,17 @@ class BoundConnection:
         connection = self._connection
         try:
             self._dialect.check_lent(connection)
-            if self._dialect.in_transaction(connection):
+            if self._dialect.may_be_in_transaction(connection):
                 self._execute("savepoint")
-                # Only from that answer PyMySQL learns that a deadlock has ended the transaction.
+                # Only from that answer PyMySQL learns that a query has begun one, or a deadlock has ended it.
                 if self._dialect.in_transaction(connection):
                     return self._savepoint()
             if self._dialect.join_transaction(connection, writes=writes):
                 return self._transaction(goes_on=True)
         except self._dialect.driver_error as exc:
             raise AttemptFailed(self._dialect.failure(exc), exc) from None
+        except SessionsError:
+            raise  # said by check_lent() before anything was sent
         except BaseException as exc:
             self._dialect.close_if_interrupted(connection, exc)
             raise
@@ -143,8 +200,9 @@ class BoundConnection:
 class ApplicationPool:
     """Lends connections of the application's pool, and gives each back without an open transaction."""
 
-    def __init__(self, pool: Any, dialect: Dialect[Any]) -> None:
+    def __init__(self, pool: Any, dialect: Dialect[Any], check_kind: Callable[[Any], object]) -> None:
         self._pool = pool
+        self._check_kind = check_kind  # raises ConfigurationError for a connection of another driver
         self._dialect = dialect
         self._process = os.getpid()
         self._closed = False
@@ -156,21 +214,36 @@ class ApplicationPool:
             raise closed_error()
         _check_process(self._process, "pool", "make one in each process")
         with ExitStack() as stack:
+            connection = self._borrow(stack)
+            # A pool may lend one to several threads.
+            turns = _turns_on(connection)
+            refuse_reentry(turns.lock, "the connection that the pool has lent")
+            stack.enter_context(turns.lock)
             try:
-                connection = unwrap(stack.enter_context(self._pool.connection()))
                 self._dialect.check_lent(connection)
             except self._dialect.driver_error as exc:
-                raise AttemptFailed(Failure(ConnectionFailedError, "see the pool's words"), exc) from None
+                raise AttemptFailed(_NOT_LENT, exc) from None
             try:
                 yield connection
-                if self._dialect.in_transaction(connection):
+                if self._dialect.may_be_in_transaction(connection):
                     self._dialect.commit(connection)
             except BaseException as exc:
                 self._dialect.close_if_interrupted(connection, exc)
                 with suppress(self._dialect.driver_error):
-                    if self._dialect.in_transaction(connection):
+                    if self._dialect.may_be_in_transaction(connection):
                         self._dialect.roll_back(connection)
                 raise
+
+    def _borrow(self, stack: ExitStack) -> Any:
+        """Borrow a connection until the stack ends; what the pool raises has happened before anything was sent."""
+        try:
+            connection = unwrap(stack.enter_context(self._pool.connection()))
+        except Exception as exc:
+            if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
+                raise
+            raise AttemptFailed(_NOT_LENT, _without_password(exc)) from None
+        self._check_kind(connection)
+        return connection
 
     def close(self) -> None:
         """Let go of the pool; whoever made it closes it."""

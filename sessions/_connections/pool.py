@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
@@ -84,6 +85,8 @@ class Pool(Generic[C]):
         self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
         self._waiting = 0
+        # Who waits for a place, by when they came.
+        self._queue: list[object] = []
 
     def connection(self, *, writes: bool) -> _Lease[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
@@ -93,7 +96,7 @@ class Pool(Generic[C]):
         """Find or open a connection for a lease."""
         check_process()
         with self._lock:
-            if self._closed or self._fork_pending or not self._idle:
+            if self._closed or self._fork_pending or not self._idle or self._queue:
                 self._wait_for_place()
             lease.place = ref(lease, self._busy.discard)
             self._busy.add(lease.place)
@@ -120,21 +123,32 @@ class Pool(Generic[C]):
             del self._idle[:count]
 
     def _wait_for_place(self) -> None:
-        while True:
-            if self._closed:
-                raise closed_error()
-            if self._fork_pending:
-                self._wait_for_change(None)
-            elif self._idle or len(self._busy) < self._size:
-                return
-            else:
-                self._wait()
+        turn = object()
+        self._queue.append(turn)
+        try:
+            while True:
+                if self._closed:
+                    raise closed_error()
+                if self._fork_pending:
+                    self._wait_for_change(None)
+                elif self._is_next(turn):
+                    return
+                else:
+                    self._wait(turn)
+        finally:
+            with suppress(ValueError):  # the queue of the parent, where a signal handler has forked
+                self._queue.remove(turn)
+            self._condition.notify_all()
 
-    def _wait(self) -> None:
+    def _is_next(self, turn: object) -> bool:
+        """Tell whether there is a place, and nobody came before."""
+        return (bool(self._idle) or len(self._busy) < self._size) and self._queue[:1] == [turn]
+
+    def _wait(self, turn: object) -> None:
         deadline = monotonic() + self._timeout
-        while not self._idle and len(self._busy) >= self._size and not self._closed:
+        while not self._is_next(turn) and not self._closed:
             # A place whose lease was forgotten is free without a word.
-            if not self._wait_for_change(deadline - monotonic()) and not self._idle and len(self._busy) >= self._size:
+            if not self._wait_for_change(deadline - monotonic()) and not self._is_next(turn):
                 raise ConnectionFailedError(
                     f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
                     "raise it or pool_size (which sqlite::memory: does not have)"

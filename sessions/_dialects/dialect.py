@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 from sessions._checks import Check
 from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
+from sessions._leases import Lease
 from sessions._settings.options import Options
-from sessions.errors import check_position, cut_error, kept_error
+from sessions.errors import check_position, cut_error, kept_error, lost_lease_error
 
 from .failures import Failure
-from .statements import load_statements
+from .statements import leases_table, load_statements
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Dialect(ABC, Generic[C]):
         check_name(options.engine, self.name)
         self.engine = options.engine
         self.tables = (options.sessions_table, options.messages_table)
+        self.leases_table = leases_table(options.sessions_table)
         self.statements = load_statements(
             self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
         )
@@ -102,6 +104,10 @@ class Dialect(ABC, Generic[C]):
     def in_transaction(self, connection: C) -> bool:
         """Tell whether a transaction is open."""
 
+    def may_be_in_transaction(self, connection: C) -> bool:
+        """Tell whether one may be open of which the driver does not know."""
+        return self.in_transaction(connection)
+
     @abstractmethod
     def join_transaction(self, connection: C, *, writes: bool) -> bool:
         """Begin a transaction where the connection's driver would do so now; tell whether one is open then."""
@@ -134,16 +140,22 @@ class Dialect(ABC, Generic[C]):
         """Return a page of a listing, by the name of its statement."""
         return self.execute(connection, name, parameters)
 
-    def append(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+    def append(
+        self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None, lease: Lease | None
+    ) -> int:
         """Write the batch under the session row's lock; return the newest id."""
         with self.transaction(connection):
+            self.check_lease(connection, lease)
             self.touch(connection, session_id)
             self.check_position(connection, session_id, if_position)
             return self.insert(connection, session_id, texts)
 
-    def replace(self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+    def replace(
+        self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None, lease: Lease | None
+    ) -> int:
         """Put the texts in place of all rows; return the newest id."""
         with self.transaction(connection):
+            self.check_lease(connection, lease)
             self.touch(connection, session_id)
             self.check_position(connection, session_id, if_position)
             self._delete_items(connection, session_id)
@@ -152,9 +164,10 @@ class Dialect(ABC, Generic[C]):
                 self.lock_for_removal(connection, session_id)  # behind the rows, whose times it is to be later than
             return newest
 
-    def pop(self, connection: C, session_id: str) -> tuple[Row | None, int]:
+    def pop(self, connection: C, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:
         """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
         with self.transaction(connection):
+            self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
             refused = 0
             while rows := self._newest(connection, session_id, 2):
@@ -167,9 +180,10 @@ class Dialect(ABC, Generic[C]):
                 refused = row[0]
             return None, 0
 
-    def clear(self, connection: C, session_id: str) -> None:
+    def clear(self, connection: C, session_id: str, lease: Lease | None) -> None:
         """Delete the rows and then the session row, whether or not the tables cascade."""
         with self.transaction(connection):
+            self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
             self._delete_items(connection, session_id)
             if not self.change(connection, "delete_session", {"session_id": session_id}) and self.lock(
@@ -183,7 +197,38 @@ class Dialect(ABC, Generic[C]):
             for name in ("create_sessions", "create_messages"):
                 self.execute(connection, name, {})
 
+    # Leases
+
+    def create_leases(self, connection: C) -> None:
+        """Create the table of leases, if it is missing."""
+        with self.transaction(connection):
+            self.execute(connection, "create_leases", {})
+
+    def take_lease(self, connection: C, lease: Lease) -> bool:
+        """Take a lease that nobody holds, or that has expired; False when another one holds it."""
+        return self._keep_lease(connection, "take_lease", lease)
+
+    def renew_lease(self, connection: C, lease: Lease) -> bool:
+        """Prolong a lease, expired or not; False when another one has taken it, or has had it since."""
+        return self._keep_lease(connection, "renew_lease", lease)
+
+    def _keep_lease(self, connection: C, name: str, lease: Lease) -> bool:
+        return bool(self.change_alone(connection, name, lease._asdict()))
+
+    def release_lease(self, connection: C, lease: Lease) -> bool:
+        """Give a lease back; False when it was not held any more."""
+        return bool(self.change_alone(connection, "release_lease", lease._asdict()))
+
+    def change_alone(self, connection: C, name: str, parameters: Parameters) -> int:
+        """Execute a statement that is a transaction of its own, unless one is open."""
+        return self.change(connection, name, parameters)
+
     # Parts of an operation, in an open transaction
+
+    def check_lease(self, connection: C, lease: Lease | None) -> None:
+        """Renew a lease, which holds its row until the transaction ends; raise LeaseLostError when it was lost."""
+        if lease is not None and not self.renew_lease(connection, lease):
+            raise lost_lease_error(lease.session_id)
 
     def lock(self, connection: C, session_id: str) -> bool:
         """Lock the session's row; False when there is none."""

@@ -14,10 +14,12 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
-_TABLE = re.compile(r"\b(agent_sessions|agent_messages)(_by_\w+)?\b")
+_TABLE = re.compile(r"\b(agent_sessions|agent_messages|agent_session_leases)(_by_\w+)?\b")
 
 # PostgreSQL cuts longer identifiers.
 _MAX_NAME = 63
+
+_LEASES = "_leases"
 
 
 def _folder() -> Path:
@@ -37,12 +39,24 @@ def _blocks(dialect: str) -> Mapping[str, str]:
     return blocks
 
 
+def leases_table(sessions_table: str) -> str:
+    """Return the name of the table of leases: agent_session_leases beside agent_sessions."""
+    schema, dot, name = sessions_table.rpartition(".")
+    stem = name.removesuffix("s") if name.endswith("sessions") else name
+    return schema + dot + stem[: _MAX_NAME - len(_LEASES)] + _LEASES
+
+
 @lru_cache(maxsize=64)
 def load_statements(dialect: str, sessions_table: str, messages_table: str, *, quote: str) -> Mapping[str, str]:
     """Return the dialect's statements by name, for two tables."""
+    tables = {
+        "agent_sessions": sessions_table,
+        "agent_messages": messages_table,
+        "agent_session_leases": leases_table(sessions_table),
+    }
 
     def quoted(match: re.Match[str]) -> str:
-        table = sessions_table if match[1] == "agent_sessions" else messages_table
+        table = tables[match[1]]
         if match[2]:  # an index, which is made in its table's schema
             return quote + table.rpartition(".")[2][: _MAX_NAME - len(match[2])] + match[2] + quote
         return ".".join(quote + part + quote for part in table.split("."))

@@ -5,13 +5,14 @@ What the URL says and an option contradicts is an error, never a silent choice.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sessions.errors import ConfigurationError, InvalidURLError
+from sessions.errors import ConfigurationError, InvalidURLError, SessionsError
 
 from .options import Keywords, Options, check_special, options_from
+from .tls_words import TLS_PARAMETERS
 from .url import Address
 
 if TYPE_CHECKING:
@@ -39,7 +40,31 @@ def settings_from(address: Address, keywords: Keywords, own_options: Collection[
         return Settings(address, options, None)
     from .tls import read_tls
 
-    return Settings(address, options, read_tls(options.ssl, address.parameters))
+    added = _left_to_the_environment(address) if options.ssl is None else {}
+    address = replace(address, parameters={**added, **address.parameters})
+    try:
+        return Settings(address, options, read_tls(options.ssl, address.parameters))
+    except SessionsError as exc:
+        if not added:
+            raise
+        raise type(exc)(f"{exc}; or correct the environment, which says {', '.join(sorted(added))}") from None
+
+
+def _left_to_the_environment(address: Address) -> Mapping[str, str]:
+    """Return what the environment says where the URL speaks of TLS without a mode.
+
+    A mode chosen by us must not be weaker than the one that is asked for there.
+    """
+    said, added = address.parameters, dict(address.surroundings)
+    if "sslmode" in said or not any(name in said for name in TLS_PARAMETERS):
+        return {}
+    if "service" in said or "service" in added:
+        raise InvalidURLError(
+            "the URL speaks of TLS without a mode, and the service may ask for a stricter one; say sslmode= in the URL"
+        )
+    if "sslrootcert" in said or "sslcrl" in said:
+        added.pop("sslmode", None)  # they mean the strictest one
+    return {name: value for name, value in added.items() if name not in said}
 
 
 def _with_url(address: Address, options: Keywords) -> Options:

@@ -28,6 +28,8 @@ class Address:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # What the environment says of TLS, in the words of the parameters.
+    surroundings: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         """Say where, without who."""

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import AttemptFailed, Failure, Orphan
+from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
 from sessions._operation import thread
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
@@ -64,11 +64,13 @@ class Attempts(Generic[C]):
         settle: Callable[[C], T] | None,
         writes: bool = True,
         may_create: bool = True,
+        create: Callable[[C], None] | None = None,
     ) -> T:
         """Run operation on a connection, again after transient failures.
 
         settle takes operation's place once it may have been committed; None: nothing
-        can find that out, so OutcomeUnknownError is raised.
+        can find that out, so OutcomeUnknownError is raised. create makes the tables
+        that it finds missing; None: those of conversations.
         """
         waits = _Waits(self._options)
         may_create = may_create and self._options.create_tables
@@ -80,7 +82,7 @@ class Attempts(Generic[C]):
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
             if failure.missing_tables and may_create:
                 may_create = False
-                self.create_missing_tables()
+                self.create_missing_tables(create)
                 continue
             if failure.in_doubt and settle is not operation:
                 unsettled = True
@@ -123,7 +125,7 @@ class Attempts(Generic[C]):
             ) from None
         except Exception as exc:
             # What keeps a lost write from being looked for does not say that it has not happened.
-            if unsettled and not lent:
+            if unsettled and not lent and not raised_by_a_handler(exc):
                 raise self._unknown(f"{self._where}: {exc}") from exc
             raise
 
@@ -156,10 +158,10 @@ class Attempts(Generic[C]):
                 "compare get_items() with what you expect once it has ended"
             )
 
-    def create_missing_tables(self) -> None:
+    def create_missing_tables(self, create: Callable[[C], None] | None = None) -> None:
         """Create the tables; raise SchemaError with the right that is missing."""
+        create = create or self._dialect.create_tables
         try:
-            create = self._dialect.create_tables
             self.run(create, settle=create, may_create=False)
         except DatabaseError as exc:
             cause = exc.__cause__

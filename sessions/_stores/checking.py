@@ -22,6 +22,8 @@ _TABLES = "tables"
 # What the two tables have to have.
 _COLUMNS = (("session_id", "created_at", "updated_at"), ("id", "session_id", "message_data", "created_at"))
 
+_LEASE_COLUMNS = ("session_id", "token", "expires_at")
+
 
 class _UndoneError(SessionsError):
     """Takes back what was only tried; one of ours, or the connection would be taken for interrupted."""
@@ -65,6 +67,7 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         yield Check(_TABLES, "error", f"{' and '.join(missing)} cannot be seen", remedy, fix)
         return
     yield Check(_TABLES, "ok", " and ".join(columns))
+    yield _leases_check(dialect, connection)
     sessions_table, messages_table = dialect.tables
     yield from dialect.column_checks(columns[sessions_table], columns[messages_table])
     yield from dialect.own_checks(connection)
@@ -90,6 +93,22 @@ def _strange(columns: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
         if found and (lacking := [name for name in wanted if name not in found]):
             return f"{table} has no column {' and no column '.join(lacking)}; it is another application's"
     return ""
+
+
+def _leases_check(dialect: Dialect[C], connection: C) -> Check:
+    """Look for the table of leases, which is missing where nobody has called exclusive()."""
+    table = dialect.leases_table
+    found = _columns(dialect, connection, table)
+    if not found:
+        return Check("leases", "ok", f"no {table}, which exclusive() makes", fix=dialect.statements["create_leases"])
+    if lacking := [name for name in _LEASE_COLUMNS if name not in found]:
+        return Check(
+            "leases",
+            "error",
+            f"{table} has no column {' and no column '.join(lacking)}; it is another application's",
+            "choose another sessions_table, after which it is named, before you use exclusive()",
+        )
+    return Check("leases", "ok", table)
 
 
 def _clock_check(theirs: float, ours: float) -> Check:

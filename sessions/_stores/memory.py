@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
 from itertools import groupby, islice, takewhile
-from time import time
+from time import monotonic, time
 
 from sessions._checks import Check
 from sessions._connections.fork import check_process, tell_of_forks
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
+from sessions._reentry import refuse_reentry
 from sessions._settings.options import Options
-from sessions.errors import check_position, closed_error, gone_error, taken_error
+from sessions.errors import busy_error, check_position, closed_error, gone_error, lost_lease_error, taken_error
 
 from .store import Store
 
@@ -39,6 +41,8 @@ class MemoryStore(Store):
         super().__init__(options)
         self._lock = threading.RLock()
         self._sessions: dict[str, _Conversation] = {}
+        # The token of each lease, and the moment at which it expires.
+        self._leases: dict[str, tuple[str, float]] = {}
         self._last_id = 0
         self._closed = False
         tell_of_forks(self)
@@ -54,6 +58,7 @@ class MemoryStore(Store):
 
     def _alone(self) -> threading.RLock:
         check_process()
+        refuse_reentry(self._lock, "memory:")
         return self._lock
 
     @property
@@ -83,30 +88,53 @@ class MemoryStore(Store):
             rows = self._rows_of(session_id)[-count:] if count else []
             return (rows[0][0], rows[-1][0]) if rows else (0, 0)
 
-    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def append(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         with self._alone():
-            rows = self._rows_of(session_id)
+            rows = self._rows_under(lease, session_id)
             check_position(session_id, expected=if_position, position=_position(rows))
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
-    def pop(self, session_id: str) -> tuple[Row | None, int]:
+    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
         with self._alone():
-            rows = self._rows_of(session_id)
+            rows = self._rows_under(lease, session_id)
             if not rows:
                 return None, 0
             row_id, _, text = rows.pop()
             return (row_id, text), self._put(session_id, rows)
 
-    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def replace(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         with self._alone():
-            check_position(session_id, expected=if_position, position=_position(self._rows_of(session_id)))
+            check_position(session_id, expected=if_position, position=_position(self._rows_under(lease, session_id)))
             return self._put(session_id, self._number(texts))
 
-    def clear(self, session_id: str, *, known: int) -> None:
+    def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         with self._alone():
-            self._rows_of(session_id).clear()
+            self._rows_under(lease, session_id).clear()
             self._sessions.pop(session_id, None)
+
+    def take_lease(self, lease: Lease) -> None:
+        with self._alone():
+            self._rows_of(lease.session_id)
+            token, expires_at = self._leases.get(lease.session_id, (lease.token, 0.0))
+            if token != lease.token and expires_at > monotonic():
+                raise busy_error(lease.session_id)
+            self._leases[lease.session_id] = (lease.token, monotonic() + lease.seconds)
+
+    def renew_lease(self, lease: Lease) -> bool:
+        with self._alone():
+            return self._renews(lease)
+
+    def release_lease(self, lease: Lease) -> bool:
+        with self._alone():
+            if not self._renews(lease):
+                return False
+            del self._leases[lease.session_id]
+            return True
 
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
         with self._alone():
@@ -135,9 +163,9 @@ class MemoryStore(Store):
             ]
             return len(doomed), sum(len(self._sessions.pop(session_id).rows) for session_id in doomed)
 
-    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+    def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         with self._alone():
-            rows = self._rows_of(session_id)
+            rows = self._rows_under(lease, session_id)
             if new_id in self._sessions:
                 raise taken_error(new_id)
             if upto and not any(row[0] == upto for row in rows):
@@ -146,17 +174,17 @@ class MemoryStore(Store):
             numbered = self._number([text for _, _, text in copied])
             self._put(new_id, [(row[0], old[1], old[2]) for row, old in zip(numbered, copied, strict=True)])
 
-    def delete_record(self, session_id: str, row_id: int) -> bool:
+    def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
         with self._alone():
-            rows = self._rows_of(session_id)
+            rows = self._rows_under(lease, session_id)
             left = [row for row in rows if row[0] != row_id]
             if len(left) < len(rows):
                 self._put(session_id, left)
             return len(left) < len(rows)
 
-    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+    def replace_record(self, session_id: str, row_id: int, text: str, *, lease: Lease | None) -> bool:
         with self._alone():
-            rows = self._rows_of(session_id)
+            rows = self._rows_under(lease, session_id)
             place = bisect_right(rows, row_id, key=_id_of) - 1
             if place < 0 or rows[place][0] != row_id:
                 return False
@@ -214,6 +242,20 @@ class MemoryStore(Store):
     def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")
         return [Check("connection", "ok", "the memory of this process")]
+
+    def _rows_under(self, lease: Lease | None, session_id: str) -> list[RecordRow]:
+        """Return the rows, for a write that needs the lease, if there is one."""
+        if lease is not None and not self._renews(lease):
+            raise lost_lease_error(session_id)
+        return self._rows_of(session_id)
+
+    def _renews(self, lease: Lease) -> bool:
+        self._rows_of(lease.session_id)
+        token, _ = self._leases.get(lease.session_id, ("", 0.0))
+        if token != lease.token:
+            return False
+        self._leases[lease.session_id] = (token, monotonic() + lease.seconds)
+        return True
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
         if self._closed:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, thread
 from sessions._parts import Part
@@ -78,27 +79,42 @@ class ObservedStore(Store):
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
         return self._run(lambda: self._store.newest_range(session_id, count), session_id)
 
-    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def append(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         return self._run(
-            lambda: self._store.append(session_id, texts, if_position=if_position, known=known),
+            lambda: self._store.append(session_id, texts, if_position=if_position, known=known, lease=lease),
             session_id,
             texts=lambda _: texts,
         )
 
-    def pop(self, session_id: str) -> tuple[Row | None, int]:
+    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
         return self._run(
-            lambda: self._store.pop(session_id), session_id, texts=lambda popped: [popped[0][1]] if popped[0] else []
+            lambda: self._store.pop(session_id, lease=lease),
+            session_id,
+            texts=lambda popped: [popped[0][1]] if popped[0] else [],
         )
 
-    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def replace(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         return self._run(
-            lambda: self._store.replace(session_id, texts, if_position=if_position, known=known),
+            lambda: self._store.replace(session_id, texts, if_position=if_position, known=known, lease=lease),
             session_id,
             texts=lambda _: texts,
         )
 
-    def clear(self, session_id: str, *, known: int) -> None:
-        self._run(lambda: self._store.clear(session_id, known=known), session_id)
+    def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
+        self._run(lambda: self._store.clear(session_id, known=known, lease=lease), session_id)
+
+    def take_lease(self, lease: Lease) -> None:
+        self._run(lambda: self._store.take_lease(lease), lease.session_id)
+
+    def renew_lease(self, lease: Lease) -> bool:
+        return self._run(lambda: self._store.renew_lease(lease), lease.session_id)
+
+    def release_lease(self, lease: Lease) -> bool:
+        return self._run(lambda: self._store.release_lease(lease), lease.session_id)
 
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
         return self._run(lambda: self._store.list_sessions(listing), rows=len)
@@ -106,15 +122,15 @@ class ObservedStore(Store):
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
         return self._run(lambda: self._store.delete_sessions(session_ids, idle=idle), rows=lambda gone: gone[1])
 
-    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
-        self._run(lambda: self._store.fork(session_id, new_id, upto=upto), session_id)
+    def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
+        self._run(lambda: self._store.fork(session_id, new_id, upto=upto, lease=lease), session_id)
 
-    def delete_record(self, session_id: str, row_id: int) -> bool:
-        return self._run(lambda: self._store.delete_record(session_id, row_id), session_id, rows=int)
+    def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
+        return self._run(lambda: self._store.delete_record(session_id, row_id, lease=lease), session_id, rows=int)
 
-    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+    def replace_record(self, session_id: str, row_id: int, text: str, *, lease: Lease | None) -> bool:
         return self._run(
-            lambda: self._store.replace_record(session_id, row_id, text),
+            lambda: self._store.replace_record(session_id, row_id, text, lease=lease),
             session_id,
             texts=lambda is_there: [text] if is_there else [],
         )

@@ -33,9 +33,14 @@ def open_address(address: Address, package: DialectPackage | None, keywords: Key
     try:
         dialect, connector = package.dialect_and_connector(settings)
     except ImportError as exc:
+        install = f"pip install 'agent-sql-sessions[{package.NAME}]'"
+        if isinstance(exc, ModuleNotFoundError):
+            what, remedy = exc.name, f"install it with: {install}"
+        else:
+            # It is there: a library of the system is missing, say, or this is a subinterpreter.
+            what, remedy = " ".join(str(exc).split()), f"see its words; if it is not whole: {install}"
         raise DriverNotInstalledError(
-            f"{package.NAME} needs a driver that cannot be imported ({exc.name or exc}); "
-            f"install it with: pip install 'agent-sql-sessions[{package.NAME}]'"
+            f"{package.NAME} needs a driver that cannot be imported ({what}); {remedy}"
         ) from exc
     pool: Pool[Any] = Pool(
         connector, size=options.pool_size, timeout=options.connection_timeout, max_idle=options.max_idle
@@ -52,7 +57,14 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
         raise ConfigurationError(f"the URL is for {named}, the pool for {package.NAME}; drop the URL")
     dialect = package.dialect_for(options)
     where = f"{package.NAME}: ({type(pool).__name__})"
-    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect))
+
+    def check_kind(connection: object) -> None:
+        if dialect_of(connection) is not package:
+            raise ConfigurationError(
+                f"the pool lends connections of {package.DRIVER} and of others; make it lend one kind"
+            )
+
+    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind))
 
 
 def open_connection(connection: object, keywords: BoundKeywords) -> Store:
@@ -86,7 +98,9 @@ def _on_connection(connection: object, options: Options) -> Store:
     # Only the application can repeat its transaction.
     options = replace(options, max_retries=0)
     where = f"{package.NAME}: (bound connection)"
-    return SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
+    store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
+    store.renews_in_background = False
+    return store
 
 
 def _check_applies(options: Collection[str], applying: type, where: str) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, SearchRow
+from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
 from sessions.errors import gone_error, kept_error, taken_error
@@ -37,17 +38,20 @@ def list_sessions(dialect: Dialect[C], connection: C, listing: Listing) -> list[
     return dialect.page_of_sessions(connection, name, asdict(listing) | bounds)
 
 
-def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto: int | None) -> None:
+def fork(
+    dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto: int | None, lease: Lease | None
+) -> None:
     """Copy the rows up to an id, with their times, into a session that is not there yet."""
     source = {"session_id": session_id, "upto": MAX_ID if upto is None else upto}
     with dialect.transaction(connection):
+        dialect.check_lease(connection, lease)
         dialect.lock(connection, session_id)
         if dialect.lock(connection, new_id):
             raise taken_error(new_id)
         dialect.touch(connection, new_id)
         if dialect.has_items(connection, new_id):
             raise taken_error(new_id)
-        if upto and not _is_there(dialect, connection, session_id, upto):
+        if upto and not is_there(dialect, connection, session_id, upto):
             raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
         dialect.change(connection, "copy_items", source | {"new_id": new_id})
@@ -56,26 +60,30 @@ def fork(dialect: Dialect[C], connection: C, session_id: str, new_id: str, upto:
             raise kept_error(new_id)
 
 
-def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
+def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int, lease: Lease | None) -> bool:
     """Delete one row; False when the session has none with this id."""
     with dialect.transaction(connection):
+        dialect.check_lease(connection, lease)
         dialect.lock_for_removal(connection, session_id)
         if dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
             return True
-        if _is_there(dialect, connection, session_id, row_id):
+        if is_there(dialect, connection, session_id, row_id):
             raise kept_error(session_id)
         return False
 
 
-def replace_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int, text: str) -> bool:
+def replace_record(
+    dialect: Dialect[C], connection: C, session_id: str, row_id: int, text: str, lease: Lease | None
+) -> bool:
     """Put a text in place of a row's; False when the session has none with this id."""
     parameters = {"session_id": session_id, "id": row_id, "message_data": text}
     with dialect.transaction(connection):
+        dialect.check_lease(connection, lease)
         # As a removal: the text that goes may be what a lost write would be found by.
         dialect.lock_for_removal(connection, session_id)
         if dialect.change(connection, "update_item", parameters):
             return True
-        if _is_there(dialect, connection, session_id, row_id):
+        if is_there(dialect, connection, session_id, row_id):
             raise kept_error(session_id)
         return False
 
@@ -167,5 +175,6 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
     return dialect.execute(connection, "search_items", parameters)
 
 
-def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
+def is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
+    """Tell whether the session has a row."""
     return bool(dialect.execute(connection, "find_item", {"session_id": session_id, "id": row_id}))

@@ -17,10 +17,11 @@ from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID
+from sessions._leases import Lease
 from sessions._parts import Part
 from sessions.errors import ConflictError, unknown_error
 
-from .operating import load, replace_record
+from .operating import delete_record, is_there, load, replace_record
 
 C = TypeVar("C")
 
@@ -48,6 +49,7 @@ class Call:
     texts: Sequence[str] = ()
     if_position: int | None = None
     known: int = 0  # an id that the conversation had reached before
+    lease: Lease | None = None  # what is done already stays, also where it has been lost since
     began: float = field(default_factory=monotonic)
 
 
@@ -60,6 +62,7 @@ def settle_append(dialect: Dialect[C], connection: C, call: Call) -> int:
             return newest
         if _is_gone(dialect, connection, call) or _was_written(dialect, connection, call, removed=True):
             raise unknown_error(session_id, "items were removed since then, which may have been those of this call")
+        dialect.check_lease(connection, call.lease)
         dialect.touch(connection, session_id)
         conflict = None
         try:
@@ -87,7 +90,7 @@ def settle_replace(dialect: Dialect[C], connection: C, call: Call) -> int:
             return 0
         if _may_be_done(dialect, connection, call):
             raise unknown_error(session_id, "its history may have been replaced since then")
-        newest = dialect.replace(connection, session_id, texts, call.if_position)
+        newest = dialect.replace(connection, session_id, texts, call.if_position, call.lease)
         if texts:
             _check_token_is_kept(dialect, connection, call)
         return newest
@@ -102,7 +105,7 @@ def settle_clear(dialect: Dialect[C], connection: C, call: Call) -> None:
             return
         if _may_be_done(dialect, connection, call):
             raise unknown_error(session_id, "what is there may have been added after it was cleared")
-        dialect.clear(connection, session_id)
+        dialect.clear(connection, session_id, call.lease)
 
 
 def settle_record(dialect: Dialect[C], connection: C, call: Call, row_id: int) -> bool:
@@ -113,7 +116,16 @@ def settle_record(dialect: Dialect[C], connection: C, call: Call, row_id: int) -
             return True
         if _was_written(dialect, connection, call):
             raise unknown_error(call.session_id, "the record may have been replaced, and again since then")
-        return replace_record(dialect, connection, call.session_id, row_id, call.texts[0])
+        return replace_record(dialect, connection, call.session_id, row_id, call.texts[0], call.lease)
+
+
+def settle_deletion(dialect: Dialect[C], connection: C, session_id: str, row_id: int, lease: Lease | None) -> bool:
+    """Delete a row again. An id does not come back: a row that is gone may well have gone by the first attempt."""
+    with dialect.transaction(connection):
+        dialect.lock(connection, session_id)
+        if not is_there(dialect, connection, session_id, row_id):
+            return True
+        return delete_record(dialect, connection, session_id, row_id, lease)
 
 
 def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:

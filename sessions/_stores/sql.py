@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 from sessions._checks import Check
 from sessions._dialects.dialect import Dialect
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
 from sessions._settings.options import Options
+from sessions.errors import busy_error
 
 from .attempts import Attempts, Lender
 from .checking import checks, mend
@@ -28,7 +30,16 @@ from .operating import (
     session_sizes,
     unlisted_sessions,
 )
-from .settling import Call, settle_append, settle_clear, settle_load, settle_record, settle_replace, with_token
+from .settling import (
+    Call,
+    settle_append,
+    settle_clear,
+    settle_deletion,
+    settle_load,
+    settle_record,
+    settle_replace,
+    with_token,
+)
 from .store import Store
 
 C = TypeVar("C")
@@ -71,30 +82,56 @@ class SQLStore(Store, Generic[C]):
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
         return self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))
 
-    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def append(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         dialect = self._dialect
-        call = Call(session_id, with_token(texts) if dialect.settles else texts, if_position, known)
+        call = Call(session_id, with_token(texts) if dialect.settles else texts, if_position, known, lease)
         return self._attempts.run(
-            lambda connection: dialect.append(connection, session_id, call.texts, if_position),
+            lambda connection: dialect.append(connection, session_id, call.texts, if_position, lease),
             settle=lambda connection: settle_append(dialect, connection, call),
         )
 
-    def pop(self, session_id: str) -> tuple[Row | None, int]:
-        return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id), settle=None)
+    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+        return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id, lease), settle=None)
 
-    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def replace(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         dialect = self._dialect
-        call = Call(session_id, with_token(texts) if dialect.settles else texts, if_position, known)
+        call = Call(session_id, with_token(texts) if dialect.settles else texts, if_position, known, lease)
         return self._attempts.run(
-            lambda connection: dialect.replace(connection, session_id, call.texts, if_position),
+            lambda connection: dialect.replace(connection, session_id, call.texts, if_position, lease),
             settle=lambda connection: settle_replace(dialect, connection, call),
         )
 
-    def clear(self, session_id: str, *, known: int) -> None:
-        dialect, call = self._dialect, Call(session_id, known=known)
+    def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
+        dialect, call = self._dialect, Call(session_id, known=known, lease=lease)
         self._attempts.run(
-            lambda connection: dialect.clear(connection, session_id),
+            lambda connection: dialect.clear(connection, session_id, lease),
             settle=lambda connection: settle_clear(dialect, connection, call),
+        )
+
+    def take_lease(self, lease: Lease) -> None:
+        def take(connection: C) -> None:
+            if not self._dialect.take_lease(connection, lease):
+                # Here: on a connection of the application the row that was only locked is let go.
+                raise busy_error(lease.session_id)
+
+        self._attempts.run(take, settle=take, create=self._dialect.create_leases)
+
+    def renew_lease(self, lease: Lease) -> bool:
+        def renew(connection: C) -> bool:
+            return self._dialect.renew_lease(connection, lease)
+
+        return self._attempts.run(renew, settle=renew, may_create=False)
+
+    def release_lease(self, lease: Lease) -> bool:
+        # One that is gone the second time may well have gone by the first.
+        return self._attempts.run(
+            lambda connection: self._dialect.release_lease(connection, lease),
+            settle=lambda connection: self._dialect.release_lease(connection, lease) or True,
+            may_create=False,
         )
 
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
@@ -107,21 +144,22 @@ class SQLStore(Store, Generic[C]):
         # Without a moment, what is there the second time may have been written since.
         return self._attempts.run(delete, settle=None if idle is None else delete)
 
-    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
-        self._attempts.run(lambda connection: fork(self._dialect, connection, session_id, new_id, upto), settle=None)
-
-    def delete_record(self, session_id: str, row_id: int) -> bool:
-        # An id does not come back: a row that is gone the second time may well have gone by the first.
-        return self._attempts.run(
-            lambda connection: delete_record(self._dialect, connection, session_id, row_id),
-            settle=lambda connection: delete_record(self._dialect, connection, session_id, row_id) or True,
+    def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
+        self._attempts.run(
+            lambda connection: fork(self._dialect, connection, session_id, new_id, upto, lease), settle=None
         )
 
-    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
-        dialect = self._dialect
-        call = Call(session_id, with_token([text]) if dialect.settles else [text])
+    def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
         return self._attempts.run(
-            lambda connection: replace_record(dialect, connection, session_id, row_id, call.texts[0]),
+            lambda connection: delete_record(self._dialect, connection, session_id, row_id, lease),
+            settle=lambda connection: settle_deletion(self._dialect, connection, session_id, row_id, lease),
+        )
+
+    def replace_record(self, session_id: str, row_id: int, text: str, *, lease: Lease | None) -> bool:
+        dialect = self._dialect
+        call = Call(session_id, with_token([text]) if dialect.settles else [text], lease=lease)
+        return self._attempts.run(
+            lambda connection: replace_record(dialect, connection, session_id, row_id, call.texts[0], lease),
             settle=lambda connection: settle_record(dialect, connection, call, row_id),
         )
 

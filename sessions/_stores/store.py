@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from sessions._checks import Check
+from sessions._dialects.failures import raised_by_a_handler
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
-from sessions._operation import Hooks
+from sessions._operation import Operation, OperationHooks
 from sessions._parts import Part
 from sessions._settings.options import Options
 
+logger = logging.getLogger("sessions")
+
+
+class Hooks:
+    """The functions of the application, each told of every operation; none of them can change what it says."""
+
+    def __init__(self, hooks: OperationHooks) -> None:
+        self._hooks = (hooks,) if callable(hooks) else tuple(hooks)
+        self._failed: set[int] = set()
+
+    def tell(self, operation: Operation) -> None:
+        for number, hook in enumerate(self._hooks):
+            try:
+                hook(operation)
+            except Exception as exc:
+                if raised_by_a_handler(exc):
+                    raise
+                # The operation is over, and has an outcome of its own.
+                if number not in self._failed:
+                    self._failed.add(number)
+                    logger.exception("on_operation raised, which changes nothing and is not reported again")
+
 
 class Store(ABC):
-    """Rows of many conversations. May be used from many threads."""
+    """Rows of many conversations. May be used from many threads.
+
+    A write that is given a lease is refused with LeaseLostError, and nothing is written, once another one has it.
+    """
 
     dialect_name: str
     where: str  # for messages, without user and password
     options: Options
     hooks: Hooks | None  # None: nobody wants to know
+    renews_in_background: bool = True  # a connection of the application is not for a thread of ours
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -53,7 +82,9 @@ class Store(ABC):
         """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
 
     @abstractmethod
-    def append(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def append(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         """Write the texts after the newest row, all or none; return the newest id.
 
         With if_position, raise ConflictError unless the newest row has that id (0: there is none).
@@ -61,16 +92,30 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def pop(self, session_id: str) -> tuple[Row | None, int]:
+    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
         """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
 
     @abstractmethod
-    def replace(self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int) -> int:
+    def replace(
+        self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
+    ) -> int:
         """Put the texts in place of all rows, atomically; return the newest id. if_position as in append()."""
 
     @abstractmethod
-    def clear(self, session_id: str, *, known: int) -> None:
+    def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         """Delete all rows of the session and the session itself."""
+
+    @abstractmethod
+    def take_lease(self, lease: Lease) -> None:
+        """Take a lease that nobody holds, or that has expired; raise BusyError when another one holds it."""
+
+    @abstractmethod
+    def renew_lease(self, lease: Lease) -> bool:
+        """Prolong a lease; False when it was lost."""
+
+    @abstractmethod
+    def release_lease(self, lease: Lease) -> bool:
+        """Give a lease back; False when it was lost."""
 
     @abstractmethod
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
@@ -84,15 +129,15 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def fork(self, session_id: str, new_id: str, *, upto: int | None) -> None:
+    def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         """Copy the rows up to an id into a new session; raise ConflictError when that is there already."""
 
     @abstractmethod
-    def delete_record(self, session_id: str, row_id: int) -> bool:
+    def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
         """Delete one row; False when the session has none with this id."""
 
     @abstractmethod
-    def replace_record(self, session_id: str, row_id: int, text: str) -> bool:
+    def replace_record(self, session_id: str, row_id: int, text: str, *, lease: Lease | None) -> bool:
         """Put a text in place of a row's; False when the session has none with this id."""
 
     @abstractmethod

@@ -158,6 +158,52 @@ WHERE session_id = %(session_id)s;
 DELETE FROM agent_sessions
 WHERE session_id = %(session_id)s;
 
+-- name: take_lease
+-- Changes nothing where another one holds it. The assignments are made in their order.
+INSERT INTO agent_session_leases (session_id, token, expires_at)
+VALUES (%(session_id)s, %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND)
+ON DUPLICATE KEY UPDATE
+    token = IF(expires_at <= UTC_TIMESTAMP(6), %(token)s, token),
+    expires_at = IF(token = %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND, expires_at);
+
+-- name: renew_lease
+-- Writes nothing where somebody else has taken it. Before a write, in its transaction, it keeps others from taking
+-- it until that is committed; of a row that was only locked the members of a cluster would not know.
+UPDATE agent_session_leases
+SET expires_at = UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
+-- name: find_lease
+-- Differs: behind take_lease and renew_lease, which do not tell a row that they left as it was. FOR UPDATE, here and
+-- in check_lease: without, what the transaction reads later would be as it is now.
+SELECT session_id
+FROM agent_session_leases
+WHERE session_id = %(session_id)s
+    AND token = %(token)s
+LIMIT 1
+FOR UPDATE;
+
+-- name: check_lease
+-- Differs: find_lease where the write is sent with it: fails as check_position does unless the lease is held.
+SELECT IF(
+    EXISTS (
+        SELECT session_id
+        FROM agent_session_leases
+        WHERE session_id = %(session_id)s
+            AND token = %(token)s
+        FOR UPDATE
+    ),
+    1,
+    (SELECT 1 UNION ALL SELECT 2)
+)
+LIMIT 1;
+
+-- name: release_lease
+DELETE FROM agent_session_leases
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
 -- name: begin
 START TRANSACTION;
 
@@ -329,7 +375,10 @@ LIMIT 1;
 -- Differs: MySQL cancels no statement for a client that goes away. Whether a connection of
 -- this user to this database is executing something that names our tables, which the COMMIT behind
 -- a write and the body of a trigger do not; no row when it has ended.
-SELECT COALESCE(INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0, FALSE)
+SELECT COALESCE(
+    INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0 OR INSTR(info, 'agent_session_leases') > 0,
+    FALSE
+)
 FROM information_schema.processlist
 WHERE id = %(id)s
     AND id <> CONNECTION_ID()

@@ -42,3 +42,14 @@ CREATE TABLE IF NOT EXISTS agent_messages (
     UNIQUE KEY (id),
     FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id)
 ) ENGINE = InnoDB;
+
+-- name: create_leases
+-- Made when exclusive() first wants it: who may write to a conversation under it, and until when by this server's
+-- clock, in UTC. A lease may precede its conversation, hence no foreign key.
+CREATE TABLE IF NOT EXISTS agent_session_leases (
+    session_id VARCHAR(255)
+        CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
+        NOT NULL PRIMARY KEY,
+    token VARCHAR(32) CHARACTER SET ascii NOT NULL,
+    expires_at DATETIME(6) NOT NULL
+) ENGINE = InnoDB;

@@ -17,11 +17,19 @@ CREATE TABLE agent_messages (
     PRIMARY KEY (session_id, id)
 );
 
+CREATE TABLE agent_session_leases (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    token VARCHAR(32) NOT NULL,
+    expires_at TIMESTAMP NOT NULL
+);
+
 CREATE INDEX agent_messages_by_id ON agent_messages (id);
 
 SELECT create_distributed_table('agent_sessions', 'session_id');
 
 SELECT create_distributed_table('agent_messages', 'session_id', colocate_with => 'agent_sessions');
+
+SELECT create_distributed_table('agent_session_leases', 'session_id', colocate_with => 'agent_sessions');
 
 ALTER TABLE agent_messages
     ADD CONSTRAINT agent_messages_session FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id) ON DELETE CASCADE;

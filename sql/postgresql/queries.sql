@@ -345,6 +345,47 @@ SELECT (SELECT max(id) FROM message), sessions, 1 / (
 )::integer
 FROM counted;
 
+-- name: take_lease
+-- Writes nothing where another one holds it. Now is what the new row says: behind ON CONFLICT no clock is asked.
+INSERT INTO agent_session_leases (session_id, token, expires_at)
+VALUES (
+    %(session_id)s,
+    %(token)s,
+    clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '1 microsecond' * %(microseconds)s
+)
+ON CONFLICT (session_id) DO UPDATE
+SET token = excluded.token,
+    expires_at = excluded.expires_at
+WHERE agent_session_leases.token = excluded.token
+    OR agent_session_leases.expires_at <= excluded.expires_at - INTERVAL '1 microsecond' * %(microseconds)s;
+
+-- name: renew_lease
+-- Writes nothing where somebody else has taken it. Before a write, in its transaction, it keeps others from taking
+-- it until that is committed.
+UPDATE agent_session_leases
+SET expires_at = statement_timestamp() AT TIME ZONE 'UTC' + INTERVAL '1 microsecond' * %(microseconds)s
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
+-- name: check_lease
+-- Differs: behind renew_lease, where the write is sent with it. A lease that was lost is a division by zero, as in
+-- append_items.
+SELECT 1 / count(*)
+FROM agent_session_leases
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
+-- name: release_lease
+DELETE FROM agent_session_leases
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
+-- name: begin
+BEGIN ISOLATION LEVEL READ COMMITTED;
+
+-- name: commit
+COMMIT;
+
 -- name: find_token
 -- Differs: SQLite loses no answer. The row that a write left its mark in: its text ends with
 -- these characters. In the order of newest_items.
@@ -397,7 +438,11 @@ WHERE pid <> pg_backend_pid()
         WHEN state = 'active'
             THEN query_start < clock_timestamp() - make_interval(secs => %(waiting)s)
             AND query ~ '(INSERT INTO|UPDATE|DELETE FROM)'
-            AND (strpos(query, 'agent_sessions') > 0 OR strpos(query, 'agent_messages') > 0)
+            AND (
+                strpos(query, 'agent_sessions') > 0
+                OR strpos(query, 'agent_messages') > 0
+                OR strpos(query, 'agent_session_leases') > 0
+            )
         ELSE state = 'disabled'
     END
 LIMIT 1;

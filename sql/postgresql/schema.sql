@@ -18,6 +18,15 @@ CREATE TABLE IF NOT EXISTS agent_messages (
     UNIQUE (session_id, id)
 );
 
+-- name: create_leases
+-- Made when exclusive() first wants it: who may write to a conversation under it, and until when by this server's
+-- clock, in UTC. A lease may precede its conversation, hence no foreign key.
+CREATE TABLE IF NOT EXISTS agent_session_leases (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    token VARCHAR(32) NOT NULL,
+    expires_at TIMESTAMP NOT NULL
+);
+
 -- name: lock_schema
 -- Two processes that create the same table at once collide in the catalogue, IF NOT
 -- EXISTS or not. The number is arbitrary, but the same everywhere.

@@ -76,6 +76,28 @@ UPDATE agent_sessions
 SET updated_at = CURRENT_TIMESTAMP
 WHERE session_id = :session_id;
 
+-- name: take_lease
+-- Writes nothing where another one holds it.
+INSERT INTO agent_session_leases (session_id, token, expires_at)
+VALUES (:session_id, :token, (julianday('now') - 2440587.5) * 86400.0 + :microseconds / 1000000.0)
+ON CONFLICT (session_id) DO UPDATE
+SET token = excluded.token,
+    expires_at = excluded.expires_at
+WHERE token = excluded.token
+    OR expires_at <= (julianday('now') - 2440587.5) * 86400.0;
+
+-- name: renew_lease
+-- Writes nothing where somebody else has taken it.
+UPDATE agent_session_leases
+SET expires_at = (julianday('now') - 2440587.5) * 86400.0 + :microseconds / 1000000.0
+WHERE session_id = :session_id
+    AND token = :token;
+
+-- name: release_lease
+DELETE FROM agent_session_leases
+WHERE session_id = :session_id
+    AND token = :token;
+
 -- name: begin
 -- Takes the write lock at once: a transaction that reads first can fail when it writes.
 BEGIN IMMEDIATE;

@@ -17,3 +17,12 @@ CREATE TABLE IF NOT EXISTS agent_messages (
     created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
     UNIQUE (session_id, id)
 );
+
+-- name: create_leases
+-- Made when exclusive() first wants it: who may write to a conversation under it, and until when by this machine's
+-- clock, in Unix seconds. A lease may precede its conversation, hence no foreign key.
+CREATE TABLE IF NOT EXISTS agent_session_leases (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    token VARCHAR(32) NOT NULL,
+    expires_at REAL NOT NULL
+);

@@ -68,6 +68,7 @@ _WORDS: Mapping[str, _Words] = {
             "--rpl-semi-sync-master-timeout=3600000",
             "--rpl-semi-sync-slave-enabled=ON",
             "--slave-parallel-threads=4",
+            "--slave-net-timeout=4",
         ),
         follow="CHANGE MASTER TO MASTER_HOST='{host}', MASTER_USER='root', MASTER_PASSWORD='{password}', "
         "MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1; START SLAVE",

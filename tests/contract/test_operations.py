@@ -5,9 +5,11 @@ import dataclasses
 import json
 import logging
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -83,7 +85,13 @@ LONG_CALLS: dict[str, Call] = {
     "prune": lambda backend, _, __: backend.prune(timedelta(0)),
     "stats": lambda backend, _, __: backend.stats(),
     "load": lambda backend, _, record: backend.load("another", [record]),
+    "exclusive": lambda _, session, __: be_alone(session),
 }
+
+
+def be_alone(session: sessions.Session) -> None:
+    with session.exclusive():
+        pass
 
 
 @pytest.mark.parametrize("name", [*CALLS, *LONG_CALLS])
@@ -211,6 +219,27 @@ def test_a_hook_that_raises_changes_nothing_and_is_logged_once(
         assert session.get_items() == items("a")
     assert [operation.outcome for operation in told] == ["ok", "ConflictError", "ok"]
     assert [record.levelname for record in caplog.records if "on_operation" in record.message] == ["ERROR"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+def test_a_time_limit_that_ends_in_a_hook_goes_on(url: str, told: list[Operation]) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise RuntimeError("time is up")
+
+    def slow(operation: Operation) -> None:
+        if operation.name == "add_items":
+            signal.raise_signal(signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with sessions.connect(url, on_operation=[slow, told.append]) as backend:
+            session = backend.session("chat_1")
+            with pytest.raises(RuntimeError, match="time is up"):
+                session.add_items(items("a"))
+            assert session.get_items() == items("a")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [operation.name for operation in told] == ["get_items"]
 
 
 def test_what_a_hook_does_is_not_told(url: str) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import signal
 import sqlite3
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -15,6 +17,7 @@ import psycopg_pool
 import pymysql
 import pytest
 from dbutils.pooled_db import PooledDB
+from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
 import sessions
@@ -29,7 +32,7 @@ from support.samples import (
     stored_texts,
     texts,
 )
-from support.servers import dialect_of
+from support.servers import dialect_of, with_parts
 
 SIZE = 3
 
@@ -205,6 +208,85 @@ def test_a_pool_whose_server_is_away_is_an_error_of_ours() -> None:
     pool = SimpleNamespace(connection=lambda: closing(QueuePool(refuse).connect()))
     with pytest.raises(sessions.ConnectionFailedError, match="refused"):
         sessions.connect(pool=pool)
+
+
+SECRET = "hunter2"
+
+
+def _refused(url: str) -> Any:
+    return psycopg.connect(with_parts(url, password=SECRET))
+
+
+def _in_other_words(url: str) -> Any:
+    try:
+        return _refused(url)
+    except psycopg.Error as exc:
+        raise RuntimeError("no database") from exc
+
+
+CONNECTS_WITH_A_SECRET: dict[str, Callable[[str], Any]] = {
+    "a URL that cannot be read": lambda _: psycopg.connect(f"postgresql://app:{SECRET}%zz@127.0.0.1/db"),
+    "a string that cannot be read": lambda _: psycopg.connect(f"host=127.0.0.1 password=my {SECRET}"),
+    "an at sign in the password": lambda _: psycopg.connect(f"postgresql://app:my@{SECRET}@127.0.0.1/db"),
+    "a refused login": _refused,
+    "an engine of SQLAlchemy": lambda url: create_engine(
+        "postgresql+psycopg://", creator=lambda: _refused(url)
+    ).connect(),
+    "an application's own error": _in_other_words,
+}
+
+
+@pytest.mark.parametrize("connect", CONNECTS_WITH_A_SECRET.values(), ids=CONNECTS_WITH_A_SECRET)
+def test_no_error_of_a_pool_shows_a_password(postgresql_url: str, connect: Callable[[str], Any]) -> None:
+    opens: list[Callable[[str], Any]] = [connect]
+    pool = SimpleNamespace(connection=lambda: closing(opens[-1](postgresql_url)))
+    with pytest.raises(sessions.ConnectionFailedError) as caught:
+        sessions.connect(pool=pool)
+    assert SECRET not in seen(caught.value)
+    opens.append(psycopg.connect)
+    with sessions.connect(pool=pool, max_retries=0) as backend:
+        opens.append(connect)
+        with pytest.raises(sessions.ConnectionFailedError) as caught:
+            backend.session("chat_1").get_items()
+    assert SECRET not in seen(caught.value)
+
+
+def seen(error: BaseException) -> str:
+    """All that can be seen of an error: its words, its causes, what hangs on them, and their frames' variables."""
+    found, following = [str(error)], error.__cause__ or error.__context__
+    while following is not None:
+        found += [str(following), repr(vars(following)), repr(getattr(following, "pgconn", None))]
+        found += [repr(frame.f_locals) for frame, _ in traceback.walk_tb(following.__traceback__)]
+        following = following.__cause__ or following.__context__
+    return "\n".join(found)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.parametrize("kind", [TimeoutError, RuntimeError, TypeError])
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_a_time_limit_that_ends_while_a_pool_lends_goes_on(sqlite_url: str, kind: type[Exception], when: str) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise kind
+
+    def connect() -> Any:
+        if armed[0]:
+            signal.raise_signal(signal.SIGALRM)
+        return closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:")))
+
+    armed = [when == "at first"]
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with ExitStack() as stack:
+            if when == "later":
+                backend = stack.enter_context(sessions.connect(pool=SimpleNamespace(connection=connect)))
+                armed[0] = True
+                stack.enter_context(pytest.raises(kind))
+                backend.session("chat_1").get_items()
+            else:
+                stack.enter_context(pytest.raises(kind))
+                sessions.connect(pool=SimpleNamespace(connection=connect))
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(

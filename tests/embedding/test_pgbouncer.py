@@ -35,6 +35,29 @@ def test_every_operation_works_through_the_pooler(pooled_url: str, postgresql_ur
     assert len(stored_texts(postgresql_url, "chät_1")) == 1
 
 
+def test_a_write_under_a_lease_is_one_transaction_through_the_pooler(pooled_url: str) -> None:
+    with sessions.connect(pooled_url) as backend:
+
+        def count_on(_: int) -> None:
+            session = backend.session("chat_1")
+            for _ in range(5):
+                with session.exclusive(timeout=60):
+                    session.add_items([{"number": len(session.get_items())}], if_position=session.position())
+
+        in_threads(4, count_on)
+        session = backend.session("chat_1")
+        assert [item["number"] for item in session.get_items()] == list(range(20))
+
+        def lose() -> None:
+            with session.exclusive():
+                execute_sql(pooled_url, "DELETE FROM agent_session_leases")
+                session.add_items(items("late"))
+
+        with pytest.raises(sessions.LeaseLostError):
+            lose()
+        assert len(session.get_items()) == 20
+
+
 def test_tables_are_created_through_the_pooler(pgbouncer: tuple[str, int], postgresql_url: str) -> None:
     url = with_parts(postgresql_url, host=pgbouncer[0], port=pgbouncer[1])
 

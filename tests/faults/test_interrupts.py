@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import pymysql
 import pytest
@@ -97,6 +98,34 @@ def test_an_interrupted_write_that_waited_is_not_done_later(
             assert texts(witness.get_items()) == ["a"]
         assert eventually(lambda: open_transactions(server_url) == 0)
         assert texts(witness.get_items()) == ["a"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUpError, TimeoutError])
+@pytest.mark.parametrize("name", ["add_items", "pop_item", "clear_session"])
+def test_an_interrupted_write_under_a_lease_is_not_done_later(
+    name: str, kind: type[BaseException], server_url: str
+) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with Session.from_url("chat_1", server_url) as witness, Session.from_url("chat_1", server_url) as session:
+            witness.add_items(items("a"))
+            session.get_items()
+            with session.exclusive():
+                with locked_session(server_url):
+                    interrupter = threading.Thread(target=_interrupt_when, args=(lambda: bool(waiting(server_url)),))
+                    interrupter.start()
+                    with pytest.raises(kind):
+                        OPERATIONS[name](session)
+                    interrupter.join()
+                    assert eventually(lambda: not waiting(server_url))
+                    assert texts(witness.get_items()) == ["a"]
+                session.add_items(items("b"))
+            assert texts(witness.get_items()) == ["a", "b"]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @each_mysql
@@ -186,8 +215,10 @@ def _close(connection: Any) -> None:
 
 def _waits_for_a_lock(backend: Any, url: str) -> bool:
     if dialect_of(url) == "sqlite":
-        waits: bool = backend._store._dialect.writers.lock.locked()
-        return waits
+        lock = backend._store._dialect.writers.lock
+        if free := lock.acquire(blocking=False):
+            lock.release()
+        return not free
     return waiting(url) > 0
 
 
@@ -310,6 +341,26 @@ def test_a_time_limit_ends_while_connecting(kind: type[BaseException], server_ur
         proxy.pause()
         with _time_limit(kind, when=lambda: proxy._links), pytest.raises(kind):
             session.get_items()
+
+
+def test_a_time_limit_ends_while_a_lost_write_is_looked_for(server_url: str) -> None:
+    with Proxy(server_url) as proxy:
+        password = unquote(urlsplit(server_url).password or "")
+        url = proxy.url.replace(f":{quote(password, safe='')}@", "@")
+
+        def asked_for() -> str:
+            if proxy.was_cut:
+                asked.append(True)
+                signal.raise_signal(signal.SIGALRM)
+            return password
+
+        asked: list[bool] = []
+
+        with Session.from_url("chat_1", url, password=asked_for) as session:
+            session.add_items(items("a"))
+            proxy.cut(packet=1, when="after")
+            with _time_limit(RuntimeError, when=lambda: asked), pytest.raises(RuntimeError):
+                session.add_items(items("b"))
 
 
 @each_mysql

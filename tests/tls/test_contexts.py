@@ -177,6 +177,21 @@ def test_a_revoked_certificate_is_refused(
         assert type(refusal(server.url(query={word: lists(server)["revoked"]}), ssl=options)) is TLSError
 
 
+def test_a_revoked_certificate_is_not_taken_for_one_of_another_root(
+    server: TLSServer, lists: Callable[[TLSServer], dict[str, str]]
+) -> None:
+    error = refusal(server.url(query={"sslcrl": lists(server)["revoked"]}), ssl={"ca": server.authority.cert})
+    assert "revoked" in str(error).rpartition("; ")[2]
+
+
+def test_a_list_that_is_missing_for_an_authority_of_the_chain_is_asked_for(
+    server: TLSServer, lists: Callable[[TLSServer], dict[str, str]], authority: Authority
+) -> None:
+    server.present(Authority("test servers, second level", issuer=authority).server("localhost"))
+    error = refusal(server.url(query={"sslcrl": lists(server)["clean"]}), ssl={"ca": server.authority.cert})
+    assert "sslcrl" in str(error).rpartition("; ")[2]
+
+
 def test_a_context_that_asks_for_lists_may_get_them_from_the_url(
     postgresql: PostgreSQL, lists: Callable[[TLSServer], dict[str, str]]
 ) -> None:

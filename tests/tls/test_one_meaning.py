@@ -163,3 +163,23 @@ def test_libpqs_surroundings_change_no_option(
     monkeypatch.setenv(name, value)
     options = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
     assert postgresql.use(postgresql.url("certified"), ssl=options) == "TLSv1.3"
+
+
+@pytest.mark.parametrize("verified", [True, False])
+@pytest.mark.parametrize("value", ["require", "disable", "allow"])
+def test_no_mode_of_certificates_in_the_environment_changes_an_option_without_one(
+    postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch, verified: bool, value: str
+) -> None:
+    monkeypatch.setenv("PGSSLCERTMODE", value)
+    assert postgresql.use(postgresql.url(), ssl={"ca": postgresql.authority.cert} if verified else True) == "TLSv1.3"
+
+
+def test_a_client_certificate_that_has_to_be_shown_and_is_missing_is_asked_for(postgresql: PostgreSQL) -> None:
+    error = refusal(postgresql.url(query={"sslcertmode": "require"}), ssl=True)
+    assert type(error) is TLSError
+    assert "client certificate" in str(error).rpartition("; ")[2]
+
+
+def test_a_client_certificate_may_have_to_be_shown(postgresql: PostgreSQL, client: Identity) -> None:
+    options = {"ca": postgresql.authority.cert, "cert": client.cert, "key": client.key}
+    assert postgresql.use(postgresql.url("certified", query={"sslcertmode": "require"}), ssl=options) == "TLSv1.3"

@@ -113,6 +113,11 @@ def test_a_server_is_refused_that_is(server: TLSServer, world: World, case: str)
     assert word in str(error)
 
 
+def test_a_certificate_that_is_out_of_date_is_not_taken_for_one_of_another_root(server: TLSServer) -> None:
+    server.present_expired()
+    assert " date" in str(refusal(server.url(), ssl={"ca": server.authority.cert})).rpartition("; ")[2]
+
+
 def test_a_self_signed_server_is_accepted_when_pinned(server: TLSServer) -> None:
     server.present(server.self_signed)
     assert server.use(server.url(), ssl={"ca": server.self_signed.cert}) == "TLSv1.3"

@@ -7,9 +7,9 @@ connections, of which it knows character set and sql_mode, and by values.py on t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pymysql
 from pymysql.constants import SERVER_STATUS
@@ -18,6 +18,7 @@ from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import Row
+from sessions._leases import Lease
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error
 
@@ -36,9 +37,19 @@ from .errors import (
     errno_of,
     statement_failure,
 )
-from .packets import MyConnection, PacketConnection, check_engine, end_statement, send
+from .packets import (
+    MyConnection,
+    PacketConnection,
+    Result,
+    check_engine,
+    end_statement,
+    read_all_results,
+    send,
+)
 from .transactions import Packet, cut, insert, transact, transact_insert
 from .values import Quote, integer, literal, quote_long, quote_short
+
+T = TypeVar("T")
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
@@ -99,6 +110,7 @@ class MySQLDialect(Dialect[MyConnection]):
         self.check_id_is_kept(connection, session_id)
 
     def check_lent(self, connection: MyConnection) -> None:
+        read_all_results(connection)
         check_engine(connection, self.engine, comment=None)
 
     @contextmanager
@@ -127,14 +139,22 @@ class MySQLDialect(Dialect[MyConnection]):
         status: int = connection.server_status  # type: ignore[attr-defined]
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
+    def may_be_in_transaction(self, connection: MyConnection) -> bool:
+        # PyMySQL learns of one from the answers to what returns no rows: not from a SELECT that begins it.
+        return self.in_transaction(connection) or not connection.get_autocommit()
+
     def create_tables(self, connection: MyConnection) -> None:
         refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades
         for name in ("create_sessions", "create_messages_without_cascade" if refused else "create_messages"):
             self.execute(connection, name, {})
 
+    def create_leases(self, connection: MyConnection) -> None:
+        self.execute(connection, "create_leases", {})
+
     def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
         if not self.in_transaction(connection) and not connection.get_autocommit():
-            self.execute(connection, "begin", {})
+            # The next statement begins one. START TRANSACTION would end LOCK TABLES.
+            connection.server_status |= SERVER_STATUS.SERVER_STATUS_IN_TRANS  # type: ignore[attr-defined]
         return self.in_transaction(connection)
 
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
@@ -146,19 +166,34 @@ class MySQLDialect(Dialect[MyConnection]):
         # The column's character set has nothing beyond.
         return self.execute(connection, name, {**parameters, "beyond": None, "above_prefix": None})
 
-    def append(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+    def append(
+        self,
+        connection: MyConnection,
+        session_id: str,
+        texts: Sequence[str],
+        if_position: int | None,
+        lease: Lease | None,
+    ) -> int:
         if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
-            newest = self._write(connection, session_id, texts, if_position)
+            newest = self._write(connection, session_id, texts, if_position, lease)
             if newest is not None:
                 return newest
-        return super().append(connection, session_id, texts, if_position)
+        return super().append(connection, session_id, texts, if_position, lease)
 
-    def replace(self, connection: MyConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+    def replace(
+        self,
+        connection: MyConnection,
+        session_id: str,
+        texts: Sequence[str],
+        if_position: int | None,
+        lease: Lease | None,
+    ) -> int:
         if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
-            newest = self._write(connection, session_id, texts, if_position, "delete_items", "lock_session_for_removal")
+            then = "delete_items", "lock_session_for_removal"
+            newest = self._write(connection, session_id, texts, if_position, lease, *then)
             if newest is not None:
                 return newest
-        return super().replace(connection, session_id, texts, if_position)
+        return super().replace(connection, session_id, texts, if_position, lease)
 
     def _write(
         self,
@@ -166,25 +201,36 @@ class MySQLDialect(Dialect[MyConnection]):
         session_id: str,
         texts: Sequence[str],
         if_position: int | None,
+        lease: Lease | None,
         *then: str,
     ) -> int | None:
-        """Write the batch as one transaction; None, and nothing is written, when it is not done as asked."""
+        """Write the batch as one transaction; None, and nothing is written, unless all is as it was asked for."""
         check = [] if if_position is None else ["check_position"]
         parameters = {"session_id": session_id, "position": if_position}
-        before = self._with_parameters(connection, ["touch_session", *check, *then], parameters)
+        before = self._checks_of(connection, lease)
+        before += self._with_parameters(connection, ["touch_session", *check, *then], parameters)
         packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
 
         def check_items(count: int) -> str:
             [statement] = self._with_parameters(connection, ["check_items"], {"session_id": session_id, "count": count})
             return statement
 
-        try:
-            return transact_insert(connection, self.statements, before, packets, check_items)
-        except pymysql.Error as exc:
-            if errno_of(exc) != MORE_THAN_ONE_ROW:
-                raise
-        connection.rollback()
-        return None
+        return _if_passed(
+            connection, lambda: transact_insert(connection, self.statements, before, packets, check_items)
+        )
+
+    def _checks_of(self, connection: MyConnection, lease: Lease | None) -> list[str]:
+        """Return what keeps the statements behind it from being executed unless the lease is held."""
+        names = ["renew_lease", "check_lease"]
+        return [] if lease is None else self._with_parameters(connection, names, lease._asdict())
+
+    def _keep_lease(self, connection: MyConnection, name: str, lease: Lease) -> bool:
+        statements = self._with_parameters(connection, [name, "find_lease"], lease._asdict())
+        if isinstance(connection, PacketConnection):
+            _, found = send(connection, *statements)
+        else:
+            _, found = (send(connection, statement)[0] for statement in statements)
+        return bool(found.rows)
 
     def insert(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], *, times: Sequence[str] = ()
@@ -221,22 +267,27 @@ class MySQLDialect(Dialect[MyConnection]):
             )
         return limit, step
 
-    def pop(self, connection: MyConnection, session_id: str) -> tuple[Row | None, int]:
-        if not isinstance(connection, PacketConnection):
-            return super().pop(connection, session_id)
+    def pop(self, connection: MyConnection, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:
         names = ["lock_session_for_removal", "lock_newest_items", "delete_newest_item"]
-        statements = self._with_parameters(connection, names, {"session_id": session_id, "count": 2})
-        _, newest, _ = transact(connection, self.statements, statements)
-        rows = newest.rows
+        results = self._transact(connection, names, {"session_id": session_id, "count": 2}, lease)
+        if results is None:
+            return super().pop(connection, session_id, lease)
+        rows = results[-2].rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
-    def clear(self, connection: MyConnection, session_id: str) -> None:
-        if not isinstance(connection, PacketConnection):
-            super().clear(connection, session_id)
-            return
+    def clear(self, connection: MyConnection, session_id: str, lease: Lease | None) -> None:
         names = ["lock_session_for_removal", "delete_items", "delete_session"]
-        statements = self._with_parameters(connection, names, {"session_id": session_id})
-        transact(connection, self.statements, statements)
+        if self._transact(connection, names, {"session_id": session_id}, lease) is None:
+            super().clear(connection, session_id, lease)
+
+    def _transact(
+        self, connection: MyConnection, names: Iterable[str], parameters: Parameters, lease: Lease | None
+    ) -> list[Result] | None:
+        """Run statements as one transaction; None, and nothing is done, where they have to go singly, or may not."""
+        if not isinstance(connection, PacketConnection):
+            return None
+        statements = self._checks_of(connection, lease) + self._with_parameters(connection, names, parameters)
+        return _if_passed(connection, lambda: transact(connection, self.statements, statements))
 
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
@@ -302,6 +353,17 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
+
+
+def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | None:
+    """Run a transaction; None, and it is rolled back, when a check within it did not hold."""
+    try:
+        return transact()
+    except pymysql.Error as exc:
+        if errno_of(exc) != MORE_THAN_ONE_ROW:
+            raise
+    connection.rollback()
+    return None
 
 
 def _quotes(connection: MyConnection) -> tuple[Quote, Quote]:

@@ -52,6 +52,9 @@ _NO_DATABASE = replace(
 _CLIENT_CERTIFICATE = Failure(
     TLSError, "pass a client certificate that the server accepts as ssl={'cert': ..., 'key': ...}"
 )
+_REVOKED = Failure(TLSError, "the server's certificate is revoked by sslcrl: give the server another one")
+_LISTS = Failure(TLSError, "give in sslcrl a list that is in date of each authority in the server's chain")
+_NOT_IN_DATE = Failure(TLSError, "the server's certificate is not in date: renew it, or check this machine's clock")
 _NO_RIGHT = Failure(
     DatabaseError,
     "GRANT SELECT, INSERT, UPDATE, DELETE ON <database>.* TO <user>",
@@ -164,6 +167,10 @@ _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
     "WRONG_VERSION": _OTHER_SERVER,
     "ismatch, certificate": failures.WRONG_NAME,
     "_ALERT_": _CLIENT_CERTIFICATE,
+    "certificate revoked": _REVOKED,
+    " CRL": _LISTS,
+    "has expired": _NOT_IN_DATE,
+    "not yet valid": _NOT_IN_DATE,
     "SSL": failures.UNKNOWN_ROOT,
     "not known": failures.UNKNOWN_HOST,
     "No address": failures.UNKNOWN_HOST,

@@ -202,6 +202,17 @@ def check_engine(connection: MyConnection, named: str | None, *, comment: object
     check_mysql(named, version=str(version), comment=None if comment is None else str(comment))
 
 
+def read_all_results(connection: MyConnection) -> None:
+    """Read what the application has left unread, as PyMySQL would: one of the answers may tell of a BEGIN."""
+    result = connection._result  # type: ignore[attr-defined]  # noqa: SLF001
+    if result is not None and result.unbuffered_active:
+        raise ConfigurationError(
+            "an SSCursor of the connection has rows that were not read; read it to its end, or close it, first"
+        )
+    while connection._result is not None and connection._result.has_next:  # type: ignore[attr-defined]  # noqa: SLF001
+        connection.next_result()
+
+
 def end_statement(connection: MyConnection, still_busy: str) -> None:
     """Kill what the server still executes for a connection that has been given up, and wait for its end.
 

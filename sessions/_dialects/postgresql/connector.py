@@ -64,9 +64,25 @@ class TimedConnection(SQLStateConnection):
         """Say nothing: the pool closes it, or it is another process's."""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        result = super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+        try:
+            result = super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+        except psycopg.Error:
+            raise
+        except BaseException:
+            if self.pgconn.pipeline_status:
+                self._abandon(gen)
+            raise
         self.notices.check()
         return result
+
+    def _abandon(self, gen: Generator[Any, Any, Any]) -> None:
+        """Give up a pipeline that was interrupted: to leave it waits for all that was sent, and hides the cause."""
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            self._cancel()
+        self.close()
+        # Now, or the collector would say what it raises without a connection.
+        with suppress(psycopg.Error, RuntimeError):
+            gen.close()
 
     def _cancel(self) -> None:
         with suppress(psycopg.Error):

@@ -20,6 +20,7 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import Failure
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
+from sessions._leases import Lease
 from sessions.errors import ConfigurationError, kept_error, numberless_error
 
 from .arrays import TextArray
@@ -36,6 +37,8 @@ T = TypeVar("T")
 _STATEMENT = 16 * 1024 * 1024
 
 _CANCEL_POLL_SECONDS = 0.01
+# How long another thread may use a connection of the application's before we give up waiting for it.
+_SHARED_SECONDS = 60.0
 
 
 class PostgresDialect(Dialect[PGConnection]):
@@ -65,6 +68,13 @@ class PostgresDialect(Dialect[PGConnection]):
             raise
 
     def check_lent(self, connection: PGConnection) -> None:
+        # psycopg waits for it without end, also where a stream() of this thread holds it.
+        if not connection.lock.acquire(timeout=_SHARED_SECONDS):
+            raise ConfigurationError(
+                f"the connection has been in use for {_SHARED_SECONDS:g} s; leave stream() or copy() first, "
+                "or use another connection"
+            )
+        connection.lock.release()
         if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)
@@ -156,40 +166,54 @@ class PostgresDialect(Dialect[PGConnection]):
             raise numberless_error()
         return int(rows[-1][0])
 
-    def append(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+    def append(
+        self,
+        connection: PGConnection,
+        session_id: str,
+        texts: Sequence[str],
+        if_position: int | None,
+        lease: Lease | None,
+    ) -> int:
         if not _is_large(texts) and not may_be_cut(session_id):
             name = "append_items" if if_position is None else "append_items_at"
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
-            match self._execute_checked(connection, name, parameters):
+            match self._execute_checked(connection, name, parameters, lease):
                 case [(newest, _)] if newest:
                     return int(newest)
         # Nothing was written: a conflict, a writer that came and went, or something that suppresses rows; this tells.
-        return super().append(connection, session_id, texts, if_position)
+        return super().append(connection, session_id, texts, if_position, lease)
 
-    def replace(self, connection: PGConnection, session_id: str, texts: Sequence[str], if_position: int | None) -> int:
+    def replace(
+        self,
+        connection: PGConnection,
+        session_id: str,
+        texts: Sequence[str],
+        if_position: int | None,
+        lease: Lease | None,
+    ) -> int:
         if not _is_large(texts) and not may_be_cut(session_id) and self._is_alone(connection):
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
-            match self._execute_checked(connection, "replace_items", parameters):
+            match self._execute_checked(connection, "replace_items", parameters, lease):
                 case [(newest, 1, _)]:
                     return int(newest or 0)
-        return super().replace(connection, session_id, texts, if_position)
+        return super().replace(connection, session_id, texts, if_position, lease)
 
-    def pop(self, connection: PGConnection, session_id: str) -> tuple[Row | None, int]:
+    def pop(self, connection: PGConnection, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:
         if self._is_alone(connection):
-            match self._execute_checked(connection, "pop_item", {"session_id": session_id}):
+            match self._execute_checked(connection, "pop_item", {"session_id": session_id}, lease):
                 case [(None, _, None, True, _)]:
                     return None, 0
                 case [(row_id, text, newest, _, _)] if row_id is not None:
                     return (row_id, text), newest or 0
         # In a transaction of others, where nothing can be undone alone; or nothing was removed: a writer came and went,
         # or something suppresses rows.
-        return super().pop(connection, session_id)
+        return super().pop(connection, session_id, lease)
 
-    def clear(self, connection: PGConnection, session_id: str) -> None:
+    def clear(self, connection: PGConnection, session_id: str, lease: Lease | None) -> None:
         if not self._is_alone(connection) or not self._execute_checked(
-            connection, "clear_session", {"session_id": session_id}
+            connection, "clear_session", {"session_id": session_id}, lease
         ):
-            super().clear(connection, session_id)
+            super().clear(connection, session_id, lease)
 
     def is_executing(self, connection: PGConnection, number: int, *, age: float, waiting: float) -> bool | None:
         if not self._is_alone(connection):
@@ -200,14 +224,43 @@ class PostgresDialect(Dialect[PGConnection]):
         """Tell whether a statement is a transaction, which it can undo without harm to another one."""
         return connection.autocommit and not self.in_transaction(connection)
 
-    def _execute_checked(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
-        """Execute a statement that divides by zero when it is not done as asked; no row says that it was undone."""
+    def _execute_checked(
+        self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease | None
+    ) -> list[Any]:
+        """Execute a statement that divides by zero when it is not done as asked; no row says that it was undone.
+
+        With a lease one that is not held is not done either, which is told so too.
+        """
         try:
-            return self.execute(connection, name, parameters)
+            if lease is None:
+                return self.execute(connection, name, parameters)
+            return self._execute_under(connection, name, parameters, lease) if _takes_pipelines(connection) else []
         except psycopg.errors.DivisionByZero:
             if self.in_transaction(connection):
                 raise
             return []
+
+    def _execute_under(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease) -> list[Any]:
+        """Execute a statement in one transaction with what it presupposes, all of it sent at once."""
+        try:
+            with connection.pipeline():
+                self._cursor(connection, "begin", {})
+                self._cursor(connection, "renew_lease", lease._asdict())
+                self._cursor(connection, "check_lease", lease._asdict())
+                cursor = self._cursor(connection, name, parameters)
+                self._cursor(connection, "commit", {})
+        except psycopg.Error:
+            # What fails keeps the rest, and so the end of the transaction, from being executed.
+            with suppress(psycopg.Error):
+                if self.in_transaction(connection):
+                    self.roll_back(connection)
+            raise
+        return cursor.fetchall()
+
+    def create_leases(self, connection: PGConnection) -> None:
+        with self.transaction(connection):
+            self.execute(connection, "lock_schema", {})
+            super().create_leases(connection)
 
     def create_tables(self, connection: PGConnection) -> None:
         with self.transaction(connection):
@@ -253,6 +306,11 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
+
+
+def _takes_pipelines(connection: PGConnection) -> bool:
+    """Tell whether a transaction can be sent at once: on a connection of ours, with libpq 14 or newer."""
+    return isinstance(connection, TimedConnection) and psycopg.Pipeline.is_supported()
 
 
 def _is_large(texts: Sequence[str]) -> bool:

@@ -114,8 +114,8 @@ def tls_parameters(tls: TLS, files: KeyFiles) -> dict[str, Any]:
             "sslkey": files.add(tls.key),
             "sslpassword": tls.key_password or " ",
         }
-        if pq.version() >= _LIBPQ_WITH_CERTIFICATE_MODE:
-            parameters["sslcertmode"] = "allow"
+    if pq.version() >= _LIBPQ_WITH_CERTIFICATE_MODE:
+        parameters["sslcertmode"] = "allow"
     if tls.verified:
         roots = tls.ca or (system_roots() if tls.context is None else roots_of(tls.context))
         parameters["sslrootcert"] = files.add(roots)
@@ -128,8 +128,8 @@ def _check_lists(folder: str, tls: TLS | None) -> None:
     """Refuse a directory of revocation lists that would have no effect: libpq says nothing of it."""
     if tls is None or not tls.verified or tls.crl is not None or not any(Path(folder).glob("*.r[0-9]*")):
         raise ConfigurationError(
-            "sslcrldir in the URL would have no effect; name a directory with hashed lists (HASH.r0), "
-            "verify the server (sslmode=verify-full), and give no sslcrl"
+            "sslcrldir in the URL or the environment would have no effect; name a directory with hashed lists "
+            "(HASH.r0), verify the server (sslmode=verify-full), and give no sslcrl"
         )
 
 
@@ -137,7 +137,9 @@ def _without_contradiction(given: dict[str, Any], derived: dict[str, Any]) -> di
     """Put together what the URL says to libpq alone and what the TLS settings mean."""
     if "sslcrldir" in given:
         derived = derived | {"sslcrl": "", "sslcrldir": given["sslcrldir"]}
+    if "sslcertmode" in given and (given["sslcertmode"] != "disable" or derived.get("sslcert") == _NO_FILE):
+        derived = derived | {"sslcertmode": given["sslcertmode"]}
     for name in sorted(given.keys() & derived.keys()):
         if given[name] != derived[name]:
-            raise ConfigurationError(f"{name} in the URL contradicts what is asked of TLS; drop one")
+            raise ConfigurationError(f"{name} in the URL or the environment contradicts what is asked of TLS; drop one")
     return given | derived

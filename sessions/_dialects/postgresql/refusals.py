@@ -33,6 +33,15 @@ _NOT_ADMITTED = Failure(
 )
 _NO_CONNECT = Failure(ConnectionFailedError, 'GRANT CONNECT ON DATABASE "{name}" TO <role>')
 _OPTION = Failure(ConfigurationError, "drop the parameter, or install a newer libpq")
+# libpq says the same of each.
+_NOT_VERIFIED = replace(
+    failures.UNKNOWN_ROOT,
+    remedy=f"{failures.UNKNOWN_ROOT.remedy}, unless that certificate is not in date, or revoked (sslcrl), or one of "
+    "its authorities has no list there",
+)
+_NOT_SHOWN = Failure(
+    TLSError, "pass a client certificate that the server asks for as ssl={'cert': ..., 'key': ...}, or drop sslcertmode"
+)
 _NOT_READY = Failure(
     ConnectionFailedError, "wait until the server has started or recovered, and try again", transient=True, is_away=True
 )
@@ -123,6 +132,9 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "unexpected eof": _UNREACHABLE,
     "local user with ID": failures.NO_USER_NAME,
     "invalid connection option": _OPTION,
+    "did not request an SSL certificate": _NOT_SHOWN,
+    "without a valid SSL certificate": _NOT_SHOWN,
+    "certificate verify failed": _NOT_VERIFIED,
     "certificate": failures.UNKNOWN_ROOT,
     "SSL": failures.UNKNOWN_ROOT,
     "password": _NO_USER,

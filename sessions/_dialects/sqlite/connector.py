@@ -38,7 +38,7 @@ class Writers:
 
     def restart(self) -> None:
         """Begin anew in a forked child, where a thread that held the lock does not exist."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
 
 # How often a file is opened again that is replaced at just that moment.

@@ -16,6 +16,7 @@ from typing import Any
 from sessions._checks import Check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
+from sessions._reentry import refuse_reentry
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error
 
@@ -61,6 +62,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
         return len(rows) if statement.startswith("SELECT") else cursor.rowcount
 
+    def change_alone(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
+        with self.transaction(connection):
+            return self.change(connection, name, parameters)
+
     def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
         return json.dumps(list(texts))
 
@@ -74,6 +79,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             yield
             return
         deadline = monotonic() + self._statement_timeout
+        refuse_reentry(self.writers.lock, "the database")
         # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
         with self.writers.lock:
             if monotonic() > deadline:

@@ -1,0 +1,36 @@
+"""A lease on a conversation: who may write under it, and for how long unless it is renewed."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import NamedTuple
+
+_TOKEN_BYTES = 16
+_MAX_SECONDS = 31_536_000.0
+
+
+class Lease(NamedTuple):
+    """One holder's lease. Each taking has a token of its own, by which every write under it is let through."""
+
+    session_id: str
+    token: str
+    microseconds: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts, by the database's clock."""
+        return self.microseconds / 1_000_000
+
+
+def new_lease(session_id: str, seconds: float) -> Lease:
+    """Make a lease that is not taken yet; of the system, for a forked process would draw the same token."""
+    return Lease(session_id, os.urandom(_TOKEN_BYTES).hex(), max(1, round(seconds * 1_000_000)))
+
+
+def check_seconds(name: str, value: object, *, zero: bool) -> None:
+    """Raise TypeError or ValueError for what is no length of time."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass seconds")
+    if not (math.isfinite(value) and (value >= 0 if zero else value > 0) and value <= _MAX_SECONDS):
+        raise ValueError(f"{name} is {value!r}; pass seconds {'from' if zero else 'above'} 0 to {_MAX_SECONDS:.0f}")

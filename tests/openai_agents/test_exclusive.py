@@ -1,0 +1,106 @@
+"""One run at a time on a conversation: the block that a run of the SDK is in."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from agents.extensions.memory import EncryptedSession
+
+import sessions
+from openai_agents.scripted import agent, run, words
+from sessions.openai_agents import AgentsSession
+from support.samples import items
+
+
+def _adapter(backend: Any) -> AgentsSession:
+    return AgentsSession(backend.session("chat"))
+
+
+async def test_runs_at_once_follow_one_another(backend: Any) -> None:
+    async def answer(number: int) -> None:
+        session = _adapter(backend)
+        async with session.exclusive(timeout=60):
+            await run("run", agent(f"answer {number}")[0], f"question {number}", session=session)
+
+    await asyncio.gather(*(answer(number) for number in range(4)))
+    history = backend.session("chat").get_items()
+    assert [entry["role"] for entry in history] == ["user", "assistant"] * 4
+    told = words(history)
+    assert told[1::2] == [question.replace("question", "answer") for question in told[::2]]
+
+
+async def test_who_waits_keeps_no_thread_from_who_has_it(backend: Any) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    first, others = _adapter(backend), [_adapter(backend) for _ in range(4)]
+
+    async def wait(session: AgentsSession) -> list[Any]:
+        async with session.exclusive(timeout=60):
+            return await session.get_items()
+
+    async with first.exclusive():
+        waiting = [asyncio.ensure_future(wait(other)) for other in others]
+        for number in range(5):
+            await first.add_items(items(str(number)))
+    assert [len(read) for read in await asyncio.gather(*waiting)] == [5] * 4
+
+
+async def test_a_second_run_gets_a_busy_error_before_a_model_is_asked(backend: Any) -> None:
+    asked = []
+    async with _adapter(backend).exclusive():
+        with pytest.raises(sessions.BusyError):
+            async with _adapter(backend).exclusive(timeout=0):
+                asked.append(1)
+    assert asked == []
+
+
+async def test_a_run_whose_lease_was_lost_ends_with_that(backend: Any) -> None:
+    session = _adapter(backend)
+
+    async def answer() -> None:
+        async with session.exclusive():
+            store, held = session.session._history.store, session.session._history.held
+            assert held is not None
+            store.release_lease(held())
+            await run("streamed", agent("an answer")[0], "a question", session=session)
+
+    with pytest.raises(sessions.LeaseLostError):
+        await answer()
+    assert backend.session("chat").get_items() == []
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["within", "while it waits"])
+async def test_who_is_cancelled_gives_it_back(backend: Any, *, waits: bool) -> None:
+    first, second = _adapter(backend), _adapter(backend)
+    entered = asyncio.Event()
+
+    async def stay() -> None:
+        async with second.exclusive(timeout=60):
+            entered.set()
+            await asyncio.Event().wait()
+
+    async with first.exclusive() if waits else nullcontext():
+        task = asyncio.ensure_future(stay())
+        await (asyncio.sleep(0) if waits else entered.wait())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for adapter in (first, second):
+        async with adapter.exclusive(timeout=0):
+            pass
+
+
+async def test_wrappers_of_the_sdk_write_under_it(backend: Any) -> None:
+    session = _adapter(backend)
+    encrypted = EncryptedSession("chat", session, encryption_key="a key")  # type: ignore[arg-type]
+    async with session.exclusive():
+        await run("run", agent("an answer")[0], "a question", session=encrypted)
+        assert len(await encrypted.get_items()) == 2
+
+
+async def test_times_that_mean_nothing_are_refused_at_once(backend: Any) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        _adapter(backend).exclusive(timeout=-1)
+    with pytest.raises(TypeError, match="lease"):
+        _adapter(backend).exclusive(lease=None)  # type: ignore[arg-type]
