@@ -137,7 +137,7 @@ def kept_error(session_id: str) -> DatabaseError:
     """Say that the database did not do what a statement asked for, and raised nothing."""
     return DatabaseError(
         f"not every row of session {session_id!r} was written or removed as asked, and nothing was changed; "
-        "look for a trigger, a rule or a policy on the two tables that suppresses rows"
+        "look for a trigger, a rule or a policy on the two tables that suppresses or changes rows"
     )
 
 
@@ -145,7 +145,8 @@ def numberless_error() -> SchemaError:
     """Say that new rows have no number of their own, by which they are ordered."""
     return SchemaError(
         "new rows of the messages table are not found by an id that the database gives them, and nothing was changed; "
-        "make id an INTEGER PRIMARY KEY (SQLite) or a BIGINT that is generated, and look for a trigger that moves rows"
+        "make id an INTEGER PRIMARY KEY (SQLite), AUTO_INCREMENT (MySQL) or a BIGINT that is generated, and look for a "
+        "trigger that moves rows"
     )
 
 

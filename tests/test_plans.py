@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +35,18 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "delete_item": {"session_id": "chat_1", "id": 17},
     "check_position": {"session_id": "chat_1", "position": 17},
     "append_items_at": {"session_id": "chat_1", "position": 17, "items": ["{}"]},
+}
+
+LISTINGS = ["sessions_newest_first", "sessions_oldest_first", "sessions_by_id", "sessions_by_id_descending"]
+COUNTED = 50
+PARAMETERS |= {
+    name: {
+        **dict.fromkeys(("updated", "session_id", "idle", "above_prefix")),
+        "prefix": "",
+        "count": 100,
+        "count_limit": COUNTED,
+    }
+    for name in LISTINGS
 }
 
 
@@ -81,10 +94,10 @@ SLOW = {"Seq Scan", "Bitmap Heap Scan"}
 SORTS = {"Sort", "Incremental Sort"}
 
 
-def _postgresql_plan(url: str, name: str) -> list[Mapping[str, Any]]:
+def _postgresql_plan(url: str, name: str, how: str = "") -> list[Mapping[str, Any]]:
     """The nodes of the plan."""
     with contextlib.closing(connect_raw(url)) as connection:
-        statement = "EXPLAIN (FORMAT JSON) " + _statement(url, name)
+        statement = f"EXPLAIN (FORMAT JSON{how}) " + _statement(url, name)
         [(plans,)] = connection.execute(statement.encode(), PARAMETERS[name], prepare=False).fetchall()
 
     def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -112,6 +125,17 @@ def test_postgresql_walks_the_index_of_the_session(postgresql_url: str, name: st
     assert not {node["Node Type"] for node in plan if "agent_messages" in str(node.get("Relation Name"))} & SLOW
     # append_items_at sorts the items that it is given, not the table's.
     assert name == "append_items_at" or not {node["Node Type"] for node in plan} & SORTS
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_postgresql_reads_of_a_conversation_no_more_rows_than_a_listing_counts(postgresql_url: str, name: str) -> None:
+    looks = [
+        node
+        for node in _postgresql_plan(filled(postgresql_url), name, ", ANALYZE")
+        if node.get("Relation Name") == "agent_messages"
+    ]
+    assert [node["Actual Loops"] for node in looks] == [OTHERS + 1]
+    assert [node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in looks] == [COUNTED + 1]
 
 
 @pytest.mark.parametrize("maker", ["sdk-asyncpg", "npm"])
@@ -178,6 +202,26 @@ def test_mysql_touches_only_the_rows_that_it_returns_or_removes(server_url: str)
 
 
 @each_mysql
+def test_mysql_reads_of_a_conversation_no_more_rows_than_a_listing_counts(server_url: str) -> None:
+    with sessions.connect(filled(server_url)) as backend:
+        number = len(backend.list_sessions())
+        few = 3 * (COUNTED + 1) * number
+        for order, newest_first in (("updated", True), ("updated", False), ("id", False), ("id", True)):
+
+            def page(order: Any = order, newest_first: bool = newest_first) -> object:
+                return backend.list_sessions(order=order, newest_first=newest_first, count_limit=COUNTED)
+
+            assert _rows_read(backend, page) <= few
+        # Once to see whether there are more, and once to count.
+        every = 2 * ROWS * number + few
+        assert _rows_read(backend, backend.list_sessions) <= every
+        assert _rows_read(backend, lambda: backend.list_sessions(count_limit=None)) <= every
+        assert _rows_read(backend, lambda: backend.prune(timedelta(0), dry_run=True)) <= every
+        assert _rows_read(backend, lambda: backend.first_messages(["chat_1", "other_7"])) <= 20
+        assert _rows_read(backend, backend.stats) <= 2 * every
+
+
+@each_mysql
 @pytest.mark.parametrize("maker", ["sdk-by-hand", "npm"])
 def test_mysql_reads_no_other_conversation_in_tables_of_others(server_url: str, maker: str) -> None:
     url = filled(server_url, maker)
@@ -190,10 +234,10 @@ def test_mysql_reads_no_other_conversation_in_tables_of_others(server_url: str, 
         assert _rows_read(session, session.pop_item) <= 2 * ROWS + 40
 
 
-def _rows_read(session: sessions.Session, work: Callable[[], object]) -> int:
-    before = counted_by_mysql(session, "Handler_read%")
+def _rows_read(ours: sessions.Session | sessions.Backend, work: Callable[[], object]) -> int:
+    before = counted_by_mysql(ours, "Handler_read%")
     work()
-    read = counted_by_mysql(session, "Handler_read%") - before
+    read = counted_by_mysql(ours, "Handler_read%") - before
     return sum(count for name, count in read.items() if not name.endswith("rnd_next"))
 
 
@@ -215,6 +259,15 @@ def test_sqlite_walks_the_index_of_the_session(sqlite_url: str) -> None:
         assert looks in ([f"SEARCH agent_messages USING {kind} {index}"] for kind in ("INDEX", "COVERING INDEX"))
         assert not any("TEMP B-TREE" in step for step in plan)
     assert _sqlite_plan(url, "delete_item") == BY_ID
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_sqlite_counts_by_the_index_of_the_session_in_a_listing(sqlite_url: str, name: str) -> None:
+    plan = _sqlite_plan(filled(sqlite_url), name)
+    index = "sqlite_autoindex_agent_messages_1 (session_id=?)"
+    assert [step for step in plan if "agent_messages" in step] == [
+        f"SEARCH agent_messages USING COVERING INDEX {index}"
+    ]
 
 
 BY_ID = ["SEARCH agent_messages USING INTEGER PRIMARY KEY (rowid=?)"]

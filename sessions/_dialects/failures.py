@@ -49,6 +49,11 @@ BUSY = Failure(
 )
 GONE = Failure(ConnectionFailedError, "check that the server runs", transient=True, is_away=True)
 LOST = replace(GONE, in_doubt=True)
+NO_ANSWER = replace(
+    LOST,
+    remedy="if the statement needs longer, look at its plan and raise statement_timeout; else look whether the server "
+    "hangs",
+)
 TRY_AGAIN = Failure(
     DatabaseError,
     "it kept colliding with other transactions; try again",
@@ -56,6 +61,11 @@ TRY_AGAIN = Failure(
     is_collision=True,
 )
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
+TOO_SLOW = replace(
+    LOCKED,
+    remedy="if another transaction held a lock, end it; if the statement needs longer, look at its plan and raise "
+    "statement_timeout",
+)
 READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True, is_away=True)
 NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
 OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
-from sessions.errors import ConfigurationError, DatabaseError, SessionsError, kept_error
+from sessions.errors import ConfigurationError, DatabaseError, SchemaError, SessionsError, kept_error
 
 C = TypeVar("C")
 
@@ -143,9 +143,11 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
         return Check("rights", "skipped", "not tried in a transaction of the application")
     try:
         with suppress(_UndoneError), dialect.transaction(connection):
-            _write(dialect, connection, f"check {os.urandom(16).hex()}")
-    except DatabaseError as exc:
-        return Check("rights", "error", str(exc), "look for a trigger, a rule or a policy on the two tables")
+            # In both cases: what changes ids may change one of them alone.
+            _write(dialect, connection, f"Check {os.urandom(16).hex()}")
+    except (DatabaseError, SchemaError) as exc:
+        found, _, remedy = str(exc).rpartition("; ")
+        return Check("rights", "error", found, remedy)
     except dialect.driver_error as exc:
         return Check("rights", "error", dialect.describe(exc), dialect.failure(exc).remedy)
     return Check("rights", "ok", "rows can be read, added, changed and removed")
@@ -162,7 +164,7 @@ def _confused_ids(dialect: Dialect[C], connection: C) -> str:
         (f"check {number}", {"trailing blanks": f"check {number} "}),
         (f"1{number}", {"how a number is written": f"01{number}"}),
     ):
-        with suppress(_UndoneError, DatabaseError, dialect.driver_error), dialect.transaction(connection):
+        with suppress(SessionsError, dialect.driver_error), dialect.transaction(connection):
             dialect.touch(connection, session_id)
             dialect.insert(connection, session_id, ["{}"])
             found += [

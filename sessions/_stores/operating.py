@@ -54,7 +54,9 @@ def fork(
         if upto and not is_there(dialect, connection, session_id, upto):
             raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
-        if dialect.change(connection, "copy_items", source | {"new_id": new_id}) < count:
+        dialect.change(connection, "copy_items", source | {"new_id": new_id})
+        [(copied,)] = dialect.execute(connection, "count_items", {"session_id": new_id, "upto": MAX_ID})
+        if copied < count:
             raise kept_error(new_id)
 
 
@@ -91,12 +93,12 @@ def delete_sessions(
 ) -> tuple[int, int]:
     """Delete the sessions that nobody has written to since a moment; return how many, and of how many rows."""
 
-    def lock() -> list[str]:
-        asked = {"ids": dialect.list_parameter(connection, session_ids), "idle": idle}
+    def lock(ids: Sequence[str]) -> list[str]:
+        asked = {"ids": dialect.list_parameter(connection, ids), "idle": idle}
         return [row[0] for row in dialect.execute(connection, "lock_sessions", asked)]
 
-    def lock_each() -> list[str]:
-        asked = [{"session_id": session_id, "idle": idle} for session_id in sorted(set(session_ids))]
+    def lock_each(ids: Sequence[str]) -> list[str]:
+        asked = [{"session_id": session_id, "idle": idle} for session_id in sorted(set(ids))]
         return [row[0] for one in asked for row in dialect.execute(connection, "lock_idle_session", one)]
 
     return dialect.or_else(
@@ -107,10 +109,17 @@ def delete_sessions(
 
 
 def _delete_locked(
-    dialect: Dialect[C], connection: C, session_ids: Sequence[str], idle: float | None, lock: Callable[[], list[str]]
+    dialect: Dialect[C],
+    connection: C,
+    session_ids: Sequence[str],
+    idle: float | None,
+    lock: Callable[[Sequence[str]], list[str]],
 ) -> tuple[int, int]:
     with dialect.transaction(connection):
-        locked = lock()
+        locked = lock(session_ids)
+        if idle is not None and locked:
+            # Where the first has waited for a writer, it may not have seen what that has written.
+            locked = lock(locked)
         doomed = session_ids if idle is None else locked
         if not doomed:
             return 0, 0

@@ -1,8 +1,9 @@
 -- What an operator asks: which conversations there are, and to copy, mend and delete them.
 --
--- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
--- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id; a comparison of
--- two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
+-- A page of a listing: the sessions in a subquery, and for each of them a count of its rows, unless it has one more than
+-- count_limit. MariaDB's subqueries see nothing of the statement from within FROM; a bound by an id would be looked up
+-- again for each row, by MySQL. Pages go on behind the last row of the one before, by its time and its id; a comparison
+-- of two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
 -- the character set of the column; its pattern, for LIKE, finds it by the index. What goes on with a character above U+FFFF
 -- is looked for besides: in MariaDB's own idea of the pattern's end there is none.
 --
@@ -12,18 +13,19 @@
 -- Differs: the pattern is for a collation that is not ours.
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
-), (
-    SELECT COUNT(*)
-    FROM agent_messages
-    WHERE session_id = page.session_id
-        AND id <= COALESCE((
-            SELECT id
-            FROM agent_messages
-            WHERE session_id = page.session_id
-            ORDER BY id
-            LIMIT 1 OFFSET %(count_limit)s
-        ), 9223372036854775807)
-)
+), CASE
+    WHEN (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT 1 OFFSET %(count_limit)s
+    ) THEN %(count_limit)s + 1
+    ELSE (
+        SELECT COUNT(*)
+        FROM agent_messages
+        WHERE session_id = page.session_id
+    )
+END
 FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
@@ -47,18 +49,19 @@ LIMIT %(count)s;
 -- Differs: the pattern is for a collation that is not ours.
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
-), (
-    SELECT COUNT(*)
-    FROM agent_messages
-    WHERE session_id = page.session_id
-        AND id <= COALESCE((
-            SELECT id
-            FROM agent_messages
-            WHERE session_id = page.session_id
-            ORDER BY id
-            LIMIT 1 OFFSET %(count_limit)s
-        ), 9223372036854775807)
-)
+), CASE
+    WHEN (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT 1 OFFSET %(count_limit)s
+    ) THEN %(count_limit)s + 1
+    ELSE (
+        SELECT COUNT(*)
+        FROM agent_messages
+        WHERE session_id = page.session_id
+    )
+END
 FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
@@ -82,18 +85,19 @@ LIMIT %(count)s;
 -- Differs: the pattern is for a collation that is not ours.
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
-), (
-    SELECT COUNT(*)
-    FROM agent_messages
-    WHERE session_id = page.session_id
-        AND id <= COALESCE((
-            SELECT id
-            FROM agent_messages
-            WHERE session_id = page.session_id
-            ORDER BY id
-            LIMIT 1 OFFSET %(count_limit)s
-        ), 9223372036854775807)
-)
+), CASE
+    WHEN (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT 1 OFFSET %(count_limit)s
+    ) THEN %(count_limit)s + 1
+    ELSE (
+        SELECT COUNT(*)
+        FROM agent_messages
+        WHERE session_id = page.session_id
+    )
+END
 FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
@@ -114,18 +118,19 @@ LIMIT %(count)s;
 -- Differs: the pattern is for a collation that is not ours.
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
-), (
-    SELECT COUNT(*)
-    FROM agent_messages
-    WHERE session_id = page.session_id
-        AND id <= COALESCE((
-            SELECT id
-            FROM agent_messages
-            WHERE session_id = page.session_id
-            ORDER BY id
-            LIMIT 1 OFFSET %(count_limit)s
-        ), 9223372036854775807)
-)
+), CASE
+    WHEN (
+        SELECT 1
+        FROM agent_messages
+        WHERE session_id = page.session_id
+        LIMIT 1 OFFSET %(count_limit)s
+    ) THEN %(count_limit)s + 1
+    ELSE (
+        SELECT COUNT(*)
+        FROM agent_messages
+        WHERE session_id = page.session_id
+    )
+END
 FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
@@ -156,13 +161,14 @@ ORDER BY agent_sessions.session_id, made_on
 LIMIT 18446744073709551615;
 
 -- name: first_items
--- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced.
+-- The beginning of the first text of a user in each of some sessions, in the two ways in which JSON is spaced. MySQL
+-- sorts the whole conversation first unless the order names the primary key in full.
 SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary), CONVERT(CONVERT((
     SELECT LEFT(message_data, %(length)s)
     FROM agent_messages
     WHERE session_id = agent_sessions.session_id
         AND (INSTR(message_data, %(spaced)s) > 0 OR INSTR(message_data, %(compact)s) > 0)
-    ORDER BY id
+    ORDER BY session_id, id
     LIMIT 1
 ) USING utf8mb4) USING binary)
 FROM agent_sessions
@@ -201,6 +207,7 @@ WHERE session_id IN %(ids)s
                 WHERE session_id = agent_sessions.session_id
                 ORDER BY session_id DESC, id DESC
                 LIMIT 1
+                FOR UPDATE
             ) <= FROM_UNIXTIME(%(idle)s), TRUE)
         )
     )

@@ -236,6 +236,23 @@ BEGIN NOT ATOMIC
     COMMIT;
 END;
 
+-- name: check_items
+-- Differs: as check_position, behind an INSERT: fails unless at least count rows of the session are there, by ids from
+-- the one on that the server gave first. The other databases return the rows that they write.
+SELECT IF(
+    LAST_INSERT_ID() > 0
+        AND EXISTS (SELECT 1 FROM agent_sessions WHERE session_id = %(session_id)s)
+        AND %(count)s <= (
+            SELECT COUNT(*)
+            FROM agent_messages
+            WHERE session_id = %(session_id)s
+                AND id >= LAST_INSERT_ID()
+        ),
+    1,
+    (SELECT session_id FROM agent_sessions WHERE session_id = %(session_id)s UNION ALL SELECT '' UNION ALL SELECT '')
+)
+LIMIT 1;
+
 -- name: newest_ids
 -- Differs: behind an INSERT within a compound, which tells nothing of it.
 SELECT LAST_INSERT_ID(), @@auto_increment_increment

@@ -42,6 +42,37 @@ WHERE pg_index.indrelid = to_regclass(%(table)s)
     AND NOT pg_index.indisvalid
 ORDER BY pg_class.relname;
 
+-- name: kind
+-- An ordinary table, or a partitioned one; all others have no xmin.
+SELECT relkind IN ('r', 'p')
+FROM pg_catalog.pg_class
+WHERE oid = to_regclass(%(table)s);
+
+-- name: sequences
+-- Those that number the rows in another order than that of their making, and whether they count upwards.
+SELECT seqrelid::regclass::text, seqincrement > 0, concat_ws(
+    ', ',
+    CASE WHEN seqcache > 1 THEN 'CACHE ' || seqcache END,
+    CASE WHEN seqincrement < 1 THEN 'INCREMENT ' || seqincrement END,
+    CASE WHEN seqcycle THEN 'CYCLE' END
+)
+FROM pg_catalog.pg_sequence
+WHERE (seqcache > 1 OR seqincrement < 1 OR seqcycle)
+    AND (
+        seqrelid = to_regclass(pg_get_serial_sequence(%(table)s, 'id'))
+        OR seqrelid IN (
+            SELECT pg_depend.refobjid
+            FROM pg_catalog.pg_depend
+            JOIN pg_catalog.pg_attrdef ON pg_attrdef.oid = pg_depend.objid
+            JOIN pg_catalog.pg_attribute
+                ON pg_attribute.attrelid = pg_attrdef.adrelid AND pg_attribute.attnum = pg_attrdef.adnum
+            WHERE pg_depend.classid = 'pg_catalog.pg_attrdef'::regclass
+                AND pg_attrdef.adrelid = to_regclass(%(table)s)
+                AND pg_attribute.attname = 'id'
+        )
+    )
+ORDER BY seqrelid;
+
 -- name: make_key
 CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_id, id);
 

@@ -2,9 +2,10 @@
 -- queries.sql.
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
--- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. Ids are ordered
--- by their code points, which no locale changes, or their bytes in the database's encoding; above_prefix, which
--- finds a prefix by an index, is NULL then.
+-- count_limit + 1, in the order of an index: without one the planner may take the table from its beginning for each.
+-- Pages go on behind the last row of the one before, by its time and its id. Ids are ordered by their code points,
+-- which no locale changes, or their bytes in the database's encoding; above_prefix, which finds a prefix by an index, is
+-- NULL then.
 
 -- name: sessions_newest_first
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
@@ -14,7 +15,8 @@ END, (
     FROM (
         SELECT
         FROM agent_messages
-        WHERE session_id = page.session_id
+        WHERE session_id = ANY (ARRAY[page.session_id])
+        ORDER BY session_id, id
         LIMIT %(count_limit)s + 1
     ) AS counted
 )
@@ -40,7 +42,8 @@ END, (
     FROM (
         SELECT
         FROM agent_messages
-        WHERE session_id = page.session_id
+        WHERE session_id = ANY (ARRAY[page.session_id])
+        ORDER BY session_id, id
         LIMIT %(count_limit)s + 1
     ) AS counted
 )
@@ -66,7 +69,8 @@ END, (
     FROM (
         SELECT
         FROM agent_messages
-        WHERE session_id = page.session_id
+        WHERE session_id = ANY (ARRAY[page.session_id])
+        ORDER BY session_id, id
         LIMIT %(count_limit)s + 1
     ) AS counted
 )
@@ -91,7 +95,8 @@ END, (
     FROM (
         SELECT
         FROM agent_messages
-        WHERE session_id = page.session_id
+        WHERE session_id = ANY (ARRAY[page.session_id])
+        ORDER BY session_id, id
         LIMIT %(count_limit)s + 1
     ) AS counted
 )
@@ -157,9 +162,9 @@ ORDER BY agent_sessions.session_id, made_on;
 SELECT session_id, (
     SELECT left(message_data::text, %(length)s)
     FROM agent_messages
-    WHERE session_id = agent_sessions.session_id
+    WHERE session_id = ANY (ARRAY[agent_sessions.session_id])
         AND (strpos(message_data::text, %(spaced)s) > 0 OR strpos(message_data::text, %(compact)s) > 0)
-    ORDER BY id
+    ORDER BY session_id, id
     LIMIT 1
 )
 FROM agent_sessions
@@ -307,7 +312,7 @@ SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::times
 )))
 FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
 ORDER BY item.n
-RETURNING id;
+RETURNING id, session_id = %(session_id)s;
 
 -- name: set_session_times
 UPDATE agent_sessions

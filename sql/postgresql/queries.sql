@@ -64,15 +64,16 @@ FROM (
 INSERT INTO agent_sessions (session_id, updated_at)
 VALUES (%(session_id)s, clock_timestamp())
 ON CONFLICT (session_id) DO UPDATE
-SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at);
+SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at)
+RETURNING session_id = %(session_id)s;
 
 -- name: append_items
 -- Differs: touch_session and insert_items as one statement, for one round trip. The
 -- INSERT reads from the locked row, so no other batch comes between; its time is that row's
 -- and is never below that of the newest row, or the order by (created_at, id) would differ
 -- from the one by id.
--- A row that a trigger or rule drops, or that gets no id, is a division by zero, which undoes all;
--- 0 means that the session's row was not written, and so not locked.
+-- A row that a trigger or rule drops, or puts elsewhere, or that gets no id, is a division by zero,
+-- which undoes all; 0 means that the session's row was not written, and so not locked.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
     VALUES (%(session_id)s, clock_timestamp())
@@ -92,7 +93,7 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING id
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
 SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
@@ -141,7 +142,7 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING id
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
 SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
 FROM message;
@@ -163,7 +164,7 @@ SELECT %(session_id)s::varchar, item.text, greatest(localtimestamp, (
 ))
 FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
 ORDER BY item.n
-RETURNING id;
+RETURNING id, session_id = %(session_id)s;
 
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
@@ -329,7 +330,7 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING id
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 ),
 counted AS (
     SELECT

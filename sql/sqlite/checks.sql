@@ -25,6 +25,14 @@ ORDER BY found.name;
 SELECT count(*)
 FROM agent_sessions;
 
+-- name: autoincrement
+-- Differs: the others never give an id again.
+SELECT count(*)
+FROM sqlite_master
+WHERE type = 'table'
+    AND lower(name) = lower(:name)
+    AND instr(lower(sql), 'autoincrement') > 0;
+
 -- name: make_key
 CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id);
 

@@ -3,19 +3,21 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import sessions
+from embedding.test_older_snapshots import OLDER
 from interop.peers import open_peer
 from interop.tables import OTHERS, make_tables
 from sessions import Backend
-from support.rivals import set_updated_at
+from support.rivals import eventually, set_updated_at, waiting
 from support.samples import items, stored_sessions, texts
-from support.servers import execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql
 
 DAY = timedelta(days=1)
 
@@ -161,6 +163,56 @@ def test_a_conversation_that_is_written_to_meanwhile_stays_whole(url: str) -> No
             # Written before it was pruned, or begun anew behind it: never a part of what was there.
             assert [item["n"] for item in backend.session(name).get_items()] in ([0, 1, 2, 3], [3])
         assert set(listed(backend)) == set(written)
+
+
+@pytest.mark.parametrize("lender", ["own", "bound"])
+def test_what_another_program_commits_while_it_is_waited_for_is_not_pruned(server_url: str, lender: str) -> None:
+    with sessions.connect(server_url) as backend, ExitStack() as stack:
+        fill(backend, {"old_1": 100, "old_2": 100, "old_3": 100}, count=1)
+        writer, cursor = stack.enter_context(begun(server_url))
+        for name in ("old_2", "old_3"):
+            # Without a word to the session's row, which its foreign key locks.
+            cursor.execute("INSERT INTO agent_messages (session_id, message_data) VALUES (%s, '{}')", (name,))
+        pruning = backend
+        if lender == "bound":
+            ours, _ = stack.enter_context(begun(server_url))
+            pruning = sessions.bind(ours)
+        pruned: list[Any] = []
+        thread = threading.Thread(target=lambda: pruned.append(pruning.prune(90 * DAY)))
+        thread.start()
+        assert eventually(lambda: waiting(server_url) > 0)
+        writer.commit()
+        thread.join(60)
+        if lender == "bound":
+            ours.commit()
+        assert pruned == [(1, 1)]
+        assert listed(backend) == ["old_2", "old_3"]
+        assert backend.session("old_2").get_items() == [{"n": 0}, {}]
+
+
+def test_an_older_snapshot_prunes_nothing_that_was_committed_behind_it(server_url: str) -> None:
+    with sessions.connect(server_url) as backend, begun(server_url) as (ours, cursor):
+        fill(backend, {"old": 100}, count=1)
+        if dialect_of(server_url) == "postgresql":
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT COUNT(*) FROM agent_messages")
+        cursor.fetchall()
+        execute_sql(server_url, "INSERT INTO agent_messages (session_id, message_data) VALUES ('old', '{}')")
+        with suppress(sessions.DatabaseError):
+            assert sessions.bind(ours).prune(90 * DAY) == (0, 0)
+        ours.commit()
+        assert backend.session("old").get_items() == [{"n": 0}, {}]
+
+
+@contextmanager
+def begun(url: str) -> Iterator[tuple[Any, Any]]:
+    """A transaction of the application."""
+    with closing(connect_raw(url)) as connection:
+        cursor = connection.cursor()
+        if dialect_of(url) != "postgresql":
+            cursor.execute(OLDER)
+        cursor.execute("BEGIN")
+        yield connection, cursor
 
 
 @pytest.mark.parametrize(("dialect", "maker"), OTHERS)

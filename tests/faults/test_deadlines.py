@@ -21,7 +21,7 @@ from support.claims import READS, assert_helpful
 from support.proxy import Proxy
 from support.rivals import eventually, lender_of, locked_session, open_transactions
 from support.samples import in_threads, items, texts
-from support.servers import connect_raw, dialect_of, with_parts
+from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
 HASTY: dict[str, Any] = {"statement_timeout": 0.3, "connection_timeout": 0.3, "max_retries": 1, "retry_delay": 0.01}
 _ORDER_OF_MAGNITUDE = 60.0
@@ -168,6 +168,47 @@ def test_a_foreign_lock_on_the_session_is_a_database_error_in_time(name: str, sq
         assert texts(session.get_items()) == ["a"]
         session.add_items(items("c"))
         assert texts(session.get_items()) == ["a", "c"]
+
+
+def slow_view(url: str) -> None:
+    """Let whoever reads messages wait for longer than anybody has patience."""
+    sleeps = "pg_sleep(100) IS NOT NULL" if dialect_of(url) == "postgresql" else "SLEEP(100) = 0"
+    with Session.from_url("chat_1", url) as session:
+        session.add_items(items("a"))
+    execute_sql(url, "ALTER TABLE agent_messages RENAME TO stored_messages")
+    execute_sql(url, f"CREATE VIEW agent_messages AS SELECT * FROM stored_messages WHERE {sleeps}")
+
+
+@pytest.mark.parametrize("lender", ["own", "bound"])
+def test_a_read_that_takes_too_long_is_ended_on_the_server(server_url: str, lender: str) -> None:
+    if dialect_of(server_url) == "postgresql" and lender == "bound":
+        pytest.skip("psycopg has no time-out of its own for an application's connection")
+    slow_view(server_url)
+    with contextlib.ExitStack() as stack:
+        if lender == "own":
+            backend = stack.enter_context(sessions.connect(server_url, **(HASTY | {"max_retries": 0})))
+        else:
+            connection = stack.enter_context(connect_raw(server_url))
+            connection._read_timeout = 0.3
+            backend = sessions.bind(connection)
+        with pytest.raises(SessionsError, match=r"no answer within .*raise statement_timeout"):
+            backend.session("chat_1").get_items()
+        assert not executing(server_url)
+
+
+def executing(url: str) -> list[Any]:
+    """What the others execute in this database."""
+    if dialect_of(url) == "postgresql":
+        return execute_sql(
+            url,
+            "SELECT query FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        )
+    return execute_sql(
+        url,
+        "SELECT info FROM information_schema.processlist WHERE db = DATABASE() AND command = 'Query' "
+        "AND id <> CONNECTION_ID()",
+    )
 
 
 def test_a_pool_that_is_used_up_is_a_connection_error_in_time(server_url: str) -> None:

@@ -20,7 +20,7 @@ from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import Row
 from sessions._leases import Lease
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError
+from sessions.errors import ConfigurationError, kept_error
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check
 from .cluster import GALERA, Server
@@ -32,6 +32,7 @@ from .errors import (
     NO_CASCADE,
     NOT_FOR_TABLE,
     RAISED_WITH_ALL_ANSWERS_READ,
+    NoAnswerError,
     describe,
     errno_of,
     statement_failure,
@@ -89,7 +90,14 @@ class MySQLDialect(Dialect[MyConnection]):
         return [self.statements[name] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        [result] = send(connection, *self._with_parameters(connection, [name], parameters))
+        try:
+            [result] = send(connection, *self._with_parameters(connection, [name], parameters))
+        except NoAnswerError:
+            # It would be executed on, beside the next attempt. A write is waited for instead: it may be on its way to a
+            # replica that its commit needs.
+            if self.statements[name].startswith("SELECT"):
+                end_statement(connection, self.statements["still_busy"])
+            raise
         return list(result.rows)
 
     def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
@@ -196,13 +204,20 @@ class MySQLDialect(Dialect[MyConnection]):
         lease: Lease | None,
         *then: str,
     ) -> int | None:
-        """Write the batch as one transaction; None, and nothing is written, unless position and lease are as given."""
+        """Write the batch as one transaction; None, and nothing is written, unless all is as it was asked for."""
         check = [] if if_position is None else ["check_position"]
         parameters = {"session_id": session_id, "position": if_position}
         before = self._checks_of(connection, lease)
         before += self._with_parameters(connection, ["touch_session", *check, *then], parameters)
         packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
-        return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
+
+        def check_items(count: int) -> str:
+            [statement] = self._with_parameters(connection, ["check_items"], {"session_id": session_id, "count": count})
+            return statement
+
+        return _if_passed(
+            connection, lambda: transact_insert(connection, self.statements, before, packets, check_items)
+        )
 
     def _checks_of(self, connection: MyConnection, lease: Lease | None) -> list[str]:
         """Return what keeps the statements behind it from being executed unless the lease is held."""
@@ -222,7 +237,14 @@ class MySQLDialect(Dialect[MyConnection]):
     ) -> int:
         """Insert in packets that the server takes."""
         limit, step = self._limits(connection)
-        return insert(connection, self.statements, self._packets(connection, session_id, texts, times, limit), step)
+        packets = self._packets(connection, session_id, texts, times, limit)
+        newest = insert(connection, self.statements, packets, step)
+        if isinstance(connection, PacketConnection) and not connection.has_numbered:
+            found = self.change(connection, "find_item", {"session_id": session_id, "id": newest})
+            if not found or not self.lock(connection, session_id):
+                raise kept_error(session_id)
+            connection.has_numbered = True
+        return newest
 
     def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         return self.insert(connection, session_id, texts, times=times)

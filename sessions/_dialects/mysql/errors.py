@@ -204,6 +204,10 @@ NO_RIGHT = 1142
 NOT_FOR_TABLE = 3098
 
 
+class NoAnswerError(pymysql.OperationalError):
+    """A statement that the server has not answered in time, and may still be executing."""
+
+
 def errno_of(exc: BaseException) -> int:
     """Return the error's number; -1 when it has none."""
     return exc.args[0] if exc.args and isinstance(exc.args[0], int) else -1
@@ -211,6 +215,8 @@ def errno_of(exc: BaseException) -> int:
 
 def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
+    if isinstance(exc, NoAnswerError):
+        return failures.NO_ANSWER
     failure = _FAILURES.get(errno_of(exc), failures.FAILED)
     return _ID_TOO_LONG if failure is _TOO_LONG and "'session_id'" in str(exc) else failure
 

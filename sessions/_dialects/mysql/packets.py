@@ -26,7 +26,7 @@ from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
 from .cluster import Server, server_from
-from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, errno_of
+from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, NoAnswerError, errno_of
 from .values import integer, unconverted
 
 MyConnection = pymysql.connections.Connection
@@ -58,6 +58,8 @@ class PacketConnection(pymysql.connections.Connection):
     multi_statements: bool
     server: Server
     requires_tls = False
+    # Whether an INSERT of ours was seen to have put its rows where they belong.
+    has_numbered = False
     # What is to be sent together.
     _held: list[bytes] | None = None
     server_capabilities: int
@@ -68,7 +70,7 @@ class PacketConnection(pymysql.connections.Connection):
     _next_seq_id: int
     # For connecting as a whole, then for each answer.
     _deadline: Deadline
-    _connecting = True
+    is_connecting = True
 
     @property
     def _rfile(self) -> io.BufferedReader | None:
@@ -124,7 +126,7 @@ class PacketConnection(pymysql.connections.Connection):
     def start(self, statement_timeout: float) -> None:
         """End connecting: each answer now has this time."""
         self._read_timeout = self._write_timeout = statement_timeout
-        self._connecting = False
+        self.is_connecting = False
 
     def rollback(self) -> None:
         """Also switch autocommit on again, which is off while statements are sent ahead."""
@@ -166,7 +168,7 @@ class PacketConnection(pymysql.connections.Connection):
             self._held.append(data)
 
     def _read_query_result(self, unbuffered: bool = False) -> None:
-        if not self._connecting:
+        if not self.is_connecting:
             self._deadline.restart(self._read_timeout)
         super()._read_query_result(unbuffered)  # type: ignore[misc]
 
@@ -255,12 +257,25 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
         return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
     except pymysql.OperationalError as exc:
         raise_a_handlers(exc, handled)
+        if _was_too_late(connection, exc):
+            option = "statement_timeout" if isinstance(connection, PacketConnection) else "its read_timeout"
+            seconds = connection._read_timeout  # type: ignore[attr-defined]  # noqa: SLF001
+            raise NoAnswerError(CR.CR_SERVER_LOST, f"no answer within {option} ({seconds:g} s)") from exc
         raise
     except UNREADABLE as exc:
         if raised_by_a_handler(exc):
             raise
         connection.close()
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
+
+
+def _was_too_late(connection: MyConnection, exc: pymysql.OperationalError) -> bool:
+    """Tell whether an answer was given up, on a connection that nobody has cut."""
+    connecting = isinstance(connection, PacketConnection) and connection.is_connecting
+    # The kernel's own time-out, of a connection that is dead, has a number.
+    cause = exc.__context__
+    late = isinstance(cause, TimeoutError) and cause.errno is None and errno_of(exc) == CR.CR_SERVER_LOST
+    return late and not connecting
 
 
 def send_compound(connection: PacketConnection, frame: str, statements: Sequence[str]) -> list[Result]:

@@ -6,11 +6,11 @@ compound statement on MariaDB; on MySQL, and with a large batch, its statements 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
-from sessions.errors import DatabaseError
+from sessions.errors import DatabaseError, numberless_error
 
 from .cluster import GALERA
 from .packets import MyConnection, PacketConnection, Result, send, send_compound
@@ -42,18 +42,34 @@ def transact(connection: PacketConnection, words: Mapping[str, str], statements:
 
 
 def transact_insert(
-    connection: PacketConnection, words: Mapping[str, str], before: Sequence[str], packets: Iterator[Packet]
+    connection: PacketConnection,
+    words: Mapping[str, str],
+    before: Sequence[str],
+    packets: Iterator[Packet],
+    check: Callable[[int], str],
 ) -> int:
-    """Run the statements before, and insert, as one transaction; return the newest id, or 0 without a row."""
+    """Run the statements before, and insert, as one transaction; return the newest id, or 0 without a row.
+
+    The first on a connection proves that the tables do as they are told; check makes the statement for some rows.
+    """
+
+    def checks(rows: int) -> list[str]:
+        return [] if connection.has_numbered else [check(rows)]
+
     first = list(islice(packets, 2))
     inserts = [packet.statement for packet in first]
     if connection.takes_compounds and len(first) < 2 and sum(map(len, inserts)) < _COMPOUND:
-        *_, newest = transact(connection, words, [*before, *inserts, words["newest_ids"]])
+        checked = [statement for packet in first for statement in checks(packet.rows)]
+        *_, newest = transact(connection, words, [*before, *inserts, *checked, words["newest_ids"]])
         [(first_id, step)] = newest.rows
-        return int(first_id + (first[0].rows - 1) * step) if first else 0
-    begin, commit = _frame(connection, words)
-    packets = chain(first, packets)
-    return insert(connection, words, packets, connection.id_step, before=[*begin, *before], then=commit)
+        position = _newest(first_id, first[0].rows, step) if first else 0
+    else:
+        begin, commit = _frame(connection, words)
+        statements = [*begin, *before]
+        packets = chain(first, packets)
+        position = insert(connection, words, packets, connection.id_step, before=statements, checks=checks, then=commit)
+    connection.has_numbered |= bool(first)
+    return position
 
 
 def _frame(connection: PacketConnection, words: Mapping[str, str]) -> tuple[list[str], str]:
@@ -72,27 +88,35 @@ def insert(
     step: int,
     *,
     before: Sequence[str] = (),
+    checks: Callable[[int], Sequence[str]] = lambda _: (),
     then: str | None = None,
 ) -> int:
     """Send the packets, the first and the last with the rest; return the newest id, or 0 without a row."""
     statements = list(before)
-    count = 0
+    count = last = 0
     for statement, rows in packets:
         if count:
             send(connection, *statements)
             statements.clear()
-        statements.append(statement)
+        last = len(statements)
+        statements += (statement, *checks(rows))
         count = rows
-    last = len(statements) - 1
+    ids = len(statements)
     if count > 1 and isinstance(connection, PacketConnection) and connection.server.cluster == GALERA:
         statements.append(words["id_step"])
     results = send(connection, *statements, then=then) if statements else []
     if not count:
         return 0
-    if statements[last + 1 :]:
-        [(step,)] = results[last + 1].rows
-    # The ids of one INSERT keep the server's step, and its answer tells the first.
-    return int(results[last].first_id + (count - 1) * step)
+    if statements[ids:]:
+        [(step,)] = results[ids].rows
+    return _newest(results[last].first_id, count, step)
+
+
+def _newest(first_id: int, count: int, step: int) -> int:
+    """Return the last id of an INSERT: they keep the server's step, and its answer tells the first, if it gave any."""
+    if not first_id:
+        raise numberless_error()
+    return int(first_id + (count - 1) * step)
 
 
 def cut(

@@ -33,6 +33,22 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
     ]
 
 
+def view_check(table: str) -> Check:
+    """Say that there is something else in the place of a table, of whose rows nothing tells that they were changed."""
+    remedy = "name the table behind it by sessions_table and messages_table"
+    return Check(
+        "kind", "error", f"{table} is no table but a view, or foreign: what is not a plain add or read fails", remedy
+    )
+
+
+def sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
+    """Say that ids are given in another order than that of the writes: a conversation is then read in theirs."""
+    fix = f"ALTER SEQUENCE {name} CACHE 1 NO CYCLE" if counts_up else ""
+    anew = "INCREMENT 1 NO MINVALUE NO MAXVALUE START 1 RESTART <above every id> CACHE 1 NO CYCLE"
+    remedy = fix or f"ALTER SEQUENCE {name} {anew}"
+    return Check("sequence", "warning", f"{name} has {found}: ids are not in the order of the writes", remedy, fix)
+
+
 def unfinished_check(name: str, drop: str) -> Check:
     """Say that an index was not made to its end: it is kept up by every write, and serves none."""
     return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", drop, drop)

@@ -20,7 +20,7 @@ from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
-from .errors import CONNECT_ANEW_AFTER
+from .errors import CONNECT_ANEW_AFTER, NO_ANSWER
 from .libpq import libpq_parameters, with_host_first
 from .refusals import connect_failure
 from .sqlstates import SQLStateConnection
@@ -104,18 +104,18 @@ def _bounded(
             ready = yield wanted
             if not ready and monotonic() > deadline:
                 if cancelled:
-                    raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)")
+                    raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)")
                 cancel()
                 deadline, cancelled = monotonic() + CANCEL_SECONDS, True
             wanted = generator.send(ready)
     except StopIteration as exc:
         if cancelled:
-            raise psycopg.OperationalError(f"no answer within statement_timeout ({seconds:g} s)") from None
+            raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)") from None
         return exc.value
     except psycopg.errors.QueryCanceled:
         if not cancelled:
             raise
-        raise psycopg.errors.LockNotAvailable(f"no answer within statement_timeout ({seconds:g} s)") from None
+        raise psycopg.errors.LockNotAvailable(f"{NO_ANSWER} ({seconds:g} s)") from None
 
 
 def check_engine(connection: psycopg.Connection[Any], named: str | None) -> None:

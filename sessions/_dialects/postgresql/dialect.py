@@ -24,7 +24,7 @@ from sessions._leases import Lease
 from sessions.errors import ConfigurationError, kept_error, numberless_error
 
 from .arrays import TextArray
-from .checks import column_checks, unfinished_check
+from .checks import column_checks, sequence_check, unfinished_check, view_check
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, statement_failure
 from .values import PlainCursor, check_encoding
@@ -133,6 +133,13 @@ class PostgresDialect(Dialect[PGConnection]):
 
         return self.or_else(connection, ask, ask_shards)
 
+    def touch(self, connection: PGConnection, session_id: str) -> None:
+        rows = self.execute(connection, "touch_session", {"session_id": session_id})
+        # Where a trigger suppresses the update, the row can be locked all the same.
+        if not (rows[0][0] if rows else self.lock(connection, session_id)):
+            raise kept_error(session_id)
+        self.check_id_is_kept(connection, session_id)
+
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         newest = 0
         for part in _parts(texts):
@@ -153,7 +160,7 @@ class PostgresDialect(Dialect[PGConnection]):
         return newest
 
     def _newest_of(self, rows: Sequence[Any], count: int, session_id: str) -> int:
-        if len(rows) != count:
+        if len(rows) != count or not all(is_ours for _, is_ours in rows):
             raise kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
@@ -277,8 +284,20 @@ class PostgresDialect(Dialect[PGConnection]):
             for table in self.tables
             for name, drop in self.execute(connection, "unfinished_indexes", self.named(table))
         ]
+        views = [
+            view_check(table)
+            for table in self.tables
+            for (is_table,) in self.execute(connection, "kind", self.named(table))
+            if not is_table
+        ]
+        sequences = [
+            sequence_check(name, found, counts_up=counts_up)
+            for name, counts_up, found in self.execute(connection, "sequences", self.named(self.tables[1]))
+        ]
         return [
             Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
+            *views,
+            *sequences,
             *unfinished,
         ]
 

@@ -39,6 +39,9 @@ _TYPES = Failure(
     SchemaError,
     "give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or use other tables",
 )
+_NO_XMIN = Failure(
+    SchemaError, "it is a view, or a foreign table: name the table behind it by sessions_table and messages_table"
+)
 # 42804 that names no column, by the function whose types do not agree: there is one column in it.
 _FUNCTIONS: Mapping[str, Failure] = {
     "GREATEST": Failure(
@@ -76,13 +79,15 @@ _FAILURES: Mapping[str, Failure] = {
     "22012": Failure(
         DatabaseError,
         "not every row was written or removed as asked, and nothing was changed: look for a trigger, a rule or a "
-        "policy on the two tables that suppresses rows",
+        "policy on the two tables that suppresses or changes rows",
     ),
     "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
 }
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own
 # (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
 _WORKER_LOST = "failure on connection marked as essential"
+# How our own words begin where the server has cancelled what took too long, or has not answered to that either.
+NO_ANSWER = "no answer within statement_timeout"
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
 CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 
@@ -90,6 +95,8 @@ CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     sqlstate = getattr(exc, "sqlstate", None)
+    if str(exc).startswith(NO_ANSWER):
+        return failures.NO_ANSWER if sqlstate is None else failures.TOO_SLOW
     if sqlstate is None or not isinstance(exc, psycopg.Error):
         # Internal, without the server's code: psycopg counts a loss behind the server's last words as one answer more.
         if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
@@ -101,6 +108,8 @@ def statement_failure(exc: Exception) -> Failure:
     words = exc.diag.message_primary or ""
     if sqlstate == "42501":
         return _POLICY if "row-level security" in words else _missing_right(words)
+    if sqlstate == "42703" and "xmin" in words:
+        return _NO_XMIN
     if sqlstate == "42804":
         return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
     if sqlstate == "XX000" and words.startswith(_WORKER_LOST):

@@ -20,7 +20,7 @@ from sessions._reentry import refuse_reentry
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error
 
-from .checks import journal_check
+from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
 from .errors import MOVED, MOVED_DURING_COMMIT, failure_of
 
@@ -142,7 +142,12 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             connection.execute(statement)
 
     def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
-        return [journal_check(self.execute(connection, "journal_mode", {})[0][0], self.statements["use_wal"])]
+        messages = self.tables[1]
+        [(count,)] = self.execute(connection, "autoincrement", self.named(messages))
+        return [
+            autoincrement_check(messages, found=bool(count)),
+            journal_check(self.execute(connection, "journal_mode", {})[0][0], self.statements["use_wal"]),
+        ]
 
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)

@@ -1,0 +1,165 @@
+"""What puts rows of ours elsewhere, numbers them in another order, or not at all: refused, or said by check()."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import sessions
+from contract.test_tables_of_others import make, stored
+from sessions import Backend
+from support.claims import assert_helpful, each_mysql
+from support.samples import items, texts
+from support.servers import connect_raw, dialect_of, execute_sql
+
+WRITES: dict[str, Callable[[Backend], object]] = {
+    "add": lambda backend: backend.session("Chat").add_items(items("a", "b")),
+    "add at": lambda backend: backend.session("Chat").add_items(items("a", "b"), if_position=0),
+    "replace": lambda backend: backend.session("Chat").replace_items(items("a", "b")),
+    "large": lambda backend: backend.session("Chat").add_items([{"text": "x" * 9_000_000}] * 2),
+    "fork": lambda backend: backend.session("low").fork("Chat"),
+}
+COUNTS = ("SELECT COUNT(*) FROM agent_sessions", "SELECT COUNT(*) FROM agent_messages")
+
+
+def lower(url: str, *tables: str) -> None:
+    """Let what is inserted into these tables have its session id in lower case."""
+    if dialect_of(url) == "postgresql":
+        execute_sql(
+            url,
+            "CREATE FUNCTION low() RETURNS trigger LANGUAGE plpgsql "
+            "AS 'BEGIN NEW.session_id = lower(NEW.session_id); RETURN NEW; END'",
+        )
+    for table in tables:
+        what = (
+            "EXECUTE FUNCTION low()"
+            if dialect_of(url) == "postgresql"
+            else "SET NEW.session_id = LOWER(NEW.session_id)"
+        )
+        execute_sql(url, f"CREATE TRIGGER {table}_low BEFORE INSERT ON {table} FOR EACH ROW {what}")
+
+
+def counts(url: str) -> list[Any]:
+    return [execute_sql(url, statement) for statement in COUNTS]
+
+
+@pytest.mark.parametrize("options", [{}, {"multi_statements": False}], ids=["packets", "one by one"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "large" else []) for name in WRITES]
+)
+@pytest.mark.parametrize("tables", ["both", "agent_sessions", "agent_messages"])
+def test_a_write_that_a_trigger_puts_elsewhere_is_refused(
+    server_url: str, tables: str, name: str, options: dict[str, Any]
+) -> None:
+    if options and dialect_of(server_url) == "postgresql":
+        pytest.skip("an option of MySQL's")
+    with sessions.connect(server_url) as backend:
+        backend.session("low").add_items(items("x"))
+    lower(server_url, *(("agent_sessions", "agent_messages") if tables == "both" else (tables,)))
+    before = counts(server_url)
+    with sessions.connect(server_url, retry_timeout=0, **options) as backend:
+        with pytest.raises(sessions.DatabaseError) as caught:
+            WRITES[name](backend)
+        assert_helpful(caught.value)
+        assert counts(server_url) == before
+        backend.session("low").add_items(items("y"))
+        assert texts(backend.session("low").get_items()) == ["x", "y"]
+        # On MySQL the first write of a connection looks, and what has passed is trusted.
+        if dialect_of(server_url) == "postgresql":
+            with pytest.raises(sessions.DatabaseError):
+                WRITES[name](backend)
+
+
+def test_a_trigger_that_changes_the_case_of_ids_is_an_error_of_a_check(server_url: str) -> None:
+    with sessions.connect(server_url) as backend:
+        backend.session("low").add_items(items("x"))
+        lower(server_url, "agent_sessions", "agent_messages")
+        [found] = [check for check in backend.check() if check.name == "rights"]
+        assert found.verdict == "error"
+        assert "trigger" in found.remedy
+
+
+# --- rows without a number
+
+
+@contextlib.contextmanager
+def lent(url: str, lender: str) -> Iterator[Backend]:
+    if lender != "bound":
+        with sessions.connect(url, multi_statements=lender == "packets", retry_timeout=0) as backend:
+            yield backend
+        return
+    with contextlib.closing(connect_raw(url)) as connection:
+        yield sessions.bind(connection)
+
+
+@each_mysql
+@pytest.mark.parametrize("lender", ["packets", "one by one", "bound"])
+@pytest.mark.parametrize("name", ["add_items", "replace_items"])
+@pytest.mark.parametrize("row_id", ["BIGINT NULL", "BIGINT NOT NULL DEFAULT 0"])
+def test_rows_that_get_no_number_on_mysql_are_refused_and_not_written(
+    server_url: str, row_id: str, name: str, lender: str
+) -> None:
+    make(server_url, row_id=row_id)
+    with lent(server_url, lender) as backend:
+        for _ in range(2):
+            with pytest.raises(sessions.SchemaError, match="AUTO_INCREMENT"):
+                getattr(backend.session("chat_1"), name)(items(*"ab"))
+        assert backend.session("chat_1").get_items() == []
+        assert counts(server_url) == [[(0,)], [(0,)]]
+        [found] = [check for check in backend.check() if check.name == "rights"]
+        assert found.verdict == "error"
+        assert "AUTO_INCREMENT" in found.remedy
+
+
+# --- rows in another order
+
+
+NUMBERED = "BIGINT DEFAULT nextval('numbers') PRIMARY KEY"
+
+
+@pytest.mark.parametrize("how", ["CACHE 50", "CYCLE", "CACHE 50 CYCLE"])
+@pytest.mark.parametrize("row_id", [NUMBERED, "BIGINT GENERATED BY DEFAULT AS IDENTITY ({}) PRIMARY KEY"])
+def test_a_sequence_that_numbers_rows_in_another_order_is_a_warning_and_mended(
+    postgresql_url: str, row_id: str, how: str
+) -> None:
+    execute_sql(postgresql_url, f"CREATE SEQUENCE numbers {how}")
+    make(postgresql_url, row_id=row_id.format(how))
+    with sessions.connect(postgresql_url) as backend:
+        [found] = [check for check in backend.check() if check.name == "sequence"]
+        assert (found.verdict, how.replace("CACHE 50 ", "CACHE 50, ") in found.found) == ("warning", True)
+        assert [check for check in backend.check(fix=True) if check.name == "sequence"] == []
+
+
+def test_a_sequence_that_counts_down_is_a_warning_with_a_remedy(postgresql_url: str) -> None:
+    execute_sql(postgresql_url, "CREATE SEQUENCE numbers INCREMENT -1")
+    make(postgresql_url, row_id=NUMBERED)
+    with sessions.connect(postgresql_url) as backend:
+        [found] = [check for check in backend.check(fix=True) if check.name == "sequence"]
+        assert "INCREMENT -1" in found.found
+        execute_sql(postgresql_url, found.remedy.replace("<above every id>", "1"))
+        assert [check for check in backend.check() if check.name == "sequence"] == []
+
+
+@pytest.mark.parametrize(
+    ("row_id", "verdict"), [("INTEGER PRIMARY KEY", "warning"), ("integer primary key autoincrement", "ok")]
+)
+def test_ids_that_sqlite_gives_again_are_a_warning(sqlite_url: str, row_id: str, verdict: str) -> None:
+    make(sqlite_url, row_id=row_id)
+    with sessions.connect(sqlite_url) as backend:
+        assert [check.verdict for check in backend.check() if check.name == "ids"] == [verdict]
+
+
+# --- views
+
+
+def test_a_view_in_the_place_of_a_table_is_named(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        execute_sql(postgresql_url, "ALTER TABLE agent_sessions RENAME TO behind")
+        execute_sql(postgresql_url, "CREATE VIEW agent_sessions AS SELECT * FROM behind")
+        [found] = [check for check in backend.check() if check.name == "kind"]
+        assert (found.verdict, "agent_sessions" in found.found) == ("error", True)
+        with pytest.raises(sessions.SchemaError, match="it is a view"):
+            backend.session("chat_1").pop_item()
+        assert stored(postgresql_url) == 1
