@@ -147,6 +147,7 @@ def test_a_whole_database_goes_round_and_is_the_same(sql_url: str, sqlite_url: s
 def test_a_time_with_a_time_zone_is_refused_and_nothing_is_written(backend: Backend, where: str) -> None:
     aware = datetime(2026, 3, 14, tzinfo=UTC)
     rows = [*records(1), Record(1, aware, None, "{}")] if where == "record" else records(1)
+    times: Any = {} if where == "record" else {where: aware}
     with pytest.raises(ValueError, match="has a time zone"):
-        backend.load("chat_1", rows, **({} if where == "record" else {where: aware}))
+        backend.load("chat_1", rows, **times)
     assert backend.session("chat_1").get_items() == []
