@@ -72,7 +72,10 @@ class Export:
                 found[session_id] = None
                 current = session_id
             elif session_id != current:
-                _refuse(number, f"session {session_id!r} begins with a record; keep the line before, which has none")
+                what = "has a record apart from the others; keep them together"
+                if session_id not in found:
+                    what = "begins with a record; keep the line before, which has none"
+                _refuse(number, f"session {session_id!r} {what}")
         return list(found)
 
     def conversations(self) -> Iterator[tuple[Head, Iterator[Line]]]:

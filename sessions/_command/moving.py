@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from sessions._transfer import OvertakenError
-from sessions.errors import ConflictError, InvalidItemError
+from sessions.errors import ConflictError, DatabaseError, InvalidItemError
 
 from .context import CommandFailedError, Context
 from .database import is_one_place
@@ -59,7 +60,8 @@ def read_export(context: Context, export: Export) -> tuple[int, int]:
     progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
     sessions = records = 0
     for head, lines in export.conversations():
-        written = _import(context, head, _counted(lines, progress))
+        with _named(head.session_id):
+            written = _import(context, head, _counted(lines, progress))
         if written is not None:
             sessions, records = sessions + 1, records + written
     progress.end()
@@ -100,7 +102,8 @@ def copy(context: Context, target: Backend) -> int:
         copied.append(info.session_id)
         rows = _counted(source.session(info.session_id).records(), progress)
         try:
-            records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
+            with _named(info.session_id):
+                records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
         except OvertakenError:
             # Perhaps by a copy like this one: whether all is there is seen at the end.
             refused[info.session_id] = "another program writes to it there at this moment; copy it again then"
@@ -118,6 +121,15 @@ def copy(context: Context, target: Backend) -> int:
         verdict = f"{len(differ):,} differ" if differ else "checksums equal"
         err.line(f"copied {count_of(len(copied))}, {records:,} items in {seconds:.1f} s; {verdict}")
     return len(differ)
+
+
+@contextmanager
+def _named(session_id: str) -> Iterator[None]:
+    """Say with which conversation a database had trouble: there are many."""
+    try:
+        yield
+    except DatabaseError as exc:
+        raise CommandFailedError(f"session {session_id!r}: {exc}") from exc
 
 
 def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:
