@@ -26,6 +26,9 @@ VERSION = 1
 # The first line of an export and the last one, without which it was cut.
 HEADER, END = "agent_sessions_export", "agent_sessions_export_end"
 
+# A larger number of lines is no number of lines.
+_LARGE = 10**15
+
 _AGAIN = "if the file was cut or changed, export once more"
 
 
@@ -119,7 +122,7 @@ def _refuse(number: int, what: str) -> NoReturn:
 
 
 def _short(value: object) -> str:
-    return f"{value:,}" if type(value) is int else reprlib.repr(value)
+    return f"{value:,}" if type(value) is int and abs(value) < _LARGE else reprlib.repr(value)
 
 
 def _object(number: int, line: bytes) -> dict[str, Any]:
