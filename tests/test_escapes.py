@@ -71,13 +71,14 @@ def test_an_id_is_one_line_of_visible_characters_and_is_read_back(session_id: st
     assert not {ord(character) for character in shown} & UNSAFE
     # Blanks and marks are where they can be seen, and each character is written in the one way.
     assert (shown.strip(), "  " in shown) == (shown, False)
+    assert not shown.startswith("-")
     assert unicodedata.is_normalized("NFC", shown)
 
 
 LOOK_ALIKE = [
     *("alice", "alice ", " alice", "al\xadice", "alice\u3164", "alice\ufe0f", "\x1b[31malice", "alice\u2800"),
     *("alice\n", "alice\\n", "alice\\\\n", "é", "e\u0301"),
-    *("a b", "a\xa0b", "a\u2003b", "a  b", "a\tb", "a\\tb", "a\\x20b"),
+    *("--dry-run", "a b", "a\xa0b", "a\u2003b", "a  b", "a\tb", "a\\tb", "a\\x20b"),
 ]
 
 
@@ -89,14 +90,14 @@ def alike(sqlite_url: str) -> str:
     return sqlite_url
 
 
-LISTS = (["ls"], ["rm", "--dry-run", *LOOK_ALIKE], ["grep", "of "], ["stats", "--biggest", "50"])
+LISTS = (["ls"], ["rm", "--dry-run", "--", *LOOK_ALIKE], ["grep", "of "], ["stats", "--biggest", "50"])
 
 
 @pytest.mark.parametrize("command", LISTS, ids=["ls", "rm", "grep", "stats"])
 def test_a_list_has_a_line_of_its_own_for_each_id(
     alike: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*command, "--url", alike]) == 0
+    assert main([command[0], "--url", alike, *command[1:]]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     if command[0] == "stats":
         rows = [row[1:] for row in rows if row[0] == "session"]

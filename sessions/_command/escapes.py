@@ -32,9 +32,9 @@ _ASCII_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 # In the cell of a table, or a line of its own, these too.
 _BREAKS = {"\n": "\\n", "\t": "\\t"}
 _BREAK = re.compile("[\n\t]")
-# In ids: what cannot be seen to be there, and what is like a blank.
+# In ids: what cannot be seen to be there, and what is like a blank; what is odd in ASCII.
 _HIDDEN = re.compile(f"[{_UNSEEN}\u2800]")
-_ODD_BLANK = re.compile("^ |  | $")
+_ODD_IN_ASCII = re.compile("^[ -]|  | $")
 # As ids are written.
 _ESCAPE = re.compile(r"\\(?:(\\)|([nt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 
@@ -47,10 +47,10 @@ def harmless(text: str) -> str:
 def written_id(session_id: str) -> str:
     """Write an id in one line, so that no two ids look alike; id_from() reads it.
 
-    Escaped are also backslashes, line feeds and tabs, blanks but single spaces within, and where
-    a character may be written in two ways all that are not ASCII.
+    Escaped are also backslashes, line feeds and tabs, blanks but single spaces within, a hyphen
+    that would begin an option, and where a character may be written in two ways all that are not ASCII.
     """
-    if session_id.isascii() and session_id.isprintable() and not _ODD_BLANK.search(session_id):
+    if session_id.isascii() and session_id.isprintable() and not _ODD_IN_ASCII.search(session_id):
         return session_id.replace("\\", "\\\\")
     is_plain = unicodedata.is_normalized("NFC", session_id)
     ends = (0, len(session_id) - 1)
@@ -60,6 +60,7 @@ def written_id(session_id: str) -> str:
         and not _HIDDEN.match(character)
         and (is_plain or character.isascii())
         and (character != " " or (place not in ends and session_id[place - 1] != " "))
+        and (character != "-" or place)
         else _BREAKS.get(character) or _escape_of(character)
         for place, character in enumerate(session_id)
     )
