@@ -1,4 +1,4 @@
-"""Read what is JSON to some reader, though json.loads() refuses it or the stack is too short for it.
+"""Read, and write again, what is JSON to some reader, though json.loads() refuses it or the stack is too short for it.
 
 What another writer stored and its own reader reads is not ours to call corrupt: NaN and
 Infinity, a byte order mark, control characters in strings, other encodings of Unicode,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
 from typing import Any, TypeVar
 
@@ -144,6 +144,55 @@ def _natural(digits: str) -> int:
     low = len(digits) // 2
     shift: int = 10**low
     return _natural(digits[:-low]) * shift + _natural(digits[-low:])
+
+
+def encode_odd(value: object, *, ensure_ascii: bool = True) -> str:
+    """Write what decode_odd() reads: the stack is never too short for it, nor a number too long."""
+    return "".join(_written(value, ensure_ascii=ensure_ascii))
+
+
+def text_of(value: object) -> str:
+    """Return a text as it is, and another value as JSON."""
+    return value if isinstance(value, str) else encode_odd(value)
+
+
+class _Word(str):
+    """What is written as it is."""
+
+    __slots__ = ()
+
+
+def _written(value: object, *, ensure_ascii: bool) -> Iterator[str]:
+    # What is still to be written, the next one last.
+    left = [value]
+    while left:
+        found = left.pop()
+        if isinstance(found, _Word):
+            yield found
+        elif isinstance(found, (dict, list)):
+            members: list[object] = [_Word("{" if isinstance(found, dict) else "[")]
+            for number, member in enumerate(found):
+                members.append(_Word(", " if number else ""))
+                if isinstance(found, dict):
+                    members += [str(member), _Word(": "), found[member]]
+                else:
+                    members.append(member)
+            left += [_Word("}" if isinstance(found, dict) else "]"), *reversed(members)]
+        elif isinstance(found, int) and not isinstance(found, bool):
+            yield _digits_of(found)
+        else:
+            yield json.dumps(found, ensure_ascii=ensure_ascii)
+
+
+def _digits_of(number: int) -> str:
+    if number < 0:
+        return f"-{_digits_of(-number)}"
+    # Three bits are less than a digit.
+    if number.bit_length() < 3 * _DIGITS:
+        return str(number)
+    half = number.bit_length() * 3 // 20
+    high, low = divmod(number, 10**half)
+    return _digits_of(high) + _digits_of(low).rjust(half, "0")
 
 
 def depth_of(text: str) -> int:

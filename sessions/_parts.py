@@ -15,3 +15,4 @@ class Part:
     times: Sequence[str]
     created_at: str  # those of the session itself
     updated_at: str
+    replaces: bool = False  # in place of all rows, not behind them

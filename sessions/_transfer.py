@@ -1,7 +1,8 @@
 """Write conversations as they are elsewhere, so that an interrupted transfer can be repeated.
 
 What is there already has to be the beginning of what is written: it is compared, and the
-rest is written behind it, part by part.
+rest is written behind it, part by part. Or what is written stands behind it or in its
+place, whole: in one transaction, which is there or is not.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from ._history import History
 from ._items import Record
 from ._parts import Part
 from ._stores.store import Store
-from .errors import ConflictError
+from .errors import ConflictError, InvalidItemError
 
 # A part ends with the row that brings it to so many characters, or with so many rows.
 _CHARACTERS = 2_000_000
 _ROWS = 500
+
+
+class OvertakenError(ConflictError):
+    """Somebody else wrote to the conversation meanwhile."""
 
 
 class Row(Protocol):
@@ -37,18 +42,39 @@ def load(
     *,
     created_at: datetime | None,
     updated_at: datetime | None,
+    on_existing: str,
 ) -> int:
     """Write a conversation; return how many rows were not there yet."""
+    if on_existing not in ("fail", "append", "replace"):
+        raise ValueError(f"on_existing is {on_existing!r}; pass 'fail', 'append' or 'replace'")
+    began, ended = _text(created_at), _text(updated_at)
     rows = iter(records)
-    position = _compare(session_id, History(session_id, store).records(), rows)
+    history = History(session_id, store)
+    if on_existing != "fail":
+        position = history.position()
+        texts, times = next(_parts(session_id, rows, whole=True), ([], []))
+        part = Part(position, texts, times, began, ended, replaces=on_existing == "replace")
+        _write(store, session_id, part)
+        return len(texts)
+    position = _compare(session_id, history.records(), rows)
     written = 0
-    for texts, times in _parts(rows):
+    for texts, times in _parts(session_id, rows):
         # Behind the very row that was compared, or written before: somebody else may write too.
-        position = store.load(session_id, Part(position, texts, times, _text(created_at), _text(updated_at)))
+        position = _write(store, session_id, Part(position, texts, times, began, ended))
         written += len(texts)
     if not written:
-        store.load(session_id, Part(position, [], [], _text(created_at), _text(updated_at)))
+        _write(store, session_id, Part(position, [], [], began, ended))
     return written
+
+
+def _write(store: Store, session_id: str, part: Part) -> int:
+    try:
+        return store.load(session_id, part)
+    except ConflictError as exc:
+        what = str(exc).rpartition(";")[0]
+        raise OvertakenError(
+            f"{what}: another program writes to it at this moment; once that has ended, load it again"
+        ) from None
 
 
 def _compare(session_id: str, there: Iterable[Record], rows: Iterator[Row]) -> int:
@@ -70,19 +96,31 @@ def _is_same_time(one: datetime | None, other: datetime | None) -> bool:
     return one is None or other is None or one.replace(microsecond=0) == other.replace(microsecond=0)
 
 
-def _parts(rows: Iterator[Row]) -> Iterator[tuple[list[str], list[str]]]:
+def _parts(session_id: str, rows: Iterator[Row], *, whole: bool = False) -> Iterator[tuple[list[str], list[str]]]:
     texts: list[str] = []
     times: list[str] = []
     size = 0
     for row in rows:
+        check_text(row.text, f"a record of session {session_id!r}")
         texts.append(row.text)
         times.append(_text(row.created_at))
         size += len(row.text)
-        if size >= _CHARACTERS or len(texts) == _ROWS:
+        if not whole and (size >= _CHARACTERS or len(texts) == _ROWS):
             yield texts, times
             texts, times, size = [], [], 0
     if texts:
         yield texts, times
+
+
+def check_text(text: str, what: str) -> None:
+    """Raise InvalidItemError for a text that no database stores."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidItemError(
+            f"{what} holds a lone surrogate, half of a character, which no database stores; "
+            r"in JSON it can be written as an escape such as \ud800"
+        ) from None  # it has the whole text in it
 
 
 def _text(moment: datetime | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ._items import Item
+from ._odd_json import text_of
 
 _OUTPUT = "_output"
 
@@ -62,13 +63,13 @@ def _ids(items: Sequence[Item]) -> tuple[dict[str, int], dict[str, int]]:
 
 def _calls(item: Item) -> Iterator[str]:
     """The ids under which an item expects outputs."""
-    kind = str(item.get("type"))
+    kind = text_of(item.get("type"))
     if item.get("call_id") and not kind.endswith(_OUTPUT):
-        yield str(item["call_id"])
+        yield text_of(item["call_id"])
     elif kind == "mcp_approval_request":
-        yield str(item.get("id"))
+        yield text_of(item.get("id"))
     for call in _list(item, "tool_calls"):
-        yield str(call.get("id"))
+        yield text_of(call.get("id"))
     for block, found in _blocks(item):
         if block == "tool_use":
             yield found
@@ -76,13 +77,13 @@ def _calls(item: Item) -> Iterator[str]:
 
 def _outputs(item: Item) -> Iterator[str]:
     """The ids of the calls whose outputs an item is or holds."""
-    kind = str(item.get("type"))
+    kind = text_of(item.get("type"))
     if kind.endswith(_OUTPUT):
-        yield str(item.get("call_id") or item.get("id"))  # that of a local shell has its call's in "id"
+        yield text_of(item.get("call_id") or item.get("id"))  # that of a local shell has its call's in "id"
     elif kind == "mcp_approval_response":
-        yield str(item.get("approval_request_id"))
+        yield text_of(item.get("approval_request_id"))
     elif item.get("role") == "tool":
-        yield str(item.get("tool_call_id"))
+        yield text_of(item.get("tool_call_id"))
     for block, found in _blocks(item):
         if block == "tool_result":
             yield found
@@ -94,7 +95,7 @@ def _answered(item: Item, answered: set[str]) -> Item | None:
         return item
     left = dict(item)
     if calls := _list(item, "tool_calls"):
-        left["tool_calls"] = [call for call in calls if str(call.get("id")) in answered]
+        left["tool_calls"] = [call for call in calls if text_of(call.get("id")) in answered]
         if not left["tool_calls"]:
             del left["tool_calls"]
     elif any(_blocks(item)):
@@ -115,7 +116,7 @@ def _with_what_they_led_to(items: Sequence[Item]) -> list[Item]:
             continue
         kept.append(item)
         follows = item.get("role") == "assistant" or (
-            "role" not in item and not str(item.get("type")).endswith((_OUTPUT, "_response"))
+            "role" not in item and not text_of(item.get("type")).endswith((_OUTPUT, "_response"))
         )
     kept.reverse()
     return kept
@@ -130,10 +131,10 @@ def _blocks(item: Item) -> Iterator[tuple[str, str]]:
     """The blocks of Anthropic's messages that are calls or their outputs: type and id."""
     for block in _list(item, "content"):
         if (found := _block_id(block)) is not None:
-            yield str(block["type"]), found
+            yield text_of(block["type"]), found
 
 
 def _block_id(block: object) -> str | None:
     if not isinstance(block, dict) or block.get("type") not in ("tool_use", "tool_result"):
         return None
-    return str(block.get("tool_use_id") or block.get("id"))
+    return text_of(block.get("tool_use_id") or block.get("id"))

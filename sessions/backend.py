@@ -222,6 +222,7 @@ class Backend:
         *,
         created_at: datetime | None = None,
         updated_at: datetime | None = None,
+        on_existing: str = "fail",
     ) -> int:
         """Write a conversation as it is elsewhere; return how many records were not there yet.
 
@@ -229,13 +230,19 @@ class Backend:
         order stay, to the second where the tables have whole seconds; ids are new ones.
         created_at and updated_at are those of its SessionInfo. Written in parts of short
         transactions: after an interruption the same call goes on where it ended. Raises
-        ConflictError when something else is there already, and ValueError for a time with
-        a time zone.
+        ConflictError when something else is there already or somebody else writes to it at
+        this moment, InvalidItemError for a text with a lone surrogate, and ValueError for
+        a time with a time zone.
+
+        With on_existing="replace" the records take the place of what is there, with "append" they
+        stand behind it, in one transaction: until then, and after any failure, what is
+        there is as it was. All of them are in memory at once.
         """
         if self.closed:
             raise closed_error()
         check_session_id(session_id)
-        return load(observed(self._store, "load"), session_id, records, created_at=created_at, updated_at=updated_at)
+        store = observed(self._store, "load")
+        return load(store, session_id, records, created_at=created_at, updated_at=updated_at, on_existing=on_existing)
 
     def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.

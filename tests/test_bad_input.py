@@ -519,3 +519,10 @@ def test_every_error_is_a_sessions_error_and_can_be_pickled(error: type[Exceptio
     assert isinstance(copy, sessions.SessionsError)
     assert type(copy) is error
     assert str(copy) == "what is wrong; what to do"
+
+
+def test_half_a_character_is_not_blamed_on_the_character_set(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items([{"a": 1}])
+        with refused(sessions.DatabaseError, match="lone surrogate"):
+            backend.list_sessions(prefix="\ud800")

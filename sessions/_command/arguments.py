@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .terminal import harmless
+from .escapes import harmless
 
 _EPILOG = """\
 The database is named by --url or by SESSIONS_URL, such as sqlite:chat.db or
@@ -105,6 +105,10 @@ _DELETING: dict[str, Any] = {
     "--dry-run": {"action": "store_true", "help": "only say what would be deleted"},
     "--yes": {"action": "store_true", "help": "do not ask"},
 }
+_ESCAPED = {
+    "action": "store_true",
+    "help": "the ids are written as `ls` writes them: \\n for a line feed, \\\\ for a backslash",
+}
 _PREFIX = {"help": "only conversations whose ids begin so"}
 
 # Each command: what it does, and its arguments.
@@ -127,6 +131,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "--limit": {"type": _number, "default": 200, "help": "the newest so many items (200)"},
             "--all": {"action": "store_true", "help": "all items"},
             "--full": {"action": "store_true", "help": "fold nothing"},
+            "--escaped": _ESCAPED,
             "--only-conversation": {"action": "store_true", "help": "only what user and assistant say"},
             "--no-reasoning": {"action": "store_true", "help": "without the items of reasoning"},
             "--follow": {"action": "store_true", "help": "go on with what is added, until Ctrl-C"},
@@ -150,6 +155,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "session_ids": {"nargs": "*", "metavar": "ID"},
             "--html": {"metavar": "DIR", "help": "a page each and an index with search; a new DIR is for you alone"},
             "--full": {"action": "store_true", "help": "pages with the longest texts whole"},
+            "--escaped": _ESCAPED,
         },
     ),
     "import": (
@@ -170,6 +176,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "target": {"metavar": "TARGET_URL"},
             "--target-password-file": {"metavar": "FILE", "help": "a file that holds its password"},
             "--target-engine": {"metavar": "NAME", "help": "what --engine is for the other database"},
+            "--escaped": _ESCAPED,
             "session_ids": {"nargs": "*", "metavar": "ID"},
         },
     ),
@@ -179,9 +186,13 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "session_id": {"metavar": "ID"},
             "new_id": {"metavar": "NEW_ID"},
             "--upto": {"type": _record, "metavar": "RECORD", "help": "up to this record, such as 17"},
+            "--escaped": _ESCAPED,
         },
     ),
-    "rm": ("delete conversations", {"session_ids": {"nargs": "+", "metavar": "ID"}, **_DELETING}),
+    "rm": (
+        "delete conversations",
+        {"session_ids": {"nargs": "+", "metavar": "ID"}, "--escaped": _ESCAPED, **_DELETING},
+    ),
     "prune": (
         "delete the conversations that nobody has written to for long",
         {

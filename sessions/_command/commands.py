@@ -14,8 +14,10 @@ from sessions.errors import ConflictError
 from .context import CommandFailedError, Context
 from .database import read_password
 from .deleting import confirm, prune, rm
+from .escapes import cell, harmless, one_line, written_id
 from .forms import check_line, checks_object, count_of, info_object, moment, record_object, role_of, zone
-from .terminal import Stream, age, harmless, one_line, size
+from .reindent import json_of
+from .terminal import Stream, age, size
 
 if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
@@ -53,7 +55,7 @@ def ls(context: Context) -> int:
             rows.append(_row(context, info, bytes_, first))
         if not context.out.is_terminal:
             for row in rows:
-                context.out.line("\t".join(row))
+                context.out.row(row)
             rows = []
     if rows:
         spare = (f"UPDATED ({zone(context)})", "AGE")
@@ -69,7 +71,7 @@ def ls(context: Context) -> int:
 def _row(context: Context, info: SessionInfo, bytes_: int | None, first: str | None) -> tuple[str, ...]:
     out = context.out
     items = f"{info.items:,}" if info.items <= _COUNTED else f"{_COUNTED:,}+"
-    row = [harmless(info.session_id), items if out.is_terminal else str(info.items)]
+    row = [written_id(info.session_id), items if out.is_terminal else str(info.items)]
     if bytes_ is not None:
         row.append(size(bytes_) if out.is_terminal else str(bytes_))
     row.append(moment(info.updated_at, out, utc=context.utc))
@@ -96,20 +98,20 @@ def grep(context: Context) -> int:
         found += 1
         record = match.record
         if wanted.json:
-            out.line(json.dumps(record_object(match.session_id, record, utc=context.utc)))
+            out.line(json_of(record_object(match.session_id, record, utc=context.utc)))
         else:
             words = [
-                harmless(match.session_id),
+                written_id(match.session_id),
                 f"#{record.id}",
                 moment(record.created_at, out, utc=context.utc),
-                harmless(role_of(record.item)),
+                role_of(record.item),
             ]
             text = next(texts_with(record, wanted.text, ignore_case=wanted.ignore_case))
             if out.is_terminal:
-                out.line(out.painted("  ".join(words), "dim"))
+                out.line(out.painted("  ".join(map(cell, words)), "dim"))
                 out.line(f"  {_around(text, wanted.text, out, ignore_case=wanted.ignore_case)}")
             else:
-                out.line("\t".join([*words, one_line(text)]))
+                out.row([*words, one_line(text)])
         if found == wanted.limit:
             break
     if not found and context.err.is_terminal and not wanted.quiet:
@@ -136,15 +138,26 @@ def export(context: Context) -> int:
 
 def import_(context: Context) -> int:
     """Write what an export holds."""
+    from sessions._transfer import OvertakenError
+
+    from .exported import Export
     from .moving import existing, read_export
 
     wanted = context.arguments
-    if wanted.on_existing == "replace" and not wanted.yes:
-        confirm(context, existing(context, wanted.file), "replace", dry_run=False)
-    try:
-        sessions, records = read_export(context, wanted.file)
-    except ConflictError as exc:
-        raise CommandFailedError(f"{str(exc).partition(';')[0]}; pass --on-existing skip, append or replace") from exc
+    asks = wanted.on_existing == "replace" and not wanted.yes
+    if asks and wanted.file == "-":
+        raise CommandFailedError("--yes required to replace what is there by what comes from standard input", 2)
+    with Export(wanted.file) as exported:
+        session_ids = exported.session_ids()
+        if asks:
+            confirm(context, existing(context, session_ids), "replace", dry_run=False)
+        try:
+            sessions, records = read_export(context, exported)
+        except OvertakenError:
+            raise
+        except ConflictError as exc:
+            what = str(exc).rpartition(";")[0]
+            raise CommandFailedError(f"{what}; pass --on-existing skip, append or replace") from exc
     context.say(f"imported {count_of(sessions)}, {records:,} items")
     return 0
 
@@ -189,24 +202,25 @@ def stats(context: Context) -> int:
         biggest = [session._asdict() for session in found.biggest]
         out.line(json.dumps({"schema_version": 1, **found._asdict(), "days": days, "biggest": biggest}))
     elif not out.is_terminal:
-        out.line(f"all\t{found.sessions}\t{found.items}\t{found.bytes}")
-        for day in found.days:
-            out.line(f"day\t{day.day or '?'}\t{day.items}\t{day.bytes}")
-        for session in found.biggest:
-            out.line(f"session\t{harmless(session.session_id)}\t{session.items}\t{session.bytes}")
+        for row in (
+            ("all", found.sessions, found.items, found.bytes),
+            *(("day", day.day or "?", day.items, day.bytes) for day in found.days),
+            *(("session", written_id(name), items, held) for name, items, held in found.biggest),
+        ):
+            out.row(map(str, row))
     else:
         out.line(f"{count_of(found.sessions)}, {found.items:,} items, {size(found.bytes)}")
         _table(out, f"DAY ({zone(context)})", found.days[-_DAYS:])
         if len(found.days) > _DAYS:
             out.line(f"… {len(found.days) - _DAYS:,} earlier days: `stats | less`, or --json")
-        _table(out, "BIGGEST", found.biggest)
+        _table(out, "BIGGEST", [one._replace(session_id=written_id(one.session_id)) for one in found.biggest])
     return 0
 
 
 def _table(out: Stream, heading: str, rows: Sequence[DayStats | SessionSize]) -> None:
     if rows:
         out.line()
-        cells = [(harmless(name) or "?", f"{items:,}", size(held)) for name, items, held in rows]
+        cells = [(name or "?", f"{items:,}", size(held)) for name, items, held in rows]
         out.table((heading, "ITEMS", "SIZE"), cells, right=("ITEMS", "SIZE"))
 
 

@@ -34,4 +34,5 @@ def _session_ids(prefix: str, parsed_args: argparse.Namespace, **_others: Any) -
         if len(found) == _MOST:
             # With the last one the shell knows how far all of them are alike.
             found += backend.list_sessions(prefix=prefix, order="id", newest_first=True, limit=1, count_limit=1)
-    return [info.session_id for info in found]
+    # Shells are told an id a line, and print what they are told.
+    return [info.session_id for info in found if info.session_id.isprintable()]

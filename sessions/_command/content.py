@@ -6,8 +6,9 @@ left out; what is not known is JSON.
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
+
+from sessions._odd_json import text_of
 
 from . import images, reindent
 from .images import Image
@@ -40,7 +41,7 @@ def words(parts: list[Part]) -> str:
 
 def indented(value: object) -> str:
     """Write a value as JSON for a reader; nothing where there is none."""
-    return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+    return "" if value is None else reindent.json_of(value, readable=True)
 
 
 def laid_out(part: Part) -> Part:
@@ -58,7 +59,7 @@ def _part(one: object) -> Part:
         return Part("text", one)
     if not isinstance(one, dict):
         return Part("json", indented(one))
-    kind = str(one.get("type"))
+    kind = text_of(one.get("type"))
     if isinstance(one.get("refusal"), str):
         return Part("refusal", one["refusal"])
     if isinstance(one.get("text"), str):
@@ -80,11 +81,12 @@ def _image(part: Object) -> Part:
         url = url.get("url")
     source = part.get("source")
     if isinstance(source, dict):
-        url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
+        data = f"data:{text_of(source.get('media_type'))};base64,{text_of(source.get('data'))}"
+        url = source.get("url") or data
     if isinstance(url, str) and url[:5].lower() == "data:":
         kind, _, data = url[5:].partition(",")
         return made_image(data, kind.partition(";")[0].removeprefix("image/"))
-    return Part("line", f"[image: {url or part.get('file_id') or 'without an address'}]")
+    return Part("line", f"[image: {text_of(url or part.get('file_id') or 'without an address')}]")
 
 
 def made_image(data: str, called: str) -> Part:
@@ -98,8 +100,8 @@ def made_image(data: str, called: str) -> Part:
 def _sound(part: Object) -> Part:
     inner = part.get("input_audio")
     sound: Object = inner if isinstance(inner, dict) else part
-    named = [str(sound.get("format") or "").upper(), _bytes(sound.get("data")), _one_line(sound.get("transcript"))]
-    return Part("line", f"[audio: {', '.join(filter(None, named)) or sound.get('id') or 'without data'}]")
+    named = [text_of(sound.get("format") or "").upper(), _bytes(sound.get("data")), _one_line(sound.get("transcript"))]
+    return Part("line", f"[audio: {', '.join(filter(None, named)) or text_of(sound.get('id') or 'without data')}]")
 
 
 def _file(part: Object) -> Part:
@@ -115,4 +117,4 @@ def _bytes(data: object) -> str:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split()) if value else ""
+    return " ".join(text_of(value).split()) if value else ""

@@ -108,4 +108,6 @@ class Context:
             if close
             else "`ls` lists them, `grep TEXT` finds one by what was said"
         )
+        if "\\" in session_id and not self.arguments.escaped:
+            hint = "pass --escaped if the id is written as `ls` writes it"
         raise CommandFailedError(f"no session {session_id!r} in {self.where}; {hint}")

@@ -8,8 +8,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from .context import NO_ROW, CommandFailedError, Context
+from .escapes import written_id
 from .forms import count_of
-from .terminal import ask, harmless, size
+from .terminal import ask, size
 
 if TYPE_CHECKING:
     from sessions import SessionInfo
@@ -62,7 +63,7 @@ def confirm(context: Context, infos: Iterable[SessionInfo], verb: str, *, dry_ru
         newest = max((info.updated_at for info in page if info.updated_at), default=newest)
         if dry_run:
             for info in page:
-                context.out.line(harmless(info.session_id))
+                context.out.line(written_id(info.session_id))
     if not sessions:
         return 0
     what = f"{count_of(sessions)}, {items:,} items, {size(held)}"

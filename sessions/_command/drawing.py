@@ -8,9 +8,10 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from .context import Context
+from .escapes import harmless, one_line, written_id
 from .forms import moment, zone
 from .markdown import drawn
-from .terminal import columns, harmless, one_line, size
+from .terminal import columns, size
 from .transcript import Entry, Run
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def draw_heading(info: SessionInfo, records: Sequence[Record], context: Context)
         " to ".join(f"{time:%Y-%m-%d %H:%M}" for time in times),
         zone(context),
     ]
-    out.line(f"{out.painted(harmless(info.session_id), 'bold')}   {out.painted(' · '.join(words), 'dim')}")
+    out.line(f"{out.painted(written_id(info.session_id), 'bold')}   {out.painted(' · '.join(words), 'dim')}")
     out.line(out.painted("─" * out.width, "dim"))
 
 

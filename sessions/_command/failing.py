@@ -9,6 +9,7 @@ _REMEDIES = (
         "if this is the right database, and these are the right table names, `check --fix` makes the tables",
     ),
     (", or pass ssl=False", ""),
+    ("once that has ended, load it again", "once that has ended, give the command again"),
 )
 
 

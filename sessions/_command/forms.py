@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sessions._odd_json import text_of
+
 from .context import Context
-from .terminal import Stream, harmless
+from .escapes import cell
+from .terminal import Stream
 
 if TYPE_CHECKING:
     from sessions import Check, Item, Record, SessionInfo
@@ -51,7 +54,7 @@ def check_line(check: Check, out: Stream) -> str:
     """Say a verdict in a line."""
     styles = {"warning": ("bold",), "error": ("failed",)}
     verdict = out.painted(check.verdict, *styles.get(check.verdict, ()))
-    words = [check.name, verdict, harmless(check.found), *([harmless(check.remedy)] if check.remedy else [])]
+    words = [check.name, verdict, cell(check.found), *([cell(check.remedy)] if check.remedy else [])]
     if not out.is_terminal:
         return "\t".join(words)
     name, _, *rest = words
@@ -82,7 +85,7 @@ def role_of(item: Item | None) -> str:
     """Return the word that a list has for an item."""
     if item is None:
         return "corrupt"
-    return str(item.get("role") or item.get("type") or "item")
+    return text_of(item.get("role") or item.get("type") or "item")
 
 
 def count_of(sessions: int) -> str:

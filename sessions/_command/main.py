@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from .arguments import make_parser, rotated
-from .terminal import OutputError, Stream, drop_unwritten, harmless
+from .escapes import cell, id_from
+from .terminal import OutputError, Stream, drop_unwritten
 
 # What can be interrupted and given once more.
 _SCHEMA = ("create_sessions", "create_messages", "create_leases")
@@ -49,13 +50,23 @@ def _parsed(written: Sequence[str]) -> argparse.Namespace:
     try:
         if written and written[0].startswith("-"):
             written = rotated(written)
-        return make_parser(*written[:1]).parse_args(written)
+        return _unescaped(make_parser(*written[:1]).parse_args(written))
     except SystemExit:
         try:
             sys.stdout.flush()  # a help text
         except OSError:
             drop_unwritten(sys.stdout)
         raise
+
+
+def _unescaped(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Read the ids as they are written by `ls`, where that is asked for."""
+    if getattr(arguments, "escaped", False):
+        for name in vars(arguments).keys() & {"session_id", "new_id"}:
+            setattr(arguments, name, id_from(getattr(arguments, name)))
+        if "session_ids" in arguments:
+            arguments.session_ids = list(map(id_from, arguments.session_ids))
+    return arguments
 
 
 def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
@@ -81,7 +92,7 @@ def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
     except (SessionsError, CommandFailedError, OSError, ValueError) as exc:
         if arguments.debug:
             raise
-        err.line(f"agent-sessions: {harmless(said(exc))}")
+        err.line(f"agent-sessions: {cell(said(exc))}")
         return exc.status if isinstance(exc, CommandFailedError) else status_of(exc)
 
 

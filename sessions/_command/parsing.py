@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .terminal import harmless
+from .escapes import harmless
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

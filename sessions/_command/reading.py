@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sessions._items import Item, Record
+from sessions._odd_json import encode_odd, text_of
 
 from . import reindent
 from .content import Part, indented, laid_out, made_image, parts_of
@@ -68,14 +69,14 @@ def read(record: Record) -> Iterator[Said | Call | Output]:
     if item is None:
         yield Said("corrupt", parts_of(record.text), "no JSON object, shown as stored")
         return
-    kind = str(item.get("type") or "message")
+    kind = text_of(item.get("type") or "message")
     call_id = item.get("call_id") or item.get("tool_call_id")
     if item.get("role") == "tool" or kind.endswith(_OUTPUT):
-        yield _output(str(call_id), item, item.get("output", item.get("content")))
+        yield _output(text_of(call_id), item, item.get("output", item.get("content")))
     elif kind == "reasoning":
         yield _reasoning(item)
     elif kind.endswith(_CALL):
-        yield _call_of(item, kind, None if call_id is None else str(call_id))
+        yield _call_of(item, kind, None if call_id is None else text_of(call_id))
     elif kind == "message" and item.get("role"):
         yield from _message(item)
     elif "__enc__" in item:
@@ -100,7 +101,7 @@ def _reasoning(item: Item) -> Said:
 
 
 def _message(item: Item) -> Iterator[Said | Call | Output]:
-    role = str(item["role"])
+    role = text_of(item["role"])
     role = repr(role) if role in _KINDS else role
     content = item.get("content")
     blocks = content if isinstance(content, list) else [content]
@@ -119,14 +120,14 @@ def _message(item: Item) -> Iterator[Said | Call | Output]:
         found.append(Said(role, said, title))
     for block in objects:
         if block.get("type") == "tool_use":
-            found.append(_call(str(block.get("name")), block.get("input"), str(block.get("id"))))
+            found.append(_call(text_of(block.get("name")), block.get("input"), text_of(block.get("id"))))
         elif block.get("type") == "tool_result":
-            found.append(_output(str(block.get("tool_use_id")), block, block.get("content")))
+            found.append(_output(text_of(block.get("tool_use_id")), block, block.get("content")))
     for call in item.get("tool_calls") or ():
         if isinstance(call, dict):
             function = call.get("function") or call.get("custom")
             named: Item = function if isinstance(function, dict) else call
-            found.append(_call(str(named.get("name")), _asked(named), str(call.get("id"))))
+            found.append(_call(text_of(named.get("name")), _asked(named), text_of(call.get("id"))))
     if not found:
         rest = {name: value for name, value in item.items() if name not in _SILENT_OF_MESSAGES and value}
         found.append(Said(role, [Part("json", indented(rest))] if rest else []))
@@ -140,13 +141,13 @@ def _stands_apart(block: Any) -> bool:
 def _call_of(item: Item, kind: str, call_id: str | None) -> Call:
     asked = _asked(item)
     rest = {name: value for name, value in item.items() if name not in _SILENT and value not in (None, [], "")}
-    made = _call(str(item.get("name") or kind.removesuffix(_CALL)), asked or rest if call_id else asked, call_id)
+    made = _call(text_of(item.get("name") or kind.removesuffix(_CALL)), asked or rest if call_id else asked, call_id)
     if call_id is not None:
         return made
     # What runs on the side of the API has call and result in one item.
     output = [*map(laid_out, parts_of(rest.pop("output", None))), *parts_of(rest.pop("error", None))]
     if isinstance(rest.get("result"), str):
-        output.append(made_image(rest.pop("result"), str(rest.get("output_format") or "image")))
+        output.append(made_image(rest.pop("result"), text_of(rest.get("output_format") or "image")))
     if rest:
         output.append(Part("json", indented(rest)))
     return Call(made.title, made.parts, None, output or None, _is_failed(item, output))
@@ -157,7 +158,7 @@ def _asked(item: Item) -> object:
 
 
 def _call(name: str, asked: object, call_id: str | None) -> Call:
-    text = asked if isinstance(asked, str) else "" if asked is None else json.dumps(asked, ensure_ascii=False)
+    text = asked if isinstance(asked, str) else "" if asked is None else encode_odd(asked, ensure_ascii=False)
     try:
         short = reindent.arguments(text) if len(text) <= 2 * _SHORT else None
         if short is not None and len(short) <= _SHORT and "\\n" not in short:

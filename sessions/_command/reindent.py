@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
+from sessions._odd_json import encode_odd
+
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 # Deeper values are not indented further: the blanks of a deep item would be more than its text.
@@ -15,6 +17,14 @@ _DEEPEST = 40
 def indented(text: str) -> str:
     """Write a value a line; raise ValueError where a text is no JSON."""
     return "".join(_indented(_words(text)))
+
+
+def json_of(value: object, *, readable: bool = False) -> str:
+    """Write a value as JSON in a line; a readable one in Unicode, and a value a line where the stack is deep enough."""
+    try:
+        return json.dumps(value, ensure_ascii=not readable, indent=2 if readable else None)
+    except (ValueError, RecursionError):
+        return encode_odd(value, ensure_ascii=not readable)
 
 
 def arguments(text: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
 from .context import Context
 from .drawing import Drawing, draw_heading
 from .forms import record_object
-from .terminal import harmless_json
+from .reindent import json_of
 from .transcript import Entry, entries
 
 if TYPE_CHECKING:
@@ -53,10 +52,10 @@ def _show_records(session_id: str, records: list[Record], context: Context, draw
     wanted, out = context.arguments, context.out
     if wanted.raw:
         for record in records:
-            out.line(harmless_json(record.text) if out.is_terminal else record.text)
+            out.stored(record.text)
     elif wanted.json:
         for record in records:
-            out.line(json.dumps(record_object(session_id, record, utc=context.utc)))
+            out.line(json_of(record_object(session_id, record, utc=context.utc)))
     else:
         for entry in entries(records):
             if _is_wanted(entry, context):

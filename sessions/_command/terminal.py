@@ -1,50 +1,28 @@
 """Write for a person where a stream is a terminal, and for a program where it is none.
 
-Stored text is hostile: what would move the cursor, change colours or hide characters is
-written as an escape, on every stream.
+Whatever is written passes the escapes here, but for what is asked for as it is stored.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TextIO
 
+from .escapes import COLOUR_CODE, cell, harmless, harmless_json
+
 _COLOURS = {"user": 36, "assistant": 32, "tool": 35, "reasoning": 33, "handoff": 34, "failed": 31, "dim": 2, "bold": 1}
 
-# Raw colour codes say nothing; the rest is shown: controls but tab and line feed, what turns the
-# direction of text, what cannot be seen, and halves of characters.
-_COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
 # A column of texts is left out before it is narrower than this.
 _LEAST_TEXT = 20
 # Where a terminal does not say it.
 _WIDTH = 80
 _UNITS = ("kB", "MB", "GB", "TB")
-
-
-def harmless(text: str) -> str:
-    """Write what a terminal would act on as an escape."""
-    return _UNSAFE.sub(_escaped, _COLOUR_CODE.sub("", text))
-
-
-def harmless_json(text: str) -> str:
-    """Write what a terminal would act on in the escapes of JSON, which leaves the JSON the same."""
-    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
-
-
-def one_line(text: str) -> str:
-    """Join the lines and blanks of a text."""
-    return harmless(" ".join(text.split()))
 
 
 def cut(text: str, width: int) -> str:
@@ -112,15 +90,30 @@ class Stream:
             reconfigure(errors="backslashreplace")
 
     def line(self, text: str = "") -> None:
-        """Write a line."""
+        """Write a text, and end the line. Nothing in it acts on a terminal but colours, where the stream has them."""
+        if not (text.isascii() and text.isprintable()):
+            parts = COLOUR_CODE.split(text)
+            codes = COLOUR_CODE.findall(text) if self.has_colour else []
+            text = "".join(map("".join, zip_longest(map(harmless, parts), codes, fillvalue="")))
+        self._write(text + "\n")
+
+    def row(self, cells: Iterable[str]) -> None:
+        """Write a line of cells for a program: each is one, whatever it holds."""
+        self.line("\t".join(map(cell, cells)))
+
+    def stored(self, text: str) -> None:
+        """Write a text as it is stored; on a terminal in the escapes of JSON, which leaves JSON the same."""
+        self._write((harmless_json(text) if self.is_terminal else text) + "\n")
+
+    def _write(self, text: str) -> None:
         with self._telling_failures():
-            self._file.write(text + "\n")
+            self._file.write(text)
 
     def again(self, text: str) -> None:
         """Write a line in place of the one before, on a terminal only."""
         if self.is_terminal:
             with self._telling_failures():
-                self._file.write(f"\r\x1b[K{cut(text, self.width - 1)}")
+                self._file.write(f"\r\x1b[K{cut(cell(text), self.width - 1)}")
                 self._file.flush()
 
     def flush(self) -> None:
@@ -165,7 +158,7 @@ class Stream:
         The first column is never cut. Where there is too little room the last one, if it is one of texts, is cut to
         what is left; else columns are left out: those of spare in this order, then from the end.
         """
-        cells = [list(heading), *map(list, rows)]
+        cells = [list(heading), *(list(map(cell, row)) for row in rows)]
         widths = {place: max(columns(row[place]) for row in cells) for place in range(len(heading))}
         while len(widths) > 1 and (left := self.width - sum(widths.values()) - 2 * (len(widths) - 1)) < 0:
             last = max(widths)
@@ -205,13 +198,6 @@ def _width(file: TextIO) -> int:
 
 def ask(question: str) -> str:
     """Ask on the terminal; empty when nobody answers."""
-    sys.stderr.write(question)
+    sys.stderr.write(cell(question))
     sys.stderr.flush()
     return sys.stdin.readline().strip()
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -158,7 +158,7 @@ class Dialect(ABC, Generic[C]):
             self.check_lease(connection, lease)
             self.touch(connection, session_id)
             self.check_position(connection, session_id, if_position)
-            self._delete_items(connection, session_id)
+            self.delete_items(connection, session_id)
             newest = self.insert(connection, session_id, texts) if texts else 0
             if self.settles:
                 self.lock_for_removal(connection, session_id)  # behind the rows, whose times it is to be later than
@@ -185,7 +185,7 @@ class Dialect(ABC, Generic[C]):
         with self.transaction(connection):
             self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
-            self._delete_items(connection, session_id)
+            self.delete_items(connection, session_id)
             if not self.change(connection, "delete_session", {"session_id": session_id}) and self.lock(
                 connection, session_id
             ):
@@ -275,7 +275,7 @@ class Dialect(ABC, Generic[C]):
         parameters = {"session_id": session_id, "count": count, "before": MAX_ID}
         return self.execute(connection, self.position_statement, parameters)
 
-    def _delete_items(self, connection: C, session_id: str) -> None:
+    def delete_items(self, connection: C, session_id: str) -> None:
         """Delete the rows; raise DatabaseError when something keeps one."""
         _, newest = self.newest_range(connection, session_id, 1)
         self.execute(connection, "delete_items", {"session_id": session_id})

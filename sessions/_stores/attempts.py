@@ -113,11 +113,8 @@ class Attempts(Generic[C]):
         except AttemptFailed as exc:
             exc.orphan = orphan
             raise
-        except UnicodeEncodeError:
-            raise DatabaseError(
-                f"{self._where}: the connection's character set lacks a character; "
-                "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
-            ) from None  # it has the whole text in it
+        except UnicodeEncodeError as exc:
+            raise DatabaseError(f"{self._where}: {_unencodable(exc)}") from None  # it has the whole text in it
         except self._dialect.driver_error as exc:
             failure = self._dialect.failure(exc)
             raise AttemptFailed(
@@ -221,6 +218,15 @@ class _Waits:
         wait = self._rest if self._rest <= self._longest else _jittered(self._longest)
         self._rest -= wait
         return min(wait, left)
+
+
+def _unencodable(exc: UnicodeEncodeError) -> str:
+    if "\ud800" <= exc.object[exc.start] <= "\udfff":
+        return "a text holds a lone surrogate, half of a character, which no database stores; use valid Unicode"
+    return (
+        "the connection's character set lacks a character; "
+        "connect with utf8mb4 (MySQL) or utf8 (PostgreSQL), or use ensure_ascii=True"
+    )
 
 
 def _jittered(seconds: float) -> float:

@@ -231,8 +231,9 @@ class MemoryStore(Store):
             rows = self._rows_of(session_id)
             check_position(session_id, expected=part.position, position=_position(rows))
             numbered = zip(self._number(part.texts), part.times, strict=True)
+            before = [] if part.replaces else rows
             newest = self._put(
-                session_id, [*rows, *((row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered)]
+                session_id, [*before, *((row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered)]
             )
             known = self._sessions[session_id]
             known.created_at = _seconds(part.created_at, known.created_at)

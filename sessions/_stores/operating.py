@@ -159,11 +159,16 @@ def unlisted_sessions(dialect: Dialect[C], connection: C, *, after: str, count: 
 
 
 def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
-    """Write rows as they are, if the newest row is the one before them; return the newest id."""
+    """Write rows as they are, if the newest row is the one that is expected; return the newest id."""
     with dialect.transaction(connection):
         dialect.touch(connection, session_id)
         dialect.check_position(connection, session_id, part.position)
-        newest = dialect.load(connection, session_id, part.texts, part.times) if part.texts else part.position
+        newest = part.position
+        if part.replaces:
+            dialect.delete_items(connection, session_id)
+            newest = 0
+        if part.texts:
+            newest = dialect.load(connection, session_id, part.texts, part.times)
         times = {"session_id": session_id, "created_at": part.created_at or None, "updated_at": part.updated_at or None}
         dialect.change(connection, "set_session_times", times)
         return newest

@@ -132,13 +132,13 @@ def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part)
     """Look whether a part is there, which is known from its place and its texts; write it if it is not."""
     with dialect.transaction(connection):
         dialect.lock(connection, session_id)
-        behind = {"after": part.position, "upto": MAX_ID, "count": len(part.texts)}
-        rows = dialect.record_rows(connection, session_id, **behind)
-        if rows and [text for _, _, text in rows] == list(part.texts):
-            newest: int = rows[-1][0]
-            return newest
-        if dialect.newest_range(connection, session_id, 1)[1] == part.position:
+        newest = dialect.newest_range(connection, session_id, 1)[1]
+        if newest == part.position:
             return load(dialect, connection, session_id, part)
+        after = 0 if part.replaces else part.position
+        rows = dialect.record_rows(connection, session_id, after=after, upto=MAX_ID, count=len(part.texts) or 1)
+        if [text for _, _, text in rows] == list(part.texts):
+            return rows[-1][0] if rows else newest
         raise unknown_error(session_id, "its rows are others than those before it and those that were to be written")
 
 

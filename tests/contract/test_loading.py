@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +14,7 @@ import sessions
 from sessions import Backend, ConflictError, Record
 from support.claims import refused
 from support.proxy import Proxy
-from support.samples import item, items, texts
+from support.samples import item, items, refuse_poisoned_rows, texts
 
 CREATED, UPDATED = datetime(2020, 1, 2, 3, 4, 5), datetime(2021, 2, 3, 4, 5, 6)  # noqa: DTZ001
 
@@ -147,6 +149,121 @@ def test_a_whole_database_goes_round_and_is_the_same(sql_url: str, sqlite_url: s
 def test_a_time_with_a_time_zone_is_refused_and_nothing_is_written(backend: Backend, where: str) -> None:
     aware = datetime(2026, 3, 14, tzinfo=UTC)
     rows = [*records(1), Record(1, aware, None, "{}")] if where == "record" else records(1)
+    times: Any = {} if where == "record" else {where: aware}
     with pytest.raises(ValueError, match="has a time zone"):
-        backend.load("chat_1", rows, **({} if where == "record" else {where: aware}))
+        backend.load("chat_1", rows, **times)
     assert backend.session("chat_1").get_items() == []
+
+
+# --- in place of what is there, or behind it
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_replacement_takes_the_place_of_what_is_there(backend: Backend, before: int) -> None:
+    session, rows = backend.session("chat_1"), records(1203)
+    session.add_items(items("old") * before)
+    position = session.position()
+    for _ in range(2):
+        replaced = backend.load("chat_1", rows, created_at=CREATED, updated_at=UPDATED, on_existing="replace")
+        assert replaced == 1203
+        assert shape(session.records()) == shape(rows)
+    [info] = backend.list_sessions(count_limit=None)
+    assert (info.created_at, info.updated_at, info.items) == (CREATED, UPDATED, 1203)
+    assert next(session.records()).id > position
+
+
+def test_a_replacement_by_nothing_is_a_conversation_without_items(backend: Backend) -> None:
+    backend.session("chat_1").add_items(items("old"))
+    assert backend.load("chat_1", [], on_existing="replace") == 0
+    assert [(info.session_id, info.items) for info in backend.list_sessions()] == [("chat_1", 0)]
+
+
+def test_what_is_appended_stands_behind_what_is_there(backend: Backend) -> None:
+    rows = records(1203)
+    backend.session("chat_1").add_items(items("old"))
+    assert backend.load("chat_1", rows, on_existing="append") == 1203
+    old, *new = backend.session("chat_1").records()
+    assert (old.item, shape(new)) == (item("old"), shape(rows))
+
+
+@pytest.mark.parametrize("how", ["append", "replace"])
+def test_what_cannot_be_read_to_its_end_changes_nothing(backend: Backend, how: str) -> None:
+    def interrupted() -> Iterator[Record]:
+        yield from records(1203)
+        raise KeyboardInterrupt
+
+    backend.session("chat_1").add_items(items("old"))
+    with pytest.raises(KeyboardInterrupt):
+        backend.load("chat_1", interrupted(), on_existing=how)
+    assert texts(backend.session("chat_1").get_items()) == ["old"]
+
+
+@pytest.mark.parametrize("how", ["append", "replace"])
+def test_what_the_database_refuses_changes_nothing(sql_url: str, how: str) -> None:
+    poison = Record(1, None, None, '{"n": "poison"}')
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("old"))
+        refuse_poisoned_rows(sql_url)
+        with pytest.raises(sessions.DatabaseError):
+            backend.load("chat_1", [*records(1203), poison], on_existing=how)
+        assert texts(backend.session("chat_1").get_items()) == ["old"]
+        backend.load("chat_1", records(2), on_existing=how)
+
+
+@pytest.mark.parametrize("how", ["append", "replace"])
+def test_what_somebody_writes_meanwhile_stays(backend: Backend, how: str) -> None:
+    session = backend.session("chat_1")
+    session.add_items(items("old"))
+
+    def overtaken() -> Iterator[Record]:
+        yield from records(3)
+        session.add_items(items("theirs"))
+
+    with refused(ConflictError, "another program writes to it"):
+        backend.load("chat_1", overtaken(), on_existing=how)
+    assert texts(session.get_items()) == ["old", "theirs"]
+
+
+def test_a_reader_sees_the_old_conversation_or_the_new_one(backend: Backend) -> None:
+    old, new = records(600), records(700)
+    backend.load("chat_1", old)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(len(backend.session("chat_1").get_items()))
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        for rows in (new, old) * 5:
+            backend.load("chat_1", rows, on_existing="replace")
+        done.set()
+        reading.result()
+    assert set(seen) <= {599, 699}
+
+
+@pytest.mark.parametrize("how", ["append", "replace"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_written_whole_is_there_once_when_the_answer_is_lost(server_url: str, when: Any, how: str) -> None:
+    rows = records(1203)
+    with Proxy(server_url) as proxy, sessions.connect(proxy.url, retry_delay=0.001, max_retries=5) as backend:
+        for packet in range(1, 15):
+            session = backend.session(f"chat_{packet}")
+            session.add_items(items("old"))
+            proxy.cut(packet=packet, when=when)
+            assert backend.load(session.session_id, rows, on_existing=how) == 1203
+            assert shape(session.records())[how == "append" :] == shape(rows)
+
+
+@pytest.mark.parametrize("how", ["fail", "append", "replace"])
+def test_half_a_character_is_refused_by_name_and_nothing_is_written(backend: Backend, how: str) -> None:
+    broken = Record(1, None, None, '{"n": "\ud800"}')
+    with refused(sessions.InvalidItemError, "a record of session 'chat_1' holds a lone surrogate"):
+        backend.load("chat_1", [*records(3), broken], on_existing=how)
+    assert backend.session("chat_1").get_items() == []
+
+
+def test_another_word_for_what_is_there_is_refused(backend: Backend) -> None:
+    with pytest.raises(ValueError, match="pass 'fail', 'append' or 'replace'"):
+        backend.load("chat_1", [], on_existing="skip")

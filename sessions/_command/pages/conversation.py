@@ -16,7 +16,8 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, TextIO
 
 from sessions._command.content import words
-from sessions._command.terminal import harmless, size
+from sessions._command.escapes import harmless, written_id
+from sessions._command.terminal import size
 from sessions._command.transcript import Entry, Place, Run, entries
 
 from .entry import Look, anchor, markup_of
@@ -93,7 +94,7 @@ def write_page(file: TextIO, limits: Limits, records: Iterable[Record], *, zone:
             summary.note(entry)
             day, run = today, entry.run
         body.seek(0)
-        file.write(start(limits.session_id))
+        file.write(start(written_id(limits.session_id)))
         file.write(_top(limits.session_id, summary, zone))
         shutil.copyfileobj(body, file)
     file.write(
@@ -118,7 +119,7 @@ def _top(session_id: str, summary: Summary, zone: str) -> str:
     return (
         '<a class="skip" href="#conversation">Skip to the conversation</a>\n'
         '<header class="top"><p class="crumb"><a href="index.html">All conversations</a></p>'
-        f'<h1 dir="auto">{escaped(session_id)}</h1>\n{facts(pairs)}\n'
+        f'<h1 dir="auto">{escaped(written_id(session_id))}</h1>\n{facts(pairs)}\n'
         f'<fieldset class="show"><legend>Show</legend>{boxes}</fieldset>\n{_questions(summary)}</header>\n'
         '<main id="conversation" tabindex="-1">\n'
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sessions._command.context import Context
+from sessions._command.escapes import harmless
 from sessions._command.forms import count_of, zone
-from sessions._command.terminal import harmless
 
 from .conversation import write_page
 from .files import make_directory, name_of, written

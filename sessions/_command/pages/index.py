@@ -13,7 +13,8 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self, TextIO
 
-from sessions._command.terminal import harmless, size
+from sessions._command.escapes import written_id
+from sessions._command.terminal import size
 
 from .conversation import Summary
 from .markup import escaped, facts, heading, resource, start
@@ -50,7 +51,7 @@ class Index:
         time = info.updated_at.isoformat() if info.updated_at else ""
         markup = _row(info, name, summary).encode()
         # No text ends the script element, nor begins a comment in it.
-        data = json.dumps([harmless(info.session_id), "\n".join(summary.said)]).replace("<", "\\u003c").encode()
+        data = json.dumps([written_id(info.session_id), "\n".join(summary.said)]).replace("<", "\\u003c").encode()
         self._rows.append(_Row(time, self._file.tell(), len(markup), len(data)))
         self._file.write(markup + data)
         self._is_searched_whole = self._is_searched_whole and summary.is_searched_whole
@@ -93,9 +94,10 @@ _FIND = """\
 def _row(info: SessionInfo, name: str, summary: Summary) -> str:
     time = info.updated_at
     when = f'<time datetime="{time.isoformat(timespec="seconds")}">{time:%Y-%m-%d %H:%M}</time>' if time else "?"
+    shown = escaped(written_id(info.session_id))
     first = heading(summary.questions[0][1]) if summary.questions else ""
     return (
-        f'<li><a href="{name}"><b dir="auto">{escaped(info.session_id)}</b><span dir="auto">{first}</span></a>'
+        f'<li><a href="{name}"><b dir="auto">{shown}</b><span dir="auto">{first}</span></a>'
         f'<p class="meta">{when} <span>{summary.items:,} item{"s" * (summary.items != 1)}</span> '
         f"<span>{size(summary.size)}</span></p></li>\n"
     )

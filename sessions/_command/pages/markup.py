@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sessions._command.terminal import harmless, one_line
+from sessions._command.escapes import harmless, one_line, written_id
 
 # Of one text so much of the beginning and of the end is shown.
 _FIRST = 192_000
@@ -40,7 +40,9 @@ class Limits(NamedTuple):
         left_out = len(text) - _FIRST - _LAST
         if self.full or left_out <= 0:
             return text, "", ""
-        command = f"agent-sessions show --all --full {shlex.quote(self.session_id)}"
+        written = written_id(self.session_id)
+        flag = "" if written == self.session_id else "--escaped "
+        command = f"agent-sessions show --all --full {flag}{shlex.quote(written)}"
         note = f'<p class="note">… {left_out:,} characters left out: <code>{escaped(command)}</code></p>'
         return text[:_FIRST], note, text[-_LAST:]
 

@@ -310,7 +310,7 @@ class MySQLDialect(Dialect[MyConnection]):
                 raise
             return True  # so it is asked again
 
-    def _delete_items(self, connection: MyConnection, session_id: str) -> None:
+    def delete_items(self, connection: MyConnection, session_id: str) -> None:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
         self.execute(connection, "delete_items", {"session_id": session_id})
 

@@ -81,7 +81,7 @@ _FAILURES: Mapping[str, Failure] = {
         "not every row was written or removed as asked, and nothing was changed: look for a trigger, a rule or a "
         "policy on the two tables that suppresses or changes rows",
     ),
-    "22": Failure(DatabaseError, "use a UTF-8 database and columns wide enough; see the cause"),
+    "22": Failure(DatabaseError, "use a UTF-8 database, columns wide enough and texts without NUL; see the cause"),
 }
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own
 # (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
