@@ -58,11 +58,11 @@ def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: i
     """Delete one row; False when the session has none with this id."""
     with dialect.transaction(connection):
         dialect.lock_for_removal(connection, session_id)
-        if dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
-            return True
-        if _is_there(dialect, connection, session_id, row_id):
+        if not _is_there(dialect, connection, session_id, row_id):
+            return False
+        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
             raise kept_error(session_id)
-        return False
+        return True
 
 
 def replace_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int, text: str) -> bool:
@@ -71,11 +71,11 @@ def replace_record(dialect: Dialect[C], connection: C, session_id: str, row_id: 
     with dialect.transaction(connection):
         # As a removal: the text that goes may be what a lost write would be found by.
         dialect.lock_for_removal(connection, session_id)
-        if dialect.change(connection, "update_item", parameters):
-            return True
-        if _is_there(dialect, connection, session_id, row_id):
+        if not _is_there(dialect, connection, session_id, row_id):
+            return False
+        if not dialect.change(connection, "update_item", parameters):
             raise kept_error(session_id)
-        return False
+        return True
 
 
 def delete_sessions(
@@ -159,4 +159,5 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
 
 
 def _is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
+    """Tell whether the session has a row, which nobody else can then remove before the transaction ends."""
     return bool(dialect.execute(connection, "find_item", {"session_id": session_id, "id": row_id}))

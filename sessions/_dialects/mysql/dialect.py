@@ -30,6 +30,7 @@ from .errors import (
     MORE_THAN_ONE_ROW,
     NO_CASCADE,
     NOT_FOR_TABLE,
+    OUT_OF_RANGE,
     RAISED_WITH_ALL_ANSWERS_READ,
     describe,
     errno_of,
@@ -206,7 +207,13 @@ class MySQLDialect(Dialect[MyConnection]):
             return super().pop(connection, session_id)
         names = ["lock_session_for_removal", "lock_newest_items", "delete_newest_item"]
         statements = self._with_parameters(connection, names, {"session_id": session_id, "count": 2})
-        _, newest, _ = transact(connection, self.statements, statements)
+        try:
+            _, newest, _ = transact(connection, self.statements, statements)
+        except pymysql.Error as exc:
+            if errno_of(exc) != OUT_OF_RANGE:
+                raise
+            connection.rollback()
+            return super().pop(connection, session_id)
         rows = newest.rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 

@@ -30,6 +30,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     name = "sqlite"
     identifier_quote = '"'
     driver_error = sqlite3.Error
+    lock_newest_statement = "newest_items"  # within a transaction that has the write lock
     settles = False  # there is no network between
     indexes_hold_the_key = True
 
