@@ -47,7 +47,8 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def execute(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
         statement = self.statements[name]
-        [parameters] = unadapted([parameters])
+        if parameters:
+            [parameters] = unadapted([parameters])
         try:
             return fetch(connection, statement, parameters, str)
         except sqlite3.OperationalError as exc:

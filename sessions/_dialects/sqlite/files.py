@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sessions._dialects.failures import raised_by_a_handler
 
 # A device and a number on it; None where there is no file.
-_Identity = tuple[int, int] | None
+Identity = tuple[int, int] | None
 
 # Held while a file is made: to close it lets go of the locks of every connection of this process to it (fcntl(2)).
 _making = threading.Lock()
@@ -25,9 +25,9 @@ _making = threading.Lock()
 class Files(NamedTuple):
     """A database, its write-ahead log, and the log's index, which all connections of a process to a file share."""
 
-    database: _Identity
-    wal: _Identity
-    shm: _Identity
+    database: Identity
+    wal: Identity
+    shm: Identity
     names: int | None = None  # of the database. By each of them SQLite would look for another log.
 
     def may_have_become(self, later: Files) -> bool:
@@ -53,7 +53,7 @@ def _found(path: str) -> os.stat_result | None:
         return None
 
 
-def _identity(found: os.stat_result | None) -> _Identity:
+def _identity(found: os.stat_result | None) -> Identity:
     return None if found is None else (found.st_dev, found.st_ino)
 
 
