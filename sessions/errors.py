@@ -141,6 +141,14 @@ def kept_error(session_id: str) -> DatabaseError:
     )
 
 
+def hidden_error(session_id: str, row_id: int) -> DatabaseError:
+    """Say that a text is not removed because nobody was shown it."""
+    return DatabaseError(
+        f"message_data of row {row_id} of session {session_id!r} is NULL, and nothing was changed; look for a view, a "
+        "policy or an authorizer that hides the column, or remove the row with delete_record()"
+    )
+
+
 def numberless_error() -> SchemaError:
     """Say that new rows have no number of their own, by which they are ordered."""
     return SchemaError(

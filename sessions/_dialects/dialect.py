@@ -18,7 +18,7 @@ from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._leases import Lease
 from sessions._settings.options import Options
-from sessions.errors import check_position, cut_error, kept_error, lost_lease_error
+from sessions.errors import check_position, cut_error, hidden_error, kept_error, lost_lease_error
 
 from .failures import Failure
 from .statements import leases_table, load_statements
@@ -51,6 +51,8 @@ class Dialect(ABC, Generic[C]):
     driver_error: ClassVar[type[Exception]]
     # Reads the newest row as it is now, also where the transaction's snapshot is older.
     position_statement: ClassVar[str] = "newest_items"
+    # Reads the newest rows and keeps everybody else from the first of them.
+    lock_newest_statement: ClassVar[str] = "lock_newest_items"
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
     settles: ClassVar[bool] = True
     # What is around the server, such as a cluster, and how it is dealt with; empty where there is nothing to say.
@@ -169,16 +171,17 @@ class Dialect(ABC, Generic[C]):
         with self.transaction(connection):
             self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
-            refused = 0
-            while rows := self._newest(connection, session_id, 2):
-                row, position = rows[0], rows[1][0] if rows[1:] else 0
-                if self.change(connection, "delete_item", {"session_id": session_id, "id": row[0]}):
-                    return row, position
-                # A writer that takes no lock may have been quicker; the second time it is no writer.
-                if row[0] == refused:
-                    raise kept_error(session_id)
-                refused = row[0]
-            return None, 0
+            parameters = {"session_id": session_id, "count": 2, "before": MAX_ID}
+            rows = self.execute(connection, self.lock_newest_statement, parameters)
+            if not rows:
+                return None, 0
+            [(row_id, text), *others] = rows
+            if text is None:
+                raise hidden_error(session_id, row_id)
+            # Nobody can have been quicker.
+            if not self.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
+                raise kept_error(session_id)
+            return (row_id, text), others[0][0] if others else 0
 
     def clear(self, connection: C, session_id: str, lease: Lease | None) -> None:
         """Delete the rows and then the session row, whether or not the tables cascade."""

@@ -65,11 +65,11 @@ def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: i
     with dialect.transaction(connection):
         dialect.check_lease(connection, lease)
         dialect.lock_for_removal(connection, session_id)
-        if dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
-            return True
-        if is_there(dialect, connection, session_id, row_id):
+        if not is_there(dialect, connection, session_id, row_id):
+            return False
+        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
             raise kept_error(session_id)
-        return False
+        return True
 
 
 def replace_record(
@@ -81,11 +81,11 @@ def replace_record(
         dialect.check_lease(connection, lease)
         # As a removal: the text that goes may be what a lost write would be found by.
         dialect.lock_for_removal(connection, session_id)
-        if dialect.change(connection, "update_item", parameters):
-            return True
-        if is_there(dialect, connection, session_id, row_id):
+        if not is_there(dialect, connection, session_id, row_id):
+            return False
+        if not dialect.change(connection, "update_item", parameters):
             raise kept_error(session_id)
-        return False
+        return True
 
 
 def delete_sessions(
@@ -181,5 +181,5 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
 
 
 def is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
-    """Tell whether the session has a row."""
+    """Tell whether the session has a row, which nobody else can then remove before the transaction ends."""
     return bool(dialect.execute(connection, "find_item", {"session_id": session_id, "id": row_id}))

@@ -250,7 +250,7 @@ LIMIT 1
 FOR UPDATE;
 
 -- name: find_item
--- Whether the session has the row.
+-- Whether the session has the row, which is locked then.
 SELECT id
 FROM agent_messages
 WHERE session_id = %(session_id)s

@@ -272,11 +272,12 @@ WHERE session_id = %(session_id)s
     AND id <= %(upto)s;
 
 -- name: find_item
--- Whether the session has the row.
+-- Whether the session has the row, which is locked then.
 SELECT id
 FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND id = %(id)s;
+    AND id = %(id)s
+FOR UPDATE;
 
 -- name: update_item
 -- One row of the session.

@@ -170,7 +170,8 @@ RETURNING id, session_id = %(session_id)s;
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
 -- without it, the loser of the race would find nothing although rows remain. The order
 -- is that of newest_items. Guarded by `seen`. Also says which row is the newest then, and
--- whether it was its turn. A row that something keeps is a division by zero, as in append_items.
+-- whether it was its turn. A row that something keeps, or whose text is hidden, is a division by zero, as in
+-- append_items.
 WITH seen AS (
     SELECT xmin AS version
     FROM agent_sessions
@@ -212,8 +213,31 @@ found AS MATERIALIZED (
     FROM turn
     LEFT JOIN message ON TRUE
 )
-SELECT id, message_data, newest, is_ours, 1 / (id IS NOT NULL OR newest IS NULL OR NOT is_ours)::integer
+SELECT id, message_data, newest, is_ours, 1 / (message_data IS NOT NULL OR coalesce(id, newest) IS NULL OR NOT is_ours)::integer
 FROM found;
+
+-- name: lock_newest_items
+-- Differs: the newest row, with its lock, and the id of the one before it, without. A lock on that one too
+-- could be waited for in turn by a program that deletes a conversation row by row, the oldest first.
+WITH newest AS (
+    SELECT id, message_data::text
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+    FOR UPDATE
+)
+SELECT id, message_data
+FROM newest
+UNION ALL (
+    SELECT id, NULL
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+        AND id < (SELECT id FROM newest)
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+)
+ORDER BY id DESC;
 
 -- name: delete_item
 -- One row of the session.

@@ -188,7 +188,7 @@ WHERE session_id = :session_id
     AND id <= :upto;
 
 -- name: find_item
--- Whether the session has the row.
+-- Whether the session has the row; the database's write lock is held already.
 SELECT +id
 FROM agent_messages
 WHERE session_id = :session_id

@@ -3,7 +3,9 @@
 Not on the two backends in memory: nobody else can write into them.
 """
 
+import contextlib
 import logging
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,9 +13,9 @@ from typing import Any
 import pytest
 
 import sessions
-from support.claims import SECRET, Operation
-from support.samples import item, items, plant, stored_texts, texts
-from support.servers import execute_sql
+from support.claims import SECRET, Operation, refused
+from support.samples import item, items, make_tables_without_foreign_key, plant, stored_texts, texts
+from support.servers import connect_raw, dialect_of, execute_sql
 
 CORRUPT = {
     "cut-off": "{",
@@ -216,3 +218,56 @@ def test_a_value_that_is_no_text_is_corrupt(sqlite_url: str, value: str) -> None
         assert texts(session.get_items()) == ["v0"]
         assert texts(session.get_items(limit=1)) == ["v0"]
         assert session.pop_item() == item("v0")
+
+
+# --- a text that nobody was shown
+
+
+@pytest.fixture
+def hiding_url(sql_url: str) -> str:
+    """A database whose messages are a view that hides the newest text, as masks of columns do."""
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        session.add_items(items("v0", "v1"))
+    execute_sql(sql_url, "ALTER TABLE agent_messages RENAME TO kept")
+    execute_sql(
+        sql_url,
+        "CREATE VIEW agent_messages AS SELECT id, session_id, "
+        "CASE WHEN message_data LIKE '%v0%' THEN message_data END AS message_data, created_at FROM kept",
+    )
+    if dialect_of(sql_url) == "sqlite":  # a view of which cannot be deleted otherwise
+        body = "BEGIN DELETE FROM kept WHERE id = OLD.id; END"
+        execute_sql(sql_url, f"CREATE TRIGGER t INSTEAD OF DELETE ON agent_messages {body}")
+    return sql_url
+
+
+@pytest.mark.parametrize("lender", ["own", "bound"])
+def test_pop_leaves_a_row_whose_text_is_hidden(hiding_url: str, lender: str) -> None:
+    with contextlib.closing(connect_raw(hiding_url)) as connection:
+        backend = sessions.connect(hiding_url) if lender == "own" else sessions.bind(connection)
+        with backend, refused(sessions.DatabaseError, match="is NULL"):
+            backend.session("chat_1").pop_item()
+    assert execute_sql(hiding_url, "SELECT count(*) FROM kept") == [(2,)]
+
+
+def test_pop_does_not_go_on_behind_a_row_without_a_text(sql_url: str) -> None:
+    make_tables_without_foreign_key(sql_url, nullable=True)
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        session.add_items(items("v0", "v1"))
+        execute_sql(sql_url, "UPDATE agent_messages SET message_data = NULL WHERE id = 2")
+        assert texts(session.get_items()) == ["v0"]
+        with refused(sessions.DatabaseError, match="delete_record"):
+            session.pop_item()
+        assert session.delete_record(2)
+        assert session.pop_item() == item("v0")
+
+
+@pytest.mark.parametrize("sql_url", ["sqlite"], indirect=True)
+def test_pop_leaves_a_row_whose_text_an_authorizer_hides(session: sessions.Session, sql_url: str) -> None:
+    def hide(action: int, _: str | None, column: str | None, *__: str | None) -> int:
+        return sqlite3.SQLITE_IGNORE if (action, column) == (sqlite3.SQLITE_READ, "message_data") else sqlite3.SQLITE_OK
+
+    with contextlib.closing(connect_raw(sql_url)) as connection:
+        connection.set_authorizer(hide)
+        with refused(sessions.DatabaseError, match="authorizer"):
+            sessions.bind(connection).session("chat_1").pop_item()
+    assert texts(session.get_items()) == ["v0", "v1", "v2"]

@@ -26,6 +26,9 @@ MODES = [
     pytest.param({"isolation_level": None}, id="by-hand"),
     pytest.param({"autocommit": True}, id="autocommit", marks=needs_autocommit),
     pytest.param({"autocommit": False}, id="no-autocommit", marks=needs_autocommit),
+    pytest.param(
+        {"autocommit": False, "isolation_level": None}, id="no-autocommit-and-no-level", marks=needs_autocommit
+    ),
 ]
 
 
@@ -45,7 +48,7 @@ def open_file(path: str) -> Iterator[Open]:
 
 
 def is_by_hand(mode: dict[str, Any]) -> bool:
-    return mode.get("isolation_level", "") is None or mode.get("autocommit") is True
+    return bool(mode.get("autocommit", mode.get("isolation_level", "") is None))
 
 
 def settings(connection: sqlite3.Connection) -> tuple[Any, ...]:
@@ -118,6 +121,23 @@ def test_a_failed_write_takes_back_itself_alone_in_every_mode(
     assert texts(session.get_items()) == ["a", "c"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_write_behind_a_transaction_that_a_trigger_ended_is_the_modes_to_commit(
+    sqlite_url: str, open_file: Open, mode: dict[str, Any]
+) -> None:
+    connection = open_file(**mode)
+    refuse = "WHEN instr(NEW.message_data, 'bad') BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+    run(connection, f"CREATE TRIGGER refuse BEFORE INSERT ON agent_messages {refuse}")
+    connection.commit()
+    session = sessions.bind(connection).session("chat_1")
+    with pytest.raises(sessions.DatabaseError):
+        session.add_items(items("bad"))
+    session.add_items(items("a"))
+    assert len(stored_texts(sqlite_url)) == int(is_by_hand(mode))
+    connection.commit()
+    assert len(stored_texts(sqlite_url)) == 1
+
+
 def test_a_write_waits_for_the_lock_instead_of_failing_later(open_file: Open) -> None:
     # A transaction that begins by reading cannot write once another connection has written.
     connection, other = open_file(isolation_level="IMMEDIATE"), open_file(isolation_level=None)
@@ -165,6 +185,17 @@ def test_a_factory_of_the_callers_is_left_alone(open_file: Open, name: str, ensu
     setattr(connection, attribute, factory)
     use_everything(sessions.bind(connection, ensure_ascii=ensure_ascii).session("chät_1"))
     assert getattr(connection, attribute) is factory
+
+
+@pytest.mark.parametrize("factory", [str, bytes])
+def test_a_usual_text_factory_is_not_exchanged_for_a_moment(open_file: Open, factory: Any) -> None:
+    # Another thread of the application would read texts of another type.
+    connection = open_file()
+    connection.text_factory = factory
+    seen: set[Any] = set()
+    connection.set_trace_callback(lambda _: seen.add(connection.text_factory))
+    use_everything(sessions.bind(connection).session("chät_1"))
+    assert seen == {factory}
 
 
 def test_a_text_factory_is_left_alone_after_an_error(open_file: Open) -> None:

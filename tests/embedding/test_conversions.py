@@ -179,6 +179,33 @@ def test_converters_of_sqlite3_are_not_asked(
         assert (connection.text_factory, connection.row_factory) == (no, no)
 
 
+ADAPTED = """
+import sqlite3, sys
+sys.path[:0] = sys.argv[2:]
+for kind, adapter in ((str, str.casefold), (int, lambda n: n + 1), (float, lambda n: n / 2), (type(None), repr)):
+    sqlite3.register_adapter(kind, adapter)
+import sessions
+from contextlib import closing
+from support.claims import use_everything
+own, bound = sessions.connect(sys.argv[1]), sqlite3.connect(sys.argv[1].removeprefix("sqlite:///"))
+with own, closing(bound):
+    for name, backend in {"Own": own, "Bound": sessions.bind(bound)}.items():
+        use_everything(backend.session(name))
+        backend.session(name).add_items([{"content": "TEXT"}])
+        assert backend.session(name.lower()).get_items() == []
+        assert backend.session(name).get_items() == [{"content": "TEXT"}]
+        bound.commit()
+    [(seen,)] = bound.execute("SELECT ?", ("TEXT",))
+    assert seen == "text"  # they stay
+"""
+
+
+def test_adapters_of_sqlite3_are_not_asked(sqlite_url: str) -> None:
+    # In a process of its own: sqlite3 never forgets that there was an adapter for a type that it binds itself.
+    prepare(sqlite_url)
+    subprocess.run([sys.executable, "-c", ADAPTED, sqlite_url, *sys.path], check=True)
+
+
 # --- what a driver says of a value that it could not convert
 
 

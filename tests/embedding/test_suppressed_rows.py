@@ -24,11 +24,13 @@ WRITES: dict[str, tuple[Callable[[Session], object], list[str]]] = {
     "add at": (lambda session: session.add_items(items("c", "d"), if_position=session.position()), [*"abcd"]),
     "replace": (lambda session: session.replace_items(items("c", "d")), [*"cd"]),
     "pop": (lambda session: session.pop_item(), [*"a"]),
+    "delete one": (lambda session: session.delete_record(session.position()), [*"a"]),
     "clear": (lambda session: session.clear_session(), []),
     "add to a new one": (lambda session: session.add_items(items("c", "d")), [*"cd"]),
 }
 ADDS = {"add", "add at", "replace", "add to a new one"}
-REMOVALS = {"pop", "clear", "replace"}
+SINGLE_REMOVALS = {"pop", "delete one"}
+REMOVALS = {*SINGLE_REMOVALS, "clear", "replace"}
 
 # The statements that suppress, and which writes are refused then.
 ON_POSTGRESQL: dict[str, tuple[list[str], set[str]]] = {
@@ -58,6 +60,19 @@ ON_POSTGRESQL: dict[str, tuple[list[str], set[str]]] = {
     "deleted messages, which are marked": (
         ["{mark_messages}", "CREATE TRIGGER t BEFORE DELETE ON agent_messages {each} mark()"],
         REMOVALS,
+    ),
+    "deleted messages, which the trigger deletes itself": (
+        ["{delete_itself}", "CREATE TRIGGER t BEFORE DELETE ON agent_messages {each} delete_itself()"],
+        SINGLE_REMOVALS,
+    ),
+    "deleted messages of a view": (
+        [
+            "ALTER TABLE agent_messages RENAME TO kept",
+            "CREATE VIEW agent_messages AS SELECT id, session_id, message_data, created_at FROM kept",
+            "{delete_kept}",
+            "CREATE TRIGGER t INSTEAD OF DELETE ON agent_messages {each} delete_kept()",
+        ],
+        SINGLE_REMOVALS,
     ),
     "deleted sessions, which are marked": (
         ["{mark_sessions}", "CREATE TRIGGER t BEFORE DELETE ON agent_sessions {each} mark()"],
@@ -118,6 +133,22 @@ ON_SQLITE: dict[str, tuple[list[str], set[str]]] = {
         ADDS,
     ),
     "deleted messages": (["CREATE TRIGGER t BEFORE DELETE ON agent_messages BEGIN {ignore} END"], REMOVALS),
+    "deleted messages, which the trigger deletes itself": (
+        [
+            "CREATE TABLE archive (text TEXT)",
+            "CREATE TRIGGER t BEFORE DELETE ON agent_messages BEGIN {archive} {delete_old} END",
+        ],
+        SINGLE_REMOVALS,
+    ),
+    "messages of a view": (
+        [
+            "ALTER TABLE agent_messages RENAME TO kept",
+            "CREATE VIEW agent_messages AS SELECT * FROM kept",
+            "CREATE TRIGGER i INSTEAD OF INSERT ON agent_messages BEGIN {keep} END",
+            "CREATE TRIGGER d INSTEAD OF DELETE ON agent_messages BEGIN DELETE FROM kept WHERE id = OLD.id; END",
+        ],
+        ADDS | SINGLE_REMOVALS,
+    ),
     "deleted sessions": (["CREATE TRIGGER t BEFORE DELETE ON agent_sessions BEGIN {ignore} END"], {"clear"}),
 }
 _MARK = (
@@ -129,7 +160,15 @@ _WORDS = {
     "each_of_d": "FOR EACH ROW WHEN (NEW.message_data LIKE '%\"d\"%') EXECUTE FUNCTION",
     "pass_on": "CREATE FUNCTION pass_on() RETURNS trigger LANGUAGE plpgsql "
     "AS 'BEGIN INSERT INTO newer SELECT NEW.*; RETURN NULL; END'",
+    "delete_itself": "CREATE FUNCTION delete_itself() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN "
+    "IF pg_trigger_depth() > 1 THEN RETURN OLD; END IF; "
+    "DELETE FROM agent_messages WHERE id = OLD.id; RETURN NULL; END'",
+    "delete_kept": "CREATE FUNCTION delete_kept() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN "
+    "DELETE FROM kept WHERE id = OLD.id; RETURN NULL; END'",
     "copy": "INSERT INTO newer (message_data) VALUES (NEW.message_data);",
+    "archive": "INSERT INTO archive VALUES (OLD.message_data);",
+    "delete_old": "DELETE FROM agent_messages WHERE id = OLD.id;",
+    "keep": "INSERT INTO kept (session_id, message_data) VALUES (NEW.session_id, NEW.message_data);",
     "ignore": "SELECT RAISE(IGNORE);",
     "mark_messages": _MARK.format(table="agent_messages", key="id"),
     "mark_sessions": _MARK.format(table="agent_sessions", key="session_id"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -261,6 +262,67 @@ def test_locks_that_the_application_let_go_of_lose_nothing(path: Path, session: 
     assert another_process_reads(path) == ["kept", "gone"]  # and removes the log
     session.add_items(items("new"))
     assert another_process_reads(path) == ["kept", "gone", "new"]
+
+
+# --- a file of two names, which would have two logs
+
+
+def test_a_file_with_a_second_name_is_refused_by_both(tmp_path: Path) -> None:
+    path, other = tmp_path / "chat.db", tmp_path / "other.db"
+    with Session.from_url("chat_1", f"sqlite:///{path}") as session:
+        session.add_items(items("kept"))
+    other.hardlink_to(path)
+    for name in (path, other):
+        with (
+            Session.from_url("chat_1", f"sqlite:///{name}") as session,
+            refused(ConnectionFailedError, match="2 names.*remove"),
+        ):
+            session.get_items()
+    other.unlink()
+    assert another_process_reads(path) == ["kept"]
+
+
+def test_a_file_that_is_given_a_second_name_is_refused_until_that_is_gone(path: Path, session: Session) -> None:
+    shell("ln chat.db other", path)
+    for operation in (session.get_items, lambda: session.add_items(items("new"))):
+        with refused(ConnectionFailedError, match="2 names"):
+            operation()
+    shell("rm other", path)
+    session.add_items(items("new"))
+    assert another_process_reads(path) == ["kept", "gone", "new"]
+
+
+def test_a_file_that_is_given_a_second_name_within_a_transaction_is_not_written(
+    path: Path, backend: sessions.Backend, session: Session
+) -> None:
+    at(backend, "INSERT INTO", lambda: shell("ln chat.db other", path))
+    with refused(ConnectionFailedError, match="2 names"):
+        session.add_items(items("new"))
+    shell("rm other", path)
+    assert another_process_reads(path) == ["kept", "gone"]
+
+
+@pytest.mark.parametrize("name", ["chat.db", "my chat\\\t.db"])
+def test_a_file_that_is_mounted_without_its_directory_is_refused(tmp_path: Path, name: str) -> None:
+    path, mounted, link = tmp_path / "chat.db", tmp_path / "app" / name, tmp_path / "link.db"
+    with Session.from_url("chat_1", f"sqlite:///{path}") as session:
+        session.add_items(items("kept"))
+    mounted.parent.mkdir()
+    mounted.touch()
+    link.symlink_to(mounted)
+    if subprocess.run(["mount", "--bind", str(path), str(mounted)], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a file")
+    try:
+        for way in (mounted, link):
+            with (
+                Session.from_url("chat_1", f"sqlite:///{quote(str(way))}") as session,
+                refused(ConnectionFailedError, match="mount the directory"),
+            ):
+                session.get_items()
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    assert [entry.name for entry in mounted.parent.iterdir()] == [name]
+    assert another_process_reads(path) == ["kept"]
 
 
 # --- new files

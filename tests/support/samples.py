@@ -44,8 +44,8 @@ def stored_sessions(url: str) -> list[str]:
     return [row[0] for row in execute_sql(url, "SELECT session_id FROM agent_sessions ORDER BY 1")]
 
 
-def make_tables_without_foreign_key(url: str) -> None:
-    """The two tables as a store without foreign keys leaves them."""
+def make_tables_without_foreign_key(url: str, *, nullable: bool = False) -> None:
+    """The two tables as a store without foreign keys leaves them; nullable: a message may have no text."""
     number, name, text = {
         "sqlite": ("INTEGER PRIMARY KEY AUTOINCREMENT", "VARCHAR(255)", "TEXT"),
         "postgresql": ("BIGSERIAL PRIMARY KEY", "VARCHAR(255)", "TEXT"),
@@ -61,7 +61,7 @@ def make_tables_without_foreign_key(url: str) -> None:
     execute_sql(
         url,
         f"CREATE TABLE agent_messages (id {number}, session_id {name} NOT NULL, "
-        f"message_data {text} NOT NULL, created_at {time})",
+        f"message_data {text} {'NULL' if nullable else 'NOT NULL'}, created_at {time})",
     )
 
 

@@ -31,6 +31,7 @@ from .errors import (
     MORE_THAN_ONE_ROW,
     NO_CASCADE,
     NOT_FOR_TABLE,
+    OUT_OF_RANGE,
     RAISED_WITH_ALL_ANSWERS_READ,
     NoAnswerError,
     describe,
@@ -360,7 +361,7 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
     try:
         return transact()
     except pymysql.Error as exc:
-        if errno_of(exc) != MORE_THAN_ONE_ROW:
+        if errno_of(exc) not in (MORE_THAN_ONE_ROW, OUT_OF_RANGE):
             raise
     connection.rollback()
     return None

@@ -190,6 +190,7 @@ CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, A
 _QUOTING = (DUPLICATE_KEY, 1064, 1264, 1265, 1292, 1366, 1406)
 # "Subquery returns more than 1 row": how check_position fails.
 MORE_THAN_ONE_ROW = 1242
+OUT_OF_RANGE = 1690
 # MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment. And,
 # with MariaDB's number behind it, a column cannot be compared with a character that its set lacks.
 CANNOT_CONVERT = 3854

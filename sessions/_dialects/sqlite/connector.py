@@ -16,8 +16,8 @@ from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_hand
 from sessions._settings.options import Options
 from sessions.errors import ConnectionFailedError
 
-from .errors import MOVED, failure_of
-from .files import Files, files_at, make_private
+from .errors import LINKED, MOUNTED, MOVED, failure_of
+from .files import Files, Identity, files_at, is_mounted, make_private
 
 logger = logging.getLogger("sessions")
 
@@ -83,6 +83,8 @@ class FileConnector:
         self._may_change = options.create_tables
         self._statements = statements
         self._writers = writers
+        # What was looked up in a list that can be long: what is mounted over it later is another file.
+        self._unmounted: Identity = None
 
     def open(self) -> FileConnection:
         try:
@@ -105,6 +107,11 @@ class FileConnector:
         target = os.path.realpath(self._path)
         make_private(target)
         before = files_at(self._path, target)
+        if before.names and before.names > 1:
+            raise AttemptFailed(LINKED, sqlite3.OperationalError(f"the file has {before.names} names (hard links)"))
+        if before.database != self._unmounted and is_mounted(target):
+            raise AttemptFailed(MOUNTED, sqlite3.OperationalError("the file is mounted without its directory"))
+        self._unmounted = before.database
         if not _agrees(before):
             return None
         connection = _connect(f"{Path(target).as_uri()}?mode=rw", self._timeout)

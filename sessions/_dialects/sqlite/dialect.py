@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -23,6 +23,7 @@ from sessions.errors import ConfigurationError, kept_error, numberless_error
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
 from .errors import MOVED, MOVED_DURING_COMMIT, failure_of
+from .values import decode, fetch, unadapted
 
 
 class SQLiteDialect(Dialect[sqlite3.Connection]):
@@ -31,6 +32,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     name = "sqlite"
     identifier_quote = '"'
     driver_error = sqlite3.Error
+    lock_newest_statement = "newest_items"  # within a transaction that has the write lock
     settles = False  # there is no network between
     indexes_hold_the_key = True
 
@@ -46,17 +48,18 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def execute(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
         statement = self.statements[name]
+        if parameters:
+            [parameters] = unadapted([parameters])
         try:
-            if isinstance(connection, FileConnection):
-                return connection.execute(statement, parameters).fetchall()
-            return _rows(connection, statement, parameters, str)
+            return fetch(connection, statement, parameters, str)
         except sqlite3.OperationalError as exc:
             if "Could not decode" not in str(exc):
                 raise
-        return _rows(connection, statement, parameters, _text)
+        return fetch(connection, statement, parameters, decode)
 
     def change(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
         statement = self.statements[name]
+        [parameters] = unadapted([parameters])
         cursor = sqlite3.Cursor(connection).execute(statement, parameters)
         rows = cursor.fetchall()
         # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
@@ -100,8 +103,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return connection.in_transaction
 
     def join_transaction(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
-        implicit = connection.isolation_level is not None and not _autocommits(connection)
-        if writes and implicit and not connection.in_transaction:
+        if writes and _begins_implicitly(connection) and not connection.in_transaction:
             self.execute(connection, "begin", {})
         return connection.in_transaction
 
@@ -123,7 +125,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         cursor = sqlite3.Cursor(connection)
         written = 0
         # executemany() tells no id, and with PRAGMA count_changes not how many rows.
-        for row in rows:
+        for row in unadapted(rows):
             cursor.execute(statement, row).fetchall()
             written += cursor.rowcount
         if written != count:
@@ -162,26 +164,8 @@ def _check_place(connection: sqlite3.Connection, failure: str) -> None:
         raise sqlite3.OperationalError(failure)
 
 
-def _rows(
-    connection: sqlite3.Connection, statement: str, parameters: Parameters, text: Callable[[bytes], str | bytes]
-) -> list[Any]:
-    """Execute with our own kind of cursor and of text, whatever factories an application's connection has."""
-    factory = connection.text_factory
-    connection.text_factory = text
-    try:
-        return sqlite3.Cursor(connection).execute(statement, parameters).fetchall()
-    finally:
-        connection.text_factory = factory
-
-
-def _text(stored: bytes) -> str | bytes:
-    """Decode a text; what is not UTF-8 stays as it is."""
-    try:
-        return stored.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return stored
-
-
-def _autocommits(connection: sqlite3.Connection) -> bool:
-    """Tell whether the attribute of Python 3.12 is set to True; isolation_level has no meaning then."""
-    return getattr(connection, "autocommit", None) is True
+def _begins_implicitly(connection: sqlite3.Connection) -> bool:
+    """Tell whether a write belongs to a transaction that the application ends."""
+    # The attribute of Python 3.12. Set to True or False it leaves isolation_level without a meaning.
+    autocommit = getattr(connection, "autocommit", None)
+    return autocommit is False or (autocommit is not True and connection.isolation_level is not None)

@@ -30,6 +30,15 @@ _MOVED = Failure(
     transient=True,
 )
 
+# Under each of its names a file has another log (sqlite.org/howtocorrupt.html, 2.4): what is written by one is lost to
+# those who open the other.
+LINKED = Failure(
+    ConnectionFailedError, "remove the other names; for a copy use VACUUM INTO, for a second name a symbolic link"
+)
+MOUNTED = Failure(
+    ConnectionFailedError, "mount the directory that the file is in: its write-ahead log has to stand beside it"
+)
+
 # sqlite3 has no name for it: a STRICT table's.
 _CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8
 

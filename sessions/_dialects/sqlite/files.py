@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from sessions._dialects.failures import raised_by_a_handler
 
 # A device and a number on it; None where there is no file.
-_Identity = tuple[int, int] | None
+Identity = tuple[int, int] | None
 
 # Held while a file is made: to close it lets go of the locks of every connection of this process to it (fcntl(2)).
 _making = threading.Lock()
@@ -24,9 +25,10 @@ _making = threading.Lock()
 class Files(NamedTuple):
     """A database, its write-ahead log, and the log's index, which all connections of a process to a file share."""
 
-    database: _Identity
-    wal: _Identity
-    shm: _Identity
+    database: Identity
+    wal: Identity
+    shm: Identity
+    names: int | None = None  # of the database. By each of them SQLite would look for another log.
 
     def may_have_become(self, later: Files) -> bool:
         """Tell whether what was opened in between is what is there later: numbers in use are given to no other file."""
@@ -37,17 +39,41 @@ class Files(NamedTuple):
 
 def files_at(path: str, target: str) -> Files:
     """Return the files that are there now; target is what path leads to if it is a link: the log stands beside it."""
-    return Files(_identity(path), _identity(f"{target}-wal"), _identity(f"{target}-shm"))
+    database = _found(path)
+    wal, shm = _found(f"{target}-wal"), _found(f"{target}-shm")
+    return Files(_identity(database), _identity(wal), _identity(shm), database and database.st_nlink)
 
 
-def _identity(path: str) -> _Identity:
+def _found(path: str) -> os.stat_result | None:
     try:
-        found = os.stat(path)
+        return os.stat(path)
     except OSError as exc:
         if raised_by_a_handler(exc):
             raise
         return None
-    return found.st_dev, found.st_ino
+
+
+def _identity(found: os.stat_result | None) -> Identity:
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def is_mounted(target: str) -> bool:
+    """Tell whether the file is a mount of its own, as `docker run -v chat.db:/app/chat.db` makes one: its log is not.
+
+    By Linux's list, see proc_pid_mountinfo(5): the device is the same where both ends are on one file system, and
+    is not the directory's for any file of some overlays.
+    """
+    try:
+        with Path("/proc/self/mountinfo").open("rb") as mounts:
+            return _escaped(target) in (mount.split(b" ")[4] for mount in mounts)
+    except OSError as exc:
+        if raised_by_a_handler(exc):
+            raise
+        return False
+
+
+def _escaped(path: str) -> bytes:
+    return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in os.fsencode(path))
 
 
 def make_private(path: str) -> None:
