@@ -503,13 +503,15 @@ def test_the_table_of_errors_is_the_designs() -> None:
         "SchemaError": set(),
         "InvalidItemError": {"ValueError"},
         "ConflictError": set(),
+        "BusyError": {"TimeoutError"},
+        "LeaseLostError": set(),
         "ClosedError": {"RuntimeError"},
         "OutcomeUnknownError": set(),
         "DatabaseError": set(),
     }
 
 
-BUILTINS = {"ValueError", "ImportError", "ConnectionError", "RuntimeError"}
+BUILTINS = {"ValueError", "ImportError", "ConnectionError", "RuntimeError", "TimeoutError"}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)

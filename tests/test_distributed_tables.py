@@ -42,7 +42,7 @@ IMMUTABLE = {"cardinality", "coalesce", "count", "greatest", "length", "max", "m
 # Of the moment: the same throughout a statement.
 STABLE = {"localtimestamp", "statement_timestamp"}
 # What the parser takes for functions, and PostgreSQL does not.
-SYNTAX = (exp.Any, exp.Array, exp.Case, exp.Cast, exp.Connector, exp.Exists, exp.Interval)
+SYNTAX = (exp.Any, exp.Array, exp.Case, exp.Cast, exp.Connector, exp.Exists, exp.If, exp.Interval)
 CHANGES = (exp.Insert, exp.Update, exp.Delete)
 
 

@@ -227,9 +227,9 @@ async def test_a_pop_behind_ones_own_is_seen(backend: Any, monkeypatch: pytest.M
     store = backend.session("chat")._history.store
     pop = store.pop
 
-    def overtaken(session_id: str) -> Any:
-        answer = pop(session_id)
-        pop(session_id)
+    def overtaken(session_id: str, **options: Any) -> Any:
+        answer = pop(session_id, **options)
+        pop(session_id, **options)
         return answer
 
     with monkeypatch.context() as patch:
