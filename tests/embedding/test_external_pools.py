@@ -193,7 +193,7 @@ def test_a_pool_that_lends_nothing_is_an_error_of_ours(postgresql_url: str) -> N
         session = backend.session("chat_1")
         with pool.connection():
             for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
-                with pytest.raises(sessions.ConnectionFailedError, match=r"0\.5 sec"):
+                with pytest.raises(sessions.ConnectionFailedError, match=r"0\.50 sec"):
                     operation()
             with pytest.raises(sessions.ConnectionFailedError):
                 sessions.connect(pool=pool)

@@ -21,7 +21,7 @@ from sessions._dialects.failures import Failure
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
-from sessions.errors import ConfigurationError, kept_error, numberless_error
+from sessions.errors import ConfigurationError, cut_error, kept_error, numberless_error
 
 from .arrays import TextArray
 from .checks import column_checks, sequence_check, unfinished_check, view_check
@@ -135,10 +135,10 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def touch(self, connection: PGConnection, session_id: str) -> None:
         rows = self.execute(connection, "touch_session", {"session_id": session_id})
+        self.check_id_is_kept(connection, session_id)
         # Where a trigger suppresses the update, the row can be locked all the same.
         if not (rows[0][0] if rows else self.lock(connection, session_id)):
             raise kept_error(session_id)
-        self.check_id_is_kept(connection, session_id)
 
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         newest = 0
@@ -161,7 +161,7 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def _newest_of(self, rows: Sequence[Any], count: int, session_id: str) -> int:
         if len(rows) != count or not all(is_ours for _, is_ours in rows):
-            raise kept_error(session_id)
+            raise cut_error(session_id) if may_be_cut(session_id) and len(rows) == count else kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
         return int(rows[-1][0])
