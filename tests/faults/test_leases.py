@@ -260,23 +260,21 @@ def test_a_write_that_happened_is_found_though_its_lease_has_gone(
     session: Session, proxy: Proxy, server_url: str, name: str
 ) -> None:
     write, left = SETTLED[name]
-    found = 0
-    for packet in itertools.count(1):
-        copy = session.fork(f"chat {packet}")
+    # In how many packets a pipeline arrives is a matter of chance.
+    for number, packet in enumerate(itertools.chain.from_iterable(range(1, 8) for _ in range(10))):
+        copy = session.fork(f"chat {number}")
         copy.get_items()
-        outcome: list[str] = []
+        outcome: list[bool] = []
         with contextlib.suppress(LeaseLostError), copy.exclusive():
             with at_first_retry(partial(taken_over, server_url, copy.session_id)):
                 proxy.cut(packet=packet, when="after")
                 write(copy)
-            outcome.append("written")
-        cut = proxy.was_cut
+            outcome.append(proxy.was_cut)
         proxy.cut(packet=10**9)
         assert texts(copy.get_items()) == (left if outcome else ["hello"])
-        if not cut:
+        if any(outcome):
             break
-        found += len(outcome)
-    assert found
+    assert any(outcome)
 
 
 @pytest.mark.parametrize("name", SETTLED)

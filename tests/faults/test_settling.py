@@ -5,7 +5,6 @@ next attempt.
 """
 
 import contextlib
-import ctypes
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ import pytest
 import sessions
 from faults.writers import at_first_retry
 from sessions import ConflictError, OutcomeUnknownError, SchemaError, Session
+from support.children import fork_in_c
 from support.claims import refused
 from support.proxy import Proxy, When
 from support.rivals import eventually, lender_of, waiting
@@ -379,14 +379,13 @@ def test_a_column_that_turns_text_into_json_doubles_nothing(
 
 def test_a_process_forked_behind_pythons_back_draws_marks_of_its_own(server_url: str) -> None:
     """By a library's own fork(), which tells no hook of Python's."""
-    fork = ctypes.PyDLL(None).fork
 
     def add(session_id: str) -> None:
         with Session.from_url(session_id, server_url) as session:
             session.add_items(items("a"))
 
     add("first")
-    if not (child := fork()):
+    if not (child := fork_in_c()):
         try:
             add("child")
         finally:

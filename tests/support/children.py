@@ -7,11 +7,29 @@ import gc
 import os
 import pickle
 import signal
+import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-fork_in_c: Callable[[], int] = ctypes.PyDLL(None).fork
+_fork: Callable[[], int] = ctypes.PyDLL(None).fork
+
+
+def fork_in_c() -> int:
+    """Fork without a word to Python, in a moment in which no other thread asks for the interpreter.
+
+    The child would wait for that thread, which it does not have.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    try:
+        time.sleep(0.01)  # who has asked already is served
+        return _fork()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 _chosen: list[Callable[[], int]] = [os.fork]
 
 
