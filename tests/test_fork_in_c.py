@@ -33,7 +33,12 @@ def _locks(backend: sessions.Backend) -> list[Any]:
     store: Any = backend._store
     pool = getattr(getattr(store, "_attempts", None), "_lender", None)
     writers = getattr(getattr(store, "_dialect", None), "writers", None)
-    found = [ours._turn(), getattr(store, "_lock", None), getattr(pool, "_lock", None), getattr(writers, "lock", None)]
+    found = [
+        ours.process_lock(),
+        getattr(store, "_lock", None),
+        getattr(pool, "_lock", None),
+        getattr(writers, "lock", None),
+    ]
     return [lock for lock in found if lock is not None]
 
 

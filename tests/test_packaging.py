@@ -126,7 +126,7 @@ def test_the_quickstart_runs_on_what_an_index_page_gives(wheel: Path, tmp_path: 
     python = tmp_path / "environment" / ("Scripts" if os.name == "nt" else "bin") / "python"
     with _index(tmp_path / "index", wheel) as url:
         pip = (sys.executable, "-m", "pip", "--isolated", "--python", python)
-        options = ("--no-cache-dir", "--disable-pip-version-check", "--index-url", url)
+        options = ("--no-cache-dir", "--disable-pip-version-check", "-i", url)
         run(
             *pip,
             "install",

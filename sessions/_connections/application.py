@@ -20,6 +20,8 @@ from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_hand
 from sessions._reentry import refuse_reentry
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
+from .fork import process_lock
+
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
 
@@ -92,7 +94,6 @@ class _Turns:
 
 
 _turns: WeakValueDictionary[tuple[int, int], _Turns] = WeakValueDictionary()
-_turns_lock = threading.Lock()
 
 
 def _turns_on(connection: Any) -> _Turns:
@@ -101,7 +102,7 @@ def _turns_on(connection: Any) -> _Turns:
     Whether threads may share a connection its driver says. A forked child has turns of its own.
     """
     key = (os.getpid(), id(connection))
-    with _turns_lock:
+    with process_lock():
         found = _turns.get(key)
         if found is None:
             found = _turns[key] = _Turns(connection)

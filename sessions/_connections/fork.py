@@ -30,26 +30,27 @@ _told: list[Forkable] = []
 # The process for which all of them are ready.
 _process = os.getpid()
 # Held through a fork: the interpreter lets several threads fork at once. A child never waits for its parent's.
-_turns: dict[int, threading.RLock] = {}
+_locks: dict[int, threading.RLock] = {}
 
 
 def tell_of_forks(forkable: Forkable) -> None:
     """Let it know of each fork for as long as it lives."""
     check_process()
-    with _turn():
+    with process_lock():
         _known.add(forkable)
 
 
 def check_process() -> None:
     """Begin anew where this process is a child that nobody has told; to be asked before any lock is taken."""
     if os.getpid() != _process:
-        with _turn():
+        with process_lock():
             if os.getpid() != _process:
                 _begin_anew()
 
 
-def _turn() -> threading.RLock:
-    return _turns.setdefault(os.getpid(), threading.RLock())
+def process_lock() -> threading.RLock:
+    """Return the lock of this process: a child never waits for a thread that it does not have."""
+    return _locks.setdefault(os.getpid(), threading.RLock())
 
 
 def _begin_anew() -> None:
@@ -63,7 +64,7 @@ def _begin_anew() -> None:
 
 def _before() -> None:
     check_process()
-    _turn().acquire()
+    process_lock().acquire()
     for forkable in list(_known):
         forkable.before_fork()
         _told.append(forkable)
@@ -74,12 +75,12 @@ def _after_in_parent() -> None:
         while _told:
             _told.pop().after_fork_in_parent()
     finally:
-        _turn().release()
+        process_lock().release()
 
 
 def _after_in_child() -> None:
     # Not asked here: in a namespace of its own a child may have its parent's number.
-    _turns.clear()
+    _locks.clear()
     _begin_anew()
 
 

@@ -107,6 +107,16 @@ def test_a_streaming_cursor_has_to_be_read_first(url: str, connection: Any) -> N
     assert texts(session.get_items()) == ["b"]
 
 
+def test_a_write_through_a_pool_is_committed_once(url: str, connection: Any) -> None:
+    pool = SimpleNamespace(connection=lambda: contextlib.nullcontext(connection))
+    session = sessions.connect(pool=pool).session("chat_1")
+    session.add_items(items("a"))
+    [(_, before)] = run(connection, "SHOW SESSION STATUS LIKE 'Com_commit'")
+    session.add_items(items("b"))
+    assert run(connection, "SHOW SESSION STATUS LIKE 'Com_commit'") == [("Com_commit", str(int(before) + 1))]
+    assert len(stored_texts(url)) == 2
+
+
 def test_a_pool_that_resets_nothing_shows_what_was_acknowledged_since(url: str, connection: Any) -> None:
     pool = SimpleNamespace(connection=lambda: contextlib.nullcontext(connection))
     session = sessions.connect(pool=pool).session("chat_1")

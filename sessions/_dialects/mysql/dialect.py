@@ -44,6 +44,7 @@ from .packets import (
     Result,
     check_engine,
     end_statement,
+    has_told_its_status,
     read_all_results,
     send,
 )
@@ -141,8 +142,8 @@ class MySQLDialect(Dialect[MyConnection]):
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def may_be_in_transaction(self, connection: MyConnection) -> bool:
-        # PyMySQL learns of one from the answers to what returns no rows: not from a SELECT that begins it.
-        return self.in_transaction(connection) or not connection.get_autocommit()
+        # A SELECT may have begun one.
+        return self.in_transaction(connection) or not (connection.get_autocommit() or has_told_its_status(connection))
 
     def create_tables(self, connection: MyConnection) -> None:
         refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades

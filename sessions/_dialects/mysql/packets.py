@@ -204,13 +204,19 @@ def check_engine(connection: MyConnection, named: str | None, *, comment: object
 
 def read_all_results(connection: MyConnection) -> None:
     """Read what the application has left unread, as PyMySQL would: one of the answers may tell of a BEGIN."""
-    result = connection._result  # type: ignore[attr-defined]  # noqa: SLF001
-    if result is not None and result.unbuffered_active:
+    answer = _answer(connection)
+    if answer is not None and answer.unbuffered_active:
         raise ConfigurationError(
             "an SSCursor of the connection has rows that were not read; read it to its end, or close it, first"
         )
-    while connection._result is not None and connection._result.has_next:  # type: ignore[attr-defined]  # noqa: SLF001
+    while (answer := _answer(connection)) is not None and answer.has_next:
         connection.next_result()
+
+
+def has_told_its_status(connection: MyConnection) -> bool:
+    """Tell whether the last answer said if a transaction is open, as rows do not to PyMySQL."""
+    answer = _answer(connection)
+    return answer is not None and answer.server_status is not None
 
 
 def end_statement(connection: MyConnection, still_busy: str) -> None:
