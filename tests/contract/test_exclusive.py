@@ -59,6 +59,10 @@ def take_over(session: Session) -> Lease:
     return dead_holder(session, 60)
 
 
+def no_thread_renews() -> bool:
+    return "sessions-lease" not in [thread.name for thread in threading.enumerate()]
+
+
 @contextmanager
 def lost_block(session: Session) -> Iterator[None]:
     """A block at whose end, and not before, it is said that the lease was lost."""
@@ -208,7 +212,7 @@ def test_a_lease_is_renewed_in_the_background(url: str) -> None:
                 assert renewed.acquire(timeout=60)
             with pytest.raises(BusyError), backend.session("chat_1").exclusive(timeout=0):
                 pass
-        assert eventually(lambda: "sessions-lease" not in [thread.name for thread in threading.enumerate()])
+        assert eventually(no_thread_renews)
 
 
 def test_each_write_renews_the_lease(sql_url: str) -> None:
@@ -401,11 +405,12 @@ def test_conversations_in_other_tables_have_leases_of_their_own(sql_url: str) ->
 def test_on_a_connection_of_yours_each_write_renews_and_no_thread_does(sql_url: str, *, autocommit: bool) -> None:
     with sessions.Session.from_url("chat_1", sql_url) as owner, owner.exclusive():
         owner.add_items(items("a"))
+    assert eventually(no_thread_renews)
     connection = connect_raw(sql_url)
     set_autocommit(connection, autocommit=autocommit)
     session = sessions.bind(connection).session("chat_1")
     with session.exclusive(lease=0.000_001):
-        assert "sessions-lease" not in [thread.name for thread in threading.enumerate()]
+        assert no_thread_renews()
         for write in WRITES.values():
             write(session, session.position())
             session.replace_items(items("a", "b"))
