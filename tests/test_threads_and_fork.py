@@ -389,7 +389,7 @@ def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(backend.session("chat_1").get_items()))
         thread.start()
-        while not pool._waiting:
+        while not pool._queue:
             pass
         del lease
         gc.collect()
@@ -415,6 +415,7 @@ def test_who_waits_longest_for_a_connection_is_served_first(sqlite_url: str) -> 
             for number, thread in enumerate(threads, 1):
                 thread.start()
                 assert eventually(partial(_wait_in, pool, number))
+            assert eventually(pool._is_late)
         # At once: they have only been told by now.
         use("latecomer")
         for thread in threads:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from sessions._dialects.connector import Connector
 from sessions.errors import ConnectionFailedError, closed_error
@@ -24,6 +23,10 @@ C = TypeVar("C")
 
 # How long a fork waits for the operations of a quiescing pool (SQLite) to end.
 _QUIESCE_SECONDS = 5.0
+
+# How long the first in the queue is overtaken by threads that run already: to hand each place over would cost them
+# a switch of threads for every operation.
+_PATIENCE_SECONDS = 0.0005
 
 
 class _Idle(NamedTuple, Generic[C]):
@@ -76,17 +79,18 @@ class Pool(Generic[C]):
         tell_of_forks(self)
 
     def _start_empty(self) -> None:
-        # Entered as it is, not by the condition's own `with`, which Ctrl-C can leave locked.
+        # Entered as it is, not by a condition's own `with`, which Ctrl-C can leave locked.
         self._lock = threading.RLock()
-        self._condition = threading.Condition(self._lock)
         # The newest last.
         self._idle: list[_Idle[C]] = []
         # The places taken. Each knows its lease weakly, and goes with it.
         self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
-        self._waiting = 0
-        # Who waits for a place, by when they came.
-        self._queue: list[object] = []
+        self._given_back = threading.Condition(self._lock)
+        # Who waits for a place, by when they came, and since when the first of them is the first. Only that one is
+        # told of a place: of all who were told all but one would wake up for nothing. Known weakly, as the places are.
+        self._queue: WeakKeyDictionary[threading.Condition, None] = WeakKeyDictionary()
+        self._first_since = 0.0
 
     def connection(self, *, writes: bool) -> _Lease[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
@@ -96,7 +100,7 @@ class Pool(Generic[C]):
         """Find or open a connection for a lease."""
         check_process()
         with self._lock:
-            if self._closed or self._fork_pending or not self._idle or self._queue:
+            if self._closed or self._fork_pending or not self._idle or self._is_late():
                 self._wait_for_place()
             lease.place = ref(lease, self._busy.discard)
             self._busy.add(lease.place)
@@ -122,45 +126,49 @@ class Pool(Generic[C]):
                 self._connector.close(connection)
             del self._idle[:count]
 
+    def _is_late(self) -> bool:
+        """Tell whether somebody waits whom nobody may overtake any more."""
+        return bool(self._queue) and monotonic() - self._first_since > _PATIENCE_SECONDS
+
     def _wait_for_place(self) -> None:
-        turn = object()
-        self._queue.append(turn)
+        turn = threading.Condition(self._lock)
+        deadline = None
         try:
-            while True:
+            self._join(turn)
+            while not self._is_next(turn):
                 if self._closed:
                     raise closed_error()
                 if self._fork_pending:
-                    self._wait_for_change(None)
-                elif self._is_next(turn):
-                    return
-                else:
-                    self._wait(turn)
+                    deadline = None
+                elif deadline is None:
+                    deadline = monotonic() + self._timeout
+                # A place whose lease was forgotten is free without a word.
+                elif monotonic() >= deadline:
+                    raise ConnectionFailedError(
+                        f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
+                        "raise it or pool_size (which sqlite::memory: does not have)"
+                    )
+                turn.wait(None if deadline is None else max(0.0, deadline - monotonic()))
         finally:
-            with suppress(ValueError):  # the queue of the parent, where a signal handler has forked
-                self._queue.remove(turn)
-            self._condition.notify_all()
+            self._queue.pop(turn, None)
+            self._first_since = monotonic()
+            self._call_first()
 
-    def _is_next(self, turn: object) -> bool:
+    def _join(self, turn: threading.Condition) -> None:
+        if not self._queue:
+            self._first_since = monotonic()
+        self._queue[turn] = None
+
+    def _call_first(self) -> None:
+        for turn in self._queue:
+            turn.notify()
+            break
+
+    def _is_next(self, turn: threading.Condition) -> bool:
         """Tell whether there is a place, and nobody came before."""
-        return (bool(self._idle) or len(self._busy) < self._size) and self._queue[:1] == [turn]
-
-    def _wait(self, turn: object) -> None:
-        deadline = monotonic() + self._timeout
-        while not self._is_next(turn) and not self._closed:
-            # A place whose lease was forgotten is free without a word.
-            if not self._wait_for_change(deadline - monotonic()) and not self._is_next(turn):
-                raise ConnectionFailedError(
-                    f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
-                    "raise it or pool_size (which sqlite::memory: does not have)"
-                )
-
-    def _wait_for_change(self, timeout: float | None) -> bool:
-        """Wait until a place is free, a fork is over or the pool is closed; False when it takes too long."""
-        self._waiting += 1
-        try:
-            return self._condition.wait(timeout)
-        finally:
-            self._waiting -= 1
+        if self._closed or self._fork_pending or next(iter(self._queue), None) is not turn:
+            return False
+        return bool(self._idle) or len(self._busy) < self._size
 
     def restores(self, lease: _Lease[C], exc: BaseException | None) -> bool:
         """After an operation that failed, tell whether its connection can be used again."""
@@ -186,8 +194,10 @@ class Pool(Generic[C]):
                     self._close_idle_since(lease.taken)
             self._busy.discard(lease.place)
             last = self._closed and not self._busy
-            if self._waiting:
-                self._condition.notify_all()
+            if self._queue:
+                self._call_first()
+            if self._fork_pending:
+                self._given_back.notify_all()
         if last:
             self._connector.release()
 
@@ -200,7 +210,7 @@ class Pool(Generic[C]):
             self._closed = True
             self._close_idle_since(monotonic())
             last = not self._busy
-            self._condition.notify_all()
+            self._wake_all()
         if last:
             self._connector.release()
 
@@ -212,7 +222,7 @@ class Pool(Generic[C]):
             if self._connector.quiesce_at_fork:
                 self._fork_pending = True
                 deadline = monotonic() + _QUIESCE_SECONDS
-                while self._busy and self._wait_for_change(deadline - monotonic()):
+                while self._busy and self._given_back.wait(deadline - monotonic()):
                     pass
             while self._connector.close_at_fork and self._idle:
                 self._connector.close(self._idle.pop().connection)
@@ -222,8 +232,12 @@ class Pool(Generic[C]):
 
     def after_fork_in_parent(self) -> None:
         self._fork_pending = False
-        self._condition.notify_all()
+        self._wake_all()
         self._lock.release()
+
+    def _wake_all(self) -> None:
+        for turn in list(self._queue):
+            turn.notify()
 
     def begin_anew(self) -> None:
         idle = [connection for connection, _ in self._idle]

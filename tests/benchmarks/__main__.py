@@ -47,6 +47,12 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, help="folder for results.json, results.md and the plots; what is not measured is kept"
     )
+    parser.add_argument(
+        "--since",
+        type=Path,
+        default=HERE / "released.json",
+        help="the figures of the last release; default: %(default)s",
+    )
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -85,7 +91,7 @@ def _begins(prefix: str, names: Sequence[str]) -> bool:
 
 
 def _measure(arguments: argparse.Namespace, dialects: list[str], sizes: Sizes) -> None:
-    results = Results.read(arguments.output) if arguments.output else Results()
+    results = Results.read(arguments.output / "results.json") if arguments.output else Results()
     results.machine = report.machine()
     prefixes = arguments.workloads
     if not arguments.key_layout and is_wanted(prefixes, _IMPORTS):
@@ -100,6 +106,7 @@ def _measure(arguments: argparse.Namespace, dialects: list[str], sizes: Sizes) -
             key_layout.measure(dialect, results, sizes)
         _save(results, arguments.output)
     print("\n" + report.render(results))
+    print(report.improvements(results, Results.read(arguments.since)))
 
 
 def _save(results: Results, folder: Path | None) -> None:

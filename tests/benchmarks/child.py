@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.contestants import contestants, is_peer, opened
 from benchmarks.corpus import make_items
-from benchmarks.fill import fill, index_for_sdk
+from benchmarks.fill import copy_for_floor, fill, index_for_sdk
 from benchmarks.measuring import Rounds
 from benchmarks.run import Run
 from benchmarks.stores import Store
@@ -40,6 +40,7 @@ def measure(run: Run) -> None:
             for rows in names:
                 fill(url, _stream(rows), 1, rows)
             index_for_sdk(url)
+            copy_for_floor(url)
             for rows, workload in names.items():
                 _measure(run, url, sharing, "stream", rows, workload)
 

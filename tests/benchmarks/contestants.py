@@ -36,9 +36,9 @@ def _plain(url: str) -> str:
     return "?ssl-mode=DISABLED" if dialect_of(url) in ("mysql", "mariadb") else ""
 
 
-class PreparedOurs(Ours):
-    name = "ours, prepared"
-    options = MappingProxyType({"prepared_statements": True})
+class UnpreparedOurs(Ours):
+    name = "ours, not prepared"
+    options = MappingProxyType({"prepared_statements": False})
 
 
 class SeparateOurs(Ours):
@@ -58,12 +58,11 @@ class _OurHandle:
         return (record.item for record in self._session.records())
 
 
-_ON_POSTGRESQL = (floor.PostgresFloor, Ours, floor.PreparedPostgresFloor, PreparedOurs)
-_ON_MYSQL = (floor.MySQLFloor, Ours, floor.SeparateMySQLFloor, SeparateOurs, peers.SDKAiomysql, peers.LangChainSQL)
+_ON_MYSQL = (floor.MySQLFloor, Ours, SeparateOurs, peers.SDKAiomysql, peers.LangChainSQL)
 _CONTESTANTS: dict[str, tuple[type[Store], ...]] = {
     "sqlite": (floor.SQLiteFloor, Ours, peers.SDKSQLite, peers.SDKAiosqlite, peers.LangChainSQL),
     "postgresql": (
-        *_ON_POSTGRESQL,
+        *(floor.PostgresFloor, Ours, UnpreparedOurs),
         *(peers.SDKAsyncpg, peers.SDKPsycopg, peers.LangChainSQL, peers.LangChainPostgres),
     ),
     "mysql": _ON_MYSQL,
@@ -82,10 +81,10 @@ def is_peer(name: str) -> bool:
 
 
 def rival_of(name: str) -> str | None:
-    """Say whom a contestant is compared with: ours with the floor that works alike, a peer with ours."""
+    """Say whom a contestant is compared with: ours with the floor, a peer with ours."""
     if is_peer(name):
         return "ours"
-    return name.replace("ours", "floor", 1) if name.startswith("ours") else None
+    return "floor" if name.startswith("ours") else None
 
 
 @contextlib.contextmanager
@@ -102,6 +101,9 @@ def opened(kinds: Sequence[type[Store]], url: str) -> Iterator[list[Store]]:
 
 
 def make_tables(url: str) -> None:
-    """Make our tables, which the floor and the SDK share."""
+    """Make our tables, which the SDK shares and most floors do, and those of the others."""
     with opened([Ours], url) as [ours]:
         ours.handle("makes the tables").add(make_items(1))
+    with opened(_CONTESTANTS[dialect_of(url)][:1], url) as [lowest]:
+        assert isinstance(lowest, floor.Floor)
+        lowest.make_tables()

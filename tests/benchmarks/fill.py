@@ -53,6 +53,19 @@ def index_for_sdk(url: str) -> None:
     analyze(url)
 
 
+def copy_for_floor(url: str) -> None:
+    """Give the floor the same rows, where it has tables of its own."""
+    if _family(url) != "postgresql":
+        return
+    with connect_raw(url) as connection:
+        connection.execute("INSERT INTO floor_sessions SELECT * FROM agent_sessions")
+        connection.execute("INSERT INTO floor_messages SELECT * FROM agent_messages ORDER BY id")
+        connection.execute(
+            "SELECT setval(pg_get_serial_sequence('floor_messages', 'id'), (SELECT max(id) FROM agent_messages))"
+        )
+        connection.execute("ANALYZE floor_messages")
+
+
 def analyze(url: str) -> None:
     """Let the server count what is in the tables."""
     with connect_raw(url) as connection:

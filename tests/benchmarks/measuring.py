@@ -5,7 +5,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +59,22 @@ class Rounds:
 
     def ratios(self) -> dict[str, float]:
         """Compare within each round: what slowed the machine down then hit both."""
-        ratios = {}
+        return {name: statistics.median(ratios) for name, ratios in self._ratios()}
+
+    def noise(self) -> dict[str, float]:
+        """Say by how much such a ratio may be wrong: half the notch of a box plot (McGill, Tukey and Larsen, 1978)."""
+        noise = {}
+        for name, ratios in self._ratios():
+            if len(ratios) > 1:
+                lower, _, upper = statistics.quantiles(ratios, n=4)
+                noise[name] = 1.57 * (upper - lower) / math.sqrt(len(ratios))
+        return noise
+
+    def _ratios(self) -> Iterator[tuple[str, list[float]]]:
         for name, rounds in self.seconds.items():
             rivals = self.seconds.get(rival_of(name) or "", {})
-            if pairs := [seconds / rivals[number] for number, seconds in rounds.items() if number in rivals]:
-                ratios[name] = statistics.median(pairs)
-        return ratios
+            if ratios := [seconds / rivals[number] for number, seconds in rounds.items() if number in rivals]:
+                yield name, ratios
 
     def count(self) -> int:
         return max(map(len, self.seconds.values()), default=0)

@@ -42,6 +42,22 @@ def render(results: Results) -> str:
     return "\n".join(lines)
 
 
+def improvements(results: Results, released: Results) -> str:
+    """What ours takes of the floor's time, in the last release and now, with the noise of what is measured now."""
+    cells: _Cells = {}
+    for dialect, ratios in results.ratios.items():
+        before = released.ratios.get(dialect, {})
+        for workload, found in ratios.items():
+            if "ours" in found:
+                was = before.get(workload, {}).get("ours")
+                noise = results.noise.get(dialect, {}).get(workload, {}).get("ours", 0.0)
+                figure = f"{found['ours']:.2f} ±{noise:.2f}"
+                cells.setdefault(workload, {})[dialect] = figure if was is None else f"{was:.2f} → {figure}"
+    return "\n".join(
+        _table("Ours to the floor: in the last release → now, ± the noise of the machine", "workload", cells)
+    )
+
+
 def _times(results: Results, dialect: str) -> list[str]:
     cells = _cells(results.times[dialect], _milliseconds)
     _mark_missing(cells, results, dialect)

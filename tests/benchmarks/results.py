@@ -40,6 +40,7 @@ class Results:
     versions: dict[str, str] = field(default_factory=dict)
     times: Figures = field(default_factory=dict)  # medians
     ratios: Figures = field(default_factory=dict)  # to rival_of(contestant), medians of the rounds'
+    noise: Figures = field(default_factory=dict)  # of the ratios
     missing: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)  # why there is no time
     round_trips: Figures = field(default_factory=dict)
     memory: Figures = field(default_factory=dict)
@@ -48,9 +49,8 @@ class Results:
     key_layout_notes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> "Results":
-        """Return what an earlier run has left in the folder, or nothing yet."""
-        path = folder / "results.json"
+    def read(cls, path: Path) -> "Results":
+        """Return what an earlier run has left in results.json or another file, or nothing yet."""
         stored = json.loads(path.read_text()) if path.exists() else {}
         return cls(**{f.name: stored[f.name] for f in dataclasses.fields(cls) if f.name in stored})
 
@@ -65,6 +65,7 @@ class Results:
         medians = rounds.medians()
         self.times.setdefault(dialect, {})[workload] = _short(medians)
         self.ratios.setdefault(dialect, {})[workload] = _short(rounds.ratios())
+        self.noise.setdefault(dialect, {})[workload] = _short(rounds.noise())
         if rounds.missing:
             self.missing.setdefault(dialect, {})[workload] = rounds.missing
         figures = [f"{name} {seconds * 1e3:.3f}" for name, seconds in medians.items()]
@@ -77,7 +78,7 @@ class Results:
 
     def forget(self, dialect: str, wanted: Callable[[str], bool]) -> None:
         """Drop what is about to be measured again."""
-        everything: list[dict[str, dict[str, Any]]] = [self.times, self.ratios, self.missing, self.memory]
+        everything: list[dict[str, dict[str, Any]]] = [self.times, self.ratios, self.noise, self.missing, self.memory]
         for by_dialect in everything:
             rest = {name: found for name, found in by_dialect.pop(dialect, {}).items() if not wanted(name)}
             if rest:
@@ -86,7 +87,7 @@ class Results:
             self.round_trips.pop(dialect, None)
 
     def _sort(self) -> None:
-        for by_dialect in (self.times, self.ratios, self.memory, self.round_trips, self.key_layouts):
+        for by_dialect in (self.times, self.ratios, self.noise, self.memory, self.round_trips, self.key_layouts):
             for dialect in sorted(by_dialect, key=DIALECTS.index):
                 workloads = by_dialect.pop(dialect)
                 if by_dialect is not self.round_trips:
