@@ -10,8 +10,6 @@ URL asks for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .errors import (
     AuthenticationError,
     BusyError,
@@ -31,7 +29,11 @@ from .errors import (
     UnsupportedEngineError,
 )
 
+# As type checkers know it: typing is most of what an import would cost.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._checks import Check
     from ._items import Item, Record
     from ._listing import SessionInfo

@@ -92,13 +92,15 @@ def connections(url: str) -> list[int]:
 def end_connections(url: str) -> None:
     """Let the server end all connections to this database, as a restart would."""
     kill = "SELECT pg_terminate_backend({})" if dialect_of(url) == "postgresql" else "KILL {}"
-    for number in connections(url):
+    ended = set(connections(url))
+    for number in ended:
         with suppress(pymysql.OperationalError):  # it may be gone by now
             execute_sql(url, kill.format(number))
-    wait_until(lambda: not connections(url))
+    # A pool may have opened others meanwhile.
+    wait_until(lambda: ended.isdisjoint(connections(url)))
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Ask again and again; what a server does for another connection shows a moment later."""
     deadline = time.monotonic() + seconds
     while not condition():

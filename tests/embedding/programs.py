@@ -243,7 +243,7 @@ def interrupted_on_the_applications_connection(url: str, how: str) -> None:
 
     write(open_backend())
     interruptions, lost, wrong = 0, 0, 0
-    for number in range(100):
+    for number in range(50):
         work = partial(write, open_backend())
         interruptions += _ring_after(0.0001 + 0.00005 * (number % 50), work)
         try:
