@@ -77,21 +77,21 @@ def test_what_is_read_quickly_is_what_json_reads(read: Any, text: str) -> None:
 _READ = """
 import json, sys, threading, sessions
 session = sessions.Session.from_url("chat_1", "sqlite::memory:")
-item = {"content": "\\U0001f600", "n": [2**64, -0.0, 1e23], "deep": json.loads("[" * 890 + "]" * 890)}
-session.add_items([item])
+items = [{"content": "\\U0001f600", "n": [2**64, -0.0, 1e23]}, {"deep": json.loads("[" * 890 + "]" * 890)}]
+session.add_items(items)
 before = "msgspec" in sys.modules
 found = []
 read = threading.Thread(target=lambda: found.extend(session.get_items()))
 read.start()
 read.join()
-assert repr(found) == repr([item])
+assert repr(found) == repr(items)
 print(before, "msgspec" in sys.modules, sys.modules["sessions._items"]._read_quickly is not None)
 """
 
 
 def read_in_a_process(before: str = "", **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", before + _READ],
+        [sys.executable, "-P", "-c", before + _READ],
         capture_output=True,
         text=True,
         check=False,
@@ -161,5 +161,7 @@ print(session.get_items())
 def test_a_time_limit_that_ends_while_the_reader_is_loaded_goes_on(tmp_path: Path) -> None:
     (tmp_path / "msgspec.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGALRM)\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", _LIMITED], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _LIMITED], capture_output=True, text=True, check=True, env=environment
+    )
     assert done.stdout.splitlines() == ["late", "[{'n': 1}]"]
