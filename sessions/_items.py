@@ -13,6 +13,7 @@ from json.scanner import make_scanner
 from typing import Any, NamedTuple
 
 from ._odd_json import decode_odd, depth_of, on_a_fresh_stack
+from ._quick_json import quick_reader, suits
 from .errors import InvalidItemError
 
 Item = dict[str, Any]
@@ -97,6 +98,11 @@ def _reason(exc: Exception) -> str:
 
 def decode_item(text: object) -> Item | None:
     """Return the JSON object that text holds; None when it is corrupt."""
+    if _read_quickly is not None and suits(text):
+        try:
+            return _read_quickly(text)
+        except (TypeError, ValueError, RecursionError):
+            pass
     try:
         item, end = _scan(text, 0)  # type: ignore[arg-type]
         if end != len(text):  # type: ignore[arg-type]
@@ -104,6 +110,16 @@ def decode_item(text: object) -> Item | None:
     except (StopIteration, TypeError, ValueError, RecursionError):
         item = decode_odd(text)
     return item if isinstance(item, dict) else None
+
+
+def _read_first(text: str) -> Item | None:
+    """Look for the quick reader, which takes as long to import as all else here, when there is something to read."""
+    global _read_quickly  # noqa: PLW0603  (there is one interpreter)
+    _read_quickly = quick_reader()
+    return decode_item(text)
+
+
+_read_quickly: Callable[[str], Item | None] | None = _read_first
 
 
 class Record(NamedTuple):

@@ -1,8 +1,11 @@
-"""What a call does that has interrupted another one of its own thread: a signal handler, a __del__, a callback."""
+"""What interrupts a call: a signal handler, a __del__, a callback, with a call of its own or an exception."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from inspect import CO_VARARGS
+from types import FrameType
 
 from .errors import ConnectionFailedError
 
@@ -17,3 +20,26 @@ def refuse_reentry(lock: threading.RLock, what: str) -> None:
             f"{what} is in the middle of an operation which this call has interrupted; "
             "in a signal handler, __del__ or callback use another connection, or note what is to be done later"
         )
+
+
+def raised_by_a_handler(exc: BaseException) -> bool:
+    """Tell whether a signal handler has raised an exception, of whatever kind.
+
+    An application's TimeoutError, say, which who reads from a socket takes for the socket's own. A handler
+    is a function that is given a frame, the one that it interrupts.
+    """
+    traceback = exc.__traceback__
+    while traceback is not None:
+        if any(isinstance(argument, FrameType) for argument in _arguments(traceback.tb_frame)):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _arguments(frame: FrameType) -> Iterator[object]:
+    code = frame.f_code
+    names = code.co_varnames
+    for name in names[: code.co_argcount]:
+        yield frame.f_locals.get(name)
+    if code.co_flags & CO_VARARGS:
+        yield from frame.f_locals.get(names[code.co_argcount + code.co_kwonlyargcount], ())

@@ -246,6 +246,17 @@ def session(backend: Any) -> Any:
     return backend.session("chat_1")
 
 
+@pytest.fixture(params=["json", "msgspec"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are read by each of the two readers."""
+    from sessions import _items
+    from sessions._quick_json import quick_reader
+
+    quick = quick_reader() if request.param == "msgspec" else None
+    assert (quick is None) == (request.param == "json")
+    monkeypatch.setattr(_items, "_read_quickly", quick)
+
+
 # --- processes
 
 

@@ -132,6 +132,7 @@ def form(request: pytest.FixtureRequest, url: str) -> Iterator[tuple[sessions.Ba
         yield backend, request.param
 
 
+@pytest.mark.usefixtures("reader")
 @stored_cases
 @given(data=st.data())
 def test_items_come_back_as_json_gives_them(form: tuple[sessions.Backend, bool], data: Any) -> None:
@@ -155,6 +156,7 @@ constants = st.sampled_from(["[1]", "null", "NaN", '{"a": NaN}', '{"a": -Infinit
 objects = st.builds(lambda text: json.dumps({"a": text}), unicode_text)
 
 
+@pytest.mark.usefixtures("reader")
 @cases
 @given(near_json | objects | constants | any_text | st.binary() | st.none() | st.integers() | st.floats())
 def test_anything_found_in_a_row_is_an_item_or_corrupt(found: Any) -> None:

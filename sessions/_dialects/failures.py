@@ -6,12 +6,10 @@ permanent is named; a refusal to connect that nobody has named may pass, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from inspect import CO_VARARGS
-from types import FrameType
 from typing import NamedTuple
 
+from sessions._reentry import raised_by_a_handler as raised_by_a_handler  # noqa: PLC0414  (all about failures is here)
 from sessions.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -103,20 +101,6 @@ class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
         self.orphan = orphan
 
 
-def raised_by_a_handler(exc: BaseException) -> bool:
-    """Tell whether a signal handler has raised an exception, of whatever kind.
-
-    An application's TimeoutError, say, which who reads from a socket takes for the socket's own. A handler
-    is a function that is given a frame, the one that it interrupts.
-    """
-    traceback = exc.__traceback__
-    while traceback is not None:
-        if any(isinstance(argument, FrameType) for argument in _arguments(traceback.tb_frame)):
-            return True
-        traceback = traceback.tb_next
-    return False
-
-
 def raise_a_handlers(exc: BaseException, handled: BaseException | None) -> None:
     """Raise what a signal handler has raised, if a driver or a codec took it for an error of its own.
 
@@ -127,12 +111,3 @@ def raise_a_handlers(exc: BaseException, handled: BaseException | None) -> None:
         if raised_by_a_handler(cause):
             raise cause from None
         cause = cause.__cause__ or cause.__context__
-
-
-def _arguments(frame: FrameType) -> Iterator[object]:
-    code = frame.f_code
-    names = code.co_varnames
-    for name in names[: code.co_argcount]:
-        yield frame.f_locals.get(name)
-    if code.co_flags & CO_VARARGS:
-        yield from frame.f_locals.get(names[code.co_argcount + code.co_kwonlyargcount], ())

@@ -19,6 +19,7 @@ from benchmarks.contestants import make_tables
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.results import DIALECTS, WORKLOADS, Results
 from benchmarks.run import Run, is_wanted
+from sessions import _items
 from support import servers
 
 HERE = Path(__file__).parent
@@ -43,6 +44,7 @@ def main() -> None:
         help="only what more messages would cost by what --growth has kept in --output: the bytes of a message, the "
         "server's memory, the time that a page takes from its disk",
     )
+    parser.add_argument("--fast", action="store_true", help="ours with the extra [fast], where the floor has json")
     parser.add_argument("--seconds", type=float, help="for one workload on one dialect")
     parser.add_argument(
         "--output", type=Path, help="folder for results.json, results.md and the plots; what is not measured is kept"
@@ -56,6 +58,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    if not arguments.fast:
+        _items._read_quickly = None
     if arguments.child:
         task, name, url, count = arguments.child
         child.run_task(task, name, url, int(count))

@@ -42,6 +42,7 @@ def session(sql_url: str) -> Iterator[sessions.Session]:
 each_kind = pytest.mark.parametrize("corrupt", CORRUPT.values(), ids=CORRUPT)
 
 
+@pytest.mark.usefixtures("reader")
 @each_kind
 def test_a_corrupt_row_is_skipped_and_not_counted(session: sessions.Session, sql_url: str, corrupt: str) -> None:
     plant(sql_url, "chat_1", corrupt)
@@ -61,6 +62,7 @@ ODD = {
 }
 
 
+@pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 def test_what_some_reader_reads_is_an_item(session: sessions.Session, sql_url: str, odd: str) -> None:
     plant(sql_url, "chat_1", odd)
@@ -70,6 +72,7 @@ def test_what_some_reader_reads_is_an_item(session: sessions.Session, sql_url: s
     assert texts(session.get_items()) == ["v0", "v1", "v2"]
 
 
+@pytest.mark.usefixtures("reader")
 def test_a_number_of_any_length_is_read_exactly(session: sessions.Session, sql_url: str) -> None:
     numbers = [10**4000 - 1, 10**4000, 10**12_345 + 7, -(3**20_000)]
     for number in numbers:
@@ -93,6 +96,7 @@ def test_a_row_of_a_json_column_is_an_item(session: sessions.Session, sql_url: s
     assert len(stored_texts(sql_url)) == 2
 
 
+@pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("sql_url", ["postgresql"], indirect=True)
 def test_a_row_of_a_column_of_bytes_is_an_item(session: sessions.Session, sql_url: str) -> None:
     execute_sql(
@@ -103,6 +107,7 @@ def test_a_row_of_a_column_of_bytes_is_an_item(session: sessions.Session, sql_ur
     assert texts(session.get_items()) == ["v0", "v1"]
 
 
+@pytest.mark.usefixtures("reader")
 def test_a_number_is_read_whatever_limit_the_interpreter_has(session: sessions.Session, sql_url: str) -> None:
     plant(sql_url, "chat_1", f'{{"n":{"7" * 3000}}}')
     before = sys.get_int_max_str_digits()
@@ -115,6 +120,7 @@ def test_a_number_is_read_whatever_limit_the_interpreter_has(session: sessions.S
     assert found == popped == {"n": int("7" * 3000)}
 
 
+@pytest.mark.usefixtures("reader")
 def test_how_deep_the_caller_stands_decides_nothing(session: sessions.Session) -> None:
     deep: dict[str, Any] = {"content": "deep"}
     inner = deep

@@ -51,6 +51,7 @@ ITEMS: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("ensure_ascii", [True, False], ids=["ascii", "unicode"])
 @pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 def test_an_item_comes_back_as_json_gives_it(url: str, item: Any, ensure_ascii: bool) -> None:
