@@ -7,12 +7,12 @@ connections, of which it knows character set and sql_mode, and by values.py on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import SERVER_STATUS
+from pymysql.constants import FLAG, SERVER_STATUS
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
@@ -56,6 +56,18 @@ T = TypeVar("T")
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
+# What is sent instead to tables whose primary key does not begin with the session.
+_IDS_FIRST = {
+    "all_items": "all_items_ids_first",
+    "newest_items": "newest_items_ids_first",
+    "records": "records_ids_first",
+    "lock_newest_items": "lock_newest_items_ids_first",
+    "delete_newest_item": "delete_newest_item_ids_first",
+    "delete_items": "delete_items_ids_first",
+    "delete_items_of": "delete_items_of_ids_first",
+    "first_items": "first_items_ids_first",
+}
+
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
 
@@ -66,7 +78,6 @@ class MySQLDialect(Dialect[MyConnection]):
     name = "mysql"
     identifier_quote = "`"
     driver_error = pymysql.Error
-    position_statement = "lock_newest_items"
     indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
@@ -77,6 +88,8 @@ class MySQLDialect(Dialect[MyConnection]):
             )
         super().__init__(options)
         self._server = Server()
+        # Whether the rows of a conversation stand together; None until an answer with ids has told.
+        self._stand_together: bool | None = None
 
     def meet(self, server: Server) -> None:
         """Note what a new connection has told of its server."""
@@ -89,9 +102,19 @@ class MySQLDialect(Dialect[MyConnection]):
         """Put the parameters, escaped, into statements."""
         quote, _ = _quotes(connection)
         escaped = {name: literal(value, quote) for name, value in parameters.items()}
-        return [self.statements[name] % escaped for name in names]
+        instead: Mapping[str, str] = {} if self._stand_together else _IDS_FIRST
+        return [self.statements[instead.get(name, name)] % escaped for name in names]
+
+    def _rows(self, name: str, result: Result) -> Sequence[Any]:
+        """Return the rows of a statement's answer, and note what it tells of the tables."""
+        if name in _IDS_FIRST and result.flags & FLAG.PRI_KEY:
+            # An id that has a key of its own besides is not the first column of the primary key.
+            self._stand_together = bool(result.flags & FLAG.UNIQUE_KEY)
+        return result.rows
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        if name == "first_items" and self._stand_together is None:
+            self.newest_rows(connection, "", count=0, before=0)  # for what it tells
         try:
             [result] = send(connection, *self._with_parameters(connection, [name], parameters))
         except NoAnswerError:
@@ -100,7 +123,7 @@ class MySQLDialect(Dialect[MyConnection]):
             if self.statements[name].startswith("SELECT"):
                 end_statement(connection, self.statements["still_busy"])
             raise
-        return list(result.rows)
+        return list(self._rows(name, result))
 
     def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
         [result] = send(connection, *self._with_parameters(connection, [name], parameters))
@@ -274,7 +297,7 @@ class MySQLDialect(Dialect[MyConnection]):
         results = self._transact(connection, names, {"session_id": session_id, "count": 2}, lease)
         if results is None:
             return super().pop(connection, session_id, lease)
-        rows = results[-2].rows
+        rows = self._rows("lock_newest_items", results[-2])
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
     def clear(self, connection: MyConnection, session_id: str, lease: Lease | None) -> None:
@@ -311,6 +334,10 @@ class MySQLDialect(Dialect[MyConnection]):
             if errno_of(exc) != CANNOT_CONVERT:
                 raise
             return True  # so it is asked again
+
+    def newest_id(self, connection: MyConnection, session_id: str) -> int:
+        rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
+        return rows[0][0] if rows else 0
 
     def delete_items(self, connection: MyConnection, session_id: str) -> None:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
