@@ -1,18 +1,18 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
 On our own connections a write is one transaction in one of the forms of transactions.py, on those of the application
-its statements are sent one by one. Values are put into statements on this side: by PyMySQL's escaping on our own
-connections, of which it knows character set and sql_mode, and by values.py on those of the application.
+its statements are sent one by one. Values are put into statements on this side (values.py): plainly on our own
+connections, whose character set and sql_mode are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import FLAG, SERVER_STATUS
+from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
@@ -38,6 +38,7 @@ from .errors import (
     errno_of,
     statement_failure,
 )
+from .layout import is_known, note, suiting
 from .packets import (
     MyConnection,
     PacketConnection,
@@ -49,24 +50,14 @@ from .packets import (
     send,
 )
 from .transactions import Packet, cut, insert, transact, transact_insert
-from .values import Quote, integer, literal, quote_long, quote_short
+from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
 
 T = TypeVar("T")
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
-# What is sent instead to tables whose primary key does not begin with the session.
-_IDS_FIRST = {
-    "all_items": "all_items_ids_first",
-    "newest_items": "newest_items_ids_first",
-    "records": "records_ids_first",
-    "lock_newest_items": "lock_newest_items_ids_first",
-    "delete_newest_item": "delete_newest_item_ids_first",
-    "delete_items": "delete_items_ids_first",
-    "delete_items_of": "delete_items_of_ids_first",
-    "first_items": "first_items_ids_first",
-}
+_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
@@ -88,8 +79,6 @@ class MySQLDialect(Dialect[MyConnection]):
             )
         super().__init__(options)
         self._server = Server()
-        # Whether the rows of a conversation stand together; None until an answer with ids has told.
-        self._stand_together: bool | None = None
 
     def meet(self, server: Server) -> None:
         """Note what a new connection has told of its server."""
@@ -102,18 +91,11 @@ class MySQLDialect(Dialect[MyConnection]):
         """Put the parameters, escaped, into statements."""
         quote, _ = _quotes(connection)
         escaped = {name: literal(value, quote) for name, value in parameters.items()}
-        instead: Mapping[str, str] = {} if self._stand_together else _IDS_FIRST
-        return [self.statements[instead.get(name, name)] % escaped for name in names]
-
-    def _rows(self, name: str, result: Result) -> Sequence[Any]:
-        """Return the rows of a statement's answer, and note what it tells of the tables."""
-        if name in _IDS_FIRST and result.flags & FLAG.PRI_KEY:
-            # An id that has a key of its own besides is not the first column of the primary key.
-            self._stand_together = bool(result.flags & FLAG.UNIQUE_KEY)
-        return result.rows
+        table = self.tables[1]
+        return [self.statements[suiting(connection, table, name)] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        if name == "first_items" and self._stand_together is None:
+        if name == "first_items" and not is_known(connection, self.tables[1]):
             self.newest_rows(connection, "", count=0, before=0)  # for what it tells
         try:
             [result] = send(connection, *self._with_parameters(connection, [name], parameters))
@@ -123,7 +105,8 @@ class MySQLDialect(Dialect[MyConnection]):
             if self.statements[name].startswith("SELECT"):
                 end_statement(connection, self.statements["still_busy"])
             raise
-        return list(self._rows(name, result))
+        note(connection, self.tables[1], name, result)
+        return list(result.rows)
 
     def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
         [result] = send(connection, *self._with_parameters(connection, [name], parameters))
@@ -297,7 +280,8 @@ class MySQLDialect(Dialect[MyConnection]):
         results = self._transact(connection, names, {"session_id": session_id, "count": 2}, lease)
         if results is None:
             return super().pop(connection, session_id, lease)
-        rows = self._rows("lock_newest_items", results[-2])
+        note(connection, self.tables[1], "lock_newest_items", results[-2])
+        rows = results[-2].rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
     def clear(self, connection: MyConnection, session_id: str, lease: Lease | None) -> None:
@@ -397,4 +381,6 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
 
 def _quotes(connection: MyConnection) -> tuple[Quote, Quote]:
     """Say how short and long texts are quoted."""
-    return (connection.escape,) * 2 if isinstance(connection, PacketConnection) else (quote_short, quote_long)
+    # A proxy may not keep the mode that we set.
+    plainly = isinstance(connection, PacketConnection) and not connection.server_status & _NO_BACKSLASH_ESCAPES
+    return (quote_plain,) * 2 if plainly else (quote_short, quote_long)

@@ -27,6 +27,7 @@ from sessions.errors import ConfigurationError
 
 from .cluster import Server, server_from
 from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, NoAnswerError, errno_of
+from .rows import Answer
 from .values import integer, unconverted
 
 MyConnection = pymysql.connections.Connection
@@ -171,7 +172,12 @@ class PacketConnection(pymysql.connections.Connection):
     def _read_query_result(self, unbuffered: bool = False) -> None:
         if not self.is_connecting:
             self._deadline.restart(self._read_timeout)
-        super()._read_query_result(unbuffered)  # type: ignore[misc]
+        self._result = None
+        answer = Answer(self)
+        answer.read()
+        self._result = answer
+        if answer.server_status is not None:
+            self.server_status = answer.server_status
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
