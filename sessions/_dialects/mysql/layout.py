@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from pymysql.constants import FLAG
 
-from .packets import MyConnection, Result
+from .packets import MyConnection, PacketConnection, Result
 
 _IDS_FIRST = {
     "all_items": "all_items_ids_first",
@@ -35,6 +35,9 @@ def is_known(connection: MyConnection, table: str) -> bool:
 def suiting(connection: MyConnection, table: str, name: str) -> str:
     """Return the name of the statement that suits the table."""
     if name not in _IDS_FIRST or _together.get(connection, {}).get(table):
+        return name
+    # With sql_safe_updates, which an application may have set, MariaDB deletes from no join.
+    if name.startswith("delete") and not isinstance(connection, PacketConnection):
         return name
     return _IDS_FIRST[name]
 
