@@ -21,7 +21,9 @@ from .errors import InvalidItemError, check_position, closed_error, gone_error
 # How many rows are read at a time beyond corrupt ones.
 _NEXT_ROWS = 100
 
-# The pages of records(): the rows of the first one, and what a later one has at most, by the mean of the one before.
+# The pages of records(): the rows of the first one and of the second. A later one has as many as all before it, for
+# where no index has the order, the conversation is sorted for each; and at most so many characters, by the mean of the
+# one before.
 _FIRST_PAGE = 20
 _PAGE_ROWS = 1000
 _PAGE_CHARACTERS = 4_000_000
@@ -162,8 +164,7 @@ class History:
     def position(self) -> int:
         """Return the id of the newest row, 0 when there is none."""
         self.check_open()
-        rows = observed(self.store, "position").newest_rows(self.session_id, count=1)
-        position = rows[0][0] if rows else 0
+        _, position = observed(self.store, "position").newest_range(self.session_id, 1)
         self._saw(position)
         return position
 
@@ -175,7 +176,7 @@ class History:
         return self._iterate_records(limit)
 
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
-        after, upto, count = 0, MAX_ID, _FIRST_PAGE
+        after, upto, count, seen = 0, MAX_ID, _FIRST_PAGE, 0
         if limit is not None:
             first, upto = observed(self.store, "records").newest_range(self.session_id, min(limit, MAX_ID))
             after = max(first - 1, 0)
@@ -189,7 +190,8 @@ class History:
             if upto == MAX_ID:
                 upto = self.position()
             mean = sum(len(str(text)) for _, _, text in rows) // len(rows) + 1
-            count = min(_PAGE_ROWS, _PAGE_CHARACTERS // mean + 1)
+            seen += len(rows)
+            count = min(max(_PAGE_ROWS, seen), _PAGE_CHARACTERS // mean + 1)
 
     def _encode(self, name: str, items: Iterable[Mapping[str, Any]]) -> list[str]:
         try:

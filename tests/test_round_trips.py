@@ -83,7 +83,7 @@ def _warm(url: str, **options: Any) -> sessions.Session:
     """Open a session that has a history and an idle connection."""
     session = sessions.Session.from_url("chat_1", url, **options)
     session.add_items(items("first", "second"))
-    session.position()
+    session.get_items()
     return session
 
 

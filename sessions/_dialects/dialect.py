@@ -49,8 +49,6 @@ class Dialect(ABC, Generic[C]):
     name: ClassVar[str]
     identifier_quote: ClassVar[str]
     driver_error: ClassVar[type[Exception]]
-    # Reads the newest row as it is now, also where the transaction's snapshot is older.
-    position_statement: ClassVar[str] = "newest_items"
     # Reads the newest rows and keeps everybody else from the first of them.
     lock_newest_statement: ClassVar[str] = "lock_newest_items"
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
@@ -259,12 +257,11 @@ class Dialect(ABC, Generic[C]):
     def check_position(self, connection: C, session_id: str, expected: int | None) -> None:
         """Raise ConflictError when the newest row is another one; None expects nothing."""
         if expected is not None:
-            rows = self._newest(connection, session_id, 1)
-            check_position(session_id, expected=expected, position=rows[0][0] if rows else 0)
+            check_position(session_id, expected=expected, position=self.newest_id(connection, session_id))
 
     def has_items(self, connection: C, session_id: str) -> bool:
         """Tell whether the session has a row, as it is now."""
-        return bool(self._newest(connection, session_id, 1))
+        return self.newest_id(connection, session_id) > 0
 
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
@@ -274,9 +271,9 @@ class Dialect(ABC, Generic[C]):
     def load(self, connection: C, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         """Insert the texts in order, with the times that they were made at; return the newest id."""
 
-    def _newest(self, connection: C, session_id: str, count: int) -> list[Row]:
-        parameters = {"session_id": session_id, "count": count, "before": MAX_ID}
-        return self.execute(connection, self.position_statement, parameters)
+    def newest_id(self, connection: C, session_id: str) -> int:
+        """Return the id of the newest row, 0 when there is none; as it is now, a snapshot may be older."""
+        return self.newest_range(connection, session_id, 1)[1]
 
     def delete_items(self, connection: C, session_id: str) -> None:
         """Delete the rows; raise DatabaseError when something keeps one."""

@@ -176,6 +176,24 @@ WHERE session_id IN %(ids)s
 ORDER BY session_id
 LIMIT 18446744073709551615;
 
+-- name: first_items_ids_first
+-- Differs: first_items, on tables of others (queries.sql). For one session the order would be one by id alone.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary), CONVERT(CONVERT((
+    SELECT STRAIGHT_JOIN LEFT(message.message_data, %(length)s)
+    FROM agent_messages AS found IGNORE INDEX FOR ORDER BY (PRIMARY)
+    JOIN agent_messages AS message
+        ON message.session_id = found.session_id
+        AND message.id = found.id
+    WHERE found.session_id = agent_sessions.session_id
+        AND (INSTR(message.message_data, %(spaced)s) > 0 OR INSTR(message.message_data, %(compact)s) > 0)
+    ORDER BY found.session_id, found.id
+    LIMIT 1
+) USING utf8mb4) USING binary)
+FROM agent_sessions
+WHERE session_id IN %(ids)s
+ORDER BY session_id
+LIMIT 18446744073709551615;
+
 -- name: unlisted_sessions
 -- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
 SELECT CAST(CONVERT(session_id USING utf8mb4) AS BINARY)
@@ -219,12 +237,21 @@ FOR UPDATE;
 DELETE FROM agent_messages
 WHERE session_id IN %(ids)s;
 
+-- name: delete_items_of_ids_first
+-- Differs: delete_items_of, on tables of others (queries.sql).
+DELETE message
+FROM agent_messages AS found
+STRAIGHT_JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id IN %(ids)s;
+
 -- name: items_left
--- A session of which something has kept a row.
+-- A session of which something has kept a row. By id, too, one session's order would be that of all rows.
 SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
-ORDER BY session_id, id
+ORDER BY session_id
 LIMIT 1
 FOR UPDATE;
 
@@ -233,19 +260,24 @@ DELETE FROM agent_sessions
 WHERE session_id IN %(ids)s;
 
 -- name: copy_items
--- The rows of a session up to one of them, with their times, for another session.
+-- The rows of a session up to one of them, with their times, for another session. The ids first, whoever has made the
+-- tables (queries.sql).
 INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(new_id)s, message_data, created_at
-FROM agent_messages
-WHERE session_id = %(session_id)s
-    AND id <= %(upto)s
-ORDER BY id;
+SELECT STRAIGHT_JOIN %(new_id)s, message.message_data, message.created_at
+FROM agent_messages AS found
+JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s
+    AND found.id <= %(upto)s
+ORDER BY found.session_id, found.id;
 
 -- name: count_items
-SELECT COUNT(*)
+-- Within COUNT, or the server might walk the rows of all sessions up to that id.
+SELECT COUNT(CASE WHEN id <= %(upto)s THEN 1 END)
 FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND id <= %(upto)s
 LIMIT 1
 FOR UPDATE;
 

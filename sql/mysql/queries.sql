@@ -5,6 +5,13 @@
 -- application's. Every query has a LIMIT, or sql_select_limit would be one. message_data
 -- arrives as UTF-8 whatever character_set_results is, or as the bytes that a BLOB holds. A
 -- transaction ends as it is told, whatever completion_type is.
+--
+-- What ends in _ids_first is for tables whose primary key does not begin with the session, as
+-- those of other programs: the ids come out of an index, which holds them, and the rest by the
+-- primary key. Otherwise the server would walk, and lock, all conversations by id, or, where the
+-- conversation is a large part of the table, the table. For the same reason they name the session
+-- by two comparisons, not by one that makes the order one by id alone. On our own tables they
+-- read each row twice.
 
 -- name: all_items
 -- The rows of a session, newest first.
@@ -18,6 +25,24 @@ SELECT
 FROM agent_messages
 WHERE session_id = %(session_id)s
 ORDER BY id DESC
+LIMIT 18446744073709551615;
+
+-- name: all_items_ids_first
+-- Differs: all_items, on tables of others.
+SELECT STRAIGHT_JOIN
+    message.id,
+    IF(
+        CHARSET(message.message_data) = _ascii 'binary',
+        CONVERT(message.message_data USING binary),
+        CONVERT(CONVERT(message.message_data USING utf8mb4) USING binary)
+    )
+FROM agent_messages AS found
+JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s
+ORDER BY found.session_id DESC, found.id DESC
 LIMIT 18446744073709551615;
 
 -- name: newest_items
@@ -35,9 +60,27 @@ WHERE session_id = %(session_id)s
 ORDER BY id DESC
 LIMIT %(count)s;
 
+-- name: newest_items_ids_first
+-- Differs: newest_items, on tables of others.
+SELECT STRAIGHT_JOIN
+    message.id,
+    IF(
+        CHARSET(message.message_data) = _ascii 'binary',
+        CONVERT(message.message_data USING binary),
+        CONVERT(CONVERT(message.message_data USING utf8mb4) USING binary)
+    )
+FROM agent_messages AS found
+JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s
+    AND found.id < %(before)s
+ORDER BY found.session_id DESC, found.id DESC
+LIMIT %(count)s;
+
 -- name: records
--- At most count rows after id after and up to id upto, oldest first. The two comparisons
--- are those of lock_newest_items, for its reason.
+-- At most count rows after id after and up to id upto, oldest first.
 SELECT
     id,
     created_at,
@@ -54,6 +97,27 @@ WHERE session_id >= %(session_id)s
 ORDER BY session_id, id
 LIMIT %(count)s;
 
+-- name: records_ids_first
+-- Differs: records, on tables of others.
+SELECT STRAIGHT_JOIN
+    message.id,
+    message.created_at,
+    IF(
+        CHARSET(message.message_data) = _ascii 'binary',
+        CONVERT(message.message_data USING binary),
+        CONVERT(CONVERT(message.message_data USING utf8mb4) USING binary)
+    )
+FROM agent_messages AS found
+JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s
+    AND found.id > %(after)s
+    AND found.id <= %(upto)s
+ORDER BY found.session_id, found.id
+LIMIT %(count)s;
+
 -- name: newest_range
 -- The oldest and the newest id of the newest count rows.
 SELECT MIN(id), MAX(id)
@@ -66,6 +130,16 @@ FROM (
     LIMIT %(count)s
 ) AS newest
 LIMIT 1;
+
+-- name: lock_newest_id
+-- Differs: newest_range of one row, as it is now, also where the transaction's snapshot is older.
+SELECT id
+FROM agent_messages
+WHERE session_id >= %(session_id)s
+    AND session_id <= %(session_id)s
+ORDER BY session_id DESC, id DESC
+LIMIT 1
+FOR UPDATE;
 
 -- name: touch_session
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
@@ -100,8 +174,7 @@ VALUES (%(session_id)s, %(message_data)s);
 -- name: lock_newest_items
 -- Differs: with delete_newest_item this is pop; there is no DELETE ... RETURNING on
 -- MySQL, and user variables lose rows. The gap lock of REPEATABLE READ keeps a newer
--- row from coming between the two. With a plain `=` and ORDER BY id, tables without an index
--- on both columns would be walked, and locked, by id through all sessions.
+-- row from coming between the two.
 SELECT
     id,
     IF(
@@ -116,6 +189,25 @@ ORDER BY session_id DESC, id DESC
 LIMIT %(count)s
 FOR UPDATE;
 
+-- name: lock_newest_items_ids_first
+-- Differs: lock_newest_items, on tables of others.
+SELECT STRAIGHT_JOIN
+    message.id,
+    IF(
+        CHARSET(message.message_data) = _ascii 'binary',
+        CONVERT(message.message_data USING binary),
+        CONVERT(CONVERT(message.message_data USING utf8mb4) USING binary)
+    )
+FROM agent_messages AS found
+JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s
+ORDER BY found.session_id DESC, found.id DESC
+LIMIT %(count)s
+FOR UPDATE;
+
 -- name: delete_newest_item
 -- MariaDB sorts the whole conversation first unless the order names the primary key in full.
 -- Fails with error 1690 (out of range) where the text is hidden.
@@ -124,6 +216,23 @@ WHERE session_id = %(session_id)s
     AND (message_data IS NOT NULL OR EXP(id + 1000))
 ORDER BY session_id DESC, id DESC
 LIMIT 1;
+
+-- name: delete_newest_item_ids_first
+-- Differs: delete_newest_item, on tables of others.
+DELETE message
+FROM (
+    SELECT session_id, id
+    FROM agent_messages
+    WHERE session_id >= %(session_id)s
+        AND session_id <= %(session_id)s
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+) AS newest
+STRAIGHT_JOIN agent_messages AS message
+    ON message.session_id = newest.session_id
+    AND message.id = newest.id
+WHERE message.message_data IS NOT NULL
+    OR EXP(message.id + 1000);
 
 -- name: lock_session
 -- Holds the lock of the session's row, if it is there.
@@ -155,6 +264,16 @@ WHERE session_id = %(session_id)s
 -- name: delete_items
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s;
+
+-- name: delete_items_ids_first
+-- Differs: delete_items, on tables of others.
+DELETE message
+FROM agent_messages AS found
+STRAIGHT_JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s;
 
 -- name: delete_session
 DELETE FROM agent_sessions
@@ -321,14 +440,19 @@ LIMIT 1;
 
 -- name: find_token
 -- Differs: SQLite loses no answer. The row that a write left its mark in: its text ends with
--- these characters. As bytes: a collation may take a tab for a space. The two comparisons
--- are those of lock_newest_items, for its reason.
-SELECT id
-FROM agent_messages
-WHERE session_id >= %(session_id)s
-    AND session_id <= %(session_id)s
-    AND CAST(RIGHT(CONVERT(message_data USING utf8mb4), CHAR_LENGTH(%(tail)s)) AS BINARY) = CAST(%(tail)s AS BINARY)
-ORDER BY session_id DESC, id DESC
+-- these characters. As bytes: a collation may take a tab for a space. The ids first, whoever
+-- has made the tables.
+SELECT STRAIGHT_JOIN message.id
+FROM agent_messages AS found
+JOIN agent_messages AS message
+    ON message.session_id = found.session_id
+    AND message.id = found.id
+WHERE found.session_id >= %(session_id)s
+    AND found.session_id <= %(session_id)s
+    AND CAST(
+        RIGHT(CONVERT(message.message_data USING utf8mb4), CHAR_LENGTH(%(tail)s)) AS BINARY
+    ) = CAST(%(tail)s AS BINARY)
+ORDER BY found.session_id DESC, found.id DESC
 LIMIT 1;
 
 -- name: last_change

@@ -153,6 +153,12 @@ def test_a_page_of_records_is_an_operation(session: sessions.Session, told: list
     assert sum(operation.rows for operation in told if operation.name == "records") == 30
 
 
+def test_position_reads_no_text(session: sessions.Session, told: list[Operation]) -> None:
+    session.add_items(items("a"))
+    session.position()
+    assert (told[-1].name, told[-1].bytes) == ("position", 0)
+
+
 def test_what_failed_is_told_with_the_name_of_its_error(session: sessions.Session, told: list[Operation]) -> None:
     session.add_items(items("a"))
     told.clear()

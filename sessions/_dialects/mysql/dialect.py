@@ -1,8 +1,8 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
 On our own connections a write is one transaction in one of the forms of transactions.py, on those of the application
-its statements are sent one by one. Values are put into statements on this side: by PyMySQL's escaping on our own
-connections, of which it knows character set and sql_mode, and by values.py on those of the application.
+its statements are sent one by one. Values are put into statements on this side (values.py): plainly on our own
+connections, whose character set and sql_mode are known.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from .errors import (
     errno_of,
     statement_failure,
 )
+from .layout import is_known, note, suiting
 from .packets import (
     MyConnection,
     PacketConnection,
@@ -49,12 +50,14 @@ from .packets import (
     send,
 )
 from .transactions import Packet, cut, insert, transact, transact_insert
-from .values import Quote, integer, literal, quote_long, quote_short
+from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
 
 T = TypeVar("T")
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
+
+_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
@@ -66,7 +69,6 @@ class MySQLDialect(Dialect[MyConnection]):
     name = "mysql"
     identifier_quote = "`"
     driver_error = pymysql.Error
-    position_statement = "lock_newest_items"
     indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
@@ -89,9 +91,12 @@ class MySQLDialect(Dialect[MyConnection]):
         """Put the parameters, escaped, into statements."""
         quote, _ = _quotes(connection)
         escaped = {name: literal(value, quote) for name, value in parameters.items()}
-        return [self.statements[name] % escaped for name in names]
+        table = self.tables[1]
+        return [self.statements[suiting(connection, table, name)] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        if name == "first_items" and not is_known(connection, self.tables[1]):
+            self.newest_rows(connection, "", count=0, before=0)  # for what it tells
         try:
             [result] = send(connection, *self._with_parameters(connection, [name], parameters))
         except NoAnswerError:
@@ -100,6 +105,7 @@ class MySQLDialect(Dialect[MyConnection]):
             if self.statements[name].startswith("SELECT"):
                 end_statement(connection, self.statements["still_busy"])
             raise
+        note(connection, self.tables[1], name, result)
         return list(result.rows)
 
     def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
@@ -274,6 +280,7 @@ class MySQLDialect(Dialect[MyConnection]):
         results = self._transact(connection, names, {"session_id": session_id, "count": 2}, lease)
         if results is None:
             return super().pop(connection, session_id, lease)
+        note(connection, self.tables[1], "lock_newest_items", results[-2])
         rows = results[-2].rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
@@ -311,6 +318,10 @@ class MySQLDialect(Dialect[MyConnection]):
             if errno_of(exc) != CANNOT_CONVERT:
                 raise
             return True  # so it is asked again
+
+    def newest_id(self, connection: MyConnection, session_id: str) -> int:
+        rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
+        return rows[0][0] if rows else 0
 
     def delete_items(self, connection: MyConnection, session_id: str) -> None:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
@@ -370,4 +381,6 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
 
 def _quotes(connection: MyConnection) -> tuple[Quote, Quote]:
     """Say how short and long texts are quoted."""
-    return (connection.escape,) * 2 if isinstance(connection, PacketConnection) else (quote_short, quote_long)
+    # A proxy may not keep the mode that we set.
+    plainly = isinstance(connection, PacketConnection) and not connection.server_status & _NO_BACKSLASH_ESCAPES
+    return (quote_plain,) * 2 if plainly else (quote_short, quote_long)

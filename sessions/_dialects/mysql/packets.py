@@ -27,6 +27,7 @@ from sessions.errors import ConfigurationError
 
 from .cluster import Server, server_from
 from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, NoAnswerError, errno_of
+from .rows import Answer
 from .values import integer, unconverted
 
 MyConnection = pymysql.connections.Connection
@@ -38,6 +39,7 @@ class Result(NamedTuple):
     rows: Sequence[Any]
     first_id: int  # of new rows
     changed: int  # rows; matched, where it is an update
+    flags: int = 0  # of the first column
 
 
 _NOTHING = Result((), 0, 0)
@@ -113,10 +115,10 @@ class PacketConnection(pymysql.connections.Connection):
     def prepare(self, statements: Sequence[str], engine: str | None) -> None:
         """Send the settings of a new connection and learn the server's packet limit, and what it is."""
         check_engine(self, engine, comment=None)
-        *_, (variables, _, _), (limits, _, _) = send(self, *statements)
-        [(self.packet_limit, self.id_step, _, comment)] = limits
+        *_, variables, limits = send(self, *statements)
+        [(self.packet_limit, self.id_step, _, comment)] = limits.rows
         check_engine(self, engine, comment=comment)
-        self.server = server_from(variables)
+        self.server = server_from(variables.rows)
 
     @property
     def takes_compounds(self) -> bool:
@@ -170,7 +172,12 @@ class PacketConnection(pymysql.connections.Connection):
     def _read_query_result(self, unbuffered: bool = False) -> None:
         if not self.is_connecting:
             self._deadline.restart(self._read_timeout)
-        super()._read_query_result(unbuffered)  # type: ignore[misc]
+        self._result = None
+        answer = Answer(self)
+        answer.read()
+        self._result = answer
+        if answer.server_status is not None:
+            self.server_status = answer.server_status
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -319,7 +326,8 @@ def _answer(connection: MyConnection) -> Any:
 
 def _result(connection: MyConnection) -> Result:
     answer = _answer(connection)
-    return Result(answer.rows or (), answer.insert_id or 0, answer.affected_rows)
+    flags = answer.fields[0].flags if answer.field_count else 0
+    return Result(answer.rows or (), answer.insert_id or 0, answer.affected_rows, flags)
 
 
 def _refuse_what_was_truncated(connection: MyConnection, count: int) -> None:
