@@ -27,6 +27,7 @@ from .arrays import TextArray
 from .checks import column_checks, sequence_check, unfinished_check, view_check
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, statement_failure
+from .prepared import PREPARED, Prepared
 from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
@@ -49,6 +50,11 @@ class PostgresDialect(Dialect[PGConnection]):
     driver_error = psycopg.Error
 
     def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        if name in PREPARED and (prepared := _prepared(connection)) is not None:
+            with connection.lock:
+                rows = prepared.execute(connection.pgconn, connection.wait, self.statements[name], parameters)
+            if rows is not None:
+                return rows
         cursor = self._cursor(connection, name, parameters)
         # What cursor.description says too, which would make an object of each column.
         return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
@@ -66,6 +72,13 @@ class PostgresDialect(Dialect[PGConnection]):
         except BaseException as exc:
             self.close_if_interrupted(connection, exc)
             raise
+
+    def newest_rows(self, connection: PGConnection, session_id: str, *, count: int, before: int) -> list[Row]:
+        if _prepared(connection) is None:
+            return super().newest_rows(connection, session_id, count=count, before=before)
+        # One statement for all of them: without values all_items may be planned as a walk over everybody's rows.
+        parameters = {"session_id": session_id, "count": count, "before": before}
+        return self.execute(connection, "newest_items", parameters)
 
     def check_lent(self, connection: PGConnection) -> None:
         # psycopg waits for it without end, also where a stream() of this thread holds it.
@@ -306,6 +319,13 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
+
+
+def _prepared(connection: PGConnection) -> Prepared | None:
+    """Return what a connection of ours has prepared, outside a transaction, which a name that is lost would end."""
+    if not isinstance(connection, TimedConnection) or connection.prepared is None or not connection.prepared.pays:
+        return None
+    return connection.prepared if connection.pgconn.transaction_status == TransactionStatus.IDLE else None
 
 
 def _takes_pipelines(connection: PGConnection) -> bool:
