@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -191,10 +192,10 @@ def _spread(backend: sessions.Backend, url: str, counts: list[tuple[int, int]]) 
     )
     with contextlib.closing(connect_raw(url)) as connection:
         connection.execute(
-            f"INSERT INTO agent_sessions (session_id) SELECT generate_series(1, {len(numbers) - 1})::text"  # noqa: S608
+            f"INSERT INTO agent_sessions (session_id) SELECT generate_series(1, {len(numbers) - 1})::text"
         )
         connection.execute(
-            "INSERT INTO agent_messages (session_id, message_data) "  # noqa: S608
+            "INSERT INTO agent_messages (session_id, message_data) "
             f"""SELECT name, '{{"role":"user"}}' || repeat(' ', 200) FROM ({rows}) AS r ORDER BY place""".encode()
         )
         connection.execute("ANALYZE")
@@ -294,7 +295,7 @@ def test_postgresql_forgets_the_plan_of_a_small_table_after_some_seconds(
         for _ in range(8):
             session.get_items(limit=20)
         backend.session("1").add_items(items(*["x" * 200] * 20_000))
-        monkeypatch.setattr(prepared, "_FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(prepared, "monotonic", lambda: monotonic() + 60)
         session.get_items(limit=20)
         assert _touched(backend, lambda: session.get_items(limit=20)) <= 4
 

@@ -36,9 +36,9 @@ def _plain(url: str) -> str:
     return "?ssl-mode=DISABLED" if dialect_of(url) in ("mysql", "mariadb") else ""
 
 
-class PreparedOurs(Ours):
-    name = "ours, prepared"
-    options = MappingProxyType({"prepared_statements": True})
+class UnpreparedOurs(Ours):
+    name = "ours, unprepared"
+    options = MappingProxyType({"prepared_statements": False})
 
 
 class SeparateOurs(Ours):
@@ -58,7 +58,7 @@ class _OurHandle:
         return (record.item for record in self._session.records())
 
 
-_ON_POSTGRESQL = (floor.PostgresFloor, Ours, floor.PreparedPostgresFloor, PreparedOurs)
+_ON_POSTGRESQL = (floor.PostgresFloor, Ours, floor.UnpreparedPostgresFloor, UnpreparedOurs)
 _ON_MYSQL = (floor.MySQLFloor, Ours, floor.SeparateMySQLFloor, SeparateOurs, peers.SDKAiomysql, peers.LangChainSQL)
 _CONTESTANTS: dict[str, tuple[type[Store], ...]] = {
     "sqlite": (floor.SQLiteFloor, Ours, peers.SDKSQLite, peers.SDKAiosqlite, peers.LangChainSQL),

@@ -133,13 +133,13 @@ class _PostgresHandle(_Handle):
     )
 
     def rows(self, statement: str, *parameters: object) -> Any:
-        return self._connection().execute(statement, parameters, binary=self._store.binary).fetchall()
+        return self._connection().execute(statement, parameters).fetchall()
 
     def stream(self) -> Iterator[Any]:
         connection = self._connection()
         with connection.transaction(), connection.cursor("stream") as cursor:
             cursor.itersize = 2000
-            for (text,) in cursor.execute(self.everything, (self._id,), binary=self._store.binary):
+            for (text,) in cursor.execute(self.everything, (self._id,)):
                 yield json.loads(text)
 
     def add(self, items: list[Item]) -> None:
@@ -176,9 +176,10 @@ class _PostgresHandle(_Handle):
 
 
 class PostgresFloor(Floor):
+    """Statements prepared by psycopg after five uses, as it does by default: not behind every pooler."""
+
     handles = _PostgresHandle
-    prepare_threshold: int | None = None
-    binary = False
+    prepare_threshold: int | None = 5
 
     def connect(self) -> Any:
         import psycopg
@@ -186,12 +187,11 @@ class PostgresFloor(Floor):
         return psycopg.connect(self.url, autocommit=True, prepare_threshold=self.prepare_threshold)
 
 
-class PreparedPostgresFloor(PostgresFloor):
-    """Statements prepared by psycopg after five uses, and binary results: not behind every pooler."""
+class UnpreparedPostgresFloor(PostgresFloor):
+    """Works behind every pooler."""
 
-    name = "floor, prepared"
-    prepare_threshold = 5
-    binary = True
+    name = "floor, unprepared"
+    prepare_threshold = None
 
 
 # --- MySQL and MariaDB

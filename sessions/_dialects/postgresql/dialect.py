@@ -1,7 +1,7 @@
 """The operations in PostgreSQL, through psycopg 3.
 
 One autocommitted statement, and so one round trip, for each common operation: writes
-use data-modifying CTEs. Nothing depends on the state of a server session, so a pooler
+use data-modifying CTEs. Nothing relies on the state of a server session, so a pooler
 in transaction mode may stand between.
 """
 
@@ -27,7 +27,7 @@ from .arrays import TextArray
 from .checks import column_checks, sequence_check, unfinished_check, view_check
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, statement_failure
-from .prepared import PREPARED, Prepared
+from .prepared import PREPARED
 from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
@@ -50,9 +50,10 @@ class PostgresDialect(Dialect[PGConnection]):
     driver_error = psycopg.Error
 
     def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
-        if name in PREPARED and (prepared := _prepared(connection)) is not None:
+        if name in PREPARED and isinstance(connection, TimedConnection) and connection.prepared is not None:
             with connection.lock:
-                rows = prepared.execute(connection.pgconn, connection.wait, self.statements[name], parameters)
+                statement = self.statements[name]
+                rows = connection.prepared.execute(connection.pgconn, connection.wait, statement, parameters)
             if rows is not None:
                 return rows
         cursor = self._cursor(connection, name, parameters)
@@ -74,7 +75,7 @@ class PostgresDialect(Dialect[PGConnection]):
             raise
 
     def newest_rows(self, connection: PGConnection, session_id: str, *, count: int, before: int) -> list[Row]:
-        if _prepared(connection) is None:
+        if not isinstance(connection, TimedConnection) or connection.prepared is None:
             return super().newest_rows(connection, session_id, count=count, before=before)
         # One statement for all of them: without values all_items may be planned as a walk over everybody's rows.
         parameters = {"session_id": session_id, "count": count, "before": before}
@@ -319,13 +320,6 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def describe(self, exc: BaseException) -> str:
         return describe(exc)
-
-
-def _prepared(connection: PGConnection) -> Prepared | None:
-    """Return what a connection of ours has prepared, outside a transaction, which a name that is lost would end."""
-    if not isinstance(connection, TimedConnection) or connection.prepared is None or not connection.prepared.pays:
-        return None
-    return connection.prepared if connection.pgconn.transaction_status == TransactionStatus.IDLE else None
 
 
 def _takes_pipelines(connection: PGConnection) -> bool:

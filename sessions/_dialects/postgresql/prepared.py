@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from time import monotonic
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import pq
@@ -39,12 +40,15 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
 _TYPES = {"session_id": 0, "items": TEXT_ARRAY_OID}
 _BIGINT = 20
 
+_IDLE, _SYNC, _ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR
+
 _CONTEXT: Any = SimpleNamespace(adapters=ADAPTERS, connection=None)
 
 Waiting = Generator[Any, Any, pq.abc.PGresult]
 
 
-class _Statement(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statement:
     name: bytes
     text: bytes
     parameters: tuple[str, ...]
@@ -67,13 +71,8 @@ class Prepared:
     """What one connection has prepared."""
 
     def __init__(self) -> None:
-        self._since: dict[_Statement, float] = {}
+        self._fresh: dict[_Statement, float] = {}  # until when each is as good as new
         self._patience: float = _PATIENCE
-
-    @property
-    def pays(self) -> bool:
-        """Tell whether names are mostly kept."""
-        return self._patience > 0
 
     def execute(
         self,
@@ -82,11 +81,16 @@ class Prepared:
         text: str,
         parameters: Mapping[str, Any],
     ) -> list[Any] | None:
-        """Execute a statement outside a transaction and return its rows; None: nothing was executed."""
-        statement = _statement(text)
+        """Execute a statement and return its rows; None: it was not executed, and is to be sent without a name.
+
+        So it is in a transaction, which a name that is lost would end, and where names are mostly lost.
+        """
+        if self._patience <= 0 or pgconn.transaction_status != _IDLE:
+            return None
+        statement, now = _statement(text), monotonic()
         values = [_dumped(parameters[name]) for name in statement.parameters]
-        now, anew = monotonic(), [statement]
-        if now - self._since.get(statement, -_FRESH_SECONDS) < _FRESH_SECONDS:
+        anew = [statement]
+        if now < self._fresh.get(statement, 0.0):
             try:
                 result = wait(_by_name(pgconn, statement, values))
             except psycopg.Error as exc:
@@ -94,7 +98,7 @@ class Prepared:
                     raise
                 # Its server session lacks the others as well.
                 self._patience -= 1
-                anew = [*self._since]
+                anew = [*self._fresh]
             else:
                 self._patience = min(_PATIENCE, self._patience + 1 / _USES)
                 return _rows(result)
@@ -105,7 +109,7 @@ class Prepared:
                 raise
             self._patience = 0
             return None
-        self._since.update(dict.fromkeys(anew, now))
+        self._fresh.update(dict.fromkeys(anew, now + _FRESH_SECONDS))
         return _rows(result)
 
 
@@ -138,11 +142,11 @@ def _anew(
     pgconn.pipeline_sync()
     answer = yield from execute(pgconn)
     for _ in range(2 * len(statements)):
-        if answer[0].status == pq.ExecStatus.FATAL_ERROR:
+        if answer[0].status == _ERROR:
             break
         answer = yield from fetch_many(pgconn)
-    with suppress(psycopg.OperationalError) if answer[0].status == pq.ExecStatus.FATAL_ERROR else nullcontext():
-        while (yield from fetch_many(pgconn))[0].status != pq.ExecStatus.PIPELINE_SYNC:
+    with suppress(psycopg.OperationalError) if answer[0].status == _ERROR else nullcontext():
+        while (yield from fetch_many(pgconn))[0].status != _SYNC:
             pass
         pgconn.exit_pipeline_mode()
     return _checked(answer)
@@ -150,7 +154,7 @@ def _anew(
 
 def _checked(results: Sequence[pq.abc.PGresult]) -> pq.abc.PGresult:
     result = results[0]
-    if result.status == pq.ExecStatus.FATAL_ERROR:
+    if result.status == _ERROR:
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return result
 
