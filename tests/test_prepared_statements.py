@@ -153,6 +153,18 @@ def test_a_table_that_changes_costs_no_attempt(postgresql_url: str, change: str)
         assert _trips(proxy, lambda: _use(session)) == usual
 
 
+def test_what_cannot_be_prepared_any_more_keeps_nothing_else_from_it(postgresql_url: str) -> None:
+    with _connect(postgresql_url) as backend:
+        session = backend.session("chat_1")
+        _use(session)
+        execute_sql(postgresql_url, "ALTER TABLE agent_sessions RENAME COLUMN updated_at TO changed_at")
+        _execute(backend, "DISCARD ALL")
+        assert texts(session.get_items()) == ["a", "b"]
+        with pytest.raises(sessions.SchemaError):
+            session.add_items(items("c"))
+        assert texts(session.get_items()) == ["a", "b"]
+
+
 def test_a_search_path_that_changes_leads_to_the_other_tables(postgresql_url: str) -> None:
     with _connect(postgresql_url) as backend:
         session = backend.session("chat_1")

@@ -105,6 +105,10 @@ class Prepared:
         try:
             result = wait(_anew(pgconn, anew, statement, values))
         except psycopg.Error as exc:
+            if len(anew) > 1 and isinstance(exc, psycopg.ProgrammingError):
+                # One of the others may be what cannot be prepared any more.
+                self._fresh.clear()
+                return self.execute(pgconn, wait, text, parameters)
             if not _is_lost(exc):
                 raise
             self._patience = 0
