@@ -19,7 +19,8 @@ Operation = Callable[[sessions.Session], object]
 
 # Each is one statement, another one than the others; they leave two items.
 OPERATIONS: dict[str, Operation] = {
-    "newest_items": lambda session: session.get_items(),
+    "all_items": lambda session: session.get_items(),
+    "newest_items": lambda session: session.get_items(limit=1),
     "append_items": lambda session: session.add_items(items("c")),
     "append_items_at": lambda session: session.add_items(items("d"), if_position=session.position()),
     "pop_item": lambda session: [session.pop_item(), session.pop_item()],

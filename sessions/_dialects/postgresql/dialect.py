@@ -74,13 +74,6 @@ class PostgresDialect(Dialect[PGConnection]):
             self.close_if_interrupted(connection, exc)
             raise
 
-    def newest_rows(self, connection: PGConnection, session_id: str, *, count: int, before: int) -> list[Row]:
-        if not isinstance(connection, TimedConnection) or connection.prepared is None:
-            return super().newest_rows(connection, session_id, count=count, before=before)
-        # One statement for all of them: without values all_items may be planned as a walk over everybody's rows.
-        parameters = {"session_id": session_id, "count": count, "before": before}
-        return self.execute(connection, "newest_items", parameters)
-
     def check_lent(self, connection: PGConnection) -> None:
         # psycopg waits for it without end, also where a stream() of this thread holds it.
         if not connection.lock.acquire(timeout=_SHARED_SECONDS):

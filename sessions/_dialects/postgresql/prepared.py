@@ -28,7 +28,7 @@ from .values import ADAPTERS
 
 # Those whose plan without values is as good as one with them, however rows are spread over sessions. It may have been
 # made for a small table, of which nobody has told the server that it has grown: hence the time.
-PREPARED = frozenset({"newest_items", "newest_range", "append_items", "append_items_at", "pop_item"})
+PREPARED = frozenset({"all_items", "newest_items", "newest_range", "append_items", "append_items_at", "pop_item"})
 _FRESH_SECONDS = 10.0
 
 # How many names may be lost in a row, and how many uses make up for one.
