@@ -62,8 +62,8 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     default_limit (None): what get_items() uses when it is called without a limit.
     whole_turns (False): get_items() returns only items that begin at a user's message and are complete.
     ensure_ascii (True): the stored JSON is ASCII.
-    prepared_statements (False): PostgreSQL: prepare a statement after five uses on a connection; not behind
-        a pooler in transaction mode that does not track them.
+    prepared_statements (True): PostgreSQL: the common statements are prepared, behind any pooler too, with libpq
+        17 or newer; False: none is.
     multi_statements (True): MySQL and MariaDB: with False no CLIENT.MULTI_STATEMENTS is asked for; a write of
         MySQL's, and one of more than 64 KB of MariaDB's, then takes two round trips.
     causal_reads (True): Galera, and group replication on any member but the only primary: an operation begins

@@ -178,9 +178,9 @@ def test_a_bad_table_name_is_refused(option: str, name: str) -> None:
 
 
 def test_a_form_of_statements_is_taken_where_the_database_has_it() -> None:
-    sessions.connect(NO_SERVER, prepared_statements=True).close()
+    sessions.connect(NO_SERVER, prepared_statements=False).close()
     sessions.connect("mysql://app@127.0.0.1:1/chat", multi_statements=False).close()
-    sessions.connect("memory:", prepared_statements=False, multi_statements=True).close()
+    sessions.connect("memory:", prepared_statements=True, multi_statements=True).close()
 
 
 @pytest.mark.parametrize("name", ["create_table", "Ssl", "timeout"])
@@ -223,8 +223,8 @@ def test_options_are_keywords_only() -> None:
         pytest.param(
             "mysql://h/c?connect_timeout=3", {"connection_timeout": 10.0}, id="the-default-as-another-timeout"
         ),
-        pytest.param("sqlite::memory:", {"prepared_statements": True}, id="prepared-statements-in-sqlite"),
-        pytest.param("mysql://h/c", {"prepared_statements": True}, id="prepared-statements-in-mysql"),
+        pytest.param("sqlite::memory:", {"prepared_statements": False}, id="prepared-statements-in-sqlite"),
+        pytest.param("mysql://h/c", {"prepared_statements": False}, id="prepared-statements-in-mysql"),
         pytest.param("memory:", {"multi_statements": False}, id="multi-statements-in-memory"),
         pytest.param("postgresql://h/c", {"multi_statements": False}, id="multi-statements-in-postgresql"),
         pytest.param(NO_SERVER, {"ssl": "require"}, id="ssl-str"),

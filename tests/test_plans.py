@@ -7,17 +7,21 @@ lead through all newer rows of the others first.
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
 
 import sessions
 from interop.tables import make_tables
+from sessions._dialects.postgresql import prepared
+from sessions._dialects.postgresql.prepared import PREPARED
 from sessions._items import MAX_ID
 from support.claims import each_mysql
-from support.rivals import counted_by_mysql
+from support.rivals import connection_of, counted_by_mysql
 from support.samples import items
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -100,12 +104,13 @@ def _postgresql_plan(url: str, name: str, how: str = "") -> list[Mapping[str, An
         statement = f"EXPLAIN (FORMAT JSON{how}) " + _statement(url, name)
         [(plans,)] = connection.execute(statement.encode(), PARAMETERS[name], prepare=False).fetchall()
 
-    def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        yield plan
-        for part in plan.get("Plans", ()):
-            yield from nodes(part)
+    return list(_nodes(plans[0]["Plan"]))
 
-    return list(nodes(plans[0]["Plan"]))
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)
 
 
 def _looks(plan: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -159,6 +164,145 @@ def test_one_more_index_makes_the_tables_of_the_sdk_as_quick_as_ours(postgresql_
     direction = "Forward" if name == "records" else "Backward"
     walks = [node["Index Name"] for node in plan if node.get("Scan Direction") == direction]
     assert walks[:1] == ["agent_messages_by_session"]
+
+
+# How rows may be spread over sessions: how many have how many.
+SPREADS = {
+    "even": [(31, 1000)],
+    "one has nearly all, of many": [(1, 27_000), (300, 10)],
+    "one has nearly all, of two": [(1, 27_000), (1, 1000)],
+    "one has all": [(1, 20_000), (1, 0)],
+}
+
+
+@pytest.fixture
+def spread(request: pytest.FixtureRequest, postgresql_url: str) -> Iterator[sessions.Backend]:
+    """A backend with one connection, and rows of sessions called 0, 1 and so on, in random order."""
+    with sessions.connect(postgresql_url, pool_size=1) as backend:
+        _spread(backend, postgresql_url, SPREADS[request.param])
+        yield backend
+
+
+def _spread(backend: sessions.Backend, url: str, counts: list[tuple[int, int]]) -> None:
+    backend.session("0").add_items(items("makes the tables"))
+    numbers = [count for many, count in counts for _ in range(many)]
+    rows = " UNION ALL ".join(
+        f"SELECT '{name}' AS name, random() AS place FROM generate_series(1, {count})"
+        for name, count in enumerate(numbers)
+    )
+    with contextlib.closing(connect_raw(url)) as connection:
+        connection.execute(
+            f"INSERT INTO agent_sessions (session_id) SELECT generate_series(1, {len(numbers) - 1})::text"
+        )
+        connection.execute(
+            "INSERT INTO agent_messages (session_id, message_data) "
+            f"""SELECT name, '{{"role":"user"}}' || repeat(' ', 200) FROM ({rows}) AS r ORDER BY place""".encode()
+        )
+        connection.execute("ANALYZE")
+
+
+def _touched(backend: sessions.Backend, work: Callable[[], object]) -> int:
+    """How many rows of messages the server has fetched for the backend's only connection."""
+    count = (
+        "SELECT seq_tup_read + idx_tup_fetch + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes "
+        "WHERE relname = 'agent_messages') FROM pg_stat_user_tables WHERE relname = 'agent_messages'"
+    )
+
+    def counted() -> int:
+        with connection_of(backend) as connection:
+            connection.execute("SELECT pg_stat_force_next_flush()")
+            [(number,)] = connection.execute(count).fetchall()
+        return int(number)
+
+    before = counted()
+    work()
+    return counted() - before
+
+
+def _plans_without_values(backend: sessions.Backend) -> list[int]:
+    """How often each statement was executed by a plan that knows no values."""
+    with connection_of(backend) as connection:
+        rows = connection.execute("SELECT generic_plans FROM pg_prepared_statements").fetchall()
+    return [number for (number,) in rows]
+
+
+@pytest.mark.parametrize("spread", SPREADS, indirect=True)
+def test_postgresql_touches_few_rows_however_often_it_was_asked(
+    spread: sessions.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "monotonic", lambda: 0.0)  # nothing is planned anew on a slow machine
+    large, small = spread.session("0"), spread.session("1")
+
+    def use(session: sessions.Session) -> None:
+        position = session.position()
+        session.get_items(limit=20)
+        session.add_items(items("x"), if_position=position)
+        session.add_items(items("y"))
+        session.pop_item()
+        session.pop_item()
+
+    # The one that has most makes a plan for it dear, so that one without values may be preferred.
+    for _ in range(7):
+        large.get_items()
+        use(large)
+        use(small)
+    # Where rows are uneven the server may go on to plan with values what reads a whole conversation.
+    plans = _plans_without_values(spread)
+    assert sum(number > 0 for number in plans) >= len(plans) - 1 > 3
+    for session in (large, small):
+        assert _touched(spread, lambda: use(session)) < 2 * 60  # noqa: B023
+    mine = len(small.get_items())
+    assert _touched(spread, small.get_items) <= 2 * mine + 2
+
+
+@pytest.mark.parametrize("spread", SPREADS, indirect=True)
+def test_postgresql_needs_no_values_to_walk_the_index_of_the_session(spread: sessions.Backend) -> None:
+    for name in PREPARED:
+        scans = [
+            node
+            for node in _plan_without_values(spread, name)
+            if node.get("Relation Name") == "agent_messages" and "Scan" in node["Node Type"]
+        ]
+        assert scans
+        for scan in scans:
+            if scan["Index Name"] == "agent_messages_pkey":  # pop finds its row once more
+                assert "(id = " in scan["Index Cond"]
+            else:
+                assert scan["Index Name"] == "agent_messages_session_id_id_key"
+                assert "Filter" not in scan
+
+
+def _plan_without_values(backend: sessions.Backend, name: str) -> list[Mapping[str, Any]]:
+    statement: str = backend._store._dialect.statements[name]  # type: ignore[attr-defined]
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)", statement)))
+    types = {"session_id": "text", "items": "text[]"}
+    declared = ", ".join(types.get(each, "bigint") for each in names)
+    text = re.sub(r"%\((\w+)\)[sb]", lambda match: f"${names.index(match[1]) + 1}", statement)
+    with connection_of(backend) as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute(f"PREPARE {name} ({declared}) AS {text}".encode())
+        values = ", ".join(["NULL"] * len(names))
+        [(plans,)] = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({values})".encode()).fetchall()
+    return list(_nodes(plans[0]["Plan"]))
+
+
+def test_postgresql_forgets_the_plan_of_a_small_table_after_some_seconds(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.connect(postgresql_url, pool_size=1) as backend:
+        session = backend.session("0")
+        session.add_items(items("a"))
+        execute_sql(postgresql_url, "VACUUM ANALYZE")
+        for _ in range(8):
+            session.get_items(limit=20)
+        # Which nobody tells the planner.
+        execute_sql(postgresql_url, "ALTER TABLE agent_messages SET (autovacuum_enabled = off)")
+        for _ in range(8):
+            session.get_items(limit=20)
+        backend.session("1").add_items(items(*["x" * 200] * 20_000))
+        monkeypatch.setattr(prepared, "monotonic", lambda: monotonic() + 60)
+        session.get_items(limit=20)
+        assert _touched(backend, lambda: session.get_items(limit=20)) <= 4
 
 
 # --- MySQL and MariaDB

@@ -1,7 +1,7 @@
 """What an operation costs on a warm connection, exactly: round trips, and the statements in them.
 
 Times vary with the machine and are only reported, by the benchmarks; these figures do not, and a
-change that adds a trip fails here. The other forms, prepared on PostgreSQL and without
+change that adds a trip fails here. The other forms, unprepared on PostgreSQL and without
 CLIENT.MULTI_STATEMENTS on MySQL, cost what the documentation says.
 """
 
@@ -33,6 +33,8 @@ OPERATIONS: dict[str, Callable[[sessions.Session, int], object]] = {
     "replace_items of nothing": lambda session, _: session.replace_items([]),
     "clear_session": lambda session, _: session.clear_session(),
 }
+# On PostgreSQL a plan that is made without values could walk other conversations.
+ALWAYS_PARSED = ("replace_items", "replace_items(if_position)", "replace_items of nothing", "clear_session")
 READS = ("get_items", "get_items(limit=20)", "position")
 
 # The statements of each operation, in the words of MySQL's counters Com_*.
@@ -76,7 +78,7 @@ def proxy(server_url: str) -> Iterator[Proxy]:
 def _form(url: str, *, usual: bool) -> dict[str, Any]:
     if usual:
         return {}
-    return {"prepared_statements": True} if dialect_of(url) == "postgresql" else {"multi_statements": False}
+    return {"prepared_statements": False} if dialect_of(url) == "postgresql" else {"multi_statements": False}
 
 
 def _warm(url: str, **options: Any) -> sessions.Session:
@@ -93,8 +95,7 @@ def _run(session: sessions.Session, name: str) -> None:
 
 def _cost(proxy: Proxy, session: sessions.Session, name: str, *, usual: bool) -> tuple[int, int]:
     """The round trips and the connections of an operation."""
-    # psycopg prepares a statement that was used five times, if it is allowed to: in one more trip.
-    for _ in range(0 if usual else 7):
+    for _ in range(0 if usual else 7):  # more often than a driver needs to decide to prepare a statement
         _run(session, name)
         session.add_items(items("first", "second"))
     position = session.position()
@@ -202,13 +203,18 @@ def test_opening_is_the_handshake_and_at_most_one_round_trip(
 def test_a_warm_operation_is_one_statement_on_postgresql(postgresql_url: str, name: str) -> None:
     with _warm(postgresql_url) as session:
         position = session.position()
-        # The extended protocol, unprepared; nothing begins or commits.
-        one = ["Parse", "Bind", "Describe", "Execute", "Sync"]
-        assert _messages_to_postgresql(session, lambda: OPERATIONS[name](session, position)) == one
+        first = _messages_to_postgresql(session, lambda: OPERATIONS[name](session, position))
         # The same however long the history is.
         session.add_items(items(*["x"] * 900))
         position = session.position()
-        assert _messages_to_postgresql(session, lambda: OPERATIONS[name](session, position)) == one
+        second = _messages_to_postgresql(session, lambda: OPERATIONS[name](session, position))
+    # The extended protocol; nothing begins or commits.
+    one = ["Bind", "Describe", "Execute", "Sync"]
+    if name in ALWAYS_PARSED:
+        assert first == second == ["Parse", *one]
+    else:
+        assert first in (["Close", "Parse", *one], one)  # what opened the session was of the same kind
+        assert second == one
 
 
 def _messages_to_postgresql(session: sessions.Session, work: Callable[[], object]) -> list[str]:

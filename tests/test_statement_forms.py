@@ -1,4 +1,4 @@
-"""The other forms in which statements may travel: prepared on PostgreSQL, without CLIENT.MULTI_STATEMENTS on MySQL.
+"""The other forms in which statements may travel: unprepared on PostgreSQL, without CLIENT.MULTI_STATEMENTS on MySQL.
 
 On MariaDB that is a compound statement, or for a large batch several that are sent ahead, as on MySQL.
 
@@ -31,7 +31,7 @@ from support.servers import dialect_of, execute_sql
 from support.workers import add_batches
 
 FORMS: dict[str, dict[str, Any]] = {
-    "postgresql": {"prepared_statements": True},
+    "postgresql": {"prepared_statements": False},
     "mysql": {"multi_statements": False},
     "mariadb": {"multi_statements": False},
 }
@@ -54,7 +54,7 @@ def backend(server_url: str, form: dict[str, Any]) -> Iterator[sessions.Backend]
 
 def test_every_operation_does_what_it_does_in_the_usual_form(server_url: str, form: dict[str, Any]) -> None:
     with sessions.Session.from_url("chat_1", server_url, **form) as session:  # which makes the tables
-        for _ in range(8):  # beyond the uses after which a statement is prepared
+        for _ in range(8):  # beyond the uses after which a driver would prepare a statement
             use_everything(session)
             session.replace_items([])
             assert session.pop_item() is None
@@ -117,71 +117,6 @@ def test_a_batch_of_many_statements_is_one_transaction(server_url: str, form: di
         assert "".join(text[0] for text in texts(session.get_items())) == "f" + letters
         session.replace_items(items(*reversed(large)))
         assert "".join(text[0] for text in texts(session.get_items())) == letters[::-1]
-
-
-# --- prepared statements
-
-
-def test_statements_are_prepared_after_some_uses(postgresql_url: str) -> None:
-    prepared: dict[bool, list[str]] = {}
-    for on in (True, False):
-        with sessions.connect(postgresql_url, prepared_statements=on) as backend:
-            session = backend.session("chat_1")
-            for _ in range(7):
-                session.add_items(items("a"))
-            with connection_of(backend) as connection:
-                rows = connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()
-            prepared[on] = [statement for (statement,) in rows]
-    assert prepared[False] == []
-    assert [statement.split()[0] for statement in prepared[True]] == ["WITH"]
-
-
-def test_a_table_that_changes_under_a_prepared_statement_costs_one_more_attempt(postgresql_url: str) -> None:
-    with sessions.connect(postgresql_url, prepared_statements=True, retry_delay=0.01) as backend:
-        session = backend.session("chat_1")
-        session.add_items(items("a"))
-        for _ in range(7):
-            session.get_items()
-        execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER COLUMN message_data TYPE varchar")
-        assert texts(session.get_items()) == ["a"]
-
-
-def test_another_feature_that_is_missing_is_no_reason_to_try_again(
-    postgresql_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with sessions.connect(postgresql_url, retry_delay=0.01) as backend:
-        backend.session("chat_1").add_items(items("a"))
-        execute_sql(postgresql_url, "CREATE RULE one AS ON INSERT TO agent_sessions DO ALSO NOTIFY written")
-        caplog.clear()
-        with pytest.raises(sessions.DatabaseError):
-            backend.session("chat_1").add_items(items("b"))
-        assert "trying again" not in caplog.text
-
-
-@pytest.mark.parametrize("sabotage", ["DEALLOCATE ALL", "prepared by another"])
-def test_a_pooler_that_keeps_no_prepared_statements_is_named(postgresql_url: str, sabotage: str) -> None:
-    with sessions.connect(postgresql_url, prepared_statements=True) as backend:
-        session = backend.session("chat_1")
-        session.add_items(items("a"))
-        uses = 7 if sabotage == "DEALLOCATE ALL" else 4
-        for _ in range(uses):
-            session.get_items()
-        # What another server session looks like that the pooler has lent.
-        with connection_of(backend) as connection:
-            if sabotage == "DEALLOCATE ALL":
-                connection.pgconn.exec_(b"DEALLOCATE ALL")
-            else:
-                for number in range(5):
-                    connection.pgconn.exec_(b"PREPARE _pg3_%d AS SELECT 1" % number)
-        with pytest.raises(sessions.DatabaseError, match="drop prepared_statements"):
-            _read(session, times=7)
-        # The connection that does not know what it has prepared is gone.
-        _read(session, times=7)
-
-
-def _read(session: sessions.Session, *, times: int) -> None:
-    for _ in range(times):
-        session.get_items()
 
 
 # --- without CLIENT.MULTI_STATEMENTS

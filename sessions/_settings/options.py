@@ -82,7 +82,7 @@ class Options:
     engine: str | None = None
     on_operation: OperationHooks | None = None
     operation_ids: bool = False
-    prepared_statements: bool = False
+    prepared_statements: bool = True
     multi_statements: bool = True
     causal_reads: bool = True
 

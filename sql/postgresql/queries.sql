@@ -21,11 +21,13 @@
 -- a time is cast before it is compared), and a CTE reads what it depends on before it changes it.
 
 -- name: all_items
--- The rows of a session, newest first.
+-- Differs: newest_items without its bound, which takes an id that is a number. The count is that of all: with an end
+-- in view a plan that is made without values keeps to the index, and with a plain `=` it may walk everybody's rows.
 SELECT id, message_data::text
 FROM agent_messages
-WHERE session_id = %(session_id)s
-ORDER BY id DESC;
+WHERE session_id = ANY (ARRAY[%(session_id)s])
+ORDER BY session_id DESC, id DESC
+LIMIT %(count)s;
 
 -- name: newest_items
 -- At most count rows older than id before, newest first. Differs: with a plain `=` the

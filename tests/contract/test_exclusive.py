@@ -245,7 +245,7 @@ def test_a_write_under_a_lost_lease_is_refused_and_changes_nothing(session: Sess
 
 @pytest.mark.parametrize("name", ["add_items(if_position)", "add_items of much", "pop_item", "clear_session"])
 def test_in_the_other_form_of_the_statements_it_is_refused_the_same(server_url: str, name: str) -> None:
-    other: Any = {"prepared_statements": True} if server_url.startswith("postgresql") else {"multi_statements": False}
+    other: Any = {"prepared_statements": False} if server_url.startswith("postgresql") else {"multi_statements": False}
     with sessions.connect(server_url, **other) as backend:
         session = backend.session("chat_1")
         session.add_items(items("a"))

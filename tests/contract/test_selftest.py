@@ -258,7 +258,7 @@ def test_a_form_that_does_not_work_is_a_limit(postgresql_url: str, monkeypatch: 
         monkeypatch.setattr(place, "connect", connect)
         check = try_claim("other form", place)
         assert check.verdict == "warning"
-        assert check.remedy == "do not pass prepared_statements=True"
+        assert check.remedy == "do not pass prepared_statements=False"
 
 
 def test_a_connection_that_lost_what_it_was_given_refutes_the_idle_one(

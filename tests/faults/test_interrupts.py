@@ -100,6 +100,34 @@ def test_an_interrupted_write_that_waited_is_not_done_later(
         assert texts(witness.get_items()) == ["a"]
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUpError])
+@pytest.mark.parametrize("name", ["add_items", "pop_item"])
+def test_an_interrupted_write_of_a_kind_that_was_done_before_is_not_done_later(
+    name: str, kind: type[BaseException], server_url: str
+) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with Session.from_url("chat_1", server_url) as witness, Session.from_url("chat_1", server_url) as session:
+            witness.add_items(items("a"))
+            OPERATIONS[name](session)
+            session.replace_items(items("a"))
+            with locked_session(server_url):
+                interrupter = threading.Thread(target=_interrupt_when, args=(lambda: bool(waiting(server_url)),))
+                interrupter.start()
+                with pytest.raises(kind):
+                    OPERATIONS[name](session)
+                interrupter.join()
+                assert eventually(lambda: not waiting(server_url))
+                assert texts(witness.get_items()) == ["a"]
+            session.add_items(items("b"))
+            assert texts(witness.get_items()) == ["a", "b"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUpError, TimeoutError])
 @pytest.mark.parametrize("name", ["add_items", "pop_item", "clear_session"])
 def test_an_interrupted_write_under_a_lease_is_not_done_later(

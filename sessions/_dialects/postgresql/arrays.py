@@ -9,7 +9,7 @@ import psycopg
 
 # The catalogue pg_type.
 _TEXT_OID = 25
-_TEXT_ARRAY_OID = 1009
+TEXT_ARRAY_OID = 1009
 
 
 class TextArray(bytearray):
@@ -28,7 +28,7 @@ class TextArrayDumper(psycopg.adapt.Dumper):
     """Sends a TextArray as it is."""
 
     format = psycopg.pq.Format.BINARY
-    oid = _TEXT_ARRAY_OID
+    oid = TEXT_ARRAY_OID
 
     def dump(self, obj: TextArray) -> TextArray:
         return obj

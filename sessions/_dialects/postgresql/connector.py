@@ -22,11 +22,9 @@ from sessions.errors import TLSError
 
 from .errors import CONNECT_ANEW_AFTER, NO_ANSWER
 from .libpq import libpq_parameters, with_host_first
+from .prepared import Prepared, can_prepare
 from .refusals import connect_failure
 from .sqlstates import SQLStateConnection
-
-# After so many uses on a connection a statement is prepared there, as psycopg does by default.
-_PREPARE_AFTER = 5
 
 # How long a cancelled statement may take to say so.
 CANCEL_SECONDS = 1.0
@@ -59,6 +57,7 @@ class TimedConnection(SQLStateConnection):
 
     statement_timeout: float
     notices: Notices
+    prepared: Prepared | None = None
 
     def __del__(self, *_: Any) -> None:
         """Say nothing: the pool closes it, or it is another process's."""
@@ -155,7 +154,7 @@ class PostgresConnector:
         try:
             connection = TimedConnection.connect(
                 autocommit=True,
-                prepare_threshold=_PREPARE_AFTER if self._options.prepared_statements else None,
+                prepare_threshold=None,
                 **parameters,
             )
         except psycopg.Error as exc:
@@ -176,6 +175,8 @@ class PostgresConnector:
             self._parameters = files, with_host_first(parameters, connection.info.host, connection.info.port)
         connection.statement_timeout = self._options.statement_timeout
         connection.notices = Notices()
+        if self._options.prepared_statements and can_prepare():
+            connection.prepared = Prepared()
         connection.add_notice_handler(connection.notices.read)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection

@@ -1,7 +1,7 @@
 """The operations in PostgreSQL, through psycopg 3.
 
 One autocommitted statement, and so one round trip, for each common operation: writes
-use data-modifying CTEs. Nothing depends on the state of a server session, so a pooler
+use data-modifying CTEs. Nothing relies on the state of a server session, so a pooler
 in transaction mode may stand between.
 """
 
@@ -27,6 +27,7 @@ from .arrays import TextArray
 from .checks import column_checks, sequence_check, unfinished_check, view_check
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, statement_failure
+from .prepared import PREPARED
 from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
@@ -49,6 +50,12 @@ class PostgresDialect(Dialect[PGConnection]):
     driver_error = psycopg.Error
 
     def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        if name in PREPARED and isinstance(connection, TimedConnection) and connection.prepared is not None:
+            with connection.lock:
+                statement = self.statements[name]
+                rows = connection.prepared.execute(connection.pgconn, connection.wait, statement, parameters)
+            if rows is not None:
+                return rows
         cursor = self._cursor(connection, name, parameters)
         # What cursor.description says too, which would make an object of each column.
         return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []

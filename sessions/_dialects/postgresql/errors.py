@@ -15,7 +15,7 @@ from sessions.errors import DatabaseError, SchemaError
 from .refusals import by_sqlstate, pooler_kept
 
 _UNPREPARED = Failure(
-    DatabaseError, "a pooler stands between that keeps no prepared statements: drop prepared_statements"
+    DatabaseError, "something prepares statements behind a pooler that keeps none: pass prepared_statements=False"
 )
 # 42501, by the kind of what a right is missing on, which the server's words tell.
 _RIGHTS: Mapping[str, Failure] = {

@@ -45,7 +45,7 @@ def _adapters() -> AdaptersMap:
     return adapters
 
 
-_ADAPTERS = _adapters()
+ADAPTERS = _adapters()
 
 
 class PlainCursor(psycopg.Cursor[tuple[Any, ...]]):
@@ -56,7 +56,7 @@ class PlainCursor(psycopg.Cursor[tuple[Any, ...]]):
 
     @property
     def adapters(self) -> AdaptersMap:
-        return _ADAPTERS
+        return ADAPTERS
 
 
 def check_encoding(connection: psycopg.Connection[Any]) -> None:

@@ -1,0 +1,174 @@
+"""The statements of common operations, prepared: the server reads them once, and soon plans them no more.
+
+Each has a digest of itself as its name, so what a server session keeps under it is this very statement, whoever has
+prepared it there. A pooler that lends another server session, or has this one forget, costs a further round trip: a
+name that is not known executes nothing. What is sent first does not depend on what is there: the name is let go, given
+anew and used at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import Transformer
+from psycopg.generators import execute, fetch_many
+
+from .arrays import TEXT_ARRAY_OID, TextArray
+from .values import ADAPTERS
+
+# Those whose plan without values is as good as one with them, however rows are spread over sessions. It may have been
+# made for a small table, of which nobody has told the server that it has grown: hence the time.
+PREPARED = frozenset({"all_items", "newest_items", "newest_range", "append_items", "append_items_at", "pop_item"})
+_FRESH_SECONDS = 10.0
+
+# How many names may be lost in a row, and how many uses make up for one.
+_PATIENCE = 5
+_USES = 100
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
+# The catalogue pg_type; 0: as the column's.
+_TYPES = {"session_id": 0, "items": TEXT_ARRAY_OID}
+_BIGINT = 20
+
+_IDLE, _SYNC, _ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR
+
+_CONTEXT: Any = SimpleNamespace(adapters=ADAPTERS, connection=None)
+
+Waiting = Generator[Any, Any, pq.abc.PGresult]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Statement:
+    name: bytes
+    text: bytes
+    parameters: tuple[str, ...]
+    types: tuple[int, ...]
+    formats: tuple[pq.Format, ...]
+
+
+@cache
+def _statement(text: str) -> _Statement:
+    """Return a statement in the server's words."""
+    parameters = tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
+    numbered = _PLACEHOLDER.sub(lambda match: f"${parameters.index(match[1]) + 1}", text).encode()
+    types = tuple(_TYPES.get(name, _BIGINT) for name in parameters)
+    formats = tuple(pq.Format(_TYPES.get(name) == TEXT_ARRAY_OID) for name in parameters)
+    digest = blake2b(numbered + repr(types).encode(), digest_size=16).hexdigest()
+    return _Statement(b"agent_sql_" + digest.encode(), numbered, parameters, types, formats)
+
+
+class Prepared:
+    """What one connection has prepared."""
+
+    def __init__(self) -> None:
+        self._fresh: dict[_Statement, float] = {}  # until when each is as good as new
+        self._patience: float = _PATIENCE
+
+    def execute(
+        self,
+        pgconn: pq.abc.PGconn,
+        wait: Callable[[Waiting], pq.abc.PGresult],
+        text: str,
+        parameters: Mapping[str, Any],
+    ) -> list[Any] | None:
+        """Execute a statement and return its rows; None: it was not executed, and is to be sent without a name.
+
+        So it is in a transaction, which a name that is lost would end, and where names are mostly lost.
+        """
+        if self._patience <= 0 or pgconn.transaction_status != _IDLE:
+            return None
+        statement, now = _statement(text), monotonic()
+        values = [_dumped(parameters[name]) for name in statement.parameters]
+        anew = [statement]
+        if now < self._fresh.get(statement, 0.0):
+            try:
+                result = wait(_by_name(pgconn, statement, values))
+            except psycopg.Error as exc:
+                if not _is_lost(exc):
+                    raise
+                # Its server session lacks the others as well.
+                self._patience -= 1
+                anew = [*self._fresh]
+            else:
+                self._patience = min(_PATIENCE, self._patience + 1 / _USES)
+                return _rows(result)
+        try:
+            result = wait(_anew(pgconn, anew, statement, values))
+        except psycopg.Error as exc:
+            if len(anew) > 1 and isinstance(exc, psycopg.ProgrammingError):
+                # One of the others may be what cannot be prepared any more.
+                self._fresh.clear()
+                return self.execute(pgconn, wait, text, parameters)
+            if not _is_lost(exc):
+                raise
+            self._patience = 0
+            return None
+        self._fresh.update(dict.fromkeys(anew, now + _FRESH_SECONDS))
+        return _rows(result)
+
+
+def can_prepare() -> bool:
+    """Tell whether a name can be let go, with libpq 17 or newer."""
+    return psycopg.capabilities.has_send_close_prepared()
+
+
+def _is_lost(exc: psycopg.Error) -> bool:
+    """Tell whether a name was unknown, taken or out of date, so that nothing was executed."""
+    if isinstance(exc, psycopg.errors.FeatureNotSupported):
+        return exc.diag.source_function == "RevalidateCachedQuery"
+    return isinstance(exc, (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement))
+
+
+def _by_name(pgconn: pq.abc.PGconn, statement: _Statement, values: Sequence[Any]) -> Waiting:
+    pgconn.send_query_prepared(statement.name, values, statement.formats)
+    return _checked((yield from execute(pgconn)))
+
+
+def _anew(
+    pgconn: pq.abc.PGconn, statements: Sequence[_Statement], statement: _Statement, values: Sequence[Any]
+) -> Waiting:
+    """Prepare statements and execute one of them, all of it sent at once; after an error nothing further is done."""
+    pgconn.enter_pipeline_mode()
+    for one in statements:
+        pgconn.send_close_prepared(one.name)
+        pgconn.send_prepare(one.name, one.text, one.types)
+    pgconn.send_query_prepared(statement.name, values, statement.formats)
+    pgconn.pipeline_sync()
+    answer = yield from execute(pgconn)
+    for _ in range(2 * len(statements)):
+        if answer[0].status == _ERROR:
+            break
+        answer = yield from fetch_many(pgconn)
+    with suppress(psycopg.OperationalError) if answer[0].status == _ERROR else nullcontext():
+        while (yield from fetch_many(pgconn))[0].status != _SYNC:
+            pass
+        pgconn.exit_pipeline_mode()
+    return _checked(answer)
+
+
+def _checked(results: Sequence[pq.abc.PGresult]) -> pq.abc.PGresult:
+    result = results[0]
+    if result.status == _ERROR:
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    return result
+
+
+def _dumped(value: object) -> Any:
+    """Return a parameter as libpq takes it: text, but for an array."""
+    return value if value is None or isinstance(value, TextArray) else str(value).encode()
+
+
+def _rows(result: pq.abc.PGresult) -> list[Any]:
+    transformer = Transformer(_CONTEXT)
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple)
