@@ -12,7 +12,7 @@ from bisect import bisect_right
 from time import monotonic
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from sessions._dialects.connector import Connector
 from sessions.errors import ConnectionFailedError, closed_error
@@ -89,7 +89,7 @@ class Pool(Generic[C]):
         self._given_back = threading.Condition(self._lock)
         # Who waits for a place, by when they came, and since when the first of them is the first. Only that one is
         # told of a place: of all who were told all but one would wake up for nothing. Known weakly, as the places are.
-        self._queue: WeakKeyDictionary[threading.Condition, None] = WeakKeyDictionary()
+        self._queue: dict[ref[threading.Condition], None] = {}
         self._first_since = 0.0
 
     def connection(self, *, writes: bool) -> _Lease[C]:
@@ -100,7 +100,7 @@ class Pool(Generic[C]):
         """Find or open a connection for a lease."""
         check_process()
         with self._lock:
-            if self._closed or self._fork_pending or not self._idle or self._is_late():
+            if self._closed or self._fork_pending or not self._idle or (self._queue and self._is_late()):
                 self._wait_for_place()
             lease.place = ref(lease, self._busy.discard)
             self._busy.add(lease.place)
@@ -127,15 +127,18 @@ class Pool(Generic[C]):
             del self._idle[:count]
 
     def _is_late(self) -> bool:
-        """Tell whether somebody waits whom nobody may overtake any more."""
-        return bool(self._queue) and monotonic() - self._first_since > _PATIENCE_SECONDS
+        """Tell whether nobody may overtake the first in the queue any more."""
+        return monotonic() - self._first_since > _PATIENCE_SECONDS
 
     def _wait_for_place(self) -> None:
         turn = threading.Condition(self._lock)
-        deadline = None
+        queue, deadline = self._queue, None
+        place = ref(turn, lambda place: queue.pop(place, None))
         try:
-            self._join(turn)
-            while not self._is_next(turn):
+            if not queue:
+                self._first_since = monotonic()
+            queue[place] = None
+            while not self._is_next(place):
                 if self._closed:
                     raise closed_error()
                 if self._fork_pending:
@@ -150,23 +153,19 @@ class Pool(Generic[C]):
                     )
                 turn.wait(None if deadline is None else max(0.0, deadline - monotonic()))
         finally:
-            self._queue.pop(turn, None)
+            queue.pop(place, None)
             self._first_since = monotonic()
             self._call_first()
 
-    def _join(self, turn: threading.Condition) -> None:
-        if not self._queue:
-            self._first_since = monotonic()
-        self._queue[turn] = None
-
     def _call_first(self) -> None:
-        for turn in self._queue:
-            turn.notify()
+        for place in self._queue:
+            if (turn := place()) is not None:
+                turn.notify()
             break
 
-    def _is_next(self, turn: threading.Condition) -> bool:
-        """Tell whether there is a place, and nobody came before."""
-        if self._closed or self._fork_pending or next(iter(self._queue), None) is not turn:
+    def _is_next(self, place: ref[threading.Condition]) -> bool:
+        """Tell whether there is room, and nobody came before."""
+        if self._closed or self._fork_pending or next(iter(self._queue), None) is not place:
             return False
         return bool(self._idle) or len(self._busy) < self._size
 
@@ -236,8 +235,9 @@ class Pool(Generic[C]):
         self._lock.release()
 
     def _wake_all(self) -> None:
-        for turn in list(self._queue):
-            turn.notify()
+        for place in list(self._queue):
+            if (turn := place()) is not None:
+                turn.notify()
 
     def begin_anew(self) -> None:
         idle = [connection for connection, _ in self._idle]

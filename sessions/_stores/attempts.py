@@ -72,7 +72,7 @@ class Attempts(Generic[C]):
         can find that out, so OutcomeUnknownError is raised. create makes the tables
         that it finds missing; None: those of conversations.
         """
-        waits = _Waits(self._options)
+        waits: _Waits | None = None
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
@@ -89,6 +89,7 @@ class Attempts(Generic[C]):
                 attempt = settle or attempt
             # An attempt to settle that the server refused, or somebody cancelled, is worth another one.
             may_pass = failure.transient or (unsettled and failure.error is DatabaseError)
+            waits = waits or _Waits(self._options)
             wait = waits.after(failure) if may_pass and not (unsettled and settle is None) else None
             if wait is None:
                 raise self._error(failure, cause, unsettled=unsettled) from cause

@@ -1,8 +1,9 @@
-"""What tables of up to ten million messages cost.
+"""What tables of ten million messages cost beside small ones, ours and those that the OpenAI Agents SDK makes.
 
 Conversations are written as they come: so many at a time, side by side, each until it has its messages.
 """
 
+import asyncio
 import json
 import random
 import statistics
@@ -20,8 +21,8 @@ from benchmarks.fill import fill_messages, fill_sessions
 from support.samples import in_threads
 from support.servers import connect_raw, dialect_of, execute_sql
 
-SIZES = (1_000_000, 10_000_000)
-QUICK = (100_000, 200_000)
+SIZES = (10_000, 10_000_000)
+QUICK = (10_000, 200_000)
 
 _LENGTH = 100  # messages of a conversation
 _AT_ONCE = 1_000  # conversations that are written side by side
@@ -39,9 +40,19 @@ class Growth:
     stored: float  # bytes that the tables and their indexes take for each message
     add: tuple[float, float]  # median and 99th percentile
     read: tuple[float, float]
+    pop: tuple[float, float]
     writes: float  # adds a second, of several threads on conversations of their own
     pages: float  # that reading the newest 20 of a conversation touches; 0: not told
     page_size: int
+
+
+def make_sdk_tables(url: str) -> None:
+    """Put the SDK's tables in place of ours, as it makes them, or its users where it cannot."""
+    from interop.tables import MAKERS, make_tables
+
+    for table in ("agent_messages", "agent_sessions"):
+        execute_sql(url, f"DROP TABLE {table}")
+    asyncio.run(make_tables(MAKERS[dialect_of(url)][1], url))
 
 
 def measure(url: str, sizes: Sequence[int]) -> Iterator[Growth]:
@@ -56,11 +67,12 @@ def measure(url: str, sizes: Sequence[int]) -> Iterator[Growth]:
 
 
 def _fill(url: str, done: int, size: int, text: str) -> None:
-    step = _LENGTH * _AT_ONCE
-    for first in range(done, size, step):
-        number = first // _LENGTH
-        fill_sessions(url, _AT_ONCE, _name(url, f"n + {number}"))
-        fill_messages(url, step, _name(url, f"n % {_AT_ONCE} + {number}"), text)
+    first = done
+    while first < size:
+        number, count = first // _LENGTH, min(_AT_ONCE, (size - first) // _LENGTH)
+        fill_sessions(url, count, _name(url, f"n + {number}"))
+        fill_messages(url, count * _LENGTH, _name(url, f"n % {count} + {number}"), text)
+        first += count * _LENGTH
     for table in ("agent_messages", "agent_sessions"):
         with closing(connect_raw(url)) as connection:
             cursor = connection.cursor()
@@ -88,6 +100,7 @@ def _measure_one(url: str, size: int, text: int) -> Growth:
         item = make_short_items(1)
         add = _percentiles(lambda: backend.session(chance.choice(ids)).add_items(item))
         read = _percentiles(lambda: backend.session(chance.choice(ids)).get_items(READ))
+        pop = _percentiles(lambda: backend.session(chance.choice(ids)).pop_item())
 
         def write(thread: int) -> None:
             own = random.Random(thread)
@@ -98,7 +111,7 @@ def _measure_one(url: str, size: int, text: int) -> Growth:
         in_threads(_THREADS, write)
         writes = _THREADS * _TRIALS / (time.perf_counter() - start)
     stored, pages, page_size = _STORAGE[dialect_of(url)](url, ids)
-    return Growth(size, text, stored / size, add, read, writes, pages, page_size)
+    return Growth(size, text, stored / size, add, read, pop, writes, pages, page_size)
 
 
 def _sample(url: str, size: int) -> list[str]:

@@ -90,6 +90,7 @@ def render(found: dict[str, list[Growth]], machine: Machine) -> str:
     calculated = [
         _calculated(dialect, project(dialect, sizes[-1], messages, machine))
         for dialect, sizes in found.items()
+        if dialect in _PAGES
         for messages in _PROJECTED
     ]
     memory, disk = f"{machine.memory / 2**30:.0f} GiB", f"{machine.disk * 1e3:g} ms"
@@ -97,8 +98,8 @@ def render(found: dict[str, list[Growth]], machine: Machine) -> str:
     return "\n".join(
         [
             "Measured; times in ms, as median and 99th percentile:\n",
-            "| database | messages | bytes stored | of which text | add | read 20 | adds a second | pages read |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|",
+            "| database | messages | bytes stored | of which text | add | read 20 | pop | adds a second | pages read |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
             *measured,
             f"\nCalculated, for {supposed} from the disk:\n",
             "| database | messages | GB | levels of the index | days of adding | cold read of 20, ms | cold add, ms |",
@@ -109,9 +110,9 @@ def render(found: dict[str, list[Growth]], machine: Machine) -> str:
 
 
 def _measured(dialect: str, one: Growth) -> str:
-    add, read = (f"{median * 1e3:.2f}, {slowest * 1e3:.2f}" for median, slowest in (one.add, one.read))
+    times = (f"{median * 1e3:.2f}, {slowest * 1e3:.2f}" for median, slowest in (one.add, one.read, one.pop))
     pages = f"{one.pages:.0f}" if one.pages else ""
-    cells = (dialect, f"{one.messages:,}", f"{one.stored:.0f}", one.text, add, read, f"{one.writes:,.0f}", pages)
+    cells = (dialect, f"{one.messages:,}", f"{one.stored:.0f}", one.text, *times, f"{one.writes:,.0f}", pages)
     return f"| {' | '.join(map(str, cells))} |"
 
 
