@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack
 
-from ._exclusive import exclusive
+from ._exclusive import Exclusive
 from ._history import History
 from ._items import Item, Record
 from ._leases import check_seconds
@@ -161,7 +161,7 @@ class Session:
         """
         check_seconds("timeout", timeout, zero=True)
         check_seconds("lease", lease, zero=False)
-        return exclusive(self._history, timeout=timeout, lease=lease)
+        return Exclusive(self._history, timeout=timeout, lease=lease)
 
     @property
     def session_settings(self) -> None:
