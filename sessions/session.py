@@ -158,6 +158,8 @@ class Session:
         the background and by each write. Another one takes it over when it has expired, because this
         process was killed or held up. From then on a write through this handle writes nothing and raises
         LeaseLostError, as does the end of the block. Other handles are not held up.
+        Where no thread can be started, and on a connection of the application, writes alone renew it:
+        let lease be longer than the longest pause between two. A block that is forgotten holds nothing.
         """
         check_seconds("timeout", timeout, zero=True)
         check_seconds("lease", lease, zero=False)
