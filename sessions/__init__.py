@@ -10,6 +10,9 @@ URL asks for it.
 
 from __future__ import annotations
 
+import atexit
+import sys
+
 from .errors import (
     AuthenticationError,
     BusyError,
@@ -110,3 +113,13 @@ def __getattr__(name: str) -> Any:
 
     value = globals()[name] = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     return value
+
+
+def _close_all() -> None:
+    stores = sys.modules.get(f"{__name__}._stores.sql")
+    if stores is not None:
+        stores.close_all()
+
+
+# At once, and so after whatever an application registers from now on: its last words are still to be saved.
+atexit.register(_close_all)

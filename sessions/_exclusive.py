@@ -1,6 +1,8 @@
 """One run at a time on a conversation: its lease is taken, renewed in the background, and given back.
 
 Nobody trusts it alone: each write names its lease, and the database refuses it once somebody else has taken that over.
+A block is known weakly, by its handle and by what renews its lease. Where Ctrl-C falls between two steps of ours, or an
+event loop is closed under a run, both are free again as soon as the block is forgotten.
 """
 
 from __future__ import annotations
@@ -9,13 +11,18 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import monotonic, sleep
+from types import TracebackType
+from weakref import ref
 
-from ._connections.fork import check_process, tell_of_forks
+from ._connections.fork import check_process, process_lock, tell_of_forks
+from ._dialects.failures import raised_by_a_handler
 from ._history import History
 from ._leases import Lease, new_lease
 from ._stores.observing import observed
+from ._stores.store import Store
 from .errors import BusyError, ClosedError, SessionsError, busy_error, inherited_lease_error, lost_lease_error
 
 # The first pause before it is asked again for a lease, and the longest.
@@ -30,48 +37,73 @@ _NAME = "exclusive"
 logger = logging.getLogger("sessions")
 
 
-@contextmanager
-def exclusive(history: History, *, timeout: float, lease: float) -> Iterator[None]:
+class Exclusive:
     """Wait for the lease of a conversation, and hold it for the block."""
-    hold = Hold(history, lease)
-    try:
-        pauses = hold.pauses(timeout)
-        while not hold.take():
-            sleep(next(pauses))
-        yield
-    except BaseException as exc:
-        hold.end(exc)
-        raise
-    hold.end(None)
+
+    def __init__(self, history: History, *, timeout: float, lease: float) -> None:
+        self._history = history
+        self._timeout = timeout
+        self._seconds = lease
+
+    def __enter__(self) -> None:
+        hold = Hold(self._history, self._seconds)
+        try:
+            hold.claim()
+            self._hold = hold
+            pauses = hold.pauses(self._timeout)
+            while not hold.take():
+                sleep(next(pauses))
+        except BaseException as exc:
+            hold.end(exc)
+            raise
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._hold.end(exc)
 
 
 class Hold:
-    """What a block has of a conversation: its handle, which one block has at a time, and soon the lease."""
+    """What a block has of a conversation: its handle, which one block has at a time, and soon the lease.
+
+    It ends with end(), or when nobody knows it any more; nothing but the block does so strongly.
+    """
 
     def __init__(self, history: History, seconds: float) -> None:
-        history.check_open()
-        if not history.claim.acquire(blocking=False):
-            raise BusyError(
-                f"this handle of session {history.session_id!r} is in an exclusive() block already, which is not "
-                "re-entrant; make a handle for each run"
-            )
         self._history = history
         self._lease = new_lease(history.session_id, seconds)
-        self._taken = False
+        self._asked = self._taken = False
         self._is_ours = True
-        self._ended = threading.Event()
+        # From the call of end() on that the lease is gone is no news; from its end on the block holds nothing.
+        self.ends = self.is_over = False
+        # Is given None when the block is over and the lease given back, and else, also by the collector, the reference.
+        self._over: SimpleQueue[ref[Hold] | None] = SimpleQueue()
+        self._reference = ref(self, self._over.put)
+
+    def claim(self) -> None:
+        """Have the handle alone; raise BusyError when another block has it."""
+        history = self._history
+        history.check_open()
         tell_of_forks(self)
+        with process_lock():
+            other = history.block()
+            if other is not None and not other.is_over:
+                raise BusyError(
+                    f"this handle of session {history.session_id!r} is in an exclusive() block already, which is not "
+                    "re-entrant; make a handle for each run"
+                )
+            history.block = self._reference
 
     def take(self) -> bool:
         """Ask for the lease once; where it is had, every write through the handle is under it from now on."""
+        self._asked = True
         try:
             observed(self._history.store, _NAME).take_lease(self._lease)
         except BusyError:
             return False
         self._taken = True
-        self._history.held = self._held
         if self._history.store.renews_in_background:
-            threading.Thread(target=self._renew, name="sessions-lease", daemon=True).start()
+            self._renew_in_background()
         return True
 
     def pauses(self, timeout: float) -> Iterator[float]:
@@ -83,51 +115,60 @@ class Hold:
             pause = min(pause * 2, _LONGEST_PAUSE)
         raise busy_error(self._history.session_id)
 
+    def lease(self) -> Lease | None:
+        """Return what is to be written under; raise LeaseLostError in a forked child, which has no lease of its own."""
+        return self._own_lease() if self._taken and not self.is_over else None
+
+    def _own_lease(self) -> Lease:
+        check_process()
+        if not self._is_ours:
+            raise inherited_lease_error(self._lease.session_id)
+        return self._lease
+
     def end(self, exc: BaseException | None) -> None:
         """Give the lease back; raise LeaseLostError when it was lost, unless the block has raised exc."""
-        self._ended.set()
-        self._history.held = None
+        self.ends = True
+        given_back = False
         try:
             # An interrupted attempt to take it may have succeeded.
-            if self._taken or not isinstance(exc, SessionsError):
+            if self._taken or (self._asked and not isinstance(exc, SessionsError)):
                 self._release(exc)
+            given_back = True
         finally:
-            self._history.claim.release()
+            self.forget(given_back=given_back)
+
+    def forget(self, *, given_back: bool = False) -> None:
+        """Leave the handle, and the lease to what renews it: that gives it back, unless that has been done."""
+        self.is_over = True
+        self._over.put(None if given_back else self._reference)
 
     def _release(self, exc: BaseException | None) -> None:
         try:
-            lease = self._held()
-            if observed(self._history.store, _NAME).release_lease(lease) or exc is not None:
+            if observed(self._history.store, _NAME).release_lease(self._own_lease()) or exc is not None:
                 return
         except SessionsError as failed:
             if self._is_ours:
-                # What was written under it is safe, and it ends by itself.
-                logger.warning("session %r: its lease could not be given back: %s", self._lease.session_id, failed)
+                _tell_kept(self._lease, failed)
                 return
             if exc is not None:
                 return
             raise
         raise lost_lease_error(self._lease.session_id)
 
-    def _held(self) -> Lease:
-        """Return the lease; raise LeaseLostError in a forked child, which has none of its own."""
-        check_process()
-        if not self._is_ours:
-            raise inherited_lease_error(self._lease.session_id)
-        return self._lease
-
-    def _renew(self) -> None:
-        while not self._ended.wait(self._lease.seconds / _RENEWALS):
-            try:
-                if not observed(self._history.store, _NAME).renew_lease(self._lease):
-                    break
-            except ClosedError:
-                return
-            except SessionsError as exc:
-                # The next write tells, or the next renewal succeeds.
-                logger.warning("session %r: its lease could not be renewed: %s", self._lease.session_id, exc)
-        if not self._ended.is_set():
-            logger.warning("session %r: its lease was lost; writes are refused", self._lease.session_id)
+    def _renew_in_background(self) -> None:
+        what = (self._history.store, self._lease, self._reference, self._over)
+        try:
+            threading.Thread(target=_renew, args=what, name="sessions-lease", daemon=True).start()
+        except RuntimeError as exc:
+            if raised_by_a_handler(exc):
+                raise
+            # A process has no more of them, an isolated subinterpreter no daemons.
+            logger.warning(
+                "session %r: no thread can be started to renew its lease (%s), so its writes alone renew it; "
+                "give exclusive() a lease that is longer than the longest pause between two writes",
+                self._lease.session_id,
+                exc,
+            )
 
     # fork(): the lease stays the parent's.
 
@@ -139,3 +180,35 @@ class Hold:
 
     def begin_anew(self) -> None:
         self._is_ours = False
+
+
+def _renew(store: Store, lease: Lease, block: ref[Hold], over: SimpleQueue[ref[Hold] | None]) -> None:
+    """Renew a lease until its block is over, and give it back if that has not been done."""
+    while True:
+        with suppress(Empty):
+            if over.get(timeout=lease.seconds / _RENEWALS) is not None:
+                _give_back(store, lease)
+            return
+        try:
+            if not observed(store, _NAME).renew_lease(lease):
+                break
+        except ClosedError:
+            return
+        except SessionsError as exc:
+            # The next write tells, or the next renewal succeeds.
+            logger.warning("session %r: its lease could not be renewed: %s", lease.session_id, exc)
+    hold = block()
+    if hold is not None and not hold.ends:
+        logger.warning("session %r: its lease was lost; writes are refused", lease.session_id)
+
+
+def _give_back(store: Store, lease: Lease) -> None:
+    try:
+        observed(store, _NAME).release_lease(lease)
+    except SessionsError as exc:
+        _tell_kept(lease, exc)
+
+
+def _tell_kept(lease: Lease, exc: SessionsError) -> None:
+    # What was written under it is safe, and it ends by itself.
+    logger.warning("session %r: its lease could not be given back: %s", lease.session_id, exc)

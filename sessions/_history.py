@@ -7,12 +7,11 @@ a store sees it.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
-from ._leases import Lease
+from ._leases import Holder, Lease
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
@@ -38,9 +37,8 @@ class History:
         self.session_id = session_id
         self.store = store
         self._closed = False
-        # Of one exclusive() block at a time, and what each write in it is done under.
-        self.claim = threading.Lock()
-        self.held: Callable[[], Lease] | None = None
+        # The exclusive() block that this handle is in, whose lease each write is done under; known weakly.
+        self.block: Callable[[], Holder | None] = _nobody
         # The newest id that was read or written here, and the newest one that was left when we looked last.
         self._newest = 0
         self._left = 0
@@ -55,8 +53,8 @@ class History:
             raise closed_error()
 
     def _lease(self) -> Lease | None:
-        held = self.held
-        return held and held()
+        block = self.block()
+        return None if block is None else block.lease()
 
     def get(self, limit: int | None = None, *, whole_turns: bool | None = None) -> tuple[list[Item], int]:
         """Return the newest items, oldest first, and the position that was read."""
@@ -235,6 +233,10 @@ class History:
         position = self.position()
         check_position(self.session_id, expected=expected, position=position)
         return position
+
+
+def _nobody() -> None:
+    pass
 
 
 def _check_limit(limit: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 _TOKEN_BYTES = 16
 _MAX_SECONDS = 31_536_000.0
@@ -21,6 +21,15 @@ class Lease(NamedTuple):
     def seconds(self) -> float:
         """How long it lasts, by the database's clock."""
         return self.microseconds / 1_000_000
+
+
+class Holder(Protocol):
+    """Who has a conversation alone."""
+
+    is_over: bool  # Whoever has it holds nothing any more.
+
+    def lease(self) -> Lease | None:
+        """Return the lease that it has."""
 
 
 def new_lease(session_id: str, seconds: float) -> Lease:

@@ -172,11 +172,16 @@ class AgentsSession:
     async def _exclusive(self, seconds: float, lease: float) -> AsyncIterator[None]:
         hold = Hold(self._history, lease)
         try:
+            hold.claim()
             pauses = hold.pauses(seconds)
             # Not one thread for all the time: those of the loop are for who has the conversation, too.
             while not await _finished(hold.take):  # noqa: ASYNC110  (what is waited for is in a database)
                 await asyncio.sleep(next(pauses))
             yield
+        except GeneratorExit:
+            # The loop was closed under the run: nothing can be awaited any more.
+            hold.forget()
+            raise
         except BaseException as exc:
             await _finished(hold.end, exc)
             raise

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack
 
-from ._exclusive import exclusive
+from ._exclusive import Exclusive
 from ._history import History
 from ._items import Item, Record
 from ._leases import check_seconds
@@ -158,10 +158,12 @@ class Session:
         the background and by each write. Another one takes it over when it has expired, because this
         process was killed or held up. From then on a write through this handle writes nothing and raises
         LeaseLostError, as does the end of the block. Other handles are not held up.
+        Where no thread can be started, and on a connection of the application, writes alone renew it:
+        let lease be longer than the longest pause between two. A block that is forgotten holds nothing.
         """
         check_seconds("timeout", timeout, zero=True)
         check_seconds("lease", lease, zero=False)
-        return exclusive(self._history, timeout=timeout, lease=lease)
+        return Exclusive(self._history, timeout=timeout, lease=lease)
 
     @property
     def session_settings(self) -> None:

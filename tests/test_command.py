@@ -789,6 +789,24 @@ def test_an_output_that_is_full_is_a_failure_in_one_line(sqlite_url: str, comman
     assert "No space left" in result.stderr
 
 
+def test_pages_that_fill_the_disk_are_a_failure_in_one_line_with_file_and_remedy(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items([item("x" * 10_000)] * 50)
+    # To the process its largest file is what the disk is to everybody.
+    script = f"ulimit -f 200; exec {sys.executable} -P -m sessions export --full --html pages --url {sqlite_url}"
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, text=True
+    )
+    assert result.returncode == 1
+    name = r"pages/chat_1-\w+\.html"
+    assert re.fullmatch(
+        rf"agent-sessions: '{name}': file too large; make room for it, and give the command again\n", result.stderr
+    )
+    assert list((tmp_path / "pages").iterdir()) == []
+
+
 def test_a_help_that_nobody_reads_to_its_end_is_no_failure() -> None:
     script = f"{sys.executable} -P -m sessions --help | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)

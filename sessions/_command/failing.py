@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 # What the library advises, and what that is for a command.
 _REMEDIES = (
     (
@@ -11,6 +13,9 @@ _REMEDIES = (
     (", or pass ssl=False", ""),
     ("once that has ended, load it again", "once that has ended, give the command again"),
 )
+
+# Of a disk, of a user's share of it, and of what a process may make of a file.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class BadFileError(ValueError):
@@ -22,7 +27,10 @@ def said(exc: BaseException) -> str:
     if isinstance(exc, UnicodeDecodeError):
         return "the file is no text in UTF-8; an export is"
     if isinstance(exc, OSError) and exc.strerror and exc.filename is not None:
-        return f"{str(exc.filename)!r}: {exc.strerror[:1].lower()}{exc.strerror[1:]}; check the path and the rights"
+        remedy = (
+            "make room for it, and give the command again" if exc.errno in _FULL else "check the path and the rights"
+        )
+        return f"{str(exc.filename)!r}: {exc.strerror[:1].lower()}{exc.strerror[1:]}; {remedy}"
     text = str(exc)
     for advice, ours in _REMEDIES:
         text = text.replace(advice, ours)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
+from sessions.errors import ConfigurationError
+
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
 _TABLE = re.compile(r"\b(agent_sessions|agent_messages|agent_session_leases)(_by_\w+)?\b")
@@ -43,22 +45,36 @@ def leases_table(sessions_table: str) -> str:
     """Return the name of the table of leases: agent_session_leases beside agent_sessions."""
     schema, dot, name = sessions_table.rpartition(".")
     stem = name.removesuffix("s") if name.endswith("sessions") else name
-    return schema + dot + stem[: _MAX_NAME - len(_LEASES)] + _LEASES
+    return schema + dot + stem.encode()[: _MAX_NAME - len(_LEASES)].decode(errors="ignore") + _LEASES
 
 
 @lru_cache(maxsize=64)
 def load_statements(dialect: str, sessions_table: str, messages_table: str, *, quote: str) -> Mapping[str, str]:
-    """Return the dialect's statements by name, for two tables."""
+    """Return the dialect's statements by name, for two tables.
+
+    Raises ConfigurationError where one of them has the name of what is made beside them.
+    """
     tables = {
         "agent_sessions": sessions_table,
         "agent_messages": messages_table,
         "agent_session_leases": leases_table(sessions_table),
     }
 
+    # By the names that a database may take for one.
+    made: dict[str, str] = {}
+
     def quoted(match: re.Match[str]) -> str:
         table = tables[match[1]]
+        schema, dot, name = table.rpartition(".")
         if match[2]:  # an index, which is made in its table's schema
-            return quote + table.rpartition(".")[2][: _MAX_NAME - len(match[2])] + match[2] + quote
-        return ".".join(quote + part + quote for part in table.split("."))
+            name = name[: _MAX_NAME - len(match[2])] + match[2]
+        # MySQL has the names of indexes table by table.
+        is_alone = dialect == "mysql" and match[2]
+        if not is_alone and made.setdefault(f"{schema}{dot}{name}".lower(), match[0]) != match[0]:
+            raise ConfigurationError(
+                f"the table name {name!r} is also that of the leases or of an index beside {sessions_table!r} and "
+                f"{messages_table!r}; give sessions_table or messages_table another name"
+            )
+        return quote + name + quote if match[2] else ".".join(quote + part + quote for part in table.split("."))
 
     return {name: _TABLE.sub(quoted, text) for name, text in _blocks(dialect).items()}

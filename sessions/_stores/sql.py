@@ -46,6 +46,15 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
+_opened: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def close_all() -> None:
+    """Close what this process has open, at its end."""
+    for store in list(_opened):
+        store.close()
+
+
 class SQLStore(Store, Generic[C]):
     """A database behind a DB-API driver."""
 
@@ -55,8 +64,11 @@ class SQLStore(Store, Generic[C]):
         self.where = where
         self._dialect = dialect
         self._attempts = Attempts(dialect, lender, options, where)
-        # Also closes the connections of a store that is dropped, and at exit.
+        # Also closes the connections of a store that is dropped.
         self._close = weakref.finalize(self, lender.close)
+        # By itself it would do so at exit before what was registered with atexit earlier, whatever made the first one.
+        self._close.atexit = False
+        _opened.add(self)
 
     @property
     def surroundings(self) -> str:

@@ -8,7 +8,6 @@ import pytest
 import sessions
 from cluster.clusters import Cluster
 from sessions import LeaseLostError, Session
-from sessions._leases import new_lease
 from support.samples import in_threads, items, texts
 from support.servers import with_parts
 
@@ -34,26 +33,21 @@ def behind(cluster: Cluster) -> Iterator[list[sessions.Backend]]:
 def who_was_overtaken_is_refused(backends: list[sessions.Backend]) -> None:
     first, second = backends[0].session("chat_1"), backends[1].session("chat_1")
     for number in range(ROUNDS):
-        with contextlib.suppress(LeaseLostError), first.exclusive(timeout=60):
-            take_over(first, second)
+        with contextlib.suppress(LeaseLostError), first.exclusive(timeout=60), taken_over(first, second):
             second.add_items(items(f"second {number}"))
             with pytest.raises(LeaseLostError):
                 first.add_items(items(f"first {number}"))
-        second._history.store.release_lease(second._history.held())  # type: ignore[misc]
-        second._history.held = None
     history = texts(backends[2].session("chat_1").get_items())
     assert not [text for text in history if text.startswith("first")]
 
 
-def take_over(first: Session, second: Session) -> None:
-    """Let the second have the lease of the first, by way of its own node."""
-    assert first._history.held is not None
-    lease, theirs = first._history.held(), new_lease("chat_1", 60)
-    # As where it has expired: another one's token in the same row.
+def taken_over(first: Session, second: Session) -> contextlib.AbstractContextManager[None]:
+    """Let the second have the lease of the first, by way of its own node, as where it has expired."""
+    lease = first._history._lease()
+    assert lease is not None
     while not second._history.store.release_lease(lease):
         pass
-    second._history.store.take_lease(theirs)
-    second._history.held = lambda: theirs
+    return second.exclusive(timeout=60)
 
 
 def nobody_writes_in_between(backends: list[sessions.Backend]) -> None:

@@ -1,6 +1,8 @@
 """exclusive(): one run at a time on a conversation, under a lease that is taken over from who has gone."""
 
+import gc
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -42,8 +44,9 @@ def other(backend: sessions.Backend) -> Session:
 
 def held(session: Session) -> Lease:
     """The lease of the block that a handle is in."""
-    assert session._history.held is not None
-    return session._history.held()
+    lease = session._history._lease()
+    assert lease is not None
+    return lease
 
 
 def dead_holder(session: Session, seconds: float) -> Lease:
@@ -298,6 +301,39 @@ def test_who_has_taken_over_keeps_it_at_the_end_of_the_first_block(session: Sess
         take_over(session)
     with pytest.raises(BusyError), other.exclusive(timeout=0):
         pass
+
+
+def test_a_block_that_is_forgotten_holds_nothing(session: Session, other: Session) -> None:
+    for _ in range(2):
+        session.exclusive(timeout=60, lease=3600).__enter__()
+        gc.collect()
+    assert session._history._lease() is None
+    with other.exclusive(timeout=60):
+        other.add_items(items("a"))
+    assert eventually(no_thread_renews)
+
+
+@pytest.fixture
+def no_thread_starts() -> Iterator[None]:
+    """Each thread would take more memory than there is."""
+    before = threading.stack_size(2**47)
+    yield
+    threading.stack_size(before)
+
+
+@pytest.mark.usefixtures("no_thread_starts")
+def test_where_no_thread_can_be_started_writes_alone_renew(
+    session: Session, other: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    with session.exclusive(lease=60):
+        session.add_items(items("a"))
+        with pytest.raises(BusyError), other.exclusive(timeout=0):
+            pass
+    with other.exclusive(timeout=0, lease=1e-6):
+        other.add_items(items("b"))
+    [message, _] = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"session 'chat_1': no thread can be started .*; give exclusive\(\) a lease .*", message)
+    assert texts(session.get_items()) == ["a", "b"]
 
 
 # --- arguments, closing, forks

@@ -1,6 +1,9 @@
 """Opening and closing: who owns what, and what is closed stays closed."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +83,33 @@ def test_what_was_added_is_there_after_closing_and_opening(sql_url: str) -> None
         session.add_items(items("a"))
     with sessions.Session.from_url("chat_1", sql_url) as session:
         assert texts(session.get_items()) == ["a"]
+
+
+_LAST_WORDS = """
+import atexit, sys, sessions
+def last():
+    session.add_items([{"content": "last"}])
+    print([item["content"] for item in session.get_items()])
+if sys.argv[2] == "before":
+    atexit.register(last)
+session = sessions.connect(sys.argv[1]).session("chat_1")
+session.add_items([{"content": "first"}])
+if sys.argv[2] == "behind":
+    atexit.register(last)
+"""
+
+
+@pytest.mark.parametrize("registered", ["before", "behind"])
+def test_what_is_written_at_exit_is_written_and_the_connections_are_closed_behind_it(
+    sql_url: str, registered: str
+) -> None:
+    program = [sys.executable, "-P", "-X", "dev", "-W", "error", "-c", _LAST_WORDS, sql_url, registered]
+    done = subprocess.run(program, capture_output=True, check=False, text=True)
+    assert (done.stdout, done.stderr) == ("['first', 'last']\n", "")
+    # Who closes SQLite's file last removes the log.
+    assert not sql_url.startswith("sqlite:") or not Path(sql_url.removeprefix("sqlite:///") + "-wal").exists()
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        assert texts(session.get_items()) == ["first", "last"]
 
 
 def test_an_in_memory_session_is_a_session_that_shares_nothing() -> None:

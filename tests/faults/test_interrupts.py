@@ -2,14 +2,19 @@
 
 import codecs
 import contextlib
+import dis
+import functools
+import gc
+import itertools
 import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType, SimpleNamespace
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -18,7 +23,7 @@ import pytest
 
 import sessions
 from faults.oracle import Figures, Ledger
-from sessions import Session
+from sessions import Session, _exclusive
 from support.claims import OPERATIONS, each_mysql
 from support.proxy import Proxy
 from support.rivals import eventually, locked_session, open_transactions, others, waiting
@@ -320,6 +325,64 @@ def test_ctrl_c_at_any_time_leaves_a_usable_session(
     figures.add(_name(url), interrupts=done)
     if dialect_of(url) in {"postgresql", "mysql", "mariadb"}:
         assert eventually(lambda: open_transactions(url) == 0)
+
+
+# Behind what instructions Python looks for signals.
+_CHECKED = ("RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW")
+
+
+@functools.cache
+def _checks(code: CodeType) -> frozenset[int]:
+    """The places of a function at which a signal's handler can raise."""
+    steps = list(dis.get_instructions(code))
+    return frozenset(later.offset for step, later in itertools.pairwise(steps) if step.opname in _CHECKED)
+
+
+class _Interrupt:
+    """Ctrl-C at one of the places in what makes a block at which it can fall, counted from the first."""
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+
+    def __enter__(self) -> None:
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename != _exclusive.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in _checks(frame.f_code):
+            self.left -= 1
+            if not self.left:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="CPython 148874: a signal can undo any with statement")
+def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
+    with sessions.connect(url) as backend:
+        session, other = backend.session("chat_1"), backend.session("chat_1")
+        with session.exclusive():
+            session.add_items(items("a"))
+        for place in itertools.count(1):
+            interrupt = _Interrupt(place)
+            with contextlib.suppress(KeyboardInterrupt), interrupt, session.exclusive(lease=0.2):
+                pass
+            gc.collect()  # what an error keeps
+            # Given back, or ended by itself.
+            for handle in (session, other):
+                with handle.exclusive(timeout=60):
+                    pass
+            if interrupt.left:
+                break
+        assert place > 20
+        assert eventually(lambda: "sessions-lease" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,8 +193,9 @@ def test_a_lost_answer_to_the_taking_leaves_the_conversation_held_once(
 def test_a_lost_answer_to_a_renewal_loses_nothing(session: Session, proxy: Proxy, when: When) -> None:
     with session.exclusive():
         proxy.cut(when=when)
-        assert session._history.held is not None
-        assert session._history.store.renew_lease(session._history.held())
+        lease = session._history._lease()
+        assert lease is not None
+        assert session._history.store.renew_lease(lease)
         assert proxy.was_cut
 
 

@@ -1,6 +1,8 @@
 """One run at a time on a conversation: the block that a run of the SDK is in."""
 
 import asyncio
+import gc
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
@@ -11,6 +13,7 @@ from agents.extensions.memory import EncryptedSession
 import sessions
 from openai_agents.scripted import agent, run, words
 from sessions.openai_agents import AgentsSession
+from support.rivals import eventually
 from support.samples import items
 
 
@@ -60,9 +63,10 @@ async def test_a_run_whose_lease_was_lost_ends_with_that(backend: Any) -> None:
 
     async def answer() -> None:
         async with session.exclusive():
-            store, held = session.session._history.store, session.session._history.held
-            assert held is not None
-            store.release_lease(held())
+            history = session.session._history
+            lease = history._lease()
+            assert lease is not None
+            history.store.release_lease(lease)
             await run("streamed", agent("an answer")[0], "a question", session=session)
 
     with pytest.raises(sessions.LeaseLostError):
@@ -89,6 +93,44 @@ async def test_who_is_cancelled_gives_it_back(backend: Any, *, waits: bool) -> N
     for adapter in (first, second):
         async with adapter.exclusive(timeout=0):
             pass
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["within", "while it waits"])
+@pytest.mark.parametrize("another", [False, True], ids=["no loop", "another loop"])
+def test_a_loop_that_is_closed_under_a_run_ends_its_lease(backend: Any, *, waits: bool, another: bool) -> None:
+    dead, second = _adapter(backend), backend.session("chat")
+
+    async def stay() -> None:
+        async with dead.exclusive(timeout=3600, lease=3600):
+            await asyncio.Event().wait()
+
+    async def begin() -> None:
+        tasks.append(asyncio.ensure_future(stay()))
+        while (hold := dead._history.block()) is None or not getattr(hold, seen):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    def is_collected() -> bool:
+        gc.collect()
+        hold = dead._history.block()
+        return hold is None or hold.is_over
+
+    async def collect() -> bool:
+        return eventually(is_collected)
+
+    tasks: list[Any] = []
+    seen = "_asked" if waits else "_taken"
+    with second.exclusive() if waits else nullcontext():
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+        del loop
+        tasks.clear()
+        assert asyncio.run(collect()) if another else eventually(is_collected)
+    with second.exclusive(timeout=60), pytest.raises(sessions.BusyError), backend.session("chat").exclusive(timeout=0):
+        pass
+    with dead.session.exclusive(timeout=60):
+        pass
+    assert eventually(lambda: "sessions-lease" not in [thread.name for thread in threading.enumerate()])
 
 
 async def test_wrappers_of_the_sdk_write_under_it(backend: Any) -> None:

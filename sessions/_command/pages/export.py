@@ -9,7 +9,7 @@ from sessions._command.escapes import harmless
 from sessions._command.forms import count_of, zone
 
 from .conversation import write_page
-from .files import make_directory, name_of, written
+from .files import make_directory, name_of, naming, written
 from .index import Index
 from .markup import Limits
 
@@ -22,7 +22,7 @@ def export_pages(context: Context) -> None:
     make_directory(folder)
     progress = context.progress("export")
     sessions = items = 0
-    with Index(folder) as index:
+    with naming(folder), Index(folder) as index:
         for info in infos:
             name = name_of(info.session_id)
             records = context.backend.session(info.session_id).records()

@@ -25,11 +25,22 @@ def name_of(session_id: str) -> str:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what cannot be written say where: the system names no file to who has it open."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.strerror and exc.filename is None:
+            exc.filename = str(path)
+        raise
+
+
+@contextmanager
 def written(path: Path) -> Iterator[TextIO]:
     """A file that takes the place of the one at path when it is whole, and leaves nothing when it is not."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+        with naming(path), temporary.open("x", encoding="utf-8", newline="\n") as file:
             yield file
         temporary.replace(path)
     except BaseException:

@@ -18,6 +18,7 @@ from sessions.errors import ConnectionFailedError
 
 from .errors import LINKED, MOUNTED, MOVED, failure_of
 from .files import Files, Identity, files_at, is_mounted, make_private
+from .values import run
 
 logger = logging.getLogger("sessions")
 
@@ -132,7 +133,7 @@ class FileConnector:
 
     def _prepare(self, connection: FileConnection) -> bool:
         """Tell whether it has a write-ahead log."""
-        connection.execute(self._statements["use_full_sync"])
+        run(connection, self._statements["use_full_sync"])
         if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
             return True
         if not self._may_change:
@@ -159,7 +160,7 @@ class FileConnector:
         if was and was.wal and was.wal == now.wal and was.database != now.database:
             # The log was left behind, and would be taken for the new file's.
             with suppress(sqlite3.Error):
-                connection.execute(self._statements["empty_log"]).fetchall()
+                run(connection, self._statements["empty_log"])
         if sys.version_info >= (3, 12):
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
         else:
@@ -267,4 +268,4 @@ def _roll_back(connection: sqlite3.Connection) -> bool:
 
 
 def _journal_mode(connection: sqlite3.Connection, statement: str) -> str:
-    return str(connection.execute(statement).fetchone()[0])
+    return str(run(connection, statement)[0][0][0])

@@ -23,7 +23,7 @@ from sessions.errors import ConfigurationError, kept_error, numberless_error
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
 from .errors import MOVED, MOVED_DURING_COMMIT, failure_of
-from .values import decode, fetch, unadapted
+from .values import decode, fetch, run, unadapted
 
 
 class SQLiteDialect(Dialect[sqlite3.Connection]):
@@ -48,22 +48,19 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def execute(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> list[Any]:
         statement = self.statements[name]
-        if parameters:
-            [parameters] = unadapted([parameters])
+        each = list(unadapted([parameters]))
         try:
-            return fetch(connection, statement, parameters, str)
+            return fetch(connection, statement, each, str)
         except sqlite3.OperationalError as exc:
             if "Could not decode" not in str(exc):
                 raise
-        return fetch(connection, statement, parameters, decode)
+        return fetch(connection, statement, each, decode)
 
     def change(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
         statement = self.statements[name]
-        [parameters] = unadapted([parameters])
-        cursor = sqlite3.Cursor(connection).execute(statement, parameters)
-        rows = cursor.fetchall()
+        rows, changed, _ = run(connection, statement, unadapted([parameters]))
         # A query has no rowcount. With PRAGMA count_changes other statements have a row, which tells theirs.
-        return len(rows) if statement.startswith("SELECT") else cursor.rowcount
+        return len(rows) if statement.startswith("SELECT") else changed
 
     def change_alone(self, connection: sqlite3.Connection, name: str, parameters: Parameters) -> int:
         with self.transaction(connection):
@@ -121,16 +118,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def _insert(
         self, connection: sqlite3.Connection, name: str, rows: Iterable[Parameters], count: int, session_id: str
     ) -> int:
-        statement = self.statements[name]
-        cursor = sqlite3.Cursor(connection)
-        written = 0
-        # executemany() tells no id, and with PRAGMA count_changes not how many rows.
-        for row in unadapted(rows):
-            cursor.execute(statement, row).fetchall()
-            written += cursor.rowcount
+        _, written, newest = run(connection, self.statements[name], unadapted(rows))
         if written != count:
             raise kept_error(session_id)
-        newest = cursor.lastrowid or 0
+        newest = newest or 0
         # SQLite numbers the row; only an INTEGER PRIMARY KEY is that number, and another column is left NULL.
         if count and not self.change(connection, "find_item", {"session_id": session_id, "id": newest}):
             raise numberless_error()
@@ -138,10 +129,10 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def mend(self, connection: sqlite3.Connection, statement: str) -> None:
         if statement == self.statements["use_wal"]:  # not possible in a transaction
-            connection.execute(statement)
+            run(connection, statement)
             return
         with self.transaction(connection):
-            connection.execute(statement)
+            run(connection, statement)
 
     def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
         messages = self.tables[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from sessions._dialects.dialect import Parameters
@@ -33,19 +34,43 @@ def unadapted(rows: Iterable[Parameters]) -> Iterable[Parameters]:
     return ({name: _Plain(value) for name, value in row.items()} for row in rows)
 
 
-def fetch(
-    connection: sqlite3.Connection, statement: str, parameters: Parameters, text: Callable[[bytes], str | bytes]
-) -> list[Any]:
-    """Execute with our own kind of cursor and of text, whatever factories an application's connection has."""
+def run(
+    connection: sqlite3.Connection, statement: str, each: Iterable[Parameters] = ({},)
+) -> tuple[list[Any], int, int | None]:
+    """Execute a statement with each of these parameters; return the last rows, how many it changed, and the newest id.
+
+    Every statement goes through here: with our own kind of cursor, whatever factories an application's connection has,
+    and none that outlives an error.
+    """
     cursor = sqlite3.Cursor(connection)
+    rows: list[Any] = []
+    changed = 0
+    try:
+        # executemany() tells no id, and with PRAGMA count_changes not how many rows.
+        for parameters in each:
+            rows = cursor.execute(statement, parameters).fetchall()
+            changed += cursor.rowcount
+    except BaseException:
+        # The error keeps its frames, and they the cursor. As long as a cursor has a statement (Python 3.11) close()
+        # leaves the file open, and whoever forgets the error copies an old log into whatever has its name by then.
+        with suppress(sqlite3.Error):
+            cursor.close()
+        raise
+    return rows, changed, cursor.lastrowid
+
+
+def fetch(
+    connection: sqlite3.Connection, statement: str, each: Iterable[Parameters], text: Callable[[bytes], str | bytes]
+) -> list[Any]:
+    """Execute a statement and return its rows, with our own kind of text."""
     factory = connection.text_factory
     if factory is text or factory is bytes:
         # Left alone: another thread of the application may be reading.
-        rows = cursor.execute(statement, parameters).fetchall()
+        rows = run(connection, statement, each)[0]
         return rows if factory is text else [tuple(map(_decoded, row)) for row in rows]
     connection.text_factory = text
     try:
-        return cursor.execute(statement, parameters).fetchall()
+        return run(connection, statement, each)[0]
     finally:
         connection.text_factory = factory
 
