@@ -158,6 +158,14 @@ def numberless_error() -> SchemaError:
     )
 
 
+def used_up_error() -> SchemaError:
+    """Say that there are no higher ids."""
+    return SchemaError(
+        f"the ids of the messages table are used up, and nothing was changed; they end at {2**63 - 1}: number the rows "
+        "anew from 1, in their order, and let the table go on behind them (AUTO_INCREMENT, the sequence)"
+    )
+
+
 def unknown_error(session_id: str, what: str) -> OutcomeUnknownError:
     """Say that it cannot be found out whether a write has happened."""
     return OutcomeUnknownError(

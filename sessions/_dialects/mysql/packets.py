@@ -58,8 +58,6 @@ class PacketConnection(pymysql.connections.Connection):
     multi_statements: bool
     server: Server
     requires_tls = False
-    # Whether an INSERT of ours was seen to have put its rows where they belong.
-    has_numbered = False
     # What is to be sent together.
     _held: list[bytes] | None = None
     server_capabilities: int
