@@ -162,12 +162,15 @@ DELETE FROM agent_sessions
 WHERE session_id = %(session_id)s;
 
 -- name: take_lease
--- Changes nothing where another one holds it. The assignments are made in their order.
+-- Changes nothing where another one holds it, or whose token it already has. Both assignments go by the row as it was,
+-- whether they are made in their order or, as in some modes of MariaDB's, at once: neither reads what one before it wrote.
 INSERT INTO agent_session_leases (session_id, token, expires_at)
 VALUES (%(session_id)s, %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND)
 ON DUPLICATE KEY UPDATE
     token = IF(expires_at <= UTC_TIMESTAMP(6), %(token)s, token),
-    expires_at = IF(token = %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND, expires_at);
+    expires_at = IF(
+        expires_at <= UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND, expires_at
+    );
 
 -- name: renew_lease
 -- Writes nothing where somebody else has taken it. Before a write, in its transaction, it keeps others from taking
@@ -243,25 +246,29 @@ END;
 -- Differs: behind the INSERT of a row: fails as delete_newest_item does, and keeps the rest of the packet from running,
 -- unless it is there by the id that the server gave, and its session is. The other databases return the rows that they
 -- write.
-SELECT EXP(1000 * (COUNT(*) = 0))
-FROM agent_sessions
-CROSS JOIN agent_messages
-WHERE agent_sessions.session_id = %(session_id)s
-    AND agent_messages.session_id = %(session_id)s
-    AND agent_messages.id = LAST_INSERT_ID()
-    AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807
+SELECT EXP(1000 * (1 > (
+    SELECT COUNT(*)
+    FROM agent_sessions
+    CROSS JOIN agent_messages
+    WHERE agent_sessions.session_id = %(session_id)s
+        AND agent_messages.session_id = %(session_id)s
+        AND agent_messages.id = LAST_INSERT_ID()
+        AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807
+)))
 LIMIT 1;
 
 -- name: check_items
 -- Differs: check_item behind an INSERT of count rows, whose ids are one step apart. As a range even one takes longer.
-SELECT EXP(1000 * (COUNT(*) < %(count)s))
-FROM agent_sessions
-CROSS JOIN agent_messages
-WHERE agent_sessions.session_id = %(session_id)s
-    AND agent_messages.session_id = %(session_id)s
-    AND agent_messages.id >= LAST_INSERT_ID()
-    AND agent_messages.id <= LAST_INSERT_ID() + (%(count)s - 1) * @@auto_increment_increment
-    AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807 - (%(count)s - 1) * @@auto_increment_increment
+SELECT EXP(1000 * (%(count)s > (
+    SELECT COUNT(*)
+    FROM agent_sessions
+    CROSS JOIN agent_messages
+    WHERE agent_sessions.session_id = %(session_id)s
+        AND agent_messages.session_id = %(session_id)s
+        AND agent_messages.id >= LAST_INSERT_ID()
+        AND agent_messages.id <= LAST_INSERT_ID() + (%(count)s - 1) * @@auto_increment_increment
+        AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807 - (%(count)s - 1) * @@auto_increment_increment
+)))
 LIMIT 1;
 
 -- name: newest_ids
