@@ -180,12 +180,13 @@ _PACKAGES: Mapping[str, Failure] = {
     "pynacl": Failure(DriverNotInstalledError, "this user's plugin is ed25519: pip install 'PyMySQL[ed25519]'"),
     "": Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS"),
 }
-# What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
-UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
 # When one of these ends an operation, every answer of the server has been read.
 RAISED_WITH_ALL_ANSWERS_READ = (pymysql.Error, SessionsError, UnicodeEncodeError)
 # By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
-CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError, *UNREADABLE)
+CONNECT_ERRORS = (
+    *(pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError),
+    *(struct.error, LookupError, AssertionError),
+)
 # Errors whose text repeats a value of the statement.
 _QUOTING = (DUPLICATE_KEY, 1064, 1264, 1265, 1292, 1366, 1406)
 # "Subquery returns more than 1 row": how check_position fails.

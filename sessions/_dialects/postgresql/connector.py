@@ -168,6 +168,10 @@ class PostgresConnector:
             )
         try:
             check_engine(connection, self._options.engine)
+        except UnicodeDecodeError:
+            connection.close()
+            lost = psycopg.OperationalError("the server's parameters cannot be read")
+            raise AttemptFailed(connect_failure(lost), lost) from None
         except BaseException:
             connection.close()
             raise
