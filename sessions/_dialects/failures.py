@@ -122,7 +122,7 @@ def is_of_an_answer(exc: Exception) -> bool:
 
     What an application lets be raised in the middle of a call has a class of its own, or comes from a handler.
     """
-    if isinstance(exc, (UnicodeEncodeError, MemoryError, RecursionError)) or raised_by_a_handler(exc):
+    if isinstance(exc, (UnicodeEncodeError, MemoryError, RecursionError, OSError)) or raised_by_a_handler(exc):
         return False
     return type(exc).__module__ in ("builtins", "struct")
 

@@ -43,7 +43,10 @@ _SHARED_SECONDS = 60.0
 
 
 def _reading(execute: Callable[..., T]) -> Callable[..., T]:
-    """Let a dialect's method raise for an answer that psycopg cannot read what it raises for a lost connection."""
+    """Let a dialect's method raise for an answer that psycopg cannot read what it raises for a lost connection.
+
+    Not around a pipeline, out of which everything comes without its traceback, also what a signal handler has raised.
+    """
 
     @wraps(execute)
     def reading(dialect: PostgresDialect, connection: PGConnection, *arguments: Any) -> T:
@@ -261,7 +264,6 @@ class PostgresDialect(Dialect[PGConnection]):
                 raise
             return []
 
-    @_reading
     def _execute_under(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease) -> list[Any]:
         """Execute a statement in one transaction with what it presupposes, all of it sent at once."""
         try:
