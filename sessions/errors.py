@@ -166,6 +166,14 @@ def used_up_error() -> SchemaError:
     )
 
 
+def wrong_id_error() -> SchemaError:
+    """Say that rows cannot be ordered."""
+    return SchemaError(
+        "the id of a message is no number, by which messages are ordered; give id of the messages table the type "
+        "BIGINT again, or name another table by messages_table"
+    )
+
+
 def unknown_error(session_id: str, what: str) -> OutcomeUnknownError:
     """Say that it cannot be found out whether a write has happened."""
     return OutcomeUnknownError(

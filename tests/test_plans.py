@@ -26,7 +26,7 @@ ROWS = 1000
 
 # What a plan of each statement is asked with.
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "newest_items": {"session_id": "chat_1", "count": 20, "before": MAX_ID},
+    "newest_items": {"session_id": "chat_1", "count": 20, "upto": MAX_ID},
     "records": {"session_id": "chat_1", "after": 17, "upto": MAX_ID, "count": 20},
     "newest_range": {"session_id": "chat_1", "count": 20},
     "pop_item": {"session_id": "chat_1"},

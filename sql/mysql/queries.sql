@@ -21,7 +21,7 @@ ORDER BY id DESC
 LIMIT 18446744073709551615;
 
 -- name: newest_items
--- At most count rows older than id before, newest first.
+-- At most count rows up to id upto, newest first.
 SELECT
     id,
     IF(
@@ -31,7 +31,7 @@ SELECT
     )
 FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND id < %(before)s
+    AND id <= %(upto)s
 ORDER BY id DESC
 LIMIT %(count)s;
 
@@ -119,10 +119,10 @@ FOR UPDATE;
 
 -- name: delete_newest_item
 -- MariaDB sorts the whole conversation first unless the order names the primary key in full.
--- Fails with error 1690 (out of range) where the text is hidden.
+-- Fails with error 1690 (out of range) where the text is hidden, or an id is a text, of which the newest is not known.
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND (message_data IS NOT NULL OR EXP(id + 1000))
+    AND (message_data IS NOT NULL AND CHARSET(id) = _ascii 'binary' OR EXP(id + 1000))
 ORDER BY session_id DESC, id DESC
 LIMIT 1;
 

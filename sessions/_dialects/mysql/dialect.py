@@ -56,6 +56,9 @@ T = TypeVar("T")
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
+# An id may be BIGINT UNSIGNED, and higher than MAX_ID; what is there is read.
+_NO_BOUND = str(2**64 - 1)
+
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
 
@@ -89,6 +92,8 @@ class MySQLDialect(Dialect[MyConnection]):
         """Put the parameters, escaped, into statements."""
         quote, _ = _quotes(connection)
         escaped = {name: literal(value, quote) for name, value in parameters.items()}
+        if parameters.get("upto") == MAX_ID:
+            escaped["upto"] = _NO_BOUND
         return [self.statements[name] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
