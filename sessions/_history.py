@@ -78,7 +78,7 @@ class History:
         # Further rows are needed only where corrupt ones stood in for readable ones.
         while len(items) < limit and len(rows) == count:
             count = max(limit, _NEXT_ROWS)
-            rows = store.newest_rows(self.session_id, count=count, before=rows[-1][0])
+            rows = store.newest_rows(self.session_id, count=count, upto=rows[-1][0] - 1)
             items += self._readable(rows)
         is_all = len(rows) < count and len(items) <= limit
         items = items[:limit]

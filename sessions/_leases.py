@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple, Protocol
 
 _TOKEN_BYTES = 16
+TOKEN_CHARACTERS = 2 * _TOKEN_BYTES
 _MAX_SECONDS = 31_536_000.0
 
 

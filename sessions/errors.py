@@ -158,6 +158,22 @@ def numberless_error() -> SchemaError:
     )
 
 
+def used_up_error() -> SchemaError:
+    """Say that there are no higher ids."""
+    return SchemaError(
+        f"the ids of the messages table are used up, and nothing was changed; they end at {2**63 - 1}: number the rows "
+        "anew from 1, in their order, and let the table go on behind them (AUTO_INCREMENT, the sequence)"
+    )
+
+
+def wrong_id_error() -> SchemaError:
+    """Say that rows cannot be ordered."""
+    return SchemaError(
+        "the id of a message is no number, by which messages are ordered; give id of the messages table the type "
+        "BIGINT again, or name another table by messages_table"
+    )
+
+
 def unknown_error(session_id: str, what: str) -> OutcomeUnknownError:
     """Say that it cannot be found out whether a write has happened."""
     return OutcomeUnknownError(

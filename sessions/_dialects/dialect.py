@@ -18,13 +18,14 @@ from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._leases import Lease
 from sessions._settings.options import Options
-from sessions.errors import check_position, cut_error, hidden_error, kept_error, lost_lease_error
+from sessions.errors import check_position, cut_error, hidden_error, kept_error, lost_lease_error, wrong_id_error
 
 from .failures import Failure
 from .statements import leases_table, load_statements
 
 C = TypeVar("C")
 T = TypeVar("T")
+R = TypeVar("R", bound=tuple[Any, ...])
 Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
@@ -33,6 +34,13 @@ Columns = Mapping[str, tuple[str, str]]
 def may_be_cut(session_id: str) -> bool:
     """Tell whether a column may keep another id without an error, which takes further statements to find out."""
     return session_id.endswith(" ")
+
+
+def numbered(rows: list[R]) -> list[R]:
+    """Return rows that begin with an id, by which they are ordered; raise SchemaError unless it is a number."""
+    if rows and (rows[0][0] is None or isinstance(rows[0][0], (str, bytes))):
+        raise wrong_id_error()
+    return rows
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,10 @@ class Dialect(ABC, Generic[C]):
 
     # One attempt of each operation
 
-    def newest_rows(self, connection: C, session_id: str, *, count: int, before: int) -> list[Row]:
-        """Return at most count rows older than id before, newest first."""
-        name = "all_items" if count == before == MAX_ID else "newest_items"
-        return self.execute(connection, name, {"session_id": session_id, "count": count, "before": before})
+    def newest_rows(self, connection: C, session_id: str, *, count: int, upto: int) -> list[Row]:
+        """Return at most count rows up to id upto, newest first."""
+        name = "all_items" if count == upto == MAX_ID else "newest_items"
+        return self.execute(connection, name, {"session_id": session_id, "count": count, "upto": upto})
 
     def record_rows(self, connection: C, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
         """Return at most count rows after id after and up to id upto, oldest first, with their times."""
@@ -169,8 +177,8 @@ class Dialect(ABC, Generic[C]):
         with self.transaction(connection):
             self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
-            parameters = {"session_id": session_id, "count": 2, "before": MAX_ID}
-            rows = self.execute(connection, self.lock_newest_statement, parameters)
+            parameters = {"session_id": session_id, "count": 2, "upto": MAX_ID}
+            rows = numbered(self.execute(connection, self.lock_newest_statement, parameters))
             if not rows:
                 return None, 0
             [(row_id, text), *others] = rows

@@ -101,6 +101,16 @@ class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
         self.orphan = orphan
 
 
+def is_of_an_answer(exc: Exception) -> bool:
+    """Tell whether Python itself has raised it while a driver read an answer, which was cut or mixed up on the way.
+
+    What an application lets be raised in the middle of a call has a class of its own, or comes from a handler.
+    """
+    if isinstance(exc, (UnicodeEncodeError, MemoryError, RecursionError, OSError)) or raised_by_a_handler(exc):
+        return False
+    return type(exc).__module__ in ("builtins", "struct")
+
+
 def raise_a_handlers(exc: BaseException, handled: BaseException | None) -> None:
     """Raise what a signal handler has raised, if a driver or a codec took it for an error of its own.
 

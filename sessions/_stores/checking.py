@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import perf_counter, time
@@ -10,6 +11,7 @@ from typing import NoReturn, TypeVar
 
 from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
+from sessions._leases import TOKEN_CHARACTERS
 from sessions.errors import ConfigurationError, DatabaseError, SchemaError, SessionsError, kept_error
 
 C = TypeVar("C")
@@ -107,6 +109,14 @@ def _leases_check(dialect: Dialect[C], connection: C) -> Check:
             "error",
             f"{table} has no column {' and no column '.join(lacking)}; it is another application's",
             "choose another sessions_table, after which it is named, before you use exclusive()",
+        )
+    kind = found["token"][0]
+    if (width := re.search(r"char.*\((\d+)\)", kind, re.IGNORECASE)) and int(width[1]) < TOKEN_CHARACTERS:
+        return Check(
+            "leases",
+            "error",
+            f"token of {table} is {kind}, and a token has {TOKEN_CHARACTERS} characters",
+            "widen that column, or drop the table while nobody is in exclusive(), which makes it anew",
         )
     return Check("leases", "ok", table)
 

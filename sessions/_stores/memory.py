@@ -70,11 +70,11 @@ class MemoryStore(Store):
             self._closed = True
             self._sessions.clear()
 
-    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
         with self._alone():
             newest_first = reversed(self._rows_of(session_id))
             return [
-                (row_id, text) for row_id, _, text in islice((row for row in newest_first if row[0] < before), count)
+                (row_id, text) for row_id, _, text in islice((row for row in newest_first if row[0] <= upto), count)
             ]
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:

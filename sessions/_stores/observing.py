@@ -64,9 +64,9 @@ class ObservedStore(Store):
     def close(self) -> None:
         self._store.close()
 
-    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
         return self._run(
-            lambda: self._store.newest_rows(session_id, count=count, before=before), session_id, texts=_last_of_each
+            lambda: self._store.newest_rows(session_id, count=count, upto=upto), session_id, texts=_last_of_each
         )
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:

@@ -83,7 +83,8 @@ def replace_record(
         dialect.lock_for_removal(connection, session_id)
         if not is_there(dialect, connection, session_id, row_id):
             return False
-        if not dialect.change(connection, "update_item", parameters):
+        written = dialect.change(connection, "update_item", parameters)
+        if not written or not is_there(dialect, connection, session_id, row_id):
             raise kept_error(session_id)
         return True
 

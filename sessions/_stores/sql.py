@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Dialect
+from sessions._dialects.dialect import Dialect, numbered
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
@@ -81,18 +81,23 @@ class SQLStore(Store, Generic[C]):
     def close(self) -> None:
         self._close()
 
-    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
-        return self._read(
-            lambda connection: self._dialect.newest_rows(connection, session_id, count=count, before=before)
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
+        return numbered(
+            self._read(lambda connection: self._dialect.newest_rows(connection, session_id, count=count, upto=upto))
         )
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        return self._read(
-            lambda connection: self._dialect.record_rows(connection, session_id, after=after, upto=upto, count=count)
+        return numbered(
+            self._read(
+                lambda connection: self._dialect.record_rows(
+                    connection, session_id, after=after, upto=upto, count=count
+                )
+            )
         )
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        return self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))
+        [found] = numbered([self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))])
+        return found
 
     def append(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None

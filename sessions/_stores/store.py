@@ -70,8 +70,8 @@ class Store(ABC):
         """Close all connections; what is in use is closed when its operation ends. May be called twice."""
 
     @abstractmethod
-    def newest_rows(self, session_id: str, *, count: int = MAX_ID, before: int = MAX_ID) -> list[Row]:
-        """Return at most count rows older than id before, newest first."""
+    def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
+        """Return at most count rows up to id upto, newest first."""
 
     @abstractmethod
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:

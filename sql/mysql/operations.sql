@@ -316,9 +316,10 @@ ORDER BY page.id
 LIMIT %(count)s;
 
 -- name: load_item
--- A row with the time that it was made at; without one, now. The row behind VALUES is repeated.
+-- A row with the time that it was made at; without one, now. The row behind VALUES is repeated, and IF() is that of
+-- insert_item.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-VALUES (%(session_id)s, %(message_data)s, COALESCE(%(created_at)s, CURRENT_TIMESTAMP));
+VALUES (IF(LAST_INSERT_ID(0), NULL, %(session_id)s), %(message_data)s, COALESCE(%(created_at)s, CURRENT_TIMESTAMP));
 
 -- name: set_session_times
 UPDATE agent_sessions

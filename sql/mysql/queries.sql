@@ -46,7 +46,7 @@ ORDER BY found.session_id DESC, found.id DESC
 LIMIT 18446744073709551615;
 
 -- name: newest_items
--- At most count rows older than id before, newest first.
+-- At most count rows up to id upto, newest first.
 SELECT
     id,
     IF(
@@ -56,7 +56,7 @@ SELECT
     )
 FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND id < %(before)s
+    AND id <= %(upto)s
 ORDER BY id DESC
 LIMIT %(count)s;
 
@@ -75,7 +75,7 @@ JOIN agent_messages AS message
     AND message.id = found.id
 WHERE found.session_id >= %(session_id)s
     AND found.session_id <= %(session_id)s
-    AND found.id < %(before)s
+    AND found.id <= %(upto)s
 ORDER BY found.session_id DESC, found.id DESC
 LIMIT %(count)s;
 
@@ -167,9 +167,10 @@ SELECT IF(
 LIMIT 1;
 
 -- name: insert_item
--- The row behind VALUES is repeated for each item of a batch.
+-- The row behind VALUES is repeated for each item of a batch. IF() lets go of the id that an earlier statement was
+-- given, which check_items would take for this one's where the table gives none.
 INSERT INTO agent_messages (session_id, message_data)
-VALUES (%(session_id)s, %(message_data)s);
+VALUES (IF(LAST_INSERT_ID(0), NULL, %(session_id)s), %(message_data)s);
 
 -- name: lock_newest_items
 -- Differs: with delete_newest_item this is pop; there is no DELETE ... RETURNING on
@@ -210,10 +211,10 @@ FOR UPDATE;
 
 -- name: delete_newest_item
 -- MariaDB sorts the whole conversation first unless the order names the primary key in full.
--- Fails with error 1690 (out of range) where the text is hidden.
+-- Fails with error 1690 (out of range) where the text is hidden, or an id is a text, of which the newest is not known.
 DELETE FROM agent_messages
 WHERE session_id = %(session_id)s
-    AND (message_data IS NOT NULL OR EXP(id + 1000))
+    AND (message_data IS NOT NULL AND CHARSET(id) = _ascii 'binary' OR EXP(id + 1000))
 ORDER BY session_id DESC, id DESC
 LIMIT 1;
 
@@ -231,7 +232,7 @@ FROM (
 STRAIGHT_JOIN agent_messages AS message
     ON message.session_id = newest.session_id
     AND message.id = newest.id
-WHERE message.message_data IS NOT NULL
+WHERE message.message_data IS NOT NULL AND CHARSET(message.id) = _ascii 'binary'
     OR EXP(message.id + 1000);
 
 -- name: lock_session
@@ -280,12 +281,15 @@ DELETE FROM agent_sessions
 WHERE session_id = %(session_id)s;
 
 -- name: take_lease
--- Changes nothing where another one holds it. The assignments are made in their order.
+-- Changes nothing where another one holds it, or whose token it already has. Both assignments go by the row as it was,
+-- whether they are made in their order or, as in some modes of MariaDB's, at once: neither reads what one before it wrote.
 INSERT INTO agent_session_leases (session_id, token, expires_at)
 VALUES (%(session_id)s, %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND)
 ON DUPLICATE KEY UPDATE
     token = IF(expires_at <= UTC_TIMESTAMP(6), %(token)s, token),
-    expires_at = IF(token = %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND, expires_at);
+    expires_at = IF(
+        expires_at <= UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND, expires_at
+    );
 
 -- name: renew_lease
 -- Writes nothing where somebody else has taken it. Before a write, in its transaction, it keeps others from taking
@@ -357,21 +361,33 @@ BEGIN NOT ATOMIC
     COMMIT;
 END;
 
+-- name: check_item
+-- Differs: behind the INSERT of a row: fails as delete_newest_item does, and keeps the rest of the packet from running,
+-- unless it is there by the id that the server gave, and its session is. The other databases return the rows that they
+-- write.
+SELECT EXP(1000 * (1 > (
+    SELECT COUNT(*)
+    FROM agent_sessions
+    CROSS JOIN agent_messages
+    WHERE agent_sessions.session_id = %(session_id)s
+        AND agent_messages.session_id = %(session_id)s
+        AND agent_messages.id = LAST_INSERT_ID()
+        AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807
+)))
+LIMIT 1;
+
 -- name: check_items
--- Differs: as check_position, behind an INSERT: fails unless at least count rows of the session are there, by ids from
--- the one on that the server gave first. The other databases return the rows that they write.
-SELECT IF(
-    LAST_INSERT_ID() > 0
-        AND EXISTS (SELECT 1 FROM agent_sessions WHERE session_id = %(session_id)s)
-        AND %(count)s <= (
-            SELECT COUNT(*)
-            FROM agent_messages
-            WHERE session_id = %(session_id)s
-                AND id >= LAST_INSERT_ID()
-        ),
-    1,
-    (SELECT session_id FROM agent_sessions WHERE session_id = %(session_id)s UNION ALL SELECT '' UNION ALL SELECT '')
-)
+-- Differs: check_item behind an INSERT of count rows, whose ids are one step apart. As a range even one takes longer.
+SELECT EXP(1000 * (%(count)s > (
+    SELECT COUNT(*)
+    FROM agent_sessions
+    CROSS JOIN agent_messages
+    WHERE agent_sessions.session_id = %(session_id)s
+        AND agent_messages.session_id = %(session_id)s
+        AND agent_messages.id >= LAST_INSERT_ID()
+        AND agent_messages.id <= LAST_INSERT_ID() + (%(count)s - 1) * @@auto_increment_increment
+        AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807 - (%(count)s - 1) * @@auto_increment_increment
+)))
 LIMIT 1;
 
 -- name: newest_ids

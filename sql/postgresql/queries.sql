@@ -30,13 +30,13 @@ ORDER BY session_id DESC, id DESC
 LIMIT %(count)s;
 
 -- name: newest_items
--- At most count rows older than id before, newest first. Differs: with a plain `=` the
+-- At most count rows up to id upto, newest first. Differs: with a plain `=` the
 -- planner drops session_id from the order, and then walks the newer rows of all sessions
 -- by id where no index has both columns, as in tables made by others.
 SELECT id, message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
-    AND id < %(before)s
+    AND id <= %(upto)s
 ORDER BY session_id DESC, id DESC
 LIMIT %(count)s;
 

@@ -9,12 +9,12 @@ WHERE session_id = :session_id
 ORDER BY id DESC;
 
 -- name: newest_items
--- At most count rows older than id before, newest first. Without likely() SQLite would
+-- At most count rows up to id upto, newest first. Without likely() SQLite would
 -- walk all sessions' rows by id where no index has both columns, as in tables of others.
 SELECT +id, +message_data
 FROM agent_messages
 WHERE session_id = :session_id
-    AND likely(id < :before)
+    AND likely(id <= :upto)
 ORDER BY id DESC
 LIMIT :count;
 

@@ -23,8 +23,8 @@ WRITES: dict[str, Callable[[Backend], object]] = {
 COUNTS = ("SELECT COUNT(*) FROM agent_sessions", "SELECT COUNT(*) FROM agent_messages")
 
 
-def lower(url: str, *tables: str) -> None:
-    """Let what is inserted into these tables have its session id in lower case."""
+def lower(url: str, *tables: str, event: str = "INSERT") -> None:
+    """Let what is written to these tables have its session id in lower case."""
     if dialect_of(url) == "postgresql":
         execute_sql(
             url,
@@ -37,38 +37,67 @@ def lower(url: str, *tables: str) -> None:
             if dialect_of(url) == "postgresql"
             else "SET NEW.session_id = LOWER(NEW.session_id)"
         )
-        execute_sql(url, f"CREATE TRIGGER {table}_low BEFORE INSERT ON {table} FOR EACH ROW {what}")
+        execute_sql(url, f"CREATE TRIGGER {table}_low BEFORE {event} ON {table} FOR EACH ROW {what}")
 
 
 def counts(url: str) -> list[Any]:
     return [execute_sql(url, statement) for statement in COUNTS]
 
 
-@pytest.mark.parametrize("options", [{}, {"multi_statements": False}], ids=["packets", "one by one"])
+@contextlib.contextmanager
+def lent(url: str, lender: str) -> Iterator[Backend]:
+    if lender != "bound":
+        options: dict[str, Any] = {} if dialect_of(url) == "postgresql" else {"multi_statements": lender == "packets"}
+        with sessions.connect(url, retry_timeout=0, **options) as backend:
+            yield backend
+        return
+    with contextlib.closing(connect_raw(url)) as connection:
+        yield sessions.bind(connection)
+
+
+by_lender = pytest.mark.parametrize("lender", ["packets", "one by one", "bound"])
+
+
+@by_lender
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "large" else []) for name in WRITES]
 )
 @pytest.mark.parametrize("tables", ["both", "agent_sessions", "agent_messages"])
-def test_a_write_that_a_trigger_puts_elsewhere_is_refused(
-    server_url: str, tables: str, name: str, options: dict[str, Any]
-) -> None:
-    if options and dialect_of(server_url) == "postgresql":
-        pytest.skip("an option of MySQL's")
+def test_a_write_that_a_trigger_puts_elsewhere_is_refused(server_url: str, tables: str, name: str, lender: str) -> None:
+    if lender == "one by one" and dialect_of(server_url) == "postgresql":
+        pytest.skip("a form of MySQL's")
     with sessions.connect(server_url) as backend:
         backend.session("low").add_items(items("x"))
-    lower(server_url, *(("agent_sessions", "agent_messages") if tables == "both" else (tables,)))
-    before = counts(server_url)
-    with sessions.connect(server_url, retry_timeout=0, **options) as backend:
-        with pytest.raises(sessions.DatabaseError) as caught:
-            WRITES[name](backend)
-        assert_helpful(caught.value)
-        assert counts(server_url) == before
+    with lent(server_url, lender) as backend:
+        backend.session("low").replace_items(items("x"))  # what a connection has done once is no proof
+        lower(server_url, *(("agent_sessions", "agent_messages") if tables == "both" else (tables,)))
+        before = counts(server_url)
+        for _ in range(2):
+            with pytest.raises(sessions.DatabaseError) as caught:
+                WRITES[name](backend)
+            assert_helpful(caught.value)
+            assert counts(server_url) == before
         backend.session("low").add_items(items("y"))
         assert texts(backend.session("low").get_items()) == ["x", "y"]
-        # On MySQL the first write of a connection looks, and what has passed is trusted.
-        if dialect_of(server_url) == "postgresql":
-            with pytest.raises(sessions.DatabaseError):
-                WRITES[name](backend)
+
+
+def test_a_record_that_a_trigger_moves_is_refused(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        session = backend.session("Chat")
+        session.add_items(items("a"))
+        if dialect_of(sql_url) == "sqlite":
+            moved = "UPDATE agent_messages SET session_id = 'low' WHERE id = NEW.id"
+            execute_sql(
+                sql_url, f"CREATE TRIGGER low AFTER UPDATE OF message_data ON agent_messages BEGIN {moved}; END"
+            )
+        else:
+            lower(sql_url, "agent_messages", event="UPDATE")
+        backend.session("chat").add_items(items("b"))
+        backend.session("low").add_items(items("c"))
+        with pytest.raises(sessions.DatabaseError, match="trigger"):
+            session.replace_record(session.position(), items("d")[0])
+        assert texts(session.get_items()) == ["a"]
+        assert texts(backend.session("chat").get_items()) == ["b"]
 
 
 def test_a_trigger_that_changes_the_case_of_ids_is_an_error_of_a_check(server_url: str) -> None:
@@ -83,18 +112,8 @@ def test_a_trigger_that_changes_the_case_of_ids_is_an_error_of_a_check(server_ur
 # --- rows without a number
 
 
-@contextlib.contextmanager
-def lent(url: str, lender: str) -> Iterator[Backend]:
-    if lender != "bound":
-        with sessions.connect(url, multi_statements=lender == "packets", retry_timeout=0) as backend:
-            yield backend
-        return
-    with contextlib.closing(connect_raw(url)) as connection:
-        yield sessions.bind(connection)
-
-
 @each_mysql
-@pytest.mark.parametrize("lender", ["packets", "one by one", "bound"])
+@by_lender
 @pytest.mark.parametrize("name", ["add_items", "replace_items"])
 @pytest.mark.parametrize("row_id", ["BIGINT NULL", "BIGINT NOT NULL DEFAULT 0"])
 def test_rows_that_get_no_number_on_mysql_are_refused_and_not_written(
@@ -110,6 +129,39 @@ def test_rows_that_get_no_number_on_mysql_are_refused_and_not_written(
         [found] = [check for check in backend.check() if check.name == "rights"]
         assert found.verdict == "error"
         assert "AUTO_INCREMENT" in found.remedy
+
+
+# What numbers rows instead, from some moment on; higher than before, so that order by id would not tell.
+RENUMBERING = {
+    "sequence": ["CREATE SEQUENCE ids START WITH 1000", "{modify} DEFAULT NEXTVAL(ids)"],
+    "uuid": ["{modify} DEFAULT (UUID_SHORT())"],
+    "trigger": [
+        "{modify} DEFAULT 0",
+        "CREATE TRIGGER t BEFORE INSERT ON agent_messages FOR EACH ROW SET NEW.id = UUID_SHORT()",
+    ],
+}
+
+
+@each_mysql
+@by_lender
+@pytest.mark.parametrize("name", ["add_items", "replace_items"])
+@pytest.mark.parametrize("how", RENUMBERING)
+def test_rows_that_are_no_longer_numbered_on_mysql_are_refused_and_not_written(
+    server_url: str, how: str, name: str, lender: str
+) -> None:
+    if how == "sequence" and dialect_of(server_url) == "mysql":
+        pytest.skip("it has none")
+    with sessions.connect(server_url) as backend:
+        backend.session("chat_1").clear_session()
+    with lent(server_url, lender) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        for statement in RENUMBERING[how]:
+            execute_sql(server_url, statement.format(modify="ALTER TABLE agent_messages MODIFY id BIGINT NOT NULL"))
+        for number in (1, 2):
+            with pytest.raises(sessions.SchemaError, match="AUTO_INCREMENT"):
+                getattr(session, name)(items(*"bc"[:number]))
+            assert texts(session.get_items()) == ["a"]
 
 
 # --- rows in another order

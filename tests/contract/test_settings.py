@@ -14,6 +14,7 @@ import pymysql
 import pytest
 
 import sessions
+from sessions._leases import new_lease
 from support.claims import operate, refused
 from support.proxy import Proxy
 from support.rivals import connection_of
@@ -79,10 +80,26 @@ def live(backend: sessions.Backend, names: tuple[str, ...]) -> None:
     operate(backend.session(names[0]))
 
 
+def hold(backend: sessions.Backend, name: str, setting: Setting) -> None:
+    """The lease of somebody who has gone is taken over, and then held."""
+    if "SET timestamp" in setting.statement:
+        return  # time does not pass there
+    session = backend.session(name)
+    session._history.store.take_lease(new_lease(name, 0.001))
+    with (
+        session.exclusive(timeout=10),
+        pytest.raises(sessions.BusyError),
+        backend.session(name).exclusive(timeout=0),
+    ):
+        pass
+
+
 def make_tables(url: str) -> None:
     with sessions.Session.from_url("chat_1", url) as session:
         session.clear_session()
         session.get_items()
+        with session.exclusive():
+            pass
 
 
 def ascii_alone(setting: Setting) -> bool:
@@ -131,6 +148,7 @@ def test_a_bound_connection_keeps_the_contract_or_refuses_the_setting(
                 live(backend, names)
         else:
             live(backend, names)
+            hold(backend, names[0], setting)
         connection.rollback()
 
 
@@ -186,6 +204,7 @@ def test_a_pool_keeps_the_contract_or_refuses_the_setting(
                 live(backend, names)
         else:
             live(backend, names)
+            hold(backend, names[0], setting)
             pool.close()
             # Not only read back as they were written.
             assert stored_sessions(url) == [names[0]]
@@ -256,6 +275,7 @@ def test_our_own_connection_to_postgresql_keeps_the_contract(postgresql_url: str
                 live(backend, NAMES)
         else:
             live(backend, NAMES)
+            hold(backend, NAMES[0], setting)
 
 
 def test_the_environment_of_libpq_does_not_matter(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +332,7 @@ def test_our_own_connection_to_mysql_keeps_the_contract_whatever_init_connect_sa
                         live(backend, NAMES)
                     continue
                 live(backend, NAMES[:2])
+                hold(backend, NAMES[0], setting)
                 session = backend.session("\\chat")
                 proxy.cut(when="after")
                 session.add_items(items("lost"))

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -42,6 +42,7 @@ class Proxy:
         self.dripping = False  # True: what the server sends arrives a byte at a time
         self._lock = threading.Lock()
         self._cut: _Cut | None = None
+        self._garble: Callable[[bytes], bytes] | None = None
         self._flowing = threading.Event()
         self._released = threading.Event()
         self._holding = False
@@ -80,6 +81,10 @@ class Proxy:
         with self._lock:
             self.was_cut = False
             self._cut = _Cut(packet, when, reset)
+
+    def garble(self, garble: Callable[[bytes], bytes]) -> None:
+        """Let the client have something else for what the server says next, once."""
+        self._garble = garble
 
     def drop(self, *, reset: bool = False) -> None:
         """Cut all connections now."""
@@ -154,6 +159,11 @@ class Proxy:
             self._cut = None
             self.was_cut = True
             return cut
+
+    def _garbled(self, data: bytes) -> bytes:
+        with self._lock:
+            garble, self._garble = self._garble, None
+        return garble(data) if garble else data
 
     def _server_packet(self, link: "_Link") -> None:
         with self._lock:
@@ -239,6 +249,7 @@ class _Link:
                     continue
                 # Noted before the client can see it, so that its next packet is counted as a turn.
                 self._proxy._server_packet(self)
+                data = self._proxy._garbled(data)
                 while self._proxy.dripping and len(data) > 1:
                     sender.send(data[:1])
                     data = data[1:]

@@ -17,10 +17,10 @@ from pymysql.constants import SERVER_STATUS
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import TRY_AGAIN, Failure
-from sessions._items import Row
+from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError, kept_error
+from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check
 from .cluster import GALERA, Server
@@ -58,6 +58,8 @@ T = TypeVar("T")
 _MAX_MESSAGES_TABLE = 56
 
 _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+# An id may be BIGINT UNSIGNED, and higher than MAX_ID; what is there is read.
+_NO_BOUND = str(2**64 - 1)
 
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
@@ -91,12 +93,14 @@ class MySQLDialect(Dialect[MyConnection]):
         """Put the parameters, escaped, into statements."""
         quote, _ = _quotes(connection)
         escaped = {name: literal(value, quote) for name, value in parameters.items()}
+        if parameters.get("upto") == MAX_ID:
+            escaped["upto"] = _NO_BOUND
         table = self.tables[1]
         return [self.statements[suiting(connection, table, name)] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         if name == "first_items" and not is_known(connection, self.tables[1]):
-            self.newest_rows(connection, "", count=0, before=0)  # for what it tells
+            self.newest_rows(connection, "", count=0, upto=0)  # for what it tells
         try:
             [result] = send(connection, *self._with_parameters(connection, [name], parameters))
         except NoAnswerError:
@@ -218,14 +222,7 @@ class MySQLDialect(Dialect[MyConnection]):
         before = self._checks_of(connection, lease)
         before += self._with_parameters(connection, ["touch_session", *check, *then], parameters)
         packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
-
-        def check_items(count: int) -> str:
-            [statement] = self._with_parameters(connection, ["check_items"], {"session_id": session_id, "count": count})
-            return statement
-
-        return _if_passed(
-            connection, lambda: transact_insert(connection, self.statements, before, packets, check_items)
-        )
+        return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
 
     def _checks_of(self, connection: MyConnection, lease: Lease | None) -> list[str]:
         """Return what keeps the statements behind it from being executed unless the lease is held."""
@@ -246,13 +243,15 @@ class MySQLDialect(Dialect[MyConnection]):
         """Insert in packets that the server takes."""
         limit, step = self._limits(connection)
         packets = self._packets(connection, session_id, texts, times, limit)
-        newest = insert(connection, self.statements, packets, step)
-        if isinstance(connection, PacketConnection) and not connection.has_numbered:
-            found = self.change(connection, "find_item", {"session_id": session_id, "id": newest})
-            if not found or not self.lock(connection, session_id):
-                raise kept_error(session_id)
-            connection.has_numbered = True
-        return newest
+        try:
+            return insert(connection, self.statements, packets, step)
+        except pymysql.Error as exc:
+            if errno_of(exc) != OUT_OF_RANGE:
+                raise
+        [(first_id, step)] = self.execute(connection, "newest_ids", {})
+        if not first_id:
+            raise numberless_error()
+        raise used_up_error() if first_id + len(texts) * step > MAX_ID else kept_error(session_id)
 
     def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         return self.insert(connection, session_id, texts, times=times)
@@ -260,8 +259,13 @@ class MySQLDialect(Dialect[MyConnection]):
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str], limit: int
     ) -> Iterator[Packet]:
+        def check(count: int) -> str:
+            name = "check_item" if count == 1 else "check_items"
+            [statement] = self._with_parameters(connection, [name], {"session_id": session_id, "count": count})
+            return statement
+
         statement = self.statements["load_item" if times else "insert_item"]
-        return cut(statement, session_id, texts, times, _quotes(connection), limit)
+        return cut(statement, session_id, texts, times, _quotes(connection), limit, check)
 
     def _limits(self, connection: MyConnection) -> tuple[int, int]:
         """Return the bytes that a packet may have, and the step from one id to the next."""

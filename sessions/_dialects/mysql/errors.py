@@ -15,6 +15,7 @@ from sessions.errors import (
     ConnectionFailedError,
     DatabaseError,
     DriverNotInstalledError,
+    SchemaError,
     SessionsError,
     TLSError,
 )
@@ -60,12 +61,25 @@ _NO_RIGHT = Failure(
     "GRANT SELECT, INSERT, UPDATE, DELETE ON <database>.* TO <user>",
     to_create="GRANT CREATE, REFERENCES ON <database>.* TO <user> for a first use, or let another user make the tables",
 )
-_TOO_LONG = Failure(DatabaseError, "widen the column message_data to LONGTEXT")
-_ID_TOO_LONG = Failure(DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters")
+_TOO_LONG = Failure(DatabaseError, "widen the column, or see the cause")
+# By the column, which the server's words name.
+_TOO_LONG_FOR: Mapping[str, Failure] = {
+    "'message_data'": Failure(DatabaseError, "widen the column message_data to LONGTEXT"),
+    "'session_id'": Failure(DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters"),
+    "'token'": Failure(DatabaseError, "widen the column token of the table of leases to VARCHAR(32)"),
+}
+_USED_UP = Failure(
+    SchemaError,
+    "the ids of the messages table are used up: make id a BIGINT or, where it is one, number the rows anew from 1, in "
+    "their order, and set AUTO_INCREMENT behind them",
+)
 _FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
 _MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
 _CANCELLED = Failure(DatabaseError, "someone cancelled it, or a time limit of the server did; nothing was written")
-_DUPLICATE = Failure(DatabaseError, "ids are given that exist: set the table's AUTO_INCREMENT anew")
+_DUPLICATE = Failure(
+    DatabaseError,
+    "ids are given that exist: set the table's AUTO_INCREMENT anew, or make id a BIGINT if it has reached its end",
+)
 _KEY = Failure(
     DatabaseError,
     "give both tables a primary key and InnoDB, as group replication asks for; while it chooses a primary it passes",
@@ -123,6 +137,7 @@ _FAILURES: Mapping[int, Failure] = {
     1213: failures.TRY_AGAIN,
     1226: failures.BUSY,
     1251: _PLUGIN,
+    1264: _USED_UP,  # the only numbers in the tables are their ids
     1265: _TOO_LONG,
     1275: _PLUGIN,
     1290: failures.READ_ONLY,
@@ -131,6 +146,8 @@ _FAILURES: Mapping[int, Failure] = {
     1366: Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True"),
     1406: _TOO_LONG,
     1412: failures.TRY_AGAIN,
+    167: _USED_UP,  # MariaDB
+    1467: _USED_UP,
     1524: _PLUGIN,
     1637: _TRY_LATER,
     1698: _NO_PASSWORD,
@@ -180,12 +197,13 @@ _PACKAGES: Mapping[str, Failure] = {
     "pynacl": Failure(DriverNotInstalledError, "this user's plugin is ed25519: pip install 'PyMySQL[ed25519]'"),
     "": Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS"),
 }
-# What PyMySQL raises when it reads an answer that was cut or mixed up on the way.
-UNREADABLE = (struct.error, IndexError, AssertionError, UnicodeDecodeError)
 # When one of these ends an operation, every answer of the server has been read.
 RAISED_WITH_ALL_ANSWERS_READ = (pymysql.Error, SessionsError, UnicodeEncodeError)
 # By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
-CONNECT_ERRORS = (pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError, *UNREADABLE)
+CONNECT_ERRORS = (
+    *(pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError),
+    *(struct.error, LookupError, AssertionError),
+)
 # Errors whose text repeats a value of the statement.
 _QUOTING = (DUPLICATE_KEY, 1064, 1264, 1265, 1292, 1366, 1406)
 # "Subquery returns more than 1 row": how check_position fails.
@@ -219,7 +237,9 @@ def statement_failure(exc: Exception) -> Failure:
     if isinstance(exc, NoAnswerError):
         return failures.NO_ANSWER
     failure = _FAILURES.get(errno_of(exc), failures.FAILED)
-    return _ID_TOO_LONG if failure is _TOO_LONG and "'session_id'" in str(exc) else failure
+    if failure is not _TOO_LONG:
+        return failure
+    return next((found for column, found in _TOO_LONG_FOR.items() if column in str(exc)), failure)
 
 
 def connect_failure(exc: Exception) -> Failure:

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from sessions._dialects.failures import raise_a_handlers, raised_by_a_handler
+from sessions._dialects.failures import is_of_an_answer, raise_a_handlers
 from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive
 from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
 from .cluster import Server, server_from
-from .errors import CANNOT_CONVERT, NO_SUCH_THREAD, TRUNCATED, UNREADABLE, NoAnswerError, errno_of
+from .errors import CANNOT_CONVERT, CONNECT_ERRORS, NO_SUCH_THREAD, TRUNCATED, NoAnswerError, errno_of
 from .rows import Answer
 from .values import integer, unconverted
 
@@ -60,8 +60,6 @@ class PacketConnection(pymysql.connections.Connection):
     multi_statements: bool
     server: Server
     requires_tls = False
-    # Whether an INSERT of ours was seen to have put its rows where they belong.
-    has_numbered = False
     # What is to be sent together.
     _held: list[bytes] | None = None
     server_capabilities: int
@@ -132,9 +130,9 @@ class PacketConnection(pymysql.connections.Connection):
 
     def rollback(self) -> None:
         """Also switch autocommit on again, which is off while statements are sent ahead."""
-        super().rollback()
+        send(self, "ROLLBACK")
         if not self.get_autocommit():
-            self.autocommit(True)
+            send(self, "SET autocommit = 1")
 
     def send_ahead(self, statements: Sequence[str]) -> list[Result]:
         """Send each statement as a packet of its own, all before the first answer; raise the first error of all."""
@@ -238,7 +236,7 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
     twin = copy.copy(connection)
     for timeout in ("connect_timeout", "_read_timeout", "_write_timeout"):
         setattr(twin, timeout, _KILL_SECONDS)
-    with suppress(pymysql.Error, OSError, *UNREADABLE):
+    with suppress(*CONNECT_ERRORS):
         twin.connect()
         with closing(twin):
             deadline = monotonic() + _KILL_SECONDS
@@ -275,10 +273,12 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
             seconds = connection._read_timeout  # type: ignore[attr-defined]  # noqa: SLF001
             raise NoAnswerError(CR.CR_SERVER_LOST, f"no answer within {option} ({seconds:g} s)") from exc
         raise
-    except UNREADABLE as exc:
-        if raised_by_a_handler(exc):
+    except Exception as exc:
+        # PyMySQL's own words for what is no packet have no number.
+        is_numbered = isinstance(exc, pymysql.Error) and errno_of(exc) != -1
+        if is_numbered or not (isinstance(exc, pymysql.Error) or is_of_an_answer(exc)):
             raise
-        connection.close()
+        connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
 
 

@@ -27,9 +27,10 @@ _OVERHEAD = 16_384
 
 
 class Packet(NamedTuple):
-    """An INSERT statement, and how many rows it has."""
+    """An INSERT statement, what proves that the tables did as they were told, and how many rows it has."""
 
     statement: str
+    check: str
     rows: int
 
 
@@ -42,34 +43,18 @@ def transact(connection: PacketConnection, words: Mapping[str, str], statements:
 
 
 def transact_insert(
-    connection: PacketConnection,
-    words: Mapping[str, str],
-    before: Sequence[str],
-    packets: Iterator[Packet],
-    check: Callable[[int], str],
+    connection: PacketConnection, words: Mapping[str, str], before: Sequence[str], packets: Iterator[Packet]
 ) -> int:
-    """Run the statements before, and insert, as one transaction; return the newest id, or 0 without a row.
-
-    The first on a connection proves that the tables do as they are told; check makes the statement for some rows.
-    """
-
-    def checks(rows: int) -> list[str]:
-        return [] if connection.has_numbered else [check(rows)]
-
+    """Run the statements before, and insert, as one transaction; return the newest id, or 0 without a row."""
     first = list(islice(packets, 2))
-    inserts = [packet.statement for packet in first]
-    if connection.takes_compounds and len(first) < 2 and sum(map(len, inserts)) < _COMPOUND:
-        checked = [statement for packet in first for statement in checks(packet.rows)]
-        *_, newest = transact(connection, words, [*before, *inserts, *checked, words["newest_ids"]])
+    if connection.takes_compounds and len(first) < 2 and sum(len(packet.statement) for packet in first) < _COMPOUND:
+        inserts = [statement for packet in first for statement in packet[:2]]
+        *_, newest = transact(connection, words, [*before, *inserts, words["newest_ids"]])
         [(first_id, step)] = newest.rows
-        position = _newest(first_id, first[0].rows, step) if first else 0
-    else:
-        begin, commit = _frame(connection, words)
-        statements = [*begin, *before]
-        packets = chain(first, packets)
-        position = insert(connection, words, packets, connection.id_step, before=statements, checks=checks, then=commit)
-    connection.has_numbered |= bool(first)
-    return position
+        return _newest(first_id, first[0].rows, step) if first else 0
+    begin, commit = _frame(connection, words)
+    statements = [*begin, *before]
+    return _insert(connection, words, chain(first, packets), connection.id_step, before=statements, then=commit)
 
 
 def _frame(connection: PacketConnection, words: Mapping[str, str]) -> tuple[list[str], str]:
@@ -81,28 +66,39 @@ def _frame(connection: PacketConnection, words: Mapping[str, str]) -> tuple[list
     return [words["suspend_autocommit"], words["begin"]], words["resume_autocommit"]
 
 
-def insert(
-    connection: MyConnection,
+def insert(connection: MyConnection, words: Mapping[str, str], packets: Iterable[Packet], step: int) -> int:
+    """Send the packets in an open transaction; return the newest id, or 0 without a row."""
+    if isinstance(connection, PacketConnection):
+        return _insert(connection, words, packets, step)
+    newest = 0
+    for statement, check, rows in packets:
+        [result] = send(connection, statement)
+        newest = _newest(result.first_id, rows, step)
+        send(connection, check)
+    return newest
+
+
+def _insert(
+    connection: PacketConnection,
     words: Mapping[str, str],
     packets: Iterable[Packet],
     step: int,
     *,
     before: Sequence[str] = (),
-    checks: Callable[[int], Sequence[str]] = lambda _: (),
     then: str | None = None,
 ) -> int:
     """Send the packets, the first and the last with the rest; return the newest id, or 0 without a row."""
     statements = list(before)
     count = last = 0
-    for statement, rows in packets:
+    for statement, check, rows in packets:
         if count:
             send(connection, *statements)
             statements.clear()
         last = len(statements)
-        statements += (statement, *checks(rows))
+        statements += (statement, check)
         count = rows
     ids = len(statements)
-    if count > 1 and isinstance(connection, PacketConnection) and connection.server.cluster == GALERA:
+    if count > 1 and connection.server.cluster == GALERA:
         statements.append(words["id_step"])
     results = send(connection, *statements, then=then) if statements else []
     if not count:
@@ -126,8 +122,9 @@ def cut(
     times: Sequence[str],
     quotes: tuple[Quote, Quote],
     packet_limit: int,
+    check: Callable[[int], str],
 ) -> Iterator[Packet]:
-    """Cut a batch into packets that the server takes."""
+    """Cut a batch into packets that the server takes; check makes what proves so many rows."""
     head, _, row = statement.rpartition("VALUES")
     quote_id, quote_item = quotes
     escaped_id = quote_id(session_id)
@@ -147,10 +144,10 @@ def cut(
                 "raise it or make the item smaller"
             )
         if size > room and rows:
-            yield Packet(head + "VALUES" + ",".join(rows), len(rows))
+            yield Packet(head + "VALUES" + ",".join(rows), check(len(rows)), len(rows))
             rows.clear()
             room = min(limit, _PACKET)
         rows.append(values)
         room -= size
     if rows:
-        yield Packet(head + "VALUES" + ",".join(rows), len(rows))
+        yield Packet(head + "VALUES" + ",".join(rows), check(len(rows)), len(rows))

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from sessions._dialects.failures import AttemptFailed, Failure
+from sessions._dialects.failures import AttemptFailed, Failure, is_of_an_answer
 from sessions._dialects.sockets import forget_unsent, is_readable
 from sessions._engines import check_postgresql
 from sessions._settings.key_files import KeyFiles
@@ -67,9 +67,12 @@ class TimedConnection(SQLStateConnection):
             result = super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
         except psycopg.Error:
             raise
-        except BaseException:
+        except BaseException as exc:
             if self.pgconn.pipeline_status:
                 self._abandon(gen)
+            if isinstance(exc, Exception) and is_of_an_answer(exc):
+                self.close()
+                raise psycopg.OperationalError("the server's answer cannot be read") from exc
             raise
         self.notices.check()
         return result
@@ -167,6 +170,10 @@ class PostgresConnector:
             )
         try:
             check_engine(connection, self._options.engine)
+        except UnicodeDecodeError:
+            connection.close()
+            lost = psycopg.OperationalError("the server's parameters cannot be read")
+            raise AttemptFailed(connect_failure(lost), lost) from None
         except BaseException:
             connection.close()
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import wraps
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
-from sessions._dialects.failures import Failure
+from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
@@ -42,6 +43,27 @@ _CANCEL_POLL_SECONDS = 0.01
 _SHARED_SECONDS = 60.0
 
 
+def _reading(execute: Callable[..., T]) -> Callable[..., T]:
+    """Let a dialect's method raise for an answer that psycopg cannot read what it raises for a lost connection.
+
+    Not around a pipeline, out of which everything comes without its traceback, also what a signal handler has raised.
+    """
+
+    @wraps(execute)
+    def reading(dialect: PostgresDialect, connection: PGConnection, *arguments: Any) -> T:
+        try:
+            return execute(dialect, connection, *arguments)
+        except Exception as exc:
+            # psycopg's own words for an encoding that it does not know have no SQLSTATE.
+            is_unknown = isinstance(exc, psycopg.NotSupportedError) and exc.sqlstate is None
+            if not is_unknown and not is_of_an_answer(exc):
+                raise
+            connection.close()
+            raise psycopg.OperationalError("the server's answer cannot be read") from exc
+
+    return reading
+
+
 class PostgresDialect(Dialect[PGConnection]):
     """The words of PostgreSQL."""
 
@@ -49,6 +71,7 @@ class PostgresDialect(Dialect[PGConnection]):
     identifier_quote = '"'
     driver_error = psycopg.Error
 
+    @_reading
     def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
         if name in PREPARED and isinstance(connection, TimedConnection) and connection.prepared is not None:
             with connection.lock:
@@ -60,6 +83,7 @@ class PostgresDialect(Dialect[PGConnection]):
         # What cursor.description says too, which would make an object of each column.
         return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
+    @_reading
     def change(self, connection: PGConnection, name: str, parameters: Parameters) -> int:
         return self._cursor(connection, name, parameters).rowcount
 

@@ -39,6 +39,11 @@ _TYPES = Failure(
     SchemaError,
     "give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or use other tables",
 )
+_USED_UP = Failure(
+    SchemaError,
+    "the ids of the messages table, or its sequence, are used up: make both BIGINT or, where they are, number the rows "
+    "anew from 1, in their order, and let the sequence go on behind them",
+)
 _NO_XMIN = Failure(
     SchemaError, "it is a view, or a foreign table: name the table behind it by sessions_table and messages_table"
 )
@@ -81,6 +86,8 @@ _FAILURES: Mapping[str, Failure] = {
         "not every row was written or removed as asked, and nothing was changed: look for a trigger, a rule or a "
         "policy on the two tables that suppresses or changes rows",
     ),
+    "2200H": _USED_UP,
+    "22003": _USED_UP,
     "22": Failure(DatabaseError, "use a UTF-8 database, columns wide enough and texts without NUL; see the cause"),
 }
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sessions._dialects import failures
 from sessions._dialects.failures import Failure
+from sessions._items import MAX_ID
 from sessions.errors import ConnectionFailedError, OutcomeUnknownError, SchemaError
 
 # Our own texts.
@@ -59,7 +60,10 @@ _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_READONLY_DBMOVED: _MOVED,
     sqlite3.SQLITE_PERM: _NO_WRITING,
     sqlite3.SQLITE_CANTOPEN: _UNREADABLE,
-    sqlite3.SQLITE_FULL: Failure(remedy="free some space; nothing was written"),
+    sqlite3.SQLITE_FULL: Failure(
+        remedy=f"free some space; if there is some, ids have reached their end, {MAX_ID}: number the rows anew "
+        "from 1, in their order, and set their seq in sqlite_sequence; nothing was written"
+    ),
     sqlite3.SQLITE_IOERR: Failure(remedy="check the disk and the file's directory; nothing was acknowledged"),
     sqlite3.SQLITE_NOTADB: Failure(remedy="give the path of a SQLite file; nothing was overwritten"),
     sqlite3.SQLITE_CORRUPT: Failure(remedy="restore the file from a backup; nothing was overwritten"),

@@ -1,0 +1,80 @@
+"""Answers that no driver can read: the error is the library's, and what was written is looked for."""
+
+import contextlib
+import struct
+from collections.abc import Callable
+
+import pytest
+
+import sessions
+from support.claims import each_mysql
+from support.proxy import Proxy
+from support.rivals import connection_of
+from support.samples import items, texts
+
+# Packets of MySQL's protocol: a request for a file of ours, and a result whose column has no name.
+_FILE = b"\x0b\0\0\x01\xfb/etc/hosts"
+_NAMELESS = b"\x01\0\0\x01\x01" + b"\x0a\0\0\x02\x03def\xfb\xfb\xfb\xfb\xfb\xfb"
+_MYSQL: dict[str, Callable[[bytes], bytes]] = {
+    "a request for a file": lambda _: _FILE,
+    "a column without a name": lambda _: _NAMELESS,
+    "an empty packet": lambda _: b"\0\0\0\x01",
+    "no header": lambda data: b"\xff" * len(data),
+}
+
+
+def _strange_format(data: bytes) -> bytes:
+    """A row description whose first column is in a format that there is not."""
+    name_ends = data.index(b"\0", data.index(b"T") + 7)
+    at = name_ends + 1 + 4 + 2 + 4 + 2 + 4
+    return data[:at] + struct.pack("!H", 257) + data[at + 2 :]
+
+
+def _strange_encoding(data: bytes) -> bytes:
+    words = b"client_encoding\0\xff\xfe\0"
+    return b"S" + struct.pack("!I", 4 + len(words)) + words + data
+
+
+_POSTGRESQL: dict[str, Callable[[bytes], bytes]] = {
+    "a format that is none": _strange_format,
+    "an encoding that is none": _strange_encoding,
+}
+
+
+def _is_written_once(url: str, garble: Callable[[bytes], bytes], write: str) -> None:
+    with (
+        Proxy(url) as proxy,
+        sessions.Session.from_url("chat_1", proxy.url, ssl=False, retry_delay=0.001) as session,
+    ):
+        session.add_items(items("a"))
+        proxy.garble(garble)
+        getattr(session, write)(items("b"))
+        assert texts(session.get_items()) == (["a", "b"] if write == "add_items" else ["b"])
+        proxy.garble(garble)
+        assert texts(session.get_items())[-1] == "b"
+        proxy.garble(garble)
+        with pytest.raises(sessions.OutcomeUnknownError):
+            session.pop_item()
+
+
+@each_mysql
+@pytest.mark.parametrize("write", ["add_items", "replace_items"])
+@pytest.mark.parametrize("name", _MYSQL)
+def test_a_write_whose_answer_mysql_garbles_is_there_once(server_url: str, name: str, write: str) -> None:
+    _is_written_once(server_url, _MYSQL[name], write)
+
+
+@pytest.mark.parametrize("write", ["add_items", "replace_items"])
+@pytest.mark.parametrize("name", _POSTGRESQL)
+def test_a_write_whose_answer_postgresql_garbles_is_there_once(postgresql_url: str, name: str, write: str) -> None:
+    _is_written_once(postgresql_url, _POSTGRESQL[name], write)
+
+
+@each_mysql
+def test_a_rollback_whose_answer_is_garbled_leaves_a_usable_session(server_url: str) -> None:
+    with Proxy(server_url) as proxy, sessions.Session.from_url("chat_1", proxy.url, ssl=False) as session:
+        session.add_items(items("a"))
+        with contextlib.suppress(sessions.ConflictError), connection_of(session):
+            proxy.garble(_MYSQL["a column without a name"])
+            raise sessions.ConflictError("so that what is open is rolled back")
+        assert texts(session.get_items()) == ["a"]
