@@ -29,6 +29,9 @@ Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
 
+# How often a row that another one makes may have been removed again when it is to be locked.
+_HOLDS = 3
+
 
 def may_be_cut(session_id: str) -> bool:
     """Tell whether a column may keep another id without an error, which takes further statements to find out."""
@@ -236,6 +239,19 @@ class Dialect(ABC, Generic[C]):
     def lock(self, connection: C, session_id: str) -> bool:
         """Lock the session's row; False when there is none."""
         return bool(self.change(connection, "lock_session", {"session_id": session_id}))
+
+    def hold(self, connection: C, session_id: str) -> bool:
+        """Lock the session's row, and make it where there is none; False when it was made.
+
+        A row that another transaction is about to commit can neither be seen nor locked: to make it too waits for that.
+        """
+        for _ in range(_HOLDS):
+            if self.lock(connection, session_id):
+                return True
+            if self.change(connection, "make_session", {"session_id": session_id}):
+                return False
+        self.check_id_is_kept(connection, session_id)
+        raise kept_error(session_id)
 
     def lock_for_removal(self, connection: C, session_id: str) -> None:
         """Lock the session's row, if there is one, and note the time of the write."""

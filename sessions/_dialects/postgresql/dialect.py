@@ -26,7 +26,7 @@ from sessions.errors import ConfigurationError, cut_error, kept_error, numberles
 from .arrays import TextArray
 from .checks import column_checks, sequence_check, unfinished_check, view_check
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
-from .errors import describe, statement_failure
+from .errors import describe, is_goodbye, statement_failure
 from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
@@ -249,7 +249,10 @@ class PostgresDialect(Dialect[PGConnection]):
                 self._cursor(connection, "check_lease", lease._asdict())
                 cursor = self._cursor(connection, name, parameters)
                 self._cursor(connection, "commit", {})
-        except psycopg.Error:
+        except psycopg.Error as exc:
+            if is_goodbye(exc):
+                # Which may come behind the commit: the server reads on until what was sent at once has ended.
+                raise psycopg.OperationalError(describe(exc)) from exc
             # What fails keeps the rest, and so the end of the transaction, from being executed.
             with suppress(psycopg.Error):
                 if self.in_transaction(connection):

@@ -86,6 +86,8 @@ _FAILURES: Mapping[str, Failure] = {
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own
 # (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
 _WORKER_LOST = "failure on connection marked as essential"
+# An administrator ends the connection, the server stops, or another process of it has crashed.
+_GOODBYES = ("57P01", "57P02", "57P03")
 # How our own words begin where the server has cancelled what took too long, or has not answered to that either.
 NO_ANSWER = "no answer within statement_timeout"
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
@@ -119,6 +121,11 @@ def statement_failure(exc: Exception) -> Failure:
     # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.
     is_fatal = "FATAL" in (exc.diag.severity, exc.diag.severity_nonlocalized)
     return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)
+
+
+def is_goodbye(exc: psycopg.Error) -> bool:
+    """Tell whether the server has ended the connection, and not what was asked of it alone."""
+    return exc.sqlstate in _GOODBYES
 
 
 def _missing_right(words: str) -> Failure:
