@@ -82,6 +82,10 @@ class Dialect(ABC, Generic[C]):
     def change(self, connection: C, name: str, parameters: Parameters) -> int:
         """Execute a statement by name and return how many rows it has written, removed or locked."""
 
+    def locked(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement that locks what it finds, by an id in its first column; return the rows."""
+        return self.execute(connection, name, parameters)
+
     def check_lent(self, connection: C) -> None:
         """Raise ConfigurationError for a connection of the application that is in a state we cannot work in."""
 
@@ -175,7 +179,7 @@ class Dialect(ABC, Generic[C]):
             self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
             parameters = {"session_id": session_id, "count": 2, "before": MAX_ID}
-            rows = self.execute(connection, self.lock_newest_statement, parameters)
+            rows = self.locked(connection, self.lock_newest_statement, parameters)
             if not rows:
                 return None, 0
             [(row_id, text), *others] = rows
@@ -238,7 +242,7 @@ class Dialect(ABC, Generic[C]):
 
     def lock(self, connection: C, session_id: str) -> bool:
         """Lock the session's row; False when there is none."""
-        return bool(self.change(connection, "lock_session", {"session_id": session_id}))
+        return bool(self.locked(connection, "lock_session", {"session_id": session_id}))
 
     def hold(self, connection: C, session_id: str) -> bool:
         """Lock the session's row, and make it where there is none; False when it was made.

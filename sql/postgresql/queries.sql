@@ -406,6 +406,13 @@ FROM agent_session_leases
 WHERE session_id = %(session_id)s
     AND token = %(token)s;
 
+-- name: find_lease
+-- Differs: behind renew_lease and release_lease where they have changed nothing: whether the lease is there all the same.
+SELECT session_id
+FROM agent_session_leases
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
 -- name: release_lease
 DELETE FROM agent_session_leases
 WHERE session_id = %(session_id)s
