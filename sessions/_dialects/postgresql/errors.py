@@ -87,7 +87,7 @@ _FAILURES: Mapping[str, Failure] = {
     "22": Failure(DatabaseError, "use a UTF-8 database, columns wide enough and texts without NUL; see the cause"),
 }
 _RULES = Failure(
-    SchemaError, "drop the rules of the two tables, which check() names: with them no statement may do several things"
+    remedy="drop the rules of the two tables, which check() names: with them no statement may do several things"
 )
 # 428C9: a column that the table computes.
 _GENERATED = Failure(
