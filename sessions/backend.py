@@ -51,7 +51,8 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     retry_timeout (30.0): how long after the first failure further attempts begin.
     connection_timeout (10.0): for one attempt to connect, to all hosts of the URL together (PostgreSQL: at
         least 2 for each), and to wait for a free connection of the pool.
-    statement_timeout (30.0): to wait for the answer to one statement, for a lock, or for SQLite's other writers.
+    statement_timeout (30.0): to wait for the answer to one statement, for a lock, or for SQLite's other writers. A
+        second later an answer that is on its way is read on only while it brings 256 KiB a second.
     ssl (None): False: no TLS; True: TLS, unverified; a mapping of "ca", "cert", "key", "key_password", "verify"
         and "check_hostname": TLS, verified by the system's roots or by "ca", a path, PEM text or bytes; or an
         ssl.SSLContext. None: what the URL says, else TLS if the server has it, unverified.

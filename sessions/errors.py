@@ -141,6 +141,22 @@ def kept_error(session_id: str) -> DatabaseError:
     )
 
 
+def unlockable_error(table: str) -> DatabaseError:
+    """Say that rows are shown, and kept from being locked."""
+    return DatabaseError(
+        f"rows of {table} can be read, but not locked or updated, and nothing was changed; "
+        f"CREATE POLICY ... ON {table} FOR UPDATE to the role, as there is one FOR SELECT"
+    )
+
+
+def temporary_error(table: str) -> SchemaError:
+    """Say that a table would end with the connection."""
+    return SchemaError(
+        f"{table} would be a temporary table, whose rows are gone with the connection, and was not made; "
+        "drop pg_temp from the role's search_path, or name a schema: sessions_table='schema.table'"
+    )
+
+
 def hidden_error(session_id: str, row_id: int) -> DatabaseError:
     """Say that a text is not removed because nobody was shown it."""
     return DatabaseError(

@@ -168,6 +168,47 @@ def test_without_a_sqlstate_the_words_of_what_lasts_are_known(words: str) -> Non
     assert not postgresql.connect_failure(terse(words)).transient
 
 
+SETTINGS = [
+    ('weak sslmode "prefer" may not be used with sslnegotiation=direct (use "require")', ConfigurationError),
+    ('definition of service "nosuch" not found', ConfigurationError),
+    ('service file "/nonexistent" not found', ConfigurationError),
+    ("could not match 1 host names with 2 hostaddr values", ConfigurationError),
+    ("could not match 2 port numbers to 3 hosts", ConfigurationError),
+    ('could not parse network address "banana": Name or service not known', ConfigurationError),
+    ('"min_protocol_version" is greater than "max_protocol_version"', ConfigurationError),
+    ("GSSAPI encryption required but no credential cache", ConfigurationError),
+    ("server doesn't support GSSAPI encryption, but it was required", ConfigurationError),
+    ('gssencmode value "require" invalid when GSSAPI support is not compiled in', ConfigurationError),
+    ('sslmode value "require" invalid when SSL support is not compiled in', ConfigurationError),
+    ('Unix-domain socket path "/x" is too long (maximum 107 bytes)', ConfigurationError),
+    ('requirepeer specifies "postgres", but actual peer user name is "mallory"', AuthenticationError),
+    ("channel binding required, but SSL not in use", TLSError),
+]
+
+
+@pytest.mark.parametrize(("words", "error"), SETTINGS)
+def test_a_setting_that_is_wrong_for_good_is_not_tried_again(words: str, error: Error) -> None:
+    failure = postgresql.connect_failure(psycopg.OperationalError(f"connection failed: {words}"))
+    assert (failure.error, failure.transient) == (error, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "remedy"),
+    [
+        ("service=nosuch", ConfigurationError, "correct the parameter"),
+        ("hostaddr=127.0.0.1,127.0.0.2", ConfigurationError, "correct the parameter"),
+        ("hostaddr=banana", ConfigurationError, "correct the parameter"),
+        ("channel_binding=require&sslmode=disable", TLSError, "channel_binding=require needs TLS"),
+    ],
+)
+def test_a_parameter_that_no_server_can_satisfy_is_told_at_once(
+    postgresql_url: str, query: str, error: Error, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with refused(error, match=remedy):
+        use(with_parts(postgresql_url, query=query))
+    assert not caplog.records
+
+
 def test_libpq_is_found_and_tells_sqlstates() -> None:
     with OneAnswer("ZZ999", "no") as server, refused(ConnectionFailedError, match="ZZ999: no"):
         use(server.url, max_retries=0)

@@ -188,6 +188,72 @@ def test_a_time_of_a_session_that_cannot_be_written_is_named(postgresql_url: str
         session.add_items(items("a"))
 
 
+# --- what rewrites, or computes
+
+
+def test_a_rule_that_a_statement_cannot_pass_is_named(postgresql_url: str) -> None:
+    with Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+        execute_sql(postgresql_url, "CREATE RULE log AS ON INSERT TO agent_messages DO ALSO SELECT 1")
+        with refused(DatabaseError, match="drop the rules"):
+            session.add_items(items("b"))
+
+
+def test_a_column_that_the_table_computes_is_named(postgresql_url: str) -> None:
+    execute_sql(postgresql_url, SERIAL[0])
+    computed = "created_at TIMESTAMP GENERATED ALWAYS AS (TIMESTAMP '2026-01-01') STORED"
+    execute_sql(postgresql_url, SERIAL[1].replace("created_at TIMESTAMP", computed))
+    with Session.from_url("chat_1", postgresql_url) as session:
+        with refused(SchemaError) as caught:
+            session.add_items(items("a"))
+        remedy = str(caught.value).rpartition("; ")[2]
+        statement = remedy.partition(": ")[2].partition(", or")[0].replace("...", "agent_messages", 1)
+        execute_sql(postgresql_url, statement)
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+
+
+# --- settings of a role
+
+
+def with_setting(url: str, setting: str) -> None:
+    execute_sql(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET {setting}")
+
+
+def test_a_primary_that_a_setting_keeps_from_writing_is_told_at_once(
+    postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+    with_setting(postgresql_url, "default_transaction_read_only = on")
+    with Session.from_url("chat_1", postgresql_url) as session:
+        for write in ("add_items", "pop_item", "clear_session", "replace_items"):
+            with refused(DatabaseError, match="RESET default_transaction_read_only"):
+                OPERATIONS[write](session)
+        assert not caplog.records
+        assert texts(session.get_items()) == ["a"]
+
+
+def test_a_time_limit_of_the_servers_is_named(postgresql_url: str) -> None:
+    with Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+    if int(execute_sql(postgresql_url, "SHOW server_version_num")[0][0]) < 170000:
+        pytest.skip("transaction_timeout came with PostgreSQL 17")
+    with_setting(postgresql_url, "transaction_timeout = 100")
+    options: dict[str, Any] = {"max_retries": 0, "create_tables": False}
+    with (
+        contextlib.closing(connect_raw(postgresql_url)) as holder,
+        Session.from_url("chat_1", postgresql_url, **options) as session,
+    ):
+        holder.execute("SET transaction_timeout = 0")
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE agent_messages IN ACCESS EXCLUSIVE MODE")
+        with refused(sessions.ConnectionFailedError, match="raise transaction_timeout"):
+            session.get_items()
+        with refused(sessions.OutcomeUnknownError, match="raise transaction_timeout"):
+            session.pop_item()
+
+
 # --- what only the server can give
 
 

@@ -30,6 +30,9 @@ Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
 
+# How often a row that another one makes may have been removed again when it is to be locked.
+_HOLDS = 3
+
 
 def may_be_cut(session_id: str) -> bool:
     """Tell whether a column may keep another id without an error, which takes further statements to find out."""
@@ -84,6 +87,10 @@ class Dialect(ABC, Generic[C]):
     @abstractmethod
     def change(self, connection: C, name: str, parameters: Parameters) -> int:
         """Execute a statement by name and return how many rows it has written, removed or locked."""
+
+    def locked(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
+        """Execute a statement that locks what it finds, by an id in its first column; return the rows."""
+        return self.execute(connection, name, parameters)
 
     def check_lent(self, connection: C) -> None:
         """Raise ConfigurationError for a connection of the application that is in a state we cannot work in."""
@@ -178,7 +185,7 @@ class Dialect(ABC, Generic[C]):
             self.check_lease(connection, lease)
             self.lock_for_removal(connection, session_id)
             parameters = {"session_id": session_id, "count": 2, "upto": MAX_ID}
-            rows = numbered(self.execute(connection, self.lock_newest_statement, parameters))
+            rows = numbered(self.locked(connection, self.lock_newest_statement, parameters))
             if not rows:
                 return None, 0
             [(row_id, text), *others] = rows
@@ -241,7 +248,20 @@ class Dialect(ABC, Generic[C]):
 
     def lock(self, connection: C, session_id: str) -> bool:
         """Lock the session's row; False when there is none."""
-        return bool(self.change(connection, "lock_session", {"session_id": session_id}))
+        return bool(self.locked(connection, "lock_session", {"session_id": session_id}))
+
+    def hold(self, connection: C, session_id: str) -> bool:
+        """Lock the session's row, and make it where there is none; False when it was made.
+
+        A row that another transaction is about to commit can neither be seen nor locked: to make it too waits for that.
+        """
+        for _ in range(_HOLDS):
+            if self.lock(connection, session_id):
+                return True
+            if self.change(connection, "make_session", {"session_id": session_id}):
+                return False
+        self.check_id_is_kept(connection, session_id)
+        raise kept_error(session_id)
 
     def lock_for_removal(self, connection: C, session_id: str) -> None:
         """Lock the session's row, if there is one, and note the time of the write."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import select
 import socket
 import struct
@@ -26,8 +27,11 @@ _TCP_OPTIONS = {
     "TCP_USER_TIMEOUT": UNACKNOWLEDGED_SECONDS * 1000,
 }
 
-# An answer that has taken its time is read on as long as it flows.
+# An answer that has taken its time is read on as long as it flows, so many bytes in a second, and for a second more.
+FLOW = 256 * 1024
 _PAUSE_SECONDS = 0.1
+_GRACE_SECONDS = 1.0
+_PEEK = 64 * 1024
 
 
 def is_readable(fileno: int) -> bool:
@@ -37,6 +41,13 @@ def is_readable(fileno: int) -> bool:
         poll.register(fileno, select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([fileno], [], [], 0)[0])
+
+
+def waiting_bytes(fileno: int) -> int:
+    """Return how much a socket has to read, up to a bound."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fileno)) as end:
+        return len(end.recv(_PEEK, socket.MSG_PEEK))
+    return 0
 
 
 def forget_unsent(end: socket.socket) -> None:
@@ -61,13 +72,24 @@ def keep_alive(end: socket.socket) -> None:
 
 
 class Deadline:
-    """A moment of time.monotonic()."""
+    """A moment of time.monotonic(), which what flows may overstep."""
 
     def __init__(self, seconds: float) -> None:
         self.restart(seconds)
 
     def restart(self, seconds: float) -> None:
         self._moment = monotonic() + seconds
+        self._late = 0
+
+    def note(self, count: int) -> None:
+        """Count bytes that have arrived behind it."""
+        self._late += count
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has passed and what arrives since then does not flow."""
+        flows = _GRACE_SECONDS + self._late / FLOW if self._late else 0.0
+        return monotonic() >= self._moment + flows
 
     @property
     def passed(self) -> bool:
@@ -91,6 +113,7 @@ class TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        late = self._deadline.passed
         usual, left = self._end.gettimeout(), self._deadline.left
         # Seldom: each settimeout() lets other threads run, and may have to wait for them.
         shorten = usual is not None and left < usual - _PAUSE_SECONDS
@@ -99,6 +122,10 @@ class TimedReader(io.RawIOBase):
         count: int | None = self._file.readinto(buffer)
         if shorten:
             self._end.settimeout(usual)
+        if late:
+            self._deadline.note(count or 0)
+            if self._deadline.is_over:
+                raise TimeoutError  # as the socket's own
         return count
 
     def close(self) -> None:

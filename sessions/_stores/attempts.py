@@ -172,10 +172,8 @@ class Attempts(Generic[C]):
             ) from cause
 
     def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool) -> SessionsError:
-        what = f"{self._where}: {self._dialect.describe(cause)}"
-        if unsettled:
-            return self._unknown(what)
-        return failure.error(f"{what}; {failure.remedy}")
+        what = f"{self._where}: {self._dialect.describe(cause)}; {failure.remedy}"
+        return self._unknown(what) if unsettled else failure.error(what)
 
     @staticmethod
     def _unknown(what: str) -> OutcomeUnknownError:

@@ -14,6 +14,8 @@ from sessions._dialects.dialect import Dialect
 from sessions._leases import TOKEN_CHARACTERS
 from sessions.errors import ConfigurationError, DatabaseError, SchemaError, SessionsError, kept_error
 
+from .operating import is_there
+
 C = TypeVar("C")
 
 # What two clocks may differ by, in seconds, before times mislead.
@@ -189,6 +191,9 @@ def _confused_ids(dialect: Dialect[C], connection: C) -> str:
 def _write(dialect: Dialect[C], connection: C, session_id: str) -> NoReturn:
     dialect.touch(connection, session_id)
     row_id = dialect.insert(connection, session_id, ["{}"])
+    # As before a removal: what may be read need not be locked.
+    if not dialect.lock(connection, session_id) or not is_there(dialect, connection, session_id, row_id):
+        raise kept_error(session_id)
     if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
         raise kept_error(session_id)
     if not dialect.change(connection, "delete_session", {"session_id": session_id}):

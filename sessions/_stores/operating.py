@@ -96,11 +96,11 @@ def delete_sessions(
 
     def lock(ids: Sequence[str]) -> list[str]:
         asked = {"ids": dialect.list_parameter(connection, ids), "idle": idle}
-        return [row[0] for row in dialect.execute(connection, "lock_sessions", asked)]
+        return [row[0] for row in dialect.locked(connection, "lock_sessions", asked)]
 
     def lock_each(ids: Sequence[str]) -> list[str]:
         asked = [{"session_id": session_id, "idle": idle} for session_id in sorted(set(ids))]
-        return [row[0] for one in asked for row in dialect.execute(connection, "lock_idle_session", one)]
+        return [row[0] for one in asked for row in dialect.locked(connection, "lock_idle_session", one)]
 
     return dialect.or_else(
         connection,
@@ -183,4 +183,4 @@ def search(dialect: Dialect[C], connection: C, literal: str, *, after: int, pref
 
 def is_there(dialect: Dialect[C], connection: C, session_id: str, row_id: int) -> bool:
     """Tell whether the session has a row, which nobody else can then remove before the transaction ends."""
-    return bool(dialect.execute(connection, "find_item", {"session_id": session_id, "id": row_id}))
+    return bool(dialect.locked(connection, "find_item", {"session_id": session_id, "id": row_id}))

@@ -3,8 +3,8 @@
 Every append and replacement on a server carries a token: spaces and tabs before the closing
 brace of its first item, which are white space in JSON (RFC 8259, section 2) and mean
 nothing to any reader. Under the session row's lock, which keeps every other writer out, the
-token is there or it is not. Where others may have removed it, the time of what is there
-tells whether they did.
+token is there or it is not; where there is no row, it is made first, or nothing would be locked.
+Where others may have removed the token, the time of what is there tells whether they did.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def settle_append(dialect: Dialect[C], connection: C, call: Call) -> int:
     """Look whether a batch is there; write it if it is not."""
     session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
-        dialect.lock(connection, session_id)
+        was_there = dialect.hold(connection, session_id)
         if (newest := _newest_of(dialect, connection, call)) is not None:
             return newest
-        if _is_gone(dialect, connection, call) or _was_written(dialect, connection, call, removed=True):
+        if _is_gone(dialect, connection, call) or (was_there and _was_written(dialect, connection, call, removed=True)):
             raise unknown_error(session_id, "items were removed since then, which may have been those of this call")
         dialect.check_lease(connection, call.lease)
         dialect.touch(connection, session_id)
@@ -83,12 +83,12 @@ def settle_replace(dialect: Dialect[C], connection: C, call: Call) -> int:
     """
     session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
-        dialect.lock(connection, session_id)
+        was_there = dialect.hold(connection, session_id)
         if texts and (newest := _newest_of(dialect, connection, call)) is not None:
             return newest
         if not texts and not dialect.newest_range(connection, session_id, 1)[1]:
             return 0
-        if _may_be_done(dialect, connection, call):
+        if _may_be_done(dialect, connection, call, was_there=was_there):
             raise unknown_error(session_id, "its history may have been replaced since then")
         newest = dialect.replace(connection, session_id, texts, call.if_position, call.lease)
         if texts:
@@ -131,7 +131,7 @@ def settle_deletion(dialect: Dialect[C], connection: C, session_id: str, row_id:
 def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
     """Look whether a part is there, which is known from its place and its texts; write it if it is not."""
     with dialect.transaction(connection):
-        dialect.lock(connection, session_id)
+        dialect.hold(connection, session_id)
         newest = dialect.newest_range(connection, session_id, 1)[1]
         if newest == part.position:
             return load(dialect, connection, session_id, part)
@@ -142,11 +142,11 @@ def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part)
         raise unknown_error(session_id, "its rows are others than those before it and those that were to be written")
 
 
-def _may_be_done(dialect: Dialect[C], connection: C, call: Call) -> bool:
+def _may_be_done(dialect: Dialect[C], connection: C, call: Call, *, was_there: bool = True) -> bool:
     """Tell whether all rows of before the call may have gone by it."""
     if _known(call):
         return _is_gone(dialect, connection, call)
-    return _was_written(dialect, connection, call)
+    return was_there and _was_written(dialect, connection, call)
 
 
 def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:

@@ -243,6 +243,12 @@ WHERE session_id = %(session_id)s
 LIMIT 1
 FOR UPDATE;
 
+-- name: make_session
+-- Differs: SQLite loses no answer. The session's row, behind lock_session, which has found none. Where it locks no gap,
+-- as at READ COMMITTED, another one may have made it since: an error, after which it is settled anew.
+INSERT INTO agent_sessions (session_id)
+VALUES (%(session_id)s);
+
 -- name: lock_session_for_removal
 -- Differs: lock_session without rows to send, before messages are deleted, in the order in
 -- which writers take it. Notes the time, a second ahead of the clock: a removal is then told

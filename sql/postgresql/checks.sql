@@ -48,6 +48,28 @@ SELECT relkind IN ('r', 'p')
 FROM pg_catalog.pg_class
 WHERE oid = to_regclass(%(table)s);
 
+-- name: persistence
+-- Differs: elsewhere no setting makes a table temporary, or unlogged.
+SELECT relpersistence::text
+FROM pg_catalog.pg_class
+WHERE oid = to_regclass(%(table)s);
+
+-- name: rules
+-- What rewrites our statements.
+SELECT rulename::text
+FROM pg_catalog.pg_rewrite
+WHERE ev_class = to_regclass(%(table)s)
+    AND rulename <> '_RETURN'
+ORDER BY rulename;
+
+-- name: risky_settings
+-- Those of a commit that is acknowledged before it is on the disk.
+SELECT name
+FROM pg_catalog.pg_settings
+WHERE name IN ('fsync', 'synchronous_commit')
+    AND setting = 'off'
+ORDER BY name;
+
 -- name: sequences
 -- Those that number the rows in another order than that of their making, and whether they count upwards.
 SELECT seqrelid::regclass::text, seqincrement > 0, concat_ws(

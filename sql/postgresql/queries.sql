@@ -293,6 +293,13 @@ FROM agent_sessions
 WHERE session_id = %(session_id)s
 FOR UPDATE;
 
+-- name: make_session
+-- Differs: SQLite loses no answer. The session's row, unless another one has made it: if that is not committed yet, this
+-- waits until it is.
+INSERT INTO agent_sessions (session_id)
+VALUES (%(session_id)s)
+ON CONFLICT (session_id) DO NOTHING;
+
 -- name: lock_session_for_removal
 -- lock_session, which notes the time of the write.
 UPDATE agent_sessions
@@ -401,6 +408,13 @@ FROM agent_session_leases
 WHERE session_id = %(session_id)s
     AND token = %(token)s;
 
+-- name: find_lease
+-- Differs: behind renew_lease and release_lease where they have changed nothing: whether the lease is there all the same.
+SELECT session_id
+FROM agent_session_leases
+WHERE session_id = %(session_id)s
+    AND token = %(token)s;
+
 -- name: release_lease
 DELETE FROM agent_session_leases
 WHERE session_id = %(session_id)s
@@ -448,8 +462,8 @@ SELECT pg_stat_clear_snapshot();
 -- Whether a server session whose connection was lost may still be executing something; no
 -- row when it has ended. It is known by its number, unless the one with this number is
 -- too young to be it. A pooler invents numbers, as that of this connection tells: then it is
--- every write on our tables that was under way when the waiting began, waiting seconds
--- ago. session_user, because current_user may be another role by now; one that may not see
+-- every write on our tables, and every COMMIT, whatever it commits, of a transaction that was under way when the
+-- waiting began, waiting seconds ago. session_user, because current_user may be another role by now; one that may not see
 -- when the session began, or what it does. With track_activities off nobody can see what it does.
 -- One that waits for its client executes nothing, in the middle of a transaction or of a message too.
 SELECT state IS DISTINCT FROM 'idle'
@@ -462,12 +476,15 @@ WHERE pid <> pg_backend_pid()
         WHEN pg_backend_pid() = %(own)s
             THEN pid = %(id)s AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE)
         WHEN state = 'active'
-            THEN query_start < clock_timestamp() - make_interval(secs => %(waiting)s)
-            AND query ~ '(INSERT INTO|UPDATE|DELETE FROM)'
+            THEN coalesce(xact_start, query_start) < clock_timestamp() - make_interval(secs => %(waiting)s)
             AND (
-                strpos(query, 'agent_sessions') > 0
-                OR strpos(query, 'agent_messages') > 0
-                OR strpos(query, 'agent_session_leases') > 0
+                query ~* '^\s*(COMMIT|END)\M'
+                OR query ~ '(INSERT INTO|UPDATE|DELETE FROM)'
+                AND (
+                    strpos(query, 'agent_sessions') > 0
+                    OR strpos(query, 'agent_messages') > 0
+                    OR strpos(query, 'agent_session_leases') > 0
+                )
             )
         ELSE state = 'disabled'
     END

@@ -156,6 +156,47 @@ def test_in_a_transaction_of_the_application_nothing_is_fixed(sql_url: str) -> N
                 sessions.bind(connection).check(fix=True)
 
 
+def test_what_a_crash_would_take_is_a_warning(postgresql_url: str) -> None:
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+    for table in ("agent_messages", "agent_sessions"):
+        execute_sql(postgresql_url, f"ALTER TABLE {table} SET UNLOGGED")
+    execute_sql(postgresql_url, f"ALTER DATABASE {postgresql_url.rpartition('/')[2]} SET synchronous_commit = off")
+    with sessions.connect(postgresql_url) as backend:
+        found = [check for check in backend.check() if check.name == "durability"]
+    assert [check.verdict for check in found] == ["warning"] * 3
+    assert [check.found.partition(" ")[0] for check in found] == [
+        "agent_sessions",
+        "agent_messages",
+        "synchronous_commit",
+    ]
+    for check in found[:2]:
+        execute_sql(postgresql_url, check.remedy)
+
+
+def test_a_temporary_table_in_the_place_of_ours_is_an_error(postgresql_url: str) -> None:
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+    with contextlib.closing(connect_raw(postgresql_url)) as connection:
+        connection.execute("CREATE TEMPORARY TABLE agent_messages (LIKE agent_messages INCLUDING ALL)")
+        found = sessions.bind(connection).check()
+    [check] = [check for check in found if check.name == "durability"]
+    assert (check.verdict, "agent_messages" in check.found) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    "rule", ["ON DELETE TO agent_messages DO INSTEAD NOTHING", "ON INSERT TO agent_messages DO ALSO SELECT 1"]
+)
+def test_a_rule_is_an_error_whose_remedy_removes_it(postgresql_url: str, rule: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        execute_sql(postgresql_url, f"CREATE RULE rewrite AS {rule}")
+        [check] = [check for check in backend.check() if check.name == "rule"]
+        assert check.verdict == "error"
+        execute_sql(postgresql_url, check.remedy)
+        assert set(verdicts(backend).values()) == {"ok"}
+
+
 def test_a_right_that_is_missing_is_an_error(postgresql_url: str) -> None:
     with sessions.connect(postgresql_url) as owner:
         owner.session("chat_1").add_items(items("a"))

@@ -5,7 +5,8 @@ PostgreSQL alone lets such a statement go on behind a pooler, or as a role that 
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,82 @@ def test_a_statement_that_outlives_its_connection_is_waited_for(
         writer.join()
         assert eventually(lambda: waiting(postgresql_url) == 0)
         assert texts(session.get_items()) == ["a", "b", "c"]
+
+
+# Keeps who has added a row from committing it, as a standby that does not answer would.
+_COMMIT_WAITS = """
+CREATE FUNCTION wait() RETURNS TRIGGER LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(17); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON agent_messages DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION wait();
+"""
+
+
+def add_under_a_lease(backend: sessions.Backend, session_id: str, if_position: int | None = None) -> None:
+    session = backend.session(session_id)
+    with session.exclusive():
+        session.add_items(items("a", "b"), if_position=if_position)
+
+
+# Each of them in more than one statement, to a conversation that is not there.
+Write = Callable[[sessions.Backend, str], object]
+WRITES: dict[str, tuple[str, Write]] = {
+    "add under a lease": ("new", add_under_a_lease),
+    "add at a position under a lease": ("new", lambda backend, new: add_under_a_lease(backend, new, if_position=0)),
+    "add to an id with a blank": ("new ", lambda backend, new: backend.session(new).add_items(items("a", "b"))),
+    "replace of an id with a blank": ("new ", lambda backend, new: backend.session(new).replace_items(items("a", "b"))),
+    "load": ("new", lambda backend, new: backend.load(new, backend.session("chat_1").records())),
+}
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen"])
+@pytest.mark.parametrize(("session_id", "write"), WRITES.values(), ids=WRITES)
+def test_a_commit_that_outlives_its_connection_to_a_pooler_is_not_done_twice(
+    pgbouncer: tuple[str, int],
+    postgresql_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    session_id: str,
+    write: Write,
+    seen: bool,
+) -> None:
+    """Whether or not it is seen what the server executes, as other poolers may hide."""
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a", "b"))
+        with session.exclusive():
+            pass  # makes its table
+    execute_sql(postgresql_url, _COMMIT_WAITS)
+    url = with_parts(postgresql_url, host=pgbouncer[0], port=pgbouncer[1])
+    asked: list[bool | None] = []
+    errors: list[BaseException] = []
+    with (
+        Proxy(url) as proxy,
+        sessions.connect(proxy.url, create_tables=False, retry_delay=0.001) as backend,
+        contextlib.closing(connect_raw(postgresql_url)) as other,
+    ):
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+        is_executing = dialect.is_executing
+
+        def look(*args: Any, **options: Any) -> bool | None:
+            asked.append(is_executing(*args, **options))
+            return asked[-1] if seen else None
+
+        monkeypatch.setattr(dialect, "is_executing", look)
+
+        def run() -> None:
+            try:
+                write(backend, session_id)
+            except BaseException as exc:
+                errors.append(exc)
+
+        writer = threading.Thread(target=run)
+        with other.transaction():
+            other.execute("SELECT pg_advisory_xact_lock(17)")
+            writer.start()
+            assert eventually(lambda: waiting(postgresql_url) == 1)
+            proxy.drop()
+            # It waits: to be told of the end of the other one, or for what that holds.
+            assert eventually(lambda: asked.count(True) > 2 or waiting(postgresql_url) > 1)
+        writer.join()
+        assert asked[0] is True
+        assert not errors
+        assert texts(backend.session(session_id).get_items()) == ["a", "b"]

@@ -1,7 +1,8 @@
 """Rights: roles with little, schemas of their own, several tenants in one table, passwords that change."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 
 import sessions
 from embedding.application import connected, end_connections, run, use_everything
+from sessions._leases import Lease
 from support.samples import items, stored_texts, texts
 from support.servers import dialect_of, execute_sql, with_parts
 
@@ -138,6 +140,104 @@ def test_row_level_security_keeps_tenants_apart(postgresql_url: str) -> None:
         connection.commit()
         assert backend.session("ann:chat_1").get_items() == []  # SET LOCAL has ended with its transaction
     assert len(stored_texts(postgresql_url, "bob:chat_1")) == 1
+
+
+# --- rows that are shown, and kept from being locked
+
+
+def policies(table: str, *commands: str) -> list[str]:
+    """Let everybody do what is named with the rows of a table, and nothing else."""
+    words = {"INSERT": "WITH CHECK (true)"}
+    return [f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"] + [
+        f"CREATE POLICY {command.lower()}_all ON {table} FOR {command} {words.get(command, 'USING (true)')}"
+        for command in commands
+    ]
+
+
+@pytest.fixture
+def no_update(request: pytest.FixtureRequest, postgresql_url: str) -> Iterator[sessions.Backend]:
+    """A backend with a conversation, as a role that may not update the rows of a table."""
+    table: str = request.param
+    with sessions.Session.from_url("chat_1", postgresql_url) as session, session.exclusive():
+        session.add_items(items("a", "b"))
+    for statement in policies(table, "SELECT", "INSERT", "DELETE"):
+        execute_sql(postgresql_url, statement)
+    tables = (*TABLES, "agent_session_leases")
+    with (
+        role_of(postgresql_url, *grants(postgresql_url, *tables)) as url,
+        sessions.connect(url, create_tables=False, max_retries=0) as backend,
+    ):
+        yield backend
+
+
+REMOVALS: dict[str, Callable[[sessions.Backend, sessions.Session, int], object]] = {
+    "pop_item": lambda _, session, __: session.pop_item(),
+    "delete_record": lambda _, session, newest: session.delete_record(newest),
+    "replace_record": lambda _, session, newest: session.replace_record(newest, items("c")[0]),
+    "fork": lambda _, session, newest: session.fork("chat_2", upto=newest),
+}
+DELETIONS: dict[str, Callable[[sessions.Backend, sessions.Session, int], object]] = {
+    "delete_sessions": lambda backend, _, __: backend.delete_sessions(["chat_1", "chat_2"]),
+    "prune": lambda backend, _, __: backend.prune(timedelta(0)),
+}
+
+
+@pytest.mark.parametrize(
+    ("no_update", "name"),
+    [("agent_messages", name) for name in REMOVALS] + [("agent_sessions", name) for name in (*REMOVALS, *DELETIONS)],
+    indirect=["no_update"],
+)
+def test_what_may_not_be_locked_is_not_taken_for_missing(
+    no_update: sessions.Backend, name: str, postgresql_url: str
+) -> None:
+    session = no_update.session("chat_1")
+    execute_sql(postgresql_url, "UPDATE agent_sessions SET updated_at = updated_at - INTERVAL '1 day'")
+    execute_sql(postgresql_url, "UPDATE agent_messages SET created_at = created_at - INTERVAL '1 day'")
+    with pytest.raises(sessions.DatabaseError, match=r"not locked or updated.* CREATE POLICY .* FOR UPDATE"):
+        (REMOVALS | DELETIONS)[name](no_update, session, session.position())
+    assert texts(session.get_items()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("no_update", TABLES, indirect=True)
+def test_a_check_says_that_rows_may_not_be_locked(no_update: sessions.Backend) -> None:
+    [check] = [check for check in no_update.check() if check.name == "rights"]
+    assert check.verdict == "error"
+    assert "FOR UPDATE" in check.remedy
+
+
+@pytest.mark.parametrize("no_update", ["agent_session_leases"], indirect=True)
+def test_a_lease_that_may_not_be_changed_is_not_taken_for_lost(no_update: sessions.Backend) -> None:
+    session = no_update.session("chat_1")
+    lease: Any = Lease("chat_1", "token", 60_000_000)
+    store: Any = no_update._store
+    store.take_lease(lease)
+    with pytest.raises(sessions.DatabaseError, match="policy"):
+        store.renew_lease(lease)
+    assert store.release_lease(lease)
+    assert texts(session.get_items()) == ["a", "b"]
+
+
+# --- tables that would not last
+
+
+def test_no_table_is_made_that_ends_with_its_connection(postgresql_url: str) -> None:
+    execute_sql(postgresql_url, "CREATE SCHEMA chats")
+    with role_of(postgresql_url, "GRANT ALL ON SCHEMA chats TO {user}") as url:
+        user = url.partition("://")[2].partition(":")[0]
+        execute_sql(postgresql_url, f"ALTER ROLE {user} SET search_path = pg_temp, chats")
+        with sessions.Session.from_url("chat_1", url) as session:
+            for _ in range(2):
+                with pytest.raises(sessions.SchemaError, match="pg_temp"):
+                    session.add_items(items("a"))
+        execute_sql(postgresql_url, f"ALTER ROLE {user} SET search_path = chats")
+        with sessions.Session.from_url("chat_1", url) as session:
+            session.add_items(items("a"))
+        # Found behind pg_temp, where the leases would be made.
+        execute_sql(postgresql_url, f"ALTER ROLE {user} SET search_path = pg_temp, chats")
+        with sessions.Session.from_url("chat_1", url) as session:
+            assert texts(session.get_items()) == ["a"]
+            with pytest.raises(sessions.SchemaError, match="pg_temp"), session.exclusive():
+                pass
 
 
 # --- a password that changes

@@ -134,8 +134,9 @@ def test_behind_an_address_that_is_silent_the_next_one_has_its_time(
 DRIPPED: dict[str, Any] = {"connection_timeout": 2.0, "statement_timeout": 2.0, "max_retries": 0, "ssl": False}
 
 
+@pytest.mark.parametrize("interval", [1.0, 0.02], ids=["slowly", "quickly"])
 @pytest.mark.parametrize("while_", ["connecting", "answering"])
-def test_a_server_that_drips_is_a_connection_error_in_time(while_: str, server_url: str) -> None:
+def test_a_server_that_drips_is_a_connection_error_in_time(while_: str, interval: float, server_url: str) -> None:
     """The timeout of a socket begins anew with each byte."""
     text = [{"text": "x" * 1000}]
     with Session.from_url("chat_1", server_url) as session:
@@ -143,10 +144,45 @@ def test_a_server_that_drips_is_a_connection_error_in_time(while_: str, server_u
     with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **DRIPPED) as session:
         if while_ == "answering":
             assert session.get_items() == text
+        proxy.drip_seconds = interval
         proxy.dripping = True
         assert type(error_in_time(session.get_items)) is ConnectionFailedError
         proxy.dripping = False
         assert session.get_items() == text
+
+
+@pytest.mark.slow
+def test_an_answer_that_flows_is_read_to_its_end(server_url: str) -> None:
+    large = [{"text": "x" * 4_000_000}]
+    with Session.from_url("chat_1", server_url) as session:
+        session.add_items(large)
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **HASTY) as session:
+        assert session.position()
+        proxy.pace = 0.03
+        assert session.get_items() == large
+
+
+@pytest.mark.slow
+def test_notices_are_no_answer(postgresql_url: str) -> None:
+    """Other servers send none."""
+    with Session.from_url("chat_1", postgresql_url, **(HASTY | {"max_retries": 0})) as session:
+        session.add_items(items("a"))
+        execute_sql(
+            postgresql_url,
+            """
+            CREATE FUNCTION talk() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+                FOR number IN 1..800 LOOP
+                    RAISE NOTICE '%', repeat('still at it', 1000);
+                    PERFORM pg_sleep(0.01);
+                END LOOP;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER talk BEFORE INSERT ON agent_messages FOR EACH ROW EXECUTE FUNCTION talk();
+            """,
+        )
+        with pytest.raises(DatabaseError, match="no answer within"):
+            session.add_items(items("b"))
+        assert texts(session.get_items()) == ["a"]
 
 
 @pytest.mark.parametrize("name", NAMES)

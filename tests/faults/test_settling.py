@@ -23,7 +23,7 @@ from sessions import ConflictError, OutcomeUnknownError, SchemaError, Session
 from support.children import fork_in_c
 from support.claims import refused
 from support.proxy import Proxy, When
-from support.rivals import eventually, lender_of, waiting
+from support.rivals import eventually, lender_of, terminate, waiting
 from support.samples import item, items, make_tables_without_foreign_key, stored_texts, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -270,6 +270,30 @@ def test_a_packet_that_was_held_up_is_not_done_behind_its_settlement(server_url:
         assert texts(session.get_items()) == ["hello", "a"]
 
 
+def test_a_goodbye_behind_a_commit_that_was_sent_with_its_write_does_not_say_that_it_has_not_happened(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has committed, and ends the connection before it has read what ends the pipeline."""
+    with sessions.connect(postgresql_url, **QUICK) as backend:
+        session, dialect = backend.session("chat_1"), backend._store._dialect  # type: ignore[attr-defined]
+        session.add_items(items("hello"))
+        send: Callable[..., psycopg.Cursor[Any]] = dialect._cursor
+
+        def send_and_terminate(connection: psycopg.Connection[Any], name: str, parameters: Any) -> psycopg.Cursor[Any]:
+            cursor = send(connection, name, parameters)
+            if name == "commit":
+                monkeypatch.undo()
+                assert eventually(lambda: len(stored_texts(postgresql_url, "chat_1")) == 2)
+                terminate(postgresql_url, connection.info.backend_pid)
+                raise psycopg.errors.AdminShutdown("terminating connection due to administrator command")
+            return cursor
+
+        with session.exclusive():
+            monkeypatch.setattr(dialect, "_cursor", send_and_terminate)
+            session.add_items(items("a"))
+        assert texts(session.get_items()) == ["hello", "a"]
+
+
 def begin(orphan: psycopg.Connection[Any]) -> None:
     orphan.execute("BEGIN")
 
@@ -299,6 +323,27 @@ def test_a_session_that_waits_for_its_lost_client_is_ended(
             dialect.end_session(connection, orphan.info.backend_pid, age=0.0)
             assert eventually(lambda: is_executing() is None)
         orphan.close()
+
+
+@pytest.mark.parametrize("when", ["committed", "rolled back"])
+def test_a_row_that_another_one_makes_is_held_once_that_has_ended(server_url: str, when: str) -> None:
+    with sessions.connect(server_url) as backend, contextlib.closing(connect_raw(server_url)) as other:
+        backend.session("chat_1").position()
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+        other.cursor().execute("BEGIN")
+        sessions.bind(other).session("new").add_items(items("a"))
+        found: list[tuple[bool, bool]] = []
+
+        def hold() -> None:
+            with lender_of(backend).connection(writes=True) as connection, dialect.transaction(connection):
+                found.append((dialect.hold(connection, "new"), dialect.has_items(connection, "new")))
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert eventually(lambda: waiting(server_url) > 0)
+        other.commit() if when == "committed" else other.rollback()
+        holder.join()
+        assert found == [(when == "committed",) * 2]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -20,7 +20,6 @@ from support.servers import with_parts
 When = Literal["before", "half", "after"]
 _CHUNK = 65536
 _CONNECT_SECONDS = 10.0
-_DRIP_SECONDS = 1.0
 
 
 class Proxy:
@@ -40,6 +39,8 @@ class Proxy:
         self.was_cut = False
         self.refusing = False  # True: new connections are closed at once
         self.dripping = False  # True: what the server sends arrives a byte at a time
+        self.drip_seconds = 1.0  # from one byte to the next
+        self.pace = 0.0  # seconds from one of the server's packets to the next
         self._lock = threading.Lock()
         self._cut: _Cut | None = None
         self._garble: Callable[[bytes], bytes] | None = None
@@ -253,7 +254,9 @@ class _Link:
                 while self._proxy.dripping and len(data) > 1:
                     sender.send(data[:1])
                     data = data[1:]
-                    time.sleep(_DRIP_SECONDS)
+                    time.sleep(self._proxy.drip_seconds)
+                if self._proxy.pace:
+                    time.sleep(self._proxy.pace)
                 sender.send(data)
         if self._silenced is not None:
             self.close(reset=self._silenced.reset)

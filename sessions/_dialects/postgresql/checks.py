@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sessions._checks import Check, type_check
 from sessions._dialects.dialect import Columns
+
+# pg_class.relpersistence.
+TEMPORARY = "t"
+_UNLOGGED = "u"
 
 
 def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str, str]) -> list[Check]:
@@ -52,3 +56,24 @@ def sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
 def unfinished_check(name: str, drop: str) -> Check:
     """Say that an index was not made to its end: it is kept up by every write, and serves none."""
     return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", drop, drop)
+
+
+def rule_check(table: str, rule: str) -> Check:
+    """Say that statements are rewritten: what several do at once is refused then, or not done."""
+    return Check(
+        "rule", "error", f"{table} has the rule {rule}: writes fail, or are not done", f'DROP RULE "{rule}" ON {table}'
+    )
+
+
+def lasting_checks(persistence: Mapping[str, str], settings: Sequence[str]) -> Iterator[Check]:
+    """Judge whether what was acknowledged stays."""
+    for table, kind in persistence.items():
+        if kind == TEMPORARY:
+            remedy = "drop pg_temp from the search_path, or name the schema of the other one by its option"
+            yield Check("durability", "error", f"{table} is a temporary table: it ends with the connection", remedy)
+        if kind == _UNLOGGED:
+            remedy = f"ALTER TABLE {table} SET LOGGED"
+            yield Check("durability", "warning", f"{table} is unlogged: a crash of the server empties it", remedy)
+    for name in settings:
+        found = f"{name} is off: what was acknowledged last may be gone after a crash of the server"
+        yield Check("durability", "warning", found, f"set {name} to on for the role, the database or the server")

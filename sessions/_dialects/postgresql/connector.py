@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
-from time import monotonic
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from sessions._dialects.failures import AttemptFailed, Failure, is_of_an_answer
-from sessions._dialects.sockets import forget_unsent, is_readable
+from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
 from sessions._settings.key_files import KeyFiles
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
-from .errors import CONNECT_ANEW_AFTER, NO_ANSWER
+from .errors import CONNECT_ANEW_AFTER, NO_ANSWER, SET_READ_ONLY
 from .libpq import libpq_parameters, with_host_first
 from .prepared import Prepared, can_prepare
 from .refusals import connect_failure
@@ -41,8 +40,10 @@ class Notices:
 
     def __init__(self) -> None:
         self._unreplicated = False
+        self.heard = 0
 
     def read(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        self.heard += 1
         self._unreplicated |= diagnostic.source_function == _WAIT_FOR_STANDBY
 
     def check(self) -> None:
@@ -64,7 +65,11 @@ class TimedConnection(SQLStateConnection):
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            result = super().wait(_bounded(gen, self.statement_timeout, self._cancel), *args, **kwargs)
+            result = super().wait(_bounded(gen, self), *args, **kwargs)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            if self._is_set_read_only():
+                raise psycopg.errors.ReadOnlySqlTransaction(SET_READ_ONLY) from None
+            raise
         except psycopg.Error:
             raise
         except BaseException as exc:
@@ -80,36 +85,47 @@ class TimedConnection(SQLStateConnection):
     def _abandon(self, gen: Generator[Any, Any, Any]) -> None:
         """Give up a pipeline that was interrupted: to leave it waits for all that was sent, and hides the cause."""
         if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            self._cancel()
+            self.cancel_statement()
         self.close()
         # Now, or the collector would say what it raises without a connection.
         with suppress(psycopg.Error, RuntimeError):
             gen.close()
 
-    def _cancel(self) -> None:
+    def _is_set_read_only(self) -> bool:
+        """Tell whether it is a setting that refuses writes, on a primary; servers before 14 do not tell."""
+        wanted = {b"in_hot_standby": b"off", b"default_transaction_read_only": b"on"}
+        return all(self.pgconn.parameter_status(name) == value for name, value in wanted.items())
+
+    def cancel_statement(self) -> None:
+        """Let the server give up what it executes."""
         with suppress(psycopg.Error):
             self.cancel_safe(timeout=CANCEL_SECONDS)
 
 
-def _bounded(
-    generator: Generator[Any, Any, Any], seconds: float, cancel: Callable[[], None]
-) -> Generator[Any, Any, Any]:
-    """Cancel what takes too long, and give up when even that is not answered.
+def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -> Generator[Any, Any, Any]:
+    """Cancel what takes too long, unless its answer flows, and give up when even that is not answered.
 
     A server that is well answers that the statement was cancelled, so that nothing is in doubt. One that answers that
     it is done may have committed it without its standby.
     """
-    deadline, cancelled = monotonic() + seconds, False
+    seconds, notices, cancelled = connection.statement_timeout, connection.notices, False
+    deadline = Deadline(seconds)
     try:
         wanted = next(generator)
         while True:
             ready = yield wanted
-            if not ready and monotonic() > deadline:
-                if cancelled:
-                    raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)")
-                cancel()
-                deadline, cancelled = monotonic() + CANCEL_SECONDS, True
+            arrived, heard = 0, notices.heard
+            if deadline.passed:
+                arrived = waiting_bytes(connection.fileno()) if ready else 0
+                deadline.note(arrived)
+                if deadline.is_over:
+                    if cancelled:
+                        raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)")
+                    connection.cancel_statement()
+                    deadline, cancelled = Deadline(CANCEL_SECONDS), True
             wanted = generator.send(ready)
+            if arrived and notices.heard > heard:
+                deadline.note(-arrived)  # talk, and no part of the answer
     except StopIteration as exc:
         if cancelled:
             raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)") from None

@@ -22,12 +22,27 @@ from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
-from sessions.errors import ConfigurationError, cut_error, kept_error, numberless_error
+from sessions.errors import (
+    ConfigurationError,
+    cut_error,
+    kept_error,
+    numberless_error,
+    temporary_error,
+    unlockable_error,
+)
 
 from .arrays import TextArray
-from .checks import column_checks, sequence_check, unfinished_check, view_check
+from .checks import (
+    TEMPORARY,
+    column_checks,
+    lasting_checks,
+    rule_check,
+    sequence_check,
+    unfinished_check,
+    view_check,
+)
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
-from .errors import describe, statement_failure
+from .errors import describe, is_goodbye, statement_failure
 from .prepared import PREPARED
 from .values import PlainCursor, check_encoding
 
@@ -37,6 +52,9 @@ T = TypeVar("T")
 # A larger batch, in characters, is a transaction of several statements: libpq and the server hold each of
 # them as a whole, and take none above 1 GB.
 _STATEMENT = 16 * 1024 * 1024
+
+# The statements that lock rows of the messages, where the others lock sessions.
+_LOCK_ITEMS = ("lock_newest_items", "find_item")
 
 _CANCEL_POLL_SECONDS = 0.01
 # How long another thread may use a connection of the application's before we give up waiting for it.
@@ -97,6 +115,25 @@ class PostgresDialect(Dialect[PGConnection]):
         except BaseException as exc:
             self.close_if_interrupted(connection, exc)
             raise
+
+    def locked(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
+        """Raise an error where a policy lets rows be seen that FOR UPDATE passes over, as if they were not there."""
+        rows = super().locked(connection, name, parameters)
+        if len(rows) >= _expected(parameters):
+            return rows
+        seen = self._seen(connection, name, parameters)
+        if seen <= {row[0] for row in rows}:
+            return rows
+        # They may have come meanwhile.
+        rows = super().locked(connection, name, parameters)
+        if seen & self._seen(connection, name, parameters) - {row[0] for row in rows}:
+            raise unlockable_error(self.tables[name in _LOCK_ITEMS])
+        return rows
+
+    def _seen(self, connection: PGConnection, name: str, parameters: Parameters) -> set[object]:
+        """Return the ids that a statement would lock."""
+        statement = self.statements[name].replace("FOR UPDATE", "")
+        return {row[0] for row in PlainCursor(connection).execute(statement, parameters, prepare=False).fetchall()}
 
     def check_lent(self, connection: PGConnection) -> None:
         # psycopg waits for it without end, also where a stream() of this thread holds it.
@@ -280,7 +317,10 @@ class PostgresDialect(Dialect[PGConnection]):
                 self._cursor(connection, "check_lease", lease._asdict())
                 cursor = self._cursor(connection, name, parameters)
                 self._cursor(connection, "commit", {})
-        except psycopg.Error:
+        except psycopg.Error as exc:
+            if is_goodbye(exc):
+                # Which may come behind the commit: the server reads on until what was sent at once has ended.
+                raise psycopg.OperationalError(describe(exc)) from exc
             # What fails keeps the rest, and so the end of the transaction, from being executed.
             with suppress(psycopg.Error):
                 if self.in_transaction(connection):
@@ -288,15 +328,37 @@ class PostgresDialect(Dialect[PGConnection]):
             raise
         return cursor.fetchall()
 
+    def renew_lease(self, connection: PGConnection, lease: Lease) -> bool:
+        return super().renew_lease(connection, lease) or self._is_lost(connection, lease)
+
+    def release_lease(self, connection: PGConnection, lease: Lease) -> bool:
+        return super().release_lease(connection, lease) or self._is_lost(connection, lease)
+
+    def _is_lost(self, connection: PGConnection, lease: Lease) -> bool:
+        """Return False; raise an error where the lease is there, and a policy keeps it from being changed."""
+        if self.execute(connection, "find_lease", lease._asdict()):
+            raise kept_error(lease.session_id)
+        return False
+
     def create_leases(self, connection: PGConnection) -> None:
         with self.transaction(connection):
             self.execute(connection, "lock_schema", {})
             super().create_leases(connection)
+            self._check_lasts(connection, self.leases_table)
 
     def create_tables(self, connection: PGConnection) -> None:
         with self.transaction(connection):
             self.execute(connection, "lock_schema", {})
             super().create_tables(connection)
+            self._check_lasts(connection, *self.tables)
+
+    def _check_lasts(self, connection: PGConnection, *tables: str) -> None:
+        for table in tables:
+            if self._persistence(connection, table) == TEMPORARY:
+                raise temporary_error(table)
+
+    def _persistence(self, connection: PGConnection, table: str) -> str:
+        return str(self.execute(connection, "persistence", self.named(table))[0][0])
 
     def server_session(self, connection: PGConnection) -> int | None:
         return connection.pgconn.backend_pid
@@ -325,11 +387,22 @@ class PostgresDialect(Dialect[PGConnection]):
             sequence_check(name, found, counts_up=counts_up)
             for name, counts_up, found in self.execute(connection, "sequences", self.named(self.tables[1]))
         ]
+        rules = [
+            rule_check(table, rule)
+            for table in self.tables
+            for (rule,) in self.execute(connection, "rules", self.named(table))
+        ]
+        lasting = lasting_checks(
+            {table: self._persistence(connection, table) for table in self.tables},
+            [name for (name,) in self.execute(connection, "risky_settings", {})],
+        )
         return [
             Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
             *views,
+            *rules,
             *sequences,
             *unfinished,
+            *lasting,
         ]
 
     def failure(self, exc: Exception) -> Failure:
@@ -342,6 +415,12 @@ class PostgresDialect(Dialect[PGConnection]):
 def _takes_pipelines(connection: PGConnection) -> bool:
     """Tell whether a transaction can be sent at once: on a connection of ours, with libpq 14 or newer."""
     return isinstance(connection, TimedConnection) and psycopg.Pipeline.is_supported()
+
+
+def _expected(parameters: Parameters) -> int:
+    """Return how many rows a statement locks at most, but for the one behind the newest, which it does not lock."""
+    ids = parameters.get("ids")
+    return ids.length if isinstance(ids, TextArray) else 1
 
 
 def _is_large(texts: Sequence[str]) -> bool:

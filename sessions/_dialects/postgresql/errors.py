@@ -67,8 +67,11 @@ _FAILURES: Mapping[str, Failure] = {
     "23505": Failure(DatabaseError, "ids are given that exist, as after a restore: set the id column's sequence anew"),
     "25006": failures.READ_ONLY,
     "57P": failures.GONE,
+    "57P05": replace(failures.GONE, remedy="raise idle_session_timeout, or give a shorter max_idle"),
     "08": failures.LOST,
-    "25P03": failures.GONE,
+    "25P03": replace(failures.GONE, remedy="raise idle_in_transaction_session_timeout"),
+    # In doubt: it may have passed within the commit, and is noticed behind it.
+    "25P04": replace(failures.LOST, remedy="raise transaction_timeout, or end what the statement waited for"),
     "53300": failures.BUSY,
     "53": Failure(DatabaseError, "free resources on the server; nothing was written"),
     "57014": Failure(DatabaseError, "a lock was held for longer than statement_timeout, or someone cancelled it"),
@@ -90,9 +93,25 @@ _FAILURES: Mapping[str, Failure] = {
     "22003": _USED_UP,
     "22": Failure(DatabaseError, "use a UTF-8 database, columns wide enough and texts without NUL; see the cause"),
 }
+_RULES = Failure(
+    remedy="drop the rules of the two tables, which check() names: with them no statement may do several things"
+)
+# 428C9: a column that the table computes.
+_GENERATED = Failure(
+    SchemaError, "its value is given: ALTER TABLE ... ALTER COLUMN {name} DROP EXPRESSION, or use other tables"
+)
+# On a primary, which does not become another one by waiting.
+SET_READ_ONLY = "default_transaction_read_only is on"
+_SET_READ_ONLY = Failure(
+    DatabaseError,
+    "this is the primary server: reset the setting of the role, the database or the server, "
+    "as by ALTER ROLE ... RESET default_transaction_read_only",
+)
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own
 # (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
 _WORKER_LOST = "failure on connection marked as essential"
+# An administrator ends the connection, the server stops, or another process of it has crashed.
+_GOODBYES = ("57P01", "57P02", "57P03")
 # How our own words begin where the server has cancelled what took too long, or has not answered to that either.
 NO_ANSWER = "no answer within statement_timeout"
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
@@ -104,6 +123,8 @@ def statement_failure(exc: Exception) -> Failure:
     sqlstate = getattr(exc, "sqlstate", None)
     if str(exc).startswith(NO_ANSWER):
         return failures.NO_ANSWER if sqlstate is None else failures.TOO_SLOW
+    if str(exc) == SET_READ_ONLY:
+        return _SET_READ_ONLY
     if sqlstate is None or not isinstance(exc, psycopg.Error):
         # Internal, without the server's code: psycopg counts a loss behind the server's last words as one answer more.
         if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
@@ -112,7 +133,11 @@ def statement_failure(exc: Exception) -> Failure:
         return failures.GONE if str(exc) in ("the connection is closed", "the connection is lost") else failures.LOST
     if isinstance(exc, psycopg.errors.FeatureNotSupported) and exc.diag.source_function == "RevalidateCachedQuery":
         return Failure(DatabaseError, "a column has got another type; try again", transient=True)
+    if sqlstate == "0A000" and exc.diag.source_file == "rewriteHandler.c":
+        return _RULES
     words = exc.diag.message_primary or ""
+    if sqlstate == "428C9":
+        return replace(_GENERATED, remedy=_GENERATED.remedy.format(name=_name_in(words)))
     if sqlstate == "42501":
         return _POLICY if "row-level security" in words else _missing_right(words)
     if sqlstate == "42703" and "xmin" in words:
@@ -126,6 +151,16 @@ def statement_failure(exc: Exception) -> Failure:
     # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.
     is_fatal = "FATAL" in (exc.diag.severity, exc.diag.severity_nonlocalized)
     return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)
+
+
+def _name_in(words: str) -> str:
+    named = re.search('".*"', words)
+    return named[0] if named else "..."
+
+
+def is_goodbye(exc: psycopg.Error) -> bool:
+    """Tell whether the server has ended the connection, and not what was asked of it alone."""
+    return exc.sqlstate in _GOODBYES
 
 
 def _missing_right(words: str) -> Failure:

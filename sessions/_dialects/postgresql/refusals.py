@@ -32,6 +32,13 @@ _NOT_ADMITTED = Failure(
     "check the user, and pg_hba.conf on the server, which may ask for TLS (ssl=...) or a client certificate",
 )
 _NO_CONNECT = Failure(ConnectionFailedError, 'GRANT CONNECT ON DATABASE "{name}" TO <role>')
+_SETTING = Failure(ConfigurationError, "correct the parameter in the URL or the environment (PG...)")
+_NO_BINDING = Failure(
+    TLSError, "channel_binding=require needs TLS: pass ssl=True, or better ssl={'ca': ...}; or drop the parameter"
+)
+_UNWANTED = replace(
+    failures.UNREACHABLE, remedy="no server of the URL is what its target_session_attrs asks for: name others too"
+)
 _OPTION = Failure(ConfigurationError, "drop the parameter, or install a newer libpq")
 # libpq says the same of each.
 _NOT_VERIFIED = replace(
@@ -119,6 +126,19 @@ _SQLSTATES: Mapping[str, str] = {
 }
 # libpq's and OpenSSL's words for what does not pass by itself; the first that fits counts.
 _CONNECT_FAILURES: Mapping[str, Failure] = {
+    "channel binding required, but SSL": _NO_BINDING,
+    "used with sslnegotiation": _SETTING,
+    "invalid when": _OPTION,  # for a libpq that was built without it
+    "definition of service": _SETTING,
+    "service file": _SETTING,
+    "could not match": _SETTING,
+    "could not parse network address": _SETTING,
+    'is greater than ""': _SETTING,
+    "GSSAPI encryption": _SETTING,
+    "socket path": _SETTING,
+    "requirepeer": Failure(AuthenticationError, "look who listens at the socket, or correct requirepeer"),
+    "hot standby mode": _UNWANTED,
+    "session is": _UNWANTED,
     "invalid response to": _OTHER_SERVER,
     "expected authentication request": _OTHER_SERVER,
     "wrong version number": _OTHER_SERVER,
@@ -143,7 +163,7 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "Temporary failure": _UNREACHABLE,
     "resolve host": failures.UNKNOWN_HOST,
     "translate host name": failures.UNKNOWN_HOST,
-    "invalid ": Failure(ConfigurationError, "correct the parameter in the URL or the environment (PG...)"),
+    "invalid ": _SETTING,
     "No such file": replace(_UNREACHABLE, remedy="check the socket's directory, and that the server runs"),
 }
 
