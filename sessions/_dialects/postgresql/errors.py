@@ -100,12 +100,13 @@ _RULES = Failure(
 _GENERATED = Failure(
     SchemaError, "its value is given: ALTER TABLE ... ALTER COLUMN {name} DROP EXPRESSION, or use other tables"
 )
-# On a primary, which does not become another one by waiting.
+# On a primary, perhaps for a moment: some who watch over clusters set it before another server takes over.
 SET_READ_ONLY = "default_transaction_read_only is on"
 _SET_READ_ONLY = Failure(
     DatabaseError,
     "this is the primary server: reset the setting of the role, the database or the server, "
     "as by ALTER ROLE ... RESET default_transaction_read_only",
+    transient=True,
 )
 # Citus says so of a worker that was lost before the end of a transaction, without a code of its own
 # (src/backend/distributed/transaction/remote_transaction.c). The worker may hold the session's lock until it notices.
