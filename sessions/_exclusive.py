@@ -23,7 +23,15 @@ from ._history import History
 from ._leases import Lease, new_lease
 from ._stores.observing import observed
 from ._stores.store import Store
-from .errors import BusyError, ClosedError, SessionsError, busy_error, inherited_lease_error, lost_lease_error
+from .errors import (
+    BusyError,
+    ClosedError,
+    LeaseLostError,
+    SessionsError,
+    busy_error,
+    inherited_lease_error,
+    lost_lease_error,
+)
 
 # The first pause before it is asked again for a lease, and the longest.
 _FIRST_PAUSE = 0.01
@@ -134,6 +142,9 @@ class Hold:
             if self._taken or (self._asked and not isinstance(exc, SessionsError)):
                 self._release(exc)
             given_back = True
+        except LeaseLostError:
+            given_back = True  # there is nothing to give back
+            raise
         finally:
             self.forget(given_back=given_back)
 

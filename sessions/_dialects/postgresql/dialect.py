@@ -44,6 +44,7 @@ from .checks import (
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, is_goodbye, statement_failure
 from .prepared import PREPARED
+from .together import together
 from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
@@ -310,13 +311,12 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def _execute_under(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease) -> list[Any]:
         """Execute a statement in one transaction with what it presupposes, all of it sent at once."""
+        held = lease._asdict()
+        named = [("begin", {}), ("renew_lease", held), ("check_lease", held), (name, parameters), ("commit", {})]
+        steps = [(self.statements[step], values) for step, values in named]
         try:
-            with connection.pipeline():
-                self._cursor(connection, "begin", {})
-                self._cursor(connection, "renew_lease", lease._asdict())
-                self._cursor(connection, "check_lease", lease._asdict())
-                cursor = self._cursor(connection, name, parameters)
-                self._cursor(connection, "commit", {})
+            with connection.lock:
+                *_, rows, _ = connection.wait(together(connection.pgconn, steps))
         except psycopg.Error as exc:
             if is_goodbye(exc):
                 # Which may come behind the commit: the server reads on until what was sent at once has ended.
@@ -326,7 +326,7 @@ class PostgresDialect(Dialect[PGConnection]):
                 if self.in_transaction(connection):
                     self.roll_back(connection)
             raise
-        return cursor.fetchall()
+        return rows
 
     def renew_lease(self, connection: PGConnection, lease: Lease) -> bool:
         return super().renew_lease(connection, lease) or self._is_lost(connection, lease)

@@ -101,7 +101,7 @@ _GENERATED = Failure(
     SchemaError, "its value is given: ALTER TABLE ... ALTER COLUMN {name} DROP EXPRESSION, or use other tables"
 )
 # On a primary, perhaps for a moment: some who watch over clusters set it before another server takes over.
-SET_READ_ONLY = "default_transaction_read_only is on"
+SET_READ_ONLY = "transactions are read-only: default_transaction_read_only is on"
 _SET_READ_ONLY = Failure(
     DatabaseError,
     "this is the primary server: reset the setting of the role, the database or the server, "

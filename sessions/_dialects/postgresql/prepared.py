@@ -37,10 +37,10 @@ _USES = 100
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
 # The catalogue pg_type; 0: as the column's.
-_TYPES = {"session_id": 0, "items": TEXT_ARRAY_OID}
+_TYPES = {"session_id": 0, "token": 0, "items": TEXT_ARRAY_OID}
 _BIGINT = 20
 
-_IDLE, _SYNC, _ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR
+_IDLE, SYNC, ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR
 
 _CONTEXT: Any = SimpleNamespace(adapters=ADAPTERS, connection=None)
 
@@ -48,7 +48,7 @@ Waiting = Generator[Any, Any, pq.abc.PGresult]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Statement:
+class Statement:
     name: bytes
     text: bytes
     parameters: tuple[str, ...]
@@ -57,21 +57,21 @@ class _Statement:
 
 
 @cache
-def _statement(text: str) -> _Statement:
+def statement_of(text: str) -> Statement:
     """Return a statement in the server's words."""
     parameters = tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
     numbered = _PLACEHOLDER.sub(lambda match: f"${parameters.index(match[1]) + 1}", text).encode()
     types = tuple(_TYPES.get(name, _BIGINT) for name in parameters)
     formats = tuple(pq.Format(_TYPES.get(name) == TEXT_ARRAY_OID) for name in parameters)
     digest = blake2b(numbered + repr(types).encode(), digest_size=16).hexdigest()
-    return _Statement(b"agent_sql_" + digest.encode(), numbered, parameters, types, formats)
+    return Statement(b"agent_sql_" + digest.encode(), numbered, parameters, types, formats)
 
 
 class Prepared:
     """What one connection has prepared."""
 
     def __init__(self) -> None:
-        self._fresh: dict[_Statement, float] = {}  # until when each is as good as new
+        self._fresh: dict[Statement, float] = {}  # until when each is as good as new
         self._patience: float = _PATIENCE
 
     def execute(
@@ -87,8 +87,8 @@ class Prepared:
         """
         if self._patience <= 0 or pgconn.transaction_status != _IDLE:
             return None
-        statement, now = _statement(text), monotonic()
-        values = [_dumped(parameters[name]) for name in statement.parameters]
+        statement, now = statement_of(text), monotonic()
+        values = [dumped(parameters[name]) for name in statement.parameters]
         anew = [statement]
         if now < self._fresh.get(statement, 0.0):
             try:
@@ -101,7 +101,7 @@ class Prepared:
                 anew = [*self._fresh]
             else:
                 self._patience = min(_PATIENCE, self._patience + 1 / _USES)
-                return _rows(result)
+                return rows_of(result)
         try:
             result = wait(_anew(pgconn, anew, statement, values))
         except psycopg.Error as exc:
@@ -114,7 +114,7 @@ class Prepared:
             self._patience = 0
             return None
         self._fresh.update(dict.fromkeys(anew, now + _FRESH_SECONDS))
-        return _rows(result)
+        return rows_of(result)
 
 
 def can_prepare() -> bool:
@@ -129,13 +129,13 @@ def _is_lost(exc: psycopg.Error) -> bool:
     return isinstance(exc, (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement))
 
 
-def _by_name(pgconn: pq.abc.PGconn, statement: _Statement, values: Sequence[Any]) -> Waiting:
+def _by_name(pgconn: pq.abc.PGconn, statement: Statement, values: Sequence[Any]) -> Waiting:
     pgconn.send_query_prepared(statement.name, values, statement.formats)
     return _checked((yield from execute(pgconn)))
 
 
 def _anew(
-    pgconn: pq.abc.PGconn, statements: Sequence[_Statement], statement: _Statement, values: Sequence[Any]
+    pgconn: pq.abc.PGconn, statements: Sequence[Statement], statement: Statement, values: Sequence[Any]
 ) -> Waiting:
     """Prepare statements and execute one of them, all of it sent at once; after an error nothing further is done."""
     pgconn.enter_pipeline_mode()
@@ -146,11 +146,11 @@ def _anew(
     pgconn.pipeline_sync()
     answer = yield from execute(pgconn)
     for _ in range(2 * len(statements)):
-        if answer[0].status == _ERROR:
+        if answer[0].status == ERROR:
             break
         answer = yield from fetch_many(pgconn)
-    with suppress(psycopg.OperationalError) if answer[0].status == _ERROR else nullcontext():
-        while (yield from fetch_many(pgconn))[0].status != _SYNC:
+    with suppress(psycopg.OperationalError) if answer[0].status == ERROR else nullcontext():
+        while (yield from fetch_many(pgconn))[0].status != SYNC:
             pass
         pgconn.exit_pipeline_mode()
     return _checked(answer)
@@ -158,17 +158,17 @@ def _anew(
 
 def _checked(results: Sequence[pq.abc.PGresult]) -> pq.abc.PGresult:
     result = results[0]
-    if result.status == _ERROR:
+    if result.status == ERROR:
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return result
 
 
-def _dumped(value: object) -> Any:
+def dumped(value: object) -> Any:
     """Return a parameter as libpq takes it: text, but for an array."""
     return value if value is None or isinstance(value, TextArray) else str(value).encode()
 
 
-def _rows(result: pq.abc.PGresult) -> list[Any]:
+def rows_of(result: pq.abc.PGresult) -> list[Any]:
     transformer = Transformer(_CONTEXT)
     transformer.set_pgresult(result)
     return transformer.load_rows(0, result.ntuples, tuple)
