@@ -18,7 +18,7 @@ from support.children import Child
 from support.claims import refused
 from support.rivals import eventually
 from support.samples import in_threads, item, items, texts
-from support.servers import connect_raw, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql
 
 WRITES: dict[str, Callable[[Session, int], object]] = {
     "add_items": lambda session, _: session.add_items(items("x")),
@@ -222,6 +222,9 @@ def test_each_write_renews_the_lease(sql_url: str) -> None:
     with sessions.Session.from_url("chat_1", sql_url) as session, session.exclusive():
         statement = "SELECT expires_at FROM agent_session_leases"
         for write in (session.add_items, session.replace_items):
+            # Long ago: two moments of SQLite's clock may be the same.
+            long_ago = "1.0" if dialect_of(sql_url) == "sqlite" else "'2001-01-01 00:00:00'"
+            execute_sql(sql_url, f"UPDATE agent_session_leases SET expires_at = {long_ago}")
             before = execute_sql(sql_url, statement)
             write(items("a"))
             assert execute_sql(sql_url, statement) > before
