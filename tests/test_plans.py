@@ -246,9 +246,9 @@ def test_postgresql_touches_few_rows_however_often_it_was_asked(
         large.get_items()
         use(large)
         use(small)
-    # Where rows are uneven the server may go on to plan with values what reads a whole conversation.
+    # The server may go on to plan with values what reads a whole conversation, or only its end.
     plans = _plans_without_values(spread)
-    assert sum(number > 0 for number in plans) >= len(plans) - 1 > 3
+    assert sum(number > 0 for number in plans) >= len(plans) - 2 > 3
     for session in (large, small):
         assert _touched(spread, lambda: use(session)) < 2 * 60  # noqa: B023
     mine = len(small.get_items())

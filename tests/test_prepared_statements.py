@@ -62,8 +62,7 @@ def test_the_statements_of_common_operations_are_prepared_when_they_are_first_us
     with _connect(postgresql_url) as backend:
         _use(backend.session("chat_1"))
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
-        used = PREPARED - {"newest_range"}
-        begin = {dialect.statements[name].partition("%")[0] for name in used}
+        begin = {dialect.statements[name].partition("%")[0] for name in PREPARED}
         assert {text.partition("$")[0] for text in _prepared(backend).values()} == begin
 
 

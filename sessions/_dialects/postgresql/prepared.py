@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -40,7 +39,7 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
 _TYPES = {"session_id": 0, "token": 0, "items": TEXT_ARRAY_OID}
 _BIGINT = 20
 
-_IDLE, SYNC, ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR
+_IDLE, _SYNC, _ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR
 
 _CONTEXT: Any = SimpleNamespace(adapters=ADAPTERS, connection=None)
 
@@ -144,23 +143,41 @@ def _anew(
         pgconn.send_prepare(one.name, one.text, one.types)
     pgconn.send_query_prepared(statement.name, values, statement.formats)
     pgconn.pipeline_sync()
-    answer = yield from execute(pgconn)
-    for _ in range(2 * len(statements)):
-        if answer[0].status == ERROR:
-            break
-        answer = yield from fetch_many(pgconn)
-    with suppress(psycopg.OperationalError) if answer[0].status == ERROR else nullcontext():
-        while (yield from fetch_many(pgconn))[0].status != SYNC:
-            pass
+    *_, answer = yield from answers_of_pipeline(pgconn)
+    return answer
+
+
+def answers_of_pipeline(pgconn: pq.abc.PGconn) -> Generator[Any, Any, list[pq.abc.PGresult]]:
+    """Send and read all up to the end of a pipeline, and leave it; raise the first error, be it that of the commit."""
+    answers: list[pq.abc.PGresult] = []
+    failed: pq.abc.PGresult | None = None
+    try:
+        results = yield from execute(pgconn)
+        while True:
+            answers += results
+            failed = failed or _failed(results)
+            if results[-1].status == _SYNC:
+                break
+            results = yield from fetch_many(pgconn)
         pgconn.exit_pipeline_mode()
-    return _checked(answer)
+    except psycopg.OperationalError:
+        # What has failed has failed, whatever becomes of the connection.
+        if failed is None:
+            raise
+    if failed is not None:
+        raise psycopg.errors.error_from_result(failed, encoding="utf-8")
+    return answers[:-1]
+
+
+def _failed(results: Sequence[pq.abc.PGresult]) -> pq.abc.PGresult | None:
+    return next((result for result in results if result.status == _ERROR), None)
 
 
 def _checked(results: Sequence[pq.abc.PGresult]) -> pq.abc.PGresult:
-    result = results[0]
-    if result.status == ERROR:
-        raise psycopg.errors.error_from_result(result, encoding="utf-8")
-    return result
+    """Return the answer; raise an error, also that of the commit, which comes behind the answer."""
+    if (failed := _failed(results)) is not None:
+        raise psycopg.errors.error_from_result(failed, encoding="utf-8")
+    return results[0]
 
 
 def dumped(value: object) -> Any:

@@ -7,13 +7,12 @@ the first ones for as long as its connection lives.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg import pq
-from psycopg.generators import execute, fetch_many
+from .prepared import answers_of_pipeline, dumped, rows_of, statement_of
 
-from .prepared import ERROR, SYNC, dumped, rows_of, statement_of
+if TYPE_CHECKING:
+    from psycopg import pq
 
 
 def together(
@@ -26,20 +25,5 @@ def together(
         values = [dumped(parameters[name]) for name in statement.parameters]
         pgconn.send_query_params(statement.text, values, statement.types, statement.formats)
     pgconn.pipeline_sync()
-    answers: list[pq.abc.PGresult] = []
-    failed = None
-    try:
-        answer = (yield from execute(pgconn))[0]
-        while answer.status != SYNC:
-            answers.append(answer)
-            if failed is None and answer.status == ERROR:
-                failed = answer
-            answer = (yield from fetch_many(pgconn))[0]
-        pgconn.exit_pipeline_mode()
-    except psycopg.OperationalError:
-        # What has failed has failed, whatever becomes of the connection.
-        if failed is None:
-            raise
-    if failed is not None:
-        raise psycopg.errors.error_from_result(failed, encoding="utf-8")
+    answers = yield from answers_of_pipeline(pgconn)
     return [rows_of(answer) for answer in answers]
