@@ -64,6 +64,7 @@ class SQLStore(Store, Generic[C]):
         self.where = where
         self._dialect = dialect
         self._attempts = Attempts(dialect, lender, options, where)
+        self._lender = lender
         # Also closes the connections of a store that is dropped.
         self._close = weakref.finalize(self, lender.close)
         # By itself it would do so at exit before what was registered with atexit earlier, whatever made the first one.
@@ -79,7 +80,9 @@ class SQLStore(Store, Generic[C]):
         return not self._close.alive
 
     def close(self) -> None:
-        self._close()
+        # Not by calling it, which does nothing any more once the interpreter has run those that it runs at exit.
+        if self._close.detach() is not None:
+            self._lender.close()
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
         return numbered(
