@@ -63,10 +63,7 @@ _SHARED_SECONDS = 60.0
 
 
 def _reading(execute: Callable[..., T]) -> Callable[..., T]:
-    """Let a dialect's method raise for an answer that psycopg cannot read what it raises for a lost connection.
-
-    Not around a pipeline, out of which everything comes without its traceback, also what a signal handler has raised.
-    """
+    """Let a dialect's method raise for an answer that psycopg cannot read what it raises for a lost connection."""
 
     @wraps(execute)
     def reading(dialect: PostgresDialect, connection: PGConnection, *arguments: Any) -> T:
