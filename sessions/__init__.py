@@ -27,6 +27,7 @@ from .errors import (
     LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
+    SealBrokenError,
     SessionsError,
     TLSError,
     UnsupportedEngineError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ._listing import SessionInfo
     from ._operation import Operation
     from ._retention import Pruned
+    from ._sealing import Verified
     from ._search import Match
     from ._selftest.run import selftest
     from ._statistics import DayStats, SessionSize, Stats
@@ -77,6 +79,7 @@ __all__ = [
     "Record",
     "SQLiteBackend",
     "SchemaError",
+    "SealBrokenError",
     "Session",
     "SessionInfo",
     "SessionSize",
@@ -84,6 +87,7 @@ __all__ = [
     "Stats",
     "TLSError",
     "UnsupportedEngineError",
+    "Verified",
     "bind",
     "connect",
     "selftest",
@@ -99,6 +103,7 @@ _LAZY = {
     "selftest": "_selftest.run",
     "Match": "_search",
     "Pruned": "_retention",
+    "Verified": "_sealing",
     **dict.fromkeys(("DayStats", "SessionSize", "Stats"), "_statistics"),
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"

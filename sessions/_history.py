@@ -12,6 +12,7 @@ from typing import Any
 
 from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
+from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
@@ -173,8 +174,21 @@ class History:
             _check_limit(limit)
         return self._iterate_records(limit)
 
+    def seal(self) -> str:
+        """Return the seal of the history as it is."""
+        self.check_open()
+        return self.store.seal(self.session_id)
+
+    def verify(self, since: str | None) -> Verified:
+        """Look at every row by its seal."""
+        self.check_open()
+        if since is not None and not isinstance(since, str):
+            raise TypeError(f"since is a {type(since).__name__}; pass what seal() returned")
+        return self.store.verify(self.session_id, since)
+
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count, seen = 0, MAX_ID, _FIRST_PAGE, 0
+        self.store.check_whole(self.session_id, limit)
         if limit is not None:
             first, upto = observed(self.store, "records").newest_range(self.session_id, min(limit, MAX_ID))
             after = max(first - 1, 0)

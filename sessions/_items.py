@@ -122,6 +122,20 @@ def _read_first(text: str) -> Item | None:
 _read_quickly: Callable[[str], Item | None] | None = _read_first
 
 
+class MarkedText(str):
+    """A row's text, and what its seal says: "sealed", "unsealed", or "broken"."""
+
+    __slots__ = ("seal",)
+
+    seal: str
+
+    @classmethod
+    def of(cls, text: str, seal: str) -> MarkedText:
+        marked = cls(text)
+        marked.seal = seal
+        return marked
+
+
 class Record(NamedTuple):
     """One row of a conversation.
 
@@ -137,17 +151,22 @@ class Record(NamedTuple):
     item: Item | None
     text: str
 
+    @property
+    def seal(self) -> str | None:
+        """What the row's seal says, with an integrity_key: "sealed", "unsealed", or "broken" where that is reported."""
+        return self.text.seal if isinstance(self.text, MarkedText) else None
+
 
 def make_record(row: RecordRow) -> Record:
     """Decode a row; nothing that it holds is an error."""
     row_id, created_at, stored = row
-    return Record(row_id, read_time(created_at), decode_item(stored), _text_of(stored))
+    return Record(row_id, read_time(created_at), decode_item(stored), stored_text(stored))
 
 
-def _text_of(stored: object) -> str:
+def stored_text(stored: object) -> str:
     """Return what a row holds as text: a column of bytes as what reads JSON takes them for, and no text as escapes."""
     if not isinstance(stored, bytes):
-        return str(stored)
+        return stored if isinstance(stored, MarkedText) else str(stored)
     try:
         return stored.decode(json.detect_encoding(stored), "surrogatepass")
     except UnicodeDecodeError:

@@ -63,6 +63,21 @@ class LeaseLostError(SessionsError):
     """The lease of an exclusive() block was taken over by another run; nothing was written."""
 
 
+class SealBrokenError(SessionsError):
+    """A history is not as it was written under the integrity key; nothing of it was handed out.
+
+    record_id is the id of the row at which it was noticed, None where that is missing.
+    """
+
+    def __init__(self, message: str, session_id: str = "", record_id: int | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.record_id = record_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.session_id, self.record_id)
+
+
 class ClosedError(SessionsError, RuntimeError):
     """The session or its backend has been closed."""
 
@@ -78,6 +93,11 @@ class DatabaseError(SessionsError):
 def kind_of(value: object) -> str:
     """Name what was given in the wrong place, and nothing of what it holds."""
     return f"class, {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def unkeyed_error() -> ConfigurationError:
+    """Say that there are no seals."""
+    return ConfigurationError("there is no integrity_key, by which histories are sealed; give one to connect()")
 
 
 def closed_error() -> ClosedError:

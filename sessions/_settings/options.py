@@ -6,7 +6,7 @@ An option that is unknown, of the wrong type or out of range is an error that na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     import ssl
 
 Password = str | Callable[[], str]
+# The newest first.
+IntegrityKey = str | bytes | Sequence[str | bytes] | None
 SSLOption = Union[bool, Mapping[str, Any], "ssl.SSLContext", None]
 
 # PostgreSQL cuts longer identifiers at 63 bytes without an error.
 _MAX_NAME = 63
 _MAX_SECONDS = 31_536_000.0
+# An HMAC key has at least the strength that is asked for, here 128 bits (NIST SP 800-107, section 5.3.4).
+_LEAST_KEY = 16
 
 
 class BoundKeywords(TypedDict, total=False):
@@ -58,6 +62,9 @@ class Keywords(PoolKeywords, total=False):
     prepared_statements: bool
     multi_statements: bool
     causal_reads: bool
+    integrity_key: IntegrityKey
+    unsealed: str
+    on_broken_seal: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,9 @@ class Options:
     prepared_statements: bool = True
     multi_statements: bool = True
     causal_reads: bool = True
+    integrity_key: IntegrityKey = field(default=None, repr=False)
+    unsealed: str = "refuse"
+    on_broken_seal: str = "raise"
 
     def __post_init__(self) -> None:
         switches = (
@@ -110,6 +120,10 @@ class Options:
         _check_seconds("statement_timeout", self.statement_timeout)
         if self.password is not None and not isinstance(self.password, str) and not callable(self.password):
             raise ConfigurationError("password is neither a str nor a callable; pass one of them")
+        if self.integrity_key is not None:
+            integrity_keys(self.integrity_key)
+        _check_word("unsealed", self.unsealed, "refuse", "accept")
+        _check_word("on_broken_seal", self.on_broken_seal, "raise", "report")
         _check_hooks(self.on_operation)
         _check_table("sessions_table", self.sessions_table)
         _check_table("messages_table", self.messages_table)
@@ -148,6 +162,36 @@ def password_of(password: Password) -> str:
     if asked.encode(errors="ignore").decode() != asked:
         raise ConfigurationError("the password contains a lone surrogate; use valid Unicode")
     return asked
+
+
+def integrity_keys(given: object) -> list[bytes]:
+    """Return the keys as bytes, the newest first, a str as UTF-8; raise ConfigurationError for what is none."""
+    keys = [given] if isinstance(given, (str, bytes)) else given
+    if not isinstance(keys, (list, tuple)) or not keys or not all(isinstance(key, (str, bytes)) for key in keys):
+        raise ConfigurationError(
+            "integrity_key is neither a str or bytes nor a list of them; pass the newest key first"
+        )
+    found = [_key_bytes(key) for key in keys]
+    if min(map(len, found)) < _LEAST_KEY:
+        raise ConfigurationError(
+            f"integrity_key has fewer than {_LEAST_KEY} bytes; make one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return found
+
+
+def _key_bytes(key: str | bytes) -> bytes:
+    if isinstance(key, bytes):
+        return key
+    # Not by what encode() raises, which has the key in it.
+    if key.encode(errors="ignore").decode() != key:
+        raise ConfigurationError("integrity_key contains a lone surrogate; use valid Unicode")
+    return key.encode()
+
+
+def _check_word(name: str, value: object, *known: str) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name} is {value!r}; pass {' or '.join(map(repr, known))}")
 
 
 def _check_int(name: str, value: object, least: int, most: int) -> None:

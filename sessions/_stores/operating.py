@@ -130,6 +130,8 @@ def _delete_locked(
             raise kept_error(left[0][0])
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
+        if dialect.seals:
+            dialect.change(connection, "remove_seals", parameters)
         return len(locked), items
 
 

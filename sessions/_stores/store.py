@@ -13,7 +13,9 @@ from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, OperationHooks
 from sessions._parts import Part
+from sessions._sealing import SealedWrite, Verified
 from sessions._settings.options import Options
+from sessions.errors import unkeyed_error
 
 logger = logging.getLogger("sessions")
 
@@ -163,6 +165,39 @@ class Store(ABC):
     def check(self, *, fix: bool) -> list[Check]:
         """Look whether everything is as it should be; with fix make what is missing before."""
 
+    def check_whole(self, session_id: str, limit: int | None = None) -> None:
+        """Raise SealBrokenError where a conversation, or its newest rows, are not as they were sealed."""
+        return
+
+    def seal(self, session_id: str) -> str:
+        """Return the end seal of a conversation."""
+        raise unkeyed_error()
+
+    def verify(self, session_id: str, since: str | None) -> Verified:
+        """Look at a whole conversation; raise SealBrokenError unless it is as sealed, and goes on from an end seal."""
+        raise unkeyed_error()
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        """Return at most count ids behind one, in order, of sessions that have an end seal."""
+        raise unkeyed_error()
+
     @abstractmethod
     def load(self, session_id: str, part: Part) -> int:
         """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""
+
+
+class SealableStore(Store):
+    """A store that keeps the end seals of conversations beside their rows."""
+
+    settles: bool = False  # an answer can be lost, and what it was an answer to is then looked for by its token
+
+    @abstractmethod
+    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
+        """Return the end seal, None where there is none, and at most count rows up to id upto, newest first.
+
+        Both are of one moment.
+        """
+
+    @abstractmethod
+    def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
+        """Do a write, and return the newest id where it has texts; raise SealMovedError for another end."""

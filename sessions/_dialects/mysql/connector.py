@@ -74,6 +74,7 @@ class MySQLConnector:
         self._statements = statements
         self._prepare = [
             statements["use_utf8"],
+            *([statements["use_utc"]] if options.integrity_key else []),
             self._lock_settings(together=options.multi_statements),
             statements["use_repeatable_read"],
             statements["server_variables"],
