@@ -251,7 +251,9 @@ class MemoryStore(SealableStore):
 
     def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
         with self._alone():
-            there = self._rows_under(lease, session_id)
+            if lease is not None:
+                self._rows_under(lease, lease.session_id)
+            there = self._rows_of(session_id)
             rows = [] if write.removes_all else list(there)
             if write.is_new and session_id in self._sessions:
                 raise taken_error(session_id)

@@ -17,8 +17,10 @@ from sessions._seals import GENESIS, UNSEALED, End, Sealed, Seals, broken_error,
 
 from .store import SealableStore
 
-# How many rows are looked at with one statement.
+# How many rows are looked at with one statement: at first, at most, and by their characters.
+_FIRST_ROWS = 20
 _ROWS = 1000
+_CHARACTERS = 1_000_000
 # How often a read of several statements is begun anew, because others have removed or changed rows meanwhile.
 READS = 5
 
@@ -135,11 +137,12 @@ class SealReader:
         """Look at all rows up to one, oldest first."""
         end, breaks = self._end(session_id, text)
         before, after, sealed, plain = GENESIS, 0, 0, 0
-        goes_on = since is None or since.rows == 0
+        goes_on, count = since is None or since.rows == 0, _FIRST_ROWS
         while after < top:
-            stored = self._rows.record_rows(session_id, after=after, upto=top, count=_ROWS)
+            stored = self._rows.record_rows(session_id, after=after, upto=top, count=count)
             if not stored:
                 break
+            count = min(_ROWS, _CHARACTERS * len(stored) // (sum(len(str(text)) for *_, text in stored) + 1) + 1)
             rows = [without_seal(row) for row in stored]
             breaks |= self.breaks(session_id, rows[::-1], None, before)
             for row in rows:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, sleep
 
-from sessions._checks import Check
 from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow
@@ -59,9 +58,9 @@ class SealedStore(PassingStore):
         return [(row.id, row.text) for row in self._window(session_id, count, upto)]
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        newest = [row.id for row in self._window(session_id, 1)]
-        oldest, _ = super().newest_range(session_id, count) if count > 1 else (sum(newest), 0)
-        return oldest, sum(newest)
+        newest = next((row.id for row in self._window(session_id, 1)), 0)
+        oldest, there = (newest, newest) if count == 1 else super().newest_range(session_id, count)
+        return oldest, there and newest
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
         for _ in range(READS):
@@ -112,13 +111,6 @@ class SealedStore(PassingStore):
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
         return self._rows.sealed_sessions(after=after, count=count)
 
-    def check(self, *, fix: bool) -> list[Check]:
-        checks = super().check(fix=fix)
-        count = len(self._rows.sealed_sessions(after="", count=_ENDS + 1))
-        many = f"more than {_ENDS}" if count > _ENDS else str(count)
-        what = f"{many} conversations are sealed, rows without a seal {'accepted' if self._accepts else 'refused'}"
-        return [*checks, Check("seals", "ok", f"{what}; `agent-sessions verify` looks at all of them")]
-
     def _window(self, session_id: str, count: int, upto: int = MAX_ID) -> list[Sealed]:
         rows, tail, breaks = self._reader.window(session_id, count, upto)
         self._reader.tell(session_id, breaks)
@@ -161,11 +153,8 @@ class SealedStore(PassingStore):
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         # Whatever its end is: what is broken can be cleared.
         for _ in self._attempts(session_id):
-            self._tails.pop(session_id, None)
-            text, rows = self._rows.sealed_rows(session_id, count=1)
-            if text is None and not rows:
-                self._rows.clear(session_id, known=known, lease=lease)
-                return
+            known = self._tails.pop(session_id, None)
+            text = known.text if known else self._rows.sealed_rows(session_id, count=0)[0]
             with suppress(SealMovedError):
                 self._rows.write_sealed(session_id, SealedWrite(text, None, removes_all=True), lease=lease)
                 return

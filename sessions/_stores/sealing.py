@@ -43,9 +43,9 @@ def write_sealed(dialect: Dialect[C], connection: C, session_id: str, write: Sea
             return newest
     with dialect.transaction(connection):
         dialect.check_lease(connection, lease)
-        _move(dialect, connection, session_id, write)
-        if write.is_new and dialect.lock(connection, session_id):
+        if write.is_new and (dialect.lock(connection, session_id) or dialect.has_items(connection, session_id)):
             raise taken_error(session_id)
+        _move(dialect, connection, session_id, write)
         if write.texts or write.after:
             dialect.touch(connection, session_id)
         else:
@@ -108,7 +108,9 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
         parameters = {"session_id": session_id, "id": row_id, "message_data": text}
         if not is_there(dialect, connection, session_id, row_id):
             raise moved_error(session_id, write.before)
-        dialect.change(connection, "update_item", parameters)
+        written = dialect.change(connection, "update_item", parameters)
+        if not written or not is_there(dialect, connection, session_id, row_id):
+            raise kept_error(session_id)
     newest = dialect.load(connection, session_id, write.texts, write.times) if write.texts else 0
     if write.after is None:
         removed = dialect.change(connection, "delete_session", {"session_id": session_id})
