@@ -21,6 +21,7 @@ from .errors import (
     ConflictError,
     ConnectionFailedError,
     DatabaseError,
+    DecryptionError,
     DriverNotInstalledError,
     InvalidItemError,
     InvalidURLError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ._items import Item, Record
     from ._listing import SessionInfo
     from ._operation import Operation
+    from ._rekeying import Rekeyed
     from ._retention import Pruned
     from ._search import Match
     from ._selftest.run import selftest
@@ -61,6 +63,7 @@ __all__ = [
     "ConnectionFailedError",
     "DatabaseError",
     "DayStats",
+    "DecryptionError",
     "DriverNotInstalledError",
     "InMemorySession",
     "InvalidItemError",
@@ -75,6 +78,7 @@ __all__ = [
     "PostgresBackend",
     "Pruned",
     "Record",
+    "Rekeyed",
     "SQLiteBackend",
     "SchemaError",
     "Session",
@@ -99,6 +103,7 @@ _LAZY = {
     "selftest": "_selftest.run",
     "Match": "_search",
     "Pruned": "_retention",
+    "Rekeyed": "_rekeying",
     **dict.fromkeys(("DayStats", "SessionSize", "Stats"), "_statistics"),
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"

@@ -105,6 +105,13 @@ class MemoryStore(Store):
             row_id, _, text = rows.pop()
             return (row_id, text), self._put(session_id, rows)
 
+    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
+        with self._alone():
+            rows = self._rows_under(lease, session_id)
+            if _position(rows) != row_id:
+                return None
+            return self._put(session_id, rows[:-1]) if rows else 0
+
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
     ) -> int:
@@ -228,6 +235,10 @@ class MemoryStore(Store):
 
     def load(self, session_id: str, part: Part) -> int:
         with self._alone():
+            if part.lease is not None:
+                self._rows_under(part.lease, part.lease.session_id)
+            if part.is_new and session_id in self._sessions:
+                raise taken_error(session_id)
             rows = self._rows_of(session_id)
             check_position(session_id, expected=part.position, position=_position(rows))
             numbered = zip(self._number(part.texts), part.times, strict=True)
@@ -239,6 +250,17 @@ class MemoryStore(Store):
             known.created_at = _seconds(part.created_at, known.created_at)
             known.updated_at = _seconds(part.updated_at, known.updated_at)
             return newest
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        with self._alone():
+            new = {(row_id, before): after for row_id, before, after in rows}
+            there = self._rows_of(session_id)
+            left = [(row_id, made, new.get((row_id, text), text)) for row_id, made, text in there]
+            written = sum(one is not other for (*_, one), (*_, other) in zip(left, there, strict=True))
+            if written:
+                # Whoever reads has the list that was; no time of a write is noted, for nothing is said anew.
+                self._sessions[session_id].rows = left
+            return written
 
     def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")

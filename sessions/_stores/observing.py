@@ -95,6 +95,13 @@ class ObservedStore(Store):
             texts=lambda popped: [popped[0][1]] if popped[0] else [],
         )
 
+    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
+        return self._run(
+            lambda: self._store.remove_newest(session_id, row_id, lease=lease),
+            session_id,
+            rows=lambda newest: int(newest is not None),
+        )
+
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
     ) -> int:
@@ -156,6 +163,12 @@ class ObservedStore(Store):
 
     def load(self, session_id: str, part: Part) -> int:
         return self._run(lambda: self._store.load(session_id, part), session_id, texts=lambda _: part.texts)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        return self._run(lambda: self._store.rewrite(session_id, rows), session_id, rows=int)
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        return self._run(lambda: self._store.rekey(session_id, adopt=adopt), session_id, rows=int)
 
     def _run(
         self,

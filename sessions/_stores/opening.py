@@ -29,7 +29,7 @@ def open_address(address: Address, package: DialectPackage | None, keywords: Key
     settings = settings_from(address, keywords, package.OWN_OPTIONS if package else ())
     options = settings.options
     if package is None:
-        return MemoryStore(options)
+        return keyed(MemoryStore(options))
     try:
         dialect, connector = package.dialect_and_connector(settings)
     except ImportError as exc:
@@ -45,7 +45,7 @@ def open_address(address: Address, package: DialectPackage | None, keywords: Key
     pool: Pool[Any] = Pool(
         connector, size=options.pool_size, timeout=options.connection_timeout, max_idle=options.max_idle
     )
-    return SQLStore(str(address), options, dialect, pool)
+    return keyed(SQLStore(str(address), options, dialect, pool))
 
 
 def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
@@ -64,7 +64,7 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
                 f"the pool lends connections of {package.DRIVER} and of others; make it lend one kind"
             )
 
-    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind))
+    return keyed(SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind)))
 
 
 def open_connection(connection: object, keywords: BoundKeywords) -> Store:
@@ -100,6 +100,15 @@ def _on_connection(connection: object, options: Options) -> Store:
     where = f"{package.NAME}: (bound connection)"
     store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
     store.renews_in_background = False
+    return keyed(store)
+
+
+def keyed(store: Store) -> Store:
+    """Put what the options give keys for before a store, the encryption outermost."""
+    if store.options.encryption_key is not None:
+        from .encrypted import EncryptedStore
+
+        store = EncryptedStore(store)
     return store
 
 

@@ -52,6 +52,9 @@ class PassingStore(Store):
     def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
         return self._store.pop(session_id, lease=lease)
 
+    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
+        return self._store.remove_newest(session_id, row_id, lease=lease)
+
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
     ) -> int:
@@ -101,3 +104,9 @@ class PassingStore(Store):
 
     def load(self, session_id: str, part: Part) -> int:
         return self._store.load(session_id, part)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        return self._store.rewrite(session_id, rows)
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        return self._store.rekey(session_id, adopt=adopt)

@@ -25,7 +25,9 @@ from .operating import (
     fork,
     list_sessions,
     load,
+    remove_newest,
     replace_record,
+    rewrite,
     search,
     session_sizes,
     unlisted_sessions,
@@ -115,6 +117,11 @@ class SQLStore(Store, Generic[C]):
     def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
         return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id, lease), settle=None)
 
+    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
+        return self._attempts.run(
+            lambda connection: remove_newest(self._dialect, connection, session_id, row_id, lease), settle=None
+        )
+
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
     ) -> int:
@@ -200,8 +207,16 @@ class SQLStore(Store, Generic[C]):
     def load(self, session_id: str, part: Part) -> int:
         return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
-            settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
+            # One that has to be new is there afterwards, whoever has made it.
+            settle=None if part.is_new else lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        def put(connection: C) -> int:
+            return rewrite(self._dialect, connection, session_id, rows)
+
+        # The texts tell what is done already.
+        return self._attempts.run(put, settle=put)
 
     def check(self, *, fix: bool) -> list[Check]:
         def look(connection: C) -> list[Check]:

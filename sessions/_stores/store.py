@@ -48,6 +48,7 @@ class Store(ABC):
     where: str  # for messages, without user and password
     options: Options
     hooks: Hooks | None  # None: nobody wants to know
+    rewrites_whole: bool = False  # rewrite() wants all rows of a conversation at once
     renews_in_background: bool = True  # a connection of the application is not for a thread of ours
 
     def __init__(self, options: Options) -> None:
@@ -94,6 +95,13 @@ class Store(ABC):
     @abstractmethod
     def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
         """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
+
+    @abstractmethod
+    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
+        """Remove the newest row if it has this id (0: there is none), and return the id of the newest one then.
+
+        None, and nothing is removed, where another one is the newest.
+        """
 
     @abstractmethod
     def replace(
@@ -166,3 +174,17 @@ class Store(ABC):
     @abstractmethod
     def load(self, session_id: str, part: Part) -> int:
         """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""
+
+    @abstractmethod
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        """Put texts in place of rows' own, each an id, the text as it is, and the new one; return how many.
+
+        One transaction; a row whose text is another one by now is left. Rows keep their ids and times.
+        """
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        """Bring the rows that are not under the newest keys under them; return how many.
+
+        adopt: also those that were written without the keys, which are an error otherwise.
+        """
+        return 0
