@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ._listing import SessionInfo, listing_from, page_from, pages
 from ._statistics import unlisted_sessions
+from ._stores.observing import observed
 from ._stores.store import Store
 from .errors import ConfigurationError, DecryptionError
 
@@ -24,11 +25,14 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
     """Bring conversations, or all of them, under the newest keys; what does not open is an error at the end."""
     if store.options.encryption_key is None:
         raise ConfigurationError("there is no key to bring anything under; give encryption_key, the newest key first")
+    if not store.renews_in_background:
+        raise ConfigurationError("rekey() is many transactions, and a bound connection has one; use connect()")
+    told = observed(store, "rekey")
     sessions = records = 0
     refusal: DecryptionError | None = None
-    for session_id in _all_ids(store) if session_ids is None else session_ids:
+    for session_id in _all_ids(told) if session_ids is None else session_ids:
         try:
-            records += store.rekey(session_id, adopt=adopt)
+            records += told.rekey(session_id, adopt=adopt)
         except DecryptionError as exc:
             refusal = refusal or exc
         sessions += 1

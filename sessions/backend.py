@@ -256,12 +256,12 @@ class Backend:
         Records keep their ids and times, and are as old as they were. In batches of short transactions:
         it can be ended and called again, while others read and write. adopt: also encrypt what was written
         without a key, by whoever may write to the table. Raises DecryptionError at the end for what no key
-        opens, which stays as it is, and ConfigurationError without a key.
+        opens, which stays as it is, and ConfigurationError without a key, and on a bound connection.
         """
         ids = None if session_ids is None else self._ids(session_ids)
         if self.closed:
             raise closed_error()
-        return rekey(observed(self._store, "rekey"), ids, adopt=adopt)
+        return rekey(self._store, ids, adopt=adopt)
 
     def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.

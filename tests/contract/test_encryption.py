@@ -440,6 +440,17 @@ def test_a_newest_row_that_is_older_is_not_popped(aged: Backend, sql_url: str) -
     assert session.pop_item() == item("next")
 
 
+def test_under_a_lost_lease_it_is_told_also_where_nothing_is_popped(aged: Backend, sql_url: str) -> None:
+    plant(sql_url, "chat_1", envelope("chat_1", "{}", age=DAY))
+    lost, held = new_lease("chat_1", 60), new_lease("chat_1", 60)
+    aged._store.take_lease(lost)
+    assert aged._store.pop("chat_1", lease=lost)[0] is None
+    aged._store.release_lease(lost)
+    aged._store.take_lease(held)
+    with pytest.raises(LeaseLostError):
+        aged._store.pop("chat_1", lease=lost)
+
+
 def test_a_turn_behind_old_rows_alone_is_written(sql_url: str) -> None:
     with sessions.connect(sql_url, encryption_key=KEY) as backend:
         backend.session("chat_1").replace_items([])
@@ -634,6 +645,15 @@ def test_a_write_that_was_rekeyed_before_its_answer_is_found_again(server_url: s
 def test_a_key_is_needed_to_rekey(backend: Backend) -> None:
     with pytest.raises(ConfigurationError, match="no key"):
         backend.rekey()
+
+
+def test_a_bound_connection_is_not_rekeyed(secret_url: str) -> None:
+    before = everything(secret_url)
+    with contextlib.closing(connect_raw(secret_url)) as connection:
+        bound = sessions.bind(connection, encryption_key=[OTHER, KEY])
+        with pytest.raises(ConfigurationError, match="use connect"):
+            bound.rekey()
+    assert everything(secret_url) == before
 
 
 # --- options
