@@ -6,8 +6,7 @@ conversation is shorter than it is.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import time
 
@@ -17,7 +16,7 @@ from sessions._items import EXPIRED, MAX_ID, RecordRow, Row, SearchRow, iso_text
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, listing_from
 from sessions._parts import Part
-from sessions.errors import ConflictError, decryption_error, gone_error, lost_lease_error
+from sessions.errors import decryption_error, gone_error
 
 from .passing import PassingStore
 from .store import Store
@@ -28,9 +27,6 @@ _FIRST_PAGE = 20
 
 # How many rows are brought under another key in one transaction.
 _REKEYED_ROWS = 500
-
-# How often one row is read as the newest and then is not, before an old snapshot is taken to be what shows it.
-_POPS = 100
 
 _CHECK = "encryption"
 
@@ -57,23 +53,18 @@ class EncryptedStore(PassingStore):
         wrapped = self._wrapped(session_id, texts)
         return self._store.append(session_id, wrapped, if_position=if_position, known=known, lease=lease)
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        beaten: Counter[int] = Counter()
-        while True:
-            [(row_id, text)] = self.newest_rows(session_id, count=1) or [(0, "")]
-            if text is EXPIRED:
-                if lease is not None and not self.renew_lease(lease):
-                    raise lost_lease_error(session_id)
-                return None, row_id
-            newest = self._store.remove_newest(session_id, row_id, lease=lease)
-            if newest is not None:
-                return ((row_id, text) if row_id else None), newest
-            beaten[row_id] += 1
-            if beaten[row_id] == _POPS:
-                raise ConflictError(
-                    f"session {session_id!r} is read as it was before others wrote to it, and nothing was popped; "
-                    "pop outside of a transaction, or in one that begins now"
-                )
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        given = ""
+
+        def opens(row: Row) -> bool:
+            nonlocal given
+            given = self._given(session_id, *row)
+            return given is not EXPIRED and (check is None or check((row[0], given)))
+
+        row, newest = self._store.pop(session_id, lease=lease, check=opens)
+        return (row and (row[0], given)), newest
 
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None

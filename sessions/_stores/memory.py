@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -97,20 +97,18 @@ class MemoryStore(Store):
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         with self._alone():
             rows = self._rows_under(lease, session_id)
             if not rows:
                 return None, 0
-            row_id, _, text = rows.pop()
+            row_id, _, text = rows[-1]
+            if check is not None and not check((row_id, text)):
+                return None, row_id
+            rows.pop()
             return (row_id, text), self._put(session_id, rows)
-
-    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
-        with self._alone():
-            rows = self._rows_under(lease, session_id)
-            if _position(rows) != row_id:
-                return None
-            return self._put(session_id, rows[:-1]) if rows else 0
 
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None

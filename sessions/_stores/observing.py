@@ -88,18 +88,13 @@ class ObservedStore(Store):
             texts=lambda _: texts,
         )
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         return self._run(
-            lambda: self._store.pop(session_id, lease=lease),
+            lambda: self._store.pop(session_id, lease=lease, check=check),
             session_id,
             texts=lambda popped: [popped[0][1]] if popped[0] else [],
-        )
-
-    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
-        return self._run(
-            lambda: self._store.remove_newest(session_id, row_id, lease=lease),
-            session_id,
-            rows=lambda newest: int(newest is not None),
         )
 
     def replace(

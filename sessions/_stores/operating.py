@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect, numbered
-from sessions._items import MAX_ID, SearchRow
+from sessions._items import MAX_ID, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
@@ -65,19 +65,25 @@ def _make_session(dialect: Dialect[C], connection: C, session_id: str) -> None:
         raise taken_error(session_id)
 
 
-def remove_newest(dialect: Dialect[C], connection: C, session_id: str, row_id: int, lease: Lease | None) -> int | None:
-    """Remove the newest row if it has an id, and return that of the newest one then; None when it has another one."""
+def pop_checked(
+    dialect: Dialect[C], connection: C, session_id: str, lease: Lease | None, check: Callable[[Row], bool]
+) -> tuple[Row | None, int]:
+    """Remove the newest row if it passes, and return it; and the id of the newest one then."""
     with dialect.transaction(connection):
         dialect.check_lease(connection, lease)
-        dialect.lock_for_removal(connection, session_id)
+        # Before it is looked at: where it stays, no time of a write is to be noted.
+        dialect.lock(connection, session_id)
         parameters = {"session_id": session_id, "count": 2, "upto": MAX_ID}
         rows = numbered(dialect.locked(connection, dialect.lock_newest_statement, parameters))
-        newest, *others = [found[0] for found in rows] or [0]
-        if newest != row_id:
-            return None
-        if newest and not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
+        if not rows:
+            return None, 0
+        [(row_id, text), *others] = rows
+        if not check((row_id, text)):
+            return None, row_id
+        dialect.lock_for_removal(connection, session_id)
+        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
             raise kept_error(session_id)
-        return others[0] if others else 0
+        return (row_id, text), others[0][0] if others else 0
 
 
 def rewrite(dialect: Dialect[C], connection: C, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:

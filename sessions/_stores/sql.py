@@ -25,7 +25,7 @@ from .operating import (
     fork,
     list_sessions,
     load,
-    remove_newest,
+    pop_checked,
     replace_record,
     rewrite,
     search,
@@ -114,12 +114,14 @@ class SQLStore(Store, Generic[C]):
             settle=lambda connection: settle_append(dialect, connection, call),
         )
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id, lease), settle=None)
-
-    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        dialect = self._dialect
+        if check is None:
+            return self._attempts.run(lambda connection: dialect.pop(connection, session_id, lease), settle=None)
         return self._attempts.run(
-            lambda connection: remove_newest(self._dialect, connection, session_id, row_id, lease), settle=None
+            lambda connection: pop_checked(dialect, connection, session_id, lease, check), settle=None
         )
 
     def replace(

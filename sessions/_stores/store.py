@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
 from sessions._dialects.failures import raised_by_a_handler
@@ -93,14 +93,12 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        """Remove the newest row and return it, None when there is none; and the id of the newest one then.
 
-    @abstractmethod
-    def remove_newest(self, session_id: str, row_id: int, *, lease: Lease | None) -> int | None:
-        """Remove the newest row if it has this id (0: there is none), and return the id of the newest one then.
-
-        None, and nothing is removed, where another one is the newest.
+        check is shown the row while nobody else can write: False, or what it raises, and nothing is removed.
         """
 
     @abstractmethod
