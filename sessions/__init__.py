@@ -21,6 +21,7 @@ from .errors import (
     ConflictError,
     ConnectionFailedError,
     DatabaseError,
+    DecryptionError,
     DriverNotInstalledError,
     InvalidItemError,
     InvalidURLError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ._items import Item, Record
     from ._listing import SessionInfo
     from ._operation import Operation
+    from ._rekeying import Rekeyed
     from ._retention import Pruned
     from ._sealing import Verified
     from ._search import Match
@@ -63,6 +65,7 @@ __all__ = [
     "ConnectionFailedError",
     "DatabaseError",
     "DayStats",
+    "DecryptionError",
     "DriverNotInstalledError",
     "InMemorySession",
     "InvalidItemError",
@@ -77,6 +80,7 @@ __all__ = [
     "PostgresBackend",
     "Pruned",
     "Record",
+    "Rekeyed",
     "SQLiteBackend",
     "SchemaError",
     "SealBrokenError",
@@ -104,6 +108,7 @@ _LAZY = {
     "Match": "_search",
     "Pruned": "_retention",
     "Verified": "_sealing",
+    "Rekeyed": "_rekeying",
     **dict.fromkeys(("DayStats", "SessionSize", "Stats"), "_statistics"),
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"

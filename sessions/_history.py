@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
+from ._items import EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
 from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
@@ -76,9 +76,9 @@ class History:
         position = rows[0][0] if rows else 0
         self._saw(position)
         items = self._readable(rows)
-        # Further rows are needed only where corrupt ones stood in for readable ones.
+        # Further rows are needed only where corrupt or old ones stood in for readable ones.
         while len(items) < limit and len(rows) == count:
-            count = max(limit, _NEXT_ROWS)
+            count = max(limit, _NEXT_ROWS, min(2 * count, _PAGE_ROWS))
             rows = store.newest_rows(self.session_id, count=count, upto=rows[-1][0] - 1)
             items += self._readable(rows)
         is_all = len(rows) < count and len(items) <= limit
@@ -195,7 +195,7 @@ class History:
         while after < upto:
             self.check_open()
             rows = observed(self.store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
-            yield from map(make_record, rows)
+            yield from (make_record(row) for row in rows if row[2] is not EXPIRED)
             if len(rows) < count:
                 return
             after = rows[-1][0]
@@ -220,7 +220,7 @@ class History:
 
     def _decode(self, row: Row) -> Item | None:
         item = decode_item(row[1])
-        if item is None:
+        if item is None and row[1] is not EXPIRED:
             logger.warning("session %r: row %d is no JSON object and was skipped", self.session_id, row[0])
         return item
 

@@ -29,7 +29,15 @@ SearchRow = tuple[str, int, Any, str | None]
 # Larger than any id: read from the newest row on.
 MAX_ID = 2**63 - 1
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
+
+class _Expired(str):
+    __slots__ = ()
+
+
+# The very text of a row that is too old to be given: it is there, and has its id, and is not corrupt either.
+EXPIRED = _Expired()
+
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
 
 # The greatest depth of an item: that of what Python 3.11 reads at the top of a program.
 MAX_DEPTH = 900
@@ -136,6 +144,11 @@ class MarkedText(str):
         return marked
 
 
+def marked_as(stored: str, text: str) -> str:
+    """Return what a stored text holds with what is said of its seal, if anything is."""
+    return MarkedText.of(text, stored.seal) if isinstance(stored, MarkedText) and text is not EXPIRED else text
+
+
 class Record(NamedTuple):
     """One row of a conversation.
 
@@ -178,8 +191,17 @@ def read_time(stored: object) -> datetime | None:
     text = str(stored)
     try:
         if text.removeprefix("-").replace(".", "", 1).isdigit():
-            return _EPOCH + timedelta(seconds=float(text))
+            return EPOCH + timedelta(seconds=float(text))
         time = datetime.fromisoformat(text)
         return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         return None
+
+
+def iso_text(stored: object) -> str:
+    """Write a time as it is stored in ISO 8601, as load() takes it; with its zone, where it has one."""
+    text = str(stored)
+    if not text.removeprefix("-").replace(".", "", 1).isdigit():
+        return text
+    moment = read_time(text)
+    return "" if moment is None else moment.isoformat(sep=" ")

@@ -82,6 +82,15 @@ class ClosedError(SessionsError, RuntimeError):
     """The session or its backend has been closed."""
 
 
+class DecryptionError(SessionsError):
+    """A row is not encrypted, or under another key, or damaged; it was neither given nor removed."""
+
+    def __init__(self, message: str, session_id: str = "", record_id: int = 0) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.record_id = record_id
+
+
 class OutcomeUnknownError(SessionsError):
     """The connection was lost during a write, which may or may not have happened."""
 
@@ -158,6 +167,18 @@ def kept_error(session_id: str) -> DatabaseError:
     return DatabaseError(
         f"not every row of session {session_id!r} was written or removed as asked, and nothing was changed; "
         "look for a trigger, a rule or a policy on the two tables that suppresses or changes rows"
+    )
+
+
+def decryption_error(session_id: str, row_id: int, *, encrypted: bool) -> DecryptionError:
+    """Say that a row does not hold what the keys open, and nothing of what it holds."""
+    row = f"row {row_id} of session {session_id!r}"
+    if encrypted:
+        what = f"{row} cannot be decrypted: it was written with another key, or is damaged"
+        return DecryptionError(f"{what}; give the key that it was written with", session_id, row_id)
+    what = f"{row} is not encrypted"
+    return DecryptionError(
+        f"{what}; if whoever wrote it is to be trusted, `agent-sessions rekey --adopt` encrypts it", session_id, row_id
     )
 
 

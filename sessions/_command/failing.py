@@ -11,6 +11,8 @@ _REMEDIES = (
         "if this is the right database, and these are the right table names, `check --fix` makes the tables",
     ),
     (", or pass ssl=False", ""),
+    ("give the key that it was written with", "pass that one too by --encryption-key-file"),
+    ("give encryption_key, the newest key first", "pass --encryption-key-file, the newest key in its first line"),
     ("once that has ended, load it again", "once that has ended, give the command again"),
 )
 

@@ -14,7 +14,7 @@ from .terminal import OutputError, Stream, drop_unwritten
 
 # What can be interrupted and given once more.
 _SCHEMA = ("create_sessions", "create_messages", "create_leases")
-_RESUMED = ("import", "copy", "prune")
+_RESUMED = ("import", "copy", "prune", "rekey")
 _GOES_ON = "; what was done is whole, and the same command goes on from there"
 
 

@@ -40,6 +40,8 @@ class BoundKeywords(TypedDict, total=False):
     engine: str | None
     on_operation: OperationHooks | None
     operation_ids: bool
+    encryption_key: str | Sequence[str] | None
+    encryption_ttl: float | None
 
 
 class PoolKeywords(BoundKeywords, total=False):
@@ -95,6 +97,8 @@ class Options:
     integrity_key: IntegrityKey = field(default=None, repr=False)
     unsealed: str = "refuse"
     on_broken_seal: str = "raise"
+    encryption_key: str | Sequence[str] | None = field(default=None, repr=False)  # a tuple once it is checked
+    encryption_ttl: float | None = None
 
     def __post_init__(self) -> None:
         switches = (
@@ -125,6 +129,11 @@ class Options:
         _check_word("unsealed", self.unsealed, "refuse", "accept")
         _check_word("on_broken_seal", self.on_broken_seal, "raise", "report")
         _check_hooks(self.on_operation)
+        object.__setattr__(self, "encryption_key", _checked_keys("encryption_key", self.encryption_key))
+        if self.encryption_ttl is not None:
+            _check_seconds("encryption_ttl", self.encryption_ttl)
+            if self.encryption_key is None:
+                raise ConfigurationError("encryption_ttl is given without encryption_key; give both, or drop it")
         _check_table("sessions_table", self.sessions_table)
         _check_table("messages_table", self.messages_table)
         if self.sessions_table.lower() == self.messages_table.lower():
@@ -204,6 +213,24 @@ def _check_seconds(name: str, value: object, *, zero: bool = False) -> None:
         raise ConfigurationError(f"{name} is {value!r}; pass a number of seconds")
     if value == 0 and not zero:
         raise ConfigurationError(f"{name} is 0; pass a number of seconds above 0")
+
+
+def _checked_keys(name: str, keys: object) -> tuple[str, ...] | None:
+    """Return one key or several as several; raise ConfigurationError, without any of them, for what is none."""
+    if keys is None:
+        return None
+    found = (keys,) if isinstance(keys, str) else tuple(keys) if isinstance(keys, (list, tuple)) else ()
+    if not found:
+        raise ConfigurationError(f"{name} is a {kind_of(keys)} without a key; pass a str, or a list, the newest first")
+    for key in found:
+        if not isinstance(key, str):
+            raise ConfigurationError(f"{name} holds a {kind_of(key)}; pass a str, or a list of them, the newest first")
+        if not key:
+            raise ConfigurationError(f"{name} holds an empty key; pass one of many random characters")
+        # Not by what encode() raises, which has the key in it.
+        if key.encode(errors="ignore").decode() != key:
+            raise ConfigurationError(f"{name} holds a lone surrogate; use valid Unicode")
+    return found
 
 
 def _check_hooks(hooks: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -99,12 +99,17 @@ class MemoryStore(SealableStore):
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         with self._alone():
             rows = self._rows_under(lease, session_id)
             if not rows:
                 return None, 0
-            row_id, _, text = rows.pop()
+            row_id, _, text = rows[-1]
+            if check is not None and not check((row_id, text)):
+                return None, row_id
+            rows.pop()
             return (row_id, text), self._put(session_id, rows)
 
     def replace(
@@ -232,6 +237,10 @@ class MemoryStore(SealableStore):
 
     def load(self, session_id: str, part: Part) -> int:
         with self._alone():
+            if part.lease is not None:
+                self._rows_under(part.lease, part.lease.session_id)
+            if part.is_new and session_id in self._sessions:
+                raise taken_error(session_id)
             rows = self._rows_of(session_id)
             check_position(session_id, expected=part.position, position=_position(rows))
             numbered = zip(self._number(part.texts), part.times, strict=True)
@@ -279,6 +288,17 @@ class MemoryStore(SealableStore):
         with self._alone():
             self._rows_of("")
             return sorted(session_id for session_id in self._seals if session_id > after)[:count]
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        with self._alone():
+            new = {(row_id, before): after for row_id, before, after in rows}
+            there = self._rows_of(session_id)
+            left = [(row_id, made, new.get((row_id, text), text)) for row_id, made, text in there]
+            written = sum(one is not other for (*_, one), (*_, other) in zip(left, there, strict=True))
+            if written:
+                # Whoever reads has the list that was; no time of a write is noted, for nothing is said anew.
+                self._sessions[session_id].rows = left
+            return written
 
     def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")

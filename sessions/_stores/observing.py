@@ -88,9 +88,11 @@ class ObservedStore(Store):
             texts=lambda _: texts,
         )
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         return self._run(
-            lambda: self._store.pop(session_id, lease=lease),
+            lambda: self._store.pop(session_id, lease=lease, check=check),
             session_id,
             texts=lambda popped: [popped[0][1]] if popped[0] else [],
         )
@@ -156,6 +158,12 @@ class ObservedStore(Store):
 
     def load(self, session_id: str, part: Part) -> int:
         return self._run(lambda: self._store.load(session_id, part), session_id, texts=lambda _: part.texts)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        return self._run(lambda: self._store.rewrite(session_id, rows), session_id, rows=int)
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        return self._run(lambda: self._store.rekey(session_id, adopt=adopt), session_id, rows=int)
 
     def _run(
         self,

@@ -64,7 +64,7 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
                 f"the pool lends connections of {package.DRIVER} and of others; make it lend one kind"
             )
 
-    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind))
+    return keyed(SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind)))
 
 
 def open_connection(connection: object, keywords: BoundKeywords) -> Store:
@@ -105,7 +105,22 @@ def _on_connection(connection: object, options: Options) -> Store:
     where = f"{package.NAME}: (bound connection)"
     store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
     store.renews_in_background = False
-    return store
+    return keyed(store)
+
+
+def keyed(store: SealableStore) -> Store:
+    """Put what the options give keys for before a store, the encryption outermost: what is sealed is what is stored."""
+    options = store.options
+    kept: Store = store
+    if options.integrity_key is not None:
+        from .sealed import SealedStore
+
+        kept = SealedStore(store)
+    if options.encryption_key is not None:
+        from .encrypted import EncryptedStore
+
+        kept = EncryptedStore(kept)
+    return kept
 
 
 def _check_applies(options: Collection[str], applying: type, where: str) -> None:
@@ -113,12 +128,3 @@ def _check_applies(options: Collection[str], applying: type, where: str) -> None
     for name in options:
         if name not in known:
             raise ConfigurationError(f"option {name!r} does not apply to {where}; use one of {', '.join(known)}")
-
-
-def keyed(store: SealableStore) -> Store:
-    """Put before a store what its keys ask for."""
-    if store.options.integrity_key is None:
-        return store
-    from .sealed import SealedStore
-
-    return SealedStore(store)

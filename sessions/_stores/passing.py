@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
@@ -49,8 +49,10 @@ class PassingStore(Store):
     ) -> int:
         return self._store.append(session_id, texts, if_position=if_position, known=known, lease=lease)
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        return self._store.pop(session_id, lease=lease)
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        return self._store.pop(session_id, lease=lease, check=check)
 
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
@@ -101,3 +103,9 @@ class PassingStore(Store):
 
     def load(self, session_id: str, part: Part) -> int:
         return self._store.load(session_id, part)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        return self._store.rewrite(session_id, rows)
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        return self._store.rekey(session_id, adopt=adopt)

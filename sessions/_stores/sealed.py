@@ -21,7 +21,7 @@ from sessions._parts import Part
 from sessions._sealing import SealedWrite, SealMovedError, Verified, moved_error
 from sessions._seals import GENESIS, Sealed, Seals, split, whole_second, without_seal
 from sessions._settings.options import integrity_keys
-from sessions.errors import ConflictError, SealBrokenError, check_position, gone_error
+from sessions.errors import ConflictError, SealBrokenError, check_position, gone_error, taken_error
 
 from .passing import PassingStore
 from .seal_reading import READS, Breaks, Newest, SealReader, Tail
@@ -142,37 +142,45 @@ class SealedStore(PassingStore):
 
     def load(self, session_id: str, part: Part) -> int:
         def make(tail: Tail) -> SealedWrite:
+            if part.is_new and tail.end is not None:
+                raise taken_error(session_id)
             write = self._batch(
                 session_id, tail, part.texts, part.position, times=part.times, removes_all=part.replaces
             )
-            return replace(write, created_at=part.created_at, updated_at=part.updated_at)
+            return replace(write, is_new=part.is_new, created_at=part.created_at, updated_at=part.updated_at)
 
-        newest = self._write(session_id, make, None)
+        newest = self._write(session_id, make, part.lease)
         return newest if part.texts or part.replaces else part.position
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         # Whatever its end is: what is broken can be cleared.
         for _ in self._attempts(session_id):
-            known = self._tails.pop(session_id, None)
-            text = known.text if known else self._rows.sealed_rows(session_id, count=0)[0]
+            tail = self._tails.pop(session_id, None)
+            text = tail.text if tail else self._rows.sealed_rows(session_id, count=0)[0]
             with suppress(SealMovedError):
                 self._rows.write_sealed(session_id, SealedWrite(text, None, removes_all=True), lease=lease)
                 return
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         popped: Newest | None = None
+        position = 0
 
         def make(tail: Tail) -> SealedWrite | None:
-            nonlocal popped
-            popped = tail.newest
+            nonlocal popped, position
+            popped, position = tail.newest, tail.position
             if popped is None:
+                return None
+            if check is not None and not check((popped.id, popped.text)):
+                popped = None
                 return None
             seal, count = (tail.seal, tail.rows) if popped.before is None else (popped.before, tail.rows - 1)
             end = self._seals.new_end(session_id, tail.end, count, seal)
             return SealedWrite(tail.text, end.text, popped.id, removed=popped.id)
 
         self._write(session_id, make, lease, wants_newest=True)
-        return ((popped.id, popped.text), popped.next_id) if popped else (None, 0)
+        return ((popped.id, popped.text), popped.next_id) if popped else (None, position)
 
     def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
         return self._change(session_id, lambda rows: [row for row in rows if row.id != row_id], lease) > 0

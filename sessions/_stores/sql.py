@@ -26,7 +26,9 @@ from .operating import (
     fork,
     list_sessions,
     load,
+    pop_checked,
     replace_record,
+    rewrite,
     search,
     session_sizes,
     unlisted_sessions,
@@ -115,8 +117,15 @@ class SQLStore(SealableStore, Generic[C]):
             settle=lambda connection: settle_append(dialect, connection, call),
         )
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id, lease), settle=None)
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        dialect = self._dialect
+        if check is None:
+            return self._attempts.run(lambda connection: dialect.pop(connection, session_id, lease), settle=None)
+        return self._attempts.run(
+            lambda connection: pop_checked(dialect, connection, session_id, lease, check), settle=None
+        )
 
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
@@ -203,7 +212,8 @@ class SQLStore(SealableStore, Generic[C]):
     def load(self, session_id: str, part: Part) -> int:
         return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
-            settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
+            # One that has to be new is there afterwards, whoever has made it.
+            settle=None if part.is_new else lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
 
     def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
@@ -226,6 +236,13 @@ class SQLStore(SealableStore, Generic[C]):
             return sealed_sessions(self._dialect, connection, after=after, count=count)
 
         return self._attempts.run(read, settle=read, writes=False, create=self._dialect.create_seals)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        def put(connection: C) -> int:
+            return rewrite(self._dialect, connection, session_id, rows)
+
+        # The texts tell what is done already.
+        return self._attempts.run(put, settle=put)
 
     def check(self, *, fix: bool) -> list[Check]:
         def look(connection: C) -> list[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
 from sessions._dialects.failures import raised_by_a_handler
@@ -50,6 +50,7 @@ class Store(ABC):
     where: str  # for messages, without user and password
     options: Options
     hooks: Hooks | None  # None: nobody wants to know
+    rewrites_whole: bool = False  # rewrite() wants all rows of a conversation at once
     renews_in_background: bool = True  # a connection of the application is not for a thread of ours
 
     def __init__(self, options: Options) -> None:
@@ -94,8 +95,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        """Remove the newest row and return it, None when there is none; and the id of the newest one then.
+
+        check is shown the row while nobody else can write: False, or what it raises, and nothing is removed.
+        """
 
     @abstractmethod
     def replace(
@@ -184,6 +190,20 @@ class Store(ABC):
     @abstractmethod
     def load(self, session_id: str, part: Part) -> int:
         """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""
+
+    @abstractmethod
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        """Put texts in place of rows' own, each an id, the text as it is, and the new one; return how many.
+
+        One transaction; a row whose text is another one by now is left. Rows keep their ids and times.
+        """
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        """Bring the rows that are not under the newest keys under them; return how many.
+
+        adopt: also those that were written without the keys, which are an error otherwise.
+        """
+        return 0
 
 
 class SealableStore(Store):
