@@ -177,14 +177,14 @@ class History:
     def seal(self) -> str:
         """Return the seal of the history as it is."""
         self.check_open()
-        return self.store.seal(self.session_id)
+        return observed(self.store, "seal").seal(self.session_id)
 
     def verify(self, since: str | None) -> Verified:
         """Look at every row by its seal."""
         self.check_open()
         if since is not None and not isinstance(since, str):
             raise TypeError(f"since is a {type(since).__name__}; pass what seal() returned")
-        return self.store.verify(self.session_id, since)
+        return observed(self.store, "verify").verify(self.session_id, since)
 
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count, seen = 0, MAX_ID, _FIRST_PAGE, 0

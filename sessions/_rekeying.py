@@ -32,7 +32,7 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
     told = observed(store, "rekey")
     sessions = records = 0
     refusal: DecryptionError | SealBrokenError | None = None
-    for session_id in _all_ids(told) if session_ids is None else session_ids:
+    for session_id in all_ids(told) if session_ids is None else session_ids:
         try:
             records += told.rekey(session_id, adopt=adopt)
         except (DecryptionError, SealBrokenError) as exc:
@@ -43,7 +43,8 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
     return Rekeyed(sessions, records)
 
 
-def _all_ids(store: Store) -> Iterator[str]:
+def all_ids(store: Store) -> Iterator[str]:
+    """The ids of all conversations, those behind them that are in no listing."""
     for page in pages(lambda after: _page(store, after)):
         yield from (info.session_id for info in page)
     yield from unlisted_sessions(store)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
@@ -11,6 +11,7 @@ from ._checks import Check
 from ._listing import Order, SessionInfo, check_count, listing_from, page_from
 from ._rekeying import Rekeyed, rekey
 from ._retention import Pruned, delete_sessions, prune
+from ._sealing import Verified
 from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
 from ._statistics import SessionSize, Stats, first_messages, sizes, stats, unlisted_sessions
@@ -18,7 +19,8 @@ from ._stores.observing import observed
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from ._transfer import Row, load
-from .errors import InvalidURLError, closed_error, kind_of
+from ._verifying import verify
+from .errors import InvalidURLError, SealBrokenError, closed_error, kind_of
 from .session import Session, check_session_id
 
 
@@ -254,14 +256,29 @@ class Backend:
         """Bring conversations, or all of them, under the newest keys; return what was looked at and what was changed.
 
         Records keep their ids and times, and are as old as they were. In batches of short transactions:
-        it can be ended and called again, while others read and write. adopt: also encrypt what was written
-        without a key, by whoever may write to the table. Raises DecryptionError at the end for what no key
-        opens, which stays as it is, and ConfigurationError without a key, and on a bound connection.
+        it can be ended and called again, while others read and write; a sealed conversation is one transaction.
+        adopt: also encrypt what was written without a key, and seal conversations as they are now, by whomever they
+        were written. Raises DecryptionError or SealBrokenError at the end for what no key opens or has sealed, which
+        stays as it is, and ConfigurationError without a key, and on a bound connection.
         """
         ids = None if session_ids is None else self._ids(session_ids)
         if self.closed:
             raise closed_error()
         return rekey(self._store, ids, adopt=adopt)
+
+    def verify(
+        self, session_ids: Iterable[str] | None = None, *, since: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[str, Verified | SealBrokenError]]:
+        """Look at conversations, or at all of them, by their seals; iterate over each id and what was found.
+
+        A SealBrokenError is given, not raised, where one is not as it was written under the integrity_key. since:
+        what Session.seal() returned earlier, by id, which each has to go on from; one that is gone has not.
+        Raises ConfigurationError without an integrity_key.
+        """
+        ids = None if session_ids is None else self._ids(session_ids)
+        if self.closed:
+            raise closed_error()
+        return verify(self._store, ids, since or {})
 
     def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.

@@ -76,6 +76,7 @@ def _common() -> _Parser:
     group.add_argument("--tls-ca", metavar="FILE", help="require TLS, and verify the server by these certificates")
     group.add_argument("--tls-cert", metavar="FILE", help="the client's certificate")
     group.add_argument("--tls-key", metavar="FILE", help="its key")
+    group.add_argument("--accept-unsealed", action="store_true", help="also rows of writers without the integrity key")
     group.add_argument("--sessions-table", metavar="NAME", help="instead of agent_sessions")
     group.add_argument("--messages-table", metavar="NAME", help="instead of agent_messages")
     group.add_argument("--engine", metavar="NAME", help="an engine that is refused unless it is named, such as tidb")
@@ -224,6 +225,15 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
                 "action": "store_true",
                 "help": "also what was written without a key, by whoever may write there",
             },
+            "--escaped": _ESCAPED,
+        },
+    ),
+    "verify": (
+        "look at conversations, or all, by their seals; 1 when one is not as it was written",
+        {
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "--since": {"metavar": "FILE", "help": "what `verify --json` wrote earlier, kept where nobody else writes"},
+            "--json": _JSON,
             "--escaped": _ESCAPED,
         },
     ),

@@ -19,6 +19,7 @@ from .forms import check_line, checks_object, count_of, info_object, moment, rec
 from .reindent import json_of
 from .rekeying import rekey
 from .terminal import Stream, age, size
+from .verifying import verify
 
 if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
@@ -266,6 +267,7 @@ COMMANDS = {
     "rm": rm,
     "prune": prune,
     "rekey": rekey,
+    "verify": verify,
     "stats": stats,
     "check": check,
 }

@@ -87,7 +87,7 @@ def _keys_in(text: str, where: str) -> list[str]:
 def options_of(arguments: argparse.Namespace) -> Keywords:
     """Return the options of connect() that the arguments ask for."""
     # A look makes nothing: neither a file nor a table.
-    options: Keywords = {"create_tables": arguments.command == "import", **keys_of(arguments)}
+    options: Keywords = {"create_tables": arguments.command in ("import", "rekey"), **keys_of(arguments)}
     if arguments.command not in _PATIENT:
         options["retry_timeout"] = _LOOK_SECONDS
     if arguments.command == "check" and arguments.fix:
@@ -97,6 +97,8 @@ def options_of(arguments: argparse.Namespace) -> Keywords:
     tls = {name: getattr(arguments, f"tls_{name}") for name in ("ca", "cert", "key")}
     if any(tls.values()):
         options["ssl"] = {name: path for name, path in tls.items() if path}
+    if arguments.accept_unsealed:
+        options["unsealed"] = "accept"
     if arguments.sessions_table:
         options["sessions_table"] = arguments.sessions_table
     if arguments.engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessions.errors import DecryptionError
+from sessions.errors import DecryptionError, SealBrokenError
 
 from .context import Context
 from .escapes import cell
@@ -20,13 +20,13 @@ def rekey(context: Context) -> int:
     for info in context.chosen():
         try:
             changed = context.backend.rekey([info.session_id], adopt=context.arguments.adopt).records
-        except DecryptionError as exc:
+        except (DecryptionError, SealBrokenError) as exc:
             context.err.line(f"agent-sessions: {cell(said(exc))}")
             refused += 1
             continue
         sessions, records = sessions + 1, records + changed
         progress.add(changed)
     progress.end()
-    left = f"; {refused:,} have rows that no key opens, and these stay as they are" if refused else ""
+    left = f"; {refused:,} have rows that no key opens or has sealed, and stay as they are" if refused else ""
     context.say(f"{count_of(sessions)} under the newest key, {records:,} items changed{left}")
     return int(refused > 0)

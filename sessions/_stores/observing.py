@@ -18,6 +18,7 @@ from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, thread
 from sessions._parts import Part
+from sessions._sealing import Verified
 
 from .store import Store
 
@@ -152,6 +153,20 @@ class ObservedStore(Store):
 
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
         return self._run(lambda: self._store.unlisted_sessions(after=after, count=count), rows=len)
+
+    def check_whole(self, session_id: str, limit: int | None = None) -> None:
+        self._run(lambda: self._store.check_whole(session_id, limit), session_id)
+
+    def seal(self, session_id: str) -> str:
+        return self._run(lambda: self._store.seal(session_id), session_id)
+
+    def verify(self, session_id: str, since: str | None) -> Verified:
+        return self._run(
+            lambda: self._store.verify(session_id, since), session_id, rows=lambda verified: verified.records
+        )
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        return self._run(lambda: self._store.sealed_sessions(after=after, count=count), rows=len)
 
     def check(self, *, fix: bool) -> list[Check]:
         return self._run(lambda: self._store.check(fix=fix))

@@ -9,6 +9,7 @@ from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
+from sessions._sealing import Verified
 
 from .store import Store
 
@@ -97,6 +98,18 @@ class PassingStore(Store):
 
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
         return self._store.unlisted_sessions(after=after, count=count)
+
+    def check_whole(self, session_id: str, limit: int | None = None) -> None:
+        self._store.check_whole(session_id, limit)
+
+    def seal(self, session_id: str) -> str:
+        return self._store.seal(session_id)
+
+    def verify(self, session_id: str, since: str | None) -> Verified:
+        return self._store.verify(session_id, since)
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        return self._store.sealed_sessions(after=after, count=count)
 
     def check(self, *, fix: bool) -> list[Check]:
         return self._store.check(fix=fix)
