@@ -22,6 +22,7 @@ class SealedWrite:
     texts: Sequence[str] = ()
     times: Sequence[str] = ()
     is_new: bool = False  # there must be no such session
+    is_guess: bool = False  # the end was known a while ago: where it is another one, nobody need ask why
     created_at: str | None = None  # those of the session itself
     updated_at: str | None = None
 

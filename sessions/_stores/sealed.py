@@ -282,16 +282,24 @@ class SealedStore(PassingStore):
             if known is not None and not (wants_newest and known.position and known.newest is None):
                 # What it follows may be out of date: then so is a conflict.
                 with suppress(ConflictError):
-                    return self._do(session_id, known, make, lease)
+                    return self._do(session_id, known, make, lease, is_guess=True)
             with suppress(SealMovedError):
                 return self._do(session_id, self._read_tail(session_id), make, lease)
         raise moved_error(session_id, None)
 
-    def _do(self, session_id: str, tail: Tail, make: Callable[[Tail], SealedWrite | None], lease: Lease | None) -> int:
+    def _do(
+        self,
+        session_id: str,
+        tail: Tail,
+        make: Callable[[Tail], SealedWrite | None],
+        lease: Lease | None,
+        *,
+        is_guess: bool = False,
+    ) -> int:
         write = make(tail)
         if write is None:
             return 0
-        newest = self._rows.write_sealed(session_id, write, lease=lease)
+        newest = self._rows.write_sealed(session_id, replace(write, is_guess=is_guess), lease=lease)
         if write.position is not None:
             self._know(session_id, self._tail_behind(session_id, tail, write, newest))
         return newest

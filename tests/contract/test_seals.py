@@ -295,12 +295,12 @@ def test_a_conversation_that_is_copied_is_sealed_there(url: str, make_url: Calla
         session = source.session("chat_1")
         session.add_items(items(*HISTORY))
         rows = list(session.records())
-        assert target.load("chat_1", rows[:2]) == 2  # type: ignore[arg-type]
-        assert target.load("chat_1", rows) == 3  # type: ignore[arg-type]
+        assert target.load("chat_1", rows[:2]) == 2
+        assert target.load("chat_1", rows) == 3
         copy = target.session("chat_1")
         assert copy.verify().sealed == len(HISTORY)
         assert [record.text for record in copy.records()] == [record.text for record in rows]
-        assert target.load("chat_1", rows, on_existing="replace") == len(HISTORY)  # type: ignore[arg-type]
+        assert target.load("chat_1", rows, on_existing="replace") == len(HISTORY)
         assert copy.get_items() == items(*HISTORY)
 
 
@@ -550,7 +550,7 @@ def test_a_corrupt_text_can_be_sealed_too(sealed: sessions.Backend) -> None:
     class Plain:
         created_at, text = None, "no JSON"
 
-    sealed.load("chat_1", [Plain()])  # type: ignore[list-item]
+    sealed.load("chat_1", [Plain()])
     sealed.session("chat_1").add_items(items("a"))
     assert sealed.session("chat_1").get_items() == items("a")
     assert next(sealed.session("chat_1").records()).text == "no JSON"

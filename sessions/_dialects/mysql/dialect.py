@@ -19,7 +19,7 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
-from sessions._sealing import SealedWrite
+from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
@@ -301,8 +301,20 @@ class MySQLDialect(Dialect[MyConnection]):
         names = steps_of(write)
         if names is None or not isinstance(connection, PacketConnection):
             return None
-        seal = {"before": write.before, "seal": write.marked}
-        parameters = {"session_id": session_id, "position": write.position, **seal}
+        newest = self._write_steps(connection, session_id, names, write, lease)
+        if newest is None and write.is_guess:
+            raise moved_error(session_id, None)
+        return newest
+
+    def _write_steps(
+        self, connection: PacketConnection, session_id: str, names: list[str], write: SealedWrite, lease: Lease | None
+    ) -> int | None:
+        parameters = {
+            "session_id": session_id,
+            "position": write.position,
+            "before": write.before,
+            "seal": write.marked,
+        }
         if not write.texts:
             return None if self._transact(connection, names, parameters, lease) is None else 0
         before = self._checks_of(connection, lease) + self._with_parameters(connection, names, parameters)

@@ -22,7 +22,7 @@ from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
-from sessions._sealing import SealedWrite
+from sessions._sealing import SealedWrite, moved_error
 from sessions.errors import (
     ConfigurationError,
     cut_error,
@@ -353,6 +353,8 @@ class PostgresDialect(Dialect[PGConnection]):
         try:
             rows = self._execute_steps(connection, named)
         except psycopg.errors.DivisionByZero:
+            if write.is_guess:
+                raise moved_error(session_id, None) from None
             return None
         return int(rows[0][0] or 0) if write.texts else 0
 
