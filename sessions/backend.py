@@ -77,6 +77,10 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     encryption_key (None): a text, or several, the newest first: texts are encrypted with the first one and decrypted
         with any, as the SDK's EncryptedSession does. Needs the package cryptography.
     encryption_ttl (None): what was encrypted longer ago than so many seconds is not given, and not removed.
+    integrity_key (None): a text or bytes, or several, the newest first, of 16 bytes at least: histories are sealed with
+        the first one, and a read of what was changed without them raises SealBrokenError.
+    unsealed ("refuse"): what is done with rows that were written without that key; "accept" gives them.
+    on_broken_seal ("raise"): "report" logs what is broken, and gives it.
     engine (None): "yugabytedb", "cockroachdb", "aurora-dsql", "tidb", "vitess" or "singlestore": use this
         engine, which is refused otherwise.
     """
