@@ -154,7 +154,7 @@ class SealedStore(PassingStore):
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         # Whatever its end is: what is broken can be cleared.
-        for _ in self._attempts(session_id):
+        for _ in self._tries(session_id):
             tail = self._tails.pop(session_id, None)
             text = tail.text if tail else self._rows.sealed_rows(session_id, count=0)[0]
             with suppress(SealMovedError):
@@ -277,7 +277,7 @@ class SealedStore(PassingStore):
         wants_newest: bool = False,
     ) -> int:
         """Do the write that follows the end, again where somebody else has written since; return the newest id."""
-        for _ in self._attempts(session_id):
+        for _ in self._tries(session_id):
             known = self._tails.pop(session_id, None)
             if known is not None and not (wants_newest and known.position and known.newest is None):
                 # What it follows may be out of date: then so is a conflict.
@@ -345,7 +345,7 @@ class SealedStore(PassingStore):
 
         anew: the seals change also where no row does; adopt: whatever they are now.
         """
-        for _ in self._attempts(session_id):
+        for _ in self._tries(session_id):
             self._tails.pop(session_id, None)
             text, stored = self._rows.sealed_rows(session_id, count=MAX_ID)
             rows = [without_seal(row) for row in stored]
@@ -372,7 +372,7 @@ class SealedStore(PassingStore):
                 return len(rewritten) + len(removed)
         raise moved_error(session_id, None)
 
-    def _attempts(self, session_id: str) -> Iterator[None]:
+    def _tries(self, session_id: str) -> Iterator[None]:
         """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""
         deadline, pause = monotonic() + max(self.options.retry_timeout, 1.0), _PAUSE_SECONDS
         while monotonic() < deadline:

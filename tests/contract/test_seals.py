@@ -256,7 +256,8 @@ def test_an_error_names_conversation_and_row(sql_url: str) -> None:
 # --- what we do ourselves
 
 
-def test_under_a_key_everything_is_as_without(url: str, make_url: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("keys", [{"integrity_key": KEY}, {"integrity_key": KEY, "encryption_key": KEY}], ids=len)
+def test_under_a_key_everything_is_as_without(url: str, make_url: Callable[[str], str], keys: dict[str, str]) -> None:
     def seen(**options: Any) -> list[Any]:
         with sessions.connect(make_url("memory") if url.startswith("memory") else url, **options) as backend:
             found = _script_of(backend)
@@ -287,7 +288,7 @@ def test_under_a_key_everything_is_as_without(url: str, make_url: Callable[[str]
         session.clear_session()
         return [*found, session.get_items(), session.pop_item(), session.position()]
 
-    assert seen(integrity_key=KEY) == seen()
+    assert seen(**keys) == seen()
 
 
 def test_a_conversation_that_is_copied_is_sealed_there(url: str, make_url: Callable[[str], str]) -> None:
@@ -380,6 +381,28 @@ def test_a_seal_cannot_be_taken_off_where_rows_of_others_are_accepted(sql_url: s
         session.add_items(items(*HISTORY))
         _no_seal(sql_url)
         _fails(session.get_items, SealBrokenError, "session 'chat_1'")
+
+
+def test_marks_come_through_an_encryption(sql_url: str) -> None:
+    keys: dict[str, Any] = {"integrity_key": KEY, "encryption_key": KEY}
+    with sessions.connect(sql_url, encryption_key=KEY) as they:
+        they.session("chat_1").add_items(items("theirs"))
+    with sessions.connect(sql_url, unsealed="accept", **keys) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("ours"))
+        assert [(record.item, record.seal) for record in session.records()] == [
+            (item("theirs"), "unsealed"),
+            (item("ours"), "sealed"),
+        ]
+        assert backend.rekey(adopt=True) == (1, 2)
+    with sessions.connect(sql_url, **keys) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["theirs", "ours"]
+        assert backend.rekey() == (1, 0)
+    with sessions.connect(sql_url, integrity_key=[OTHER_KEY, KEY], encryption_key=[OTHER_KEY, KEY]) as backend:
+        assert backend.rekey() == (1, 2)
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY, encryption_key=OTHER_KEY) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["theirs", "ours"]
+        assert backend.session("chat_1").verify().sealed == 2
 
 
 def test_rows_without_a_key_have_no_mark(url: str) -> None:
