@@ -508,6 +508,7 @@ def test_the_table_of_errors_is_the_designs() -> None:
         "SchemaError": set(),
         "InvalidItemError": {"ValueError"},
         "ConflictError": set(),
+        "DecryptionError": set(),
         "BusyError": {"TimeoutError"},
         "LeaseLostError": set(),
         "ClosedError": {"RuntimeError"},
