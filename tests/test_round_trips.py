@@ -121,6 +121,15 @@ def test_a_warm_operation_is_one_round_trip(proxy: Proxy, server_url: str, name:
         assert _cost(proxy, session, name, usual=usual) == _expected(server_url, name, usual=usual)
 
 
+@by_operation
+def test_with_a_key_an_operation_takes_as_many_round_trips_but_for_a_pop(
+    proxy: Proxy, server_url: str, name: str
+) -> None:
+    with _warm(proxy.url, encryption_key="a key of many random characters") as session:
+        trips, _ = _expected(server_url, name, usual=True)
+        assert _cost(proxy, session, name, usual=True) == (6 if name == "pop_item" else trips, 0)
+
+
 @by_form
 @by_operation
 def test_under_a_lease_an_operation_takes_as_many_round_trips(server_url: str, name: str, *, usual: bool) -> None:

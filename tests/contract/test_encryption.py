@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -477,6 +477,14 @@ def test_what_is_forked_loaded_and_rekeyed_is_as_old_as_it_was(sql_url: str) -> 
     with sessions.connect(sql_url, encryption_key=[OTHER, KEY], encryption_ttl=DAY / 2) as backend:
         backend.rekey()
         assert [backend.session(f"chat_{number}").get_items() for number in (1, 2, 3)] == [[], [], []]
+
+
+def test_what_is_dated_later_than_now_is_encrypted_now(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url, encryption_key=KEY) as backend:
+        backend.load("chat_1", [sessions.Record(1, datetime(2199, 1, 1), None, PLAIN)])  # noqa: DTZ001  (as records() have it)
+    [stored] = stored_texts(sqlite_url)
+    # What is of the future the SDK takes for damaged.
+    assert fernet("chat_1").decrypt(json.loads(stored)["payload"], ttl=60)
 
 
 # --- keys: several of them, other ones
