@@ -22,6 +22,7 @@ class SealedWrite:
     texts: Sequence[str] = ()
     times: Sequence[str] = ()
     is_new: bool = False  # there must be no such session
+    keeps_time: bool = False  # of the session's last write: nothing is said anew
     is_guess: bool = False  # the end was known a while ago: where it is another one, nobody need ask why
     created_at: str | None = None  # those of the session itself
     updated_at: str | None = None

@@ -510,7 +510,6 @@ def test_the_table_of_errors_is_the_designs() -> None:
         "DecryptionError": set(),
         "SealBrokenError": set(),
         "ConflictError": set(),
-        "DecryptionError": set(),
         "BusyError": {"TimeoutError"},
         "LeaseLostError": set(),
         "ClosedError": {"RuntimeError"},

@@ -278,8 +278,11 @@ class MemoryStore(SealableStore):
                 self._seals.pop(session_id, None)
                 return 0
             self._seals[session_id] = write.after
+            before = self._sessions.get(session_id)
+            written = before.updated_at if write.keeps_time and before else 0.0
             newest = self._put(session_id, kept)
             known = self._sessions[session_id]
+            known.updated_at = written or known.updated_at
             known.created_at = _seconds(write.created_at or "", known.created_at)
             known.updated_at = _seconds(write.updated_at or "", known.updated_at)
             return newest

@@ -21,7 +21,7 @@ from sessions._parts import Part
 from sessions._sealing import SealedWrite, SealMovedError, Verified, moved_error
 from sessions._seals import GENESIS, Sealed, Seals, split, whole_second, without_seal
 from sessions._settings.options import integrity_keys
-from sessions.errors import ConflictError, SealBrokenError, check_position, gone_error, taken_error
+from sessions.errors import ConflictError, SealBrokenError, check_position, gone_error, lost_lease_error, taken_error
 
 from .passing import PassingStore
 from .seal_reading import READS, Breaks, Newest, SealReader, Tail
@@ -210,7 +210,7 @@ class SealedStore(PassingStore):
                 for row in there
             ]
 
-        self._change(session_id, change, None)
+        self._change(session_id, change, None, keeps_time=True)
         return found
 
     def rekey(self, session_id: str, *, adopt: bool) -> int:
@@ -282,24 +282,19 @@ class SealedStore(PassingStore):
             if known is not None and not (wants_newest and known.position and known.newest is None):
                 # What it follows may be out of date: then so is a conflict.
                 with suppress(ConflictError):
-                    return self._do(session_id, known, make, lease, is_guess=True)
+                    if (write := make(known)) is not None:
+                        return self._do(session_id, known, replace(write, is_guess=True), lease)
+            tail = self._read_tail(session_id)
             with suppress(SealMovedError):
-                return self._do(session_id, self._read_tail(session_id), make, lease)
+                if (write := make(tail)) is not None:
+                    return self._do(session_id, tail, write, lease)
+                if lease is not None and not self.renew_lease(lease):
+                    raise lost_lease_error(session_id)
+                return 0
         raise moved_error(session_id, None)
 
-    def _do(
-        self,
-        session_id: str,
-        tail: Tail,
-        make: Callable[[Tail], SealedWrite | None],
-        lease: Lease | None,
-        *,
-        is_guess: bool = False,
-    ) -> int:
-        write = make(tail)
-        if write is None:
-            return 0
-        newest = self._rows.write_sealed(session_id, replace(write, is_guess=is_guess), lease=lease)
+    def _do(self, session_id: str, tail: Tail, write: SealedWrite, lease: Lease | None) -> int:
+        newest = self._rows.write_sealed(session_id, write, lease=lease)
         if write.position is not None:
             self._know(session_id, self._tail_behind(session_id, tail, write, newest))
         return newest
@@ -340,10 +335,11 @@ class SealedStore(PassingStore):
         *,
         anew: bool = False,
         adopt: bool = False,
+        keeps_time: bool = False,
     ) -> int:
         """Change rows in their places, and seal anew what stands behind them; return how many rows were written.
 
-        anew: the seals change also where no row does; adopt: whatever they are now.
+        anew: the seals change also where no row does; adopt: whatever they are now; keeps_time: nothing is said anew.
         """
         for _ in self._tries(session_id):
             self._tails.pop(session_id, None)
@@ -366,7 +362,14 @@ class SealedStore(PassingStore):
             old = None if text is None else self._seals.read_end(session_id, text)
             end = self._seals.new_end(session_id, old, len(sealed), seal)
             position = rows[-1].id if rows else 0
-            write = SealedWrite(text, end.text, position, removed=max(removed, default=None), rewritten=rewritten)
+            write = SealedWrite(
+                text,
+                end.text,
+                position,
+                removed=max(removed, default=None),
+                rewritten=rewritten,
+                keeps_time=anew or keeps_time,
+            )
             with suppress(SealMovedError):
                 self._rows.write_sealed(session_id, write, lease=lease)
                 return len(rewritten) + len(removed)

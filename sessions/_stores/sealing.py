@@ -46,7 +46,9 @@ def write_sealed(dialect: Dialect[C], connection: C, session_id: str, write: Sea
         if write.is_new and (dialect.lock(connection, session_id) or dialect.has_items(connection, session_id)):
             raise taken_error(session_id)
         _move(dialect, connection, session_id, write)
-        if write.texts or write.after:
+        if write.keeps_time:
+            dialect.lock(connection, session_id)
+        elif write.texts or write.after:
             dialect.touch(connection, session_id)
         else:
             dialect.lock_for_removal(connection, session_id)

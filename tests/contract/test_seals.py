@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -381,6 +382,37 @@ def test_a_seal_cannot_be_taken_off_where_rows_of_others_are_accepted(sql_url: s
         session.add_items(items(*HISTORY))
         _no_seal(sql_url)
         _fails(session.get_items, SealBrokenError, "session 'chat_1'")
+
+
+def test_a_pop_of_what_is_too_old_asks_for_what_others_have_added(sql_url: str) -> None:
+    keys: dict[str, Any] = {"integrity_key": KEY, "encryption_key": KEY, "encryption_ttl": 3600}
+    long_ago = datetime(2020, 1, 1)  # noqa: DTZ001  (as records() has it)
+    with sessions.connect(sql_url, **keys) as one, sessions.connect(sql_url, **keys) as other:
+        session = one.session("chat_1")
+        one.load("chat_1", [sessions.Record(1, long_ago, None, json.dumps(item("old")))])
+        assert session.pop_item() is None
+        other.session("chat_1").add_items(items("fresh"))
+        assert session.pop_item() == item("fresh")
+
+
+def test_a_change_of_keys_is_no_write(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        [row] = execute_sql(sql_url, "SELECT updated_at FROM agent_sessions")
+    execute_sql(sql_url, "UPDATE agent_sessions SET updated_at = '2026-01-02 03:04:05'")
+    [row] = execute_sql(sql_url, "SELECT updated_at FROM agent_sessions")
+    with sessions.connect(sql_url, integrity_key=[KEY, OTHER_KEY]) as backend:
+        assert backend.rekey() == (1, 1)
+    assert execute_sql(sql_url, "SELECT updated_at FROM agent_sessions") == [row]
+
+
+def test_a_lost_lease_is_noticed_by_a_pop_of_nothing(sealed: sessions.Backend) -> None:
+    session = sealed.session("chat_1")
+    with pytest.raises(sessions.LeaseLostError), session.exclusive():
+        lease = session._history._lease()
+        assert lease is not None
+        assert sealed._store.release_lease(lease)
+        session.pop_item()
 
 
 def test_marks_come_through_an_encryption(sql_url: str) -> None:
