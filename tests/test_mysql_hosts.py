@@ -5,6 +5,7 @@ clusters see tests/cluster.
 import contextlib
 import itertools
 import logging
+from collections import Counter
 from typing import Any
 
 import pymysql
@@ -17,7 +18,7 @@ from sessions._dialects.mysql.cluster import Server, server_from, with_galera_st
 from sessions._dialects.mysql.errors import statement_failure
 from support.claims import each_mysql, refused
 from support.proxy import Proxy
-from support.rivals import connection_of
+from support.rivals import connection_of, counted_by_mysql
 from support.samples import items, texts
 from support.servers import connect_raw, execute_sql, with_parts
 
@@ -116,6 +117,36 @@ def test_a_server_alone_has_nothing_around_it(server_url: str, caplog: pytest.Lo
         assert "(" not in repr(backend)
         assert "cluster" not in [check.name for check in backend.check()]
     assert caplog.messages == []
+
+
+# --- what a server is asked
+
+
+def asked(url: str, statements: dict[str, str], **options: Any) -> Counter[str]:
+    """What the server has counted when a first operation was done, with some statements of opening replaced."""
+    backend: Any
+    with sessions.connect(url, **options) as backend:
+        preparation = backend._store._attempts._lender._connector._preparation
+        preparation._statements = {**preparation._statements, **statements}
+        backend.session("chat_1").add_items(items("a"))
+        assert texts(backend.session("chat_1").get_items()) == ["a"]
+        return counted_by_mysql(backend)
+
+
+@each_mysql
+@pytest.mark.parametrize("multi_statements", [True, False])
+@pytest.mark.parametrize("name", ["about_server", "cluster_parts"])
+def test_a_server_that_does_not_know_a_variable_is_asked_for_all(
+    server_url: str, name: str, *, multi_statements: bool
+) -> None:
+    counted = asked(server_url, {name: "SELECT @@unheard_of"}, multi_statements=multi_statements)
+    assert counted["show_variables"] == 1
+
+
+@pytest.mark.mysql
+def test_a_server_with_the_plugin_of_a_cluster_is_asked_whether_it_is_in_one(mysql_url: str) -> None:
+    plugins = "SELECT 1 FROM information_schema.plugins WHERE plugin_name IN ('binlog', 'group_replication') LIMIT 1"
+    assert asked(mysql_url, {"cluster_parts": plugins})["show_variables"] == 1
 
 
 # --- several hosts

@@ -25,7 +25,7 @@ from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
-from .cluster import Server, server_from
+from .cluster import Server
 from .errors import CANNOT_CONVERT, CONNECT_ERRORS, NO_SUCH_THREAD, TRUNCATED, NoAnswerError, errno_of
 from .rows import Answer
 from .values import integer, unconverted
@@ -98,7 +98,7 @@ class PacketConnection(pymysql.connections.Connection):
         super()._get_server_information()  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        """Send nothing: prepare() says it together with the rest."""
+        """Send nothing: it is said together with the rest (preparing.py)."""
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         self.requires_tls = isinstance(sslp, ssl.SSLContext)
@@ -112,14 +112,6 @@ class PacketConnection(pymysql.connections.Connection):
         # Also what the TLS handshake waits for.
         self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
-
-    def prepare(self, statements: Sequence[str], engine: str | None) -> None:
-        """Send the settings of a new connection and learn the server's packet limit, and what it is."""
-        check_engine(self, engine, comment=None)
-        *_, variables, limits = send(self, *statements)
-        [(self.packet_limit, self.id_step, _, comment)] = limits.rows
-        check_engine(self, engine, comment=comment)
-        self.server = server_from(variables.rows)
 
     @property
     def takes_compounds(self) -> bool:
