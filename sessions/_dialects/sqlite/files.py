@@ -42,9 +42,14 @@ class Files(NamedTuple):
 
 def files_at(path: str, target: str) -> Files:
     """Return the files that are there now; target is what path leads to if it is a link: the log stands beside it."""
-    database = _found(path)
-    wal, shm = _found(f"{target}-wal"), _found(f"{target}-shm")
-    return Files(_identity(database), _identity(wal), _identity(shm), database and database.st_nlink)
+    database, wal, shm = _found(path), _found(target + "-wal"), _found(target + "-shm")
+    # In place: a write asks three times.
+    return Files(
+        None if database is None else (database.st_dev, database.st_ino),
+        None if wal is None else (wal.st_dev, wal.st_ino),
+        None if shm is None else (shm.st_dev, shm.st_ino),
+        None if database is None else database.st_nlink,
+    )
 
 
 def _found(path: str) -> os.stat_result | None:
@@ -54,10 +59,6 @@ def _found(path: str) -> os.stat_result | None:
         if raised_by_a_handler(exc):
             raise
         return None
-
-
-def _identity(found: os.stat_result | None) -> Identity:
-    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def is_mounted(target: str) -> bool:
