@@ -265,8 +265,8 @@ def test_the_first_operation_on_prepared_tables_looks_for_none_on_mysql(server_u
         pass
     with sessions.Session.from_url("chat_1", server_url) as session:
         session.add_items(items("one"))
-        # The two SELECTs are about_server and cluster_parts. A look at the tables would be another one.
-        opening = ("select", "select", *["set_option"] * 3)
+        # The SELECT is about_server. A look at the tables would be another one.
+        opening = ("select", *["set_option"] * 3)
         assert counted_by_mysql(session) == mysql_statements(server_url, *_ADD, *opening)
 
 

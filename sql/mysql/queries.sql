@@ -430,8 +430,10 @@ SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id, @@version_
 LIMIT 1;
 
 -- name: about_server
--- Differs: what packet_limit tells, but for insert_id, who the server is, and whether it takes writes. What a server does
--- not know is an error, and it is asked for packet_limit and server_variables.
+-- Differs: what packet_limit tells, but for insert_id, who the server is, whether it takes writes, and whether it has what
+-- makes it one of a cluster: on MySQL a plugin, which need not be in use, on MariaDB, where that is part of it, what
+-- switches it on. To look among all variables takes several times as long. What a server does not know is an error, and
+-- it is asked for packet_limit and server_variables.
 SELECT
     @@max_allowed_packet,
     @@auto_increment_increment,
@@ -441,14 +443,13 @@ SELECT
     @@port,
     @@server_id,
     @@read_only,
-    /*!50708 @@super_read_only, @@offline_mode */ /*M!100000 0, 0 */
+    /*!50708 @@super_read_only, @@offline_mode */ /*M!100000 0, 0 */,
+    /*!50708 EXISTS (
+        SELECT plugin_name
+        FROM information_schema.plugins
+        WHERE plugin_name IN ('wsrep', 'group_replication')
+    ) */ /*M!100000 @@wsrep_on */
 LIMIT 1;
-
--- name: cluster_parts
--- Whether the server has what makes it one of a cluster: on MySQL a plugin, which need not be in use, on MariaDB, where
--- that is part of it, what switches it on. To look among all variables takes several times as long.
-/*!50708 SELECT 1 FROM information_schema.plugins WHERE plugin_name IN ('wsrep', 'group_replication') LIMIT 1 */
-/*M!100000 SELECT 1 FROM dual WHERE @@wsrep_on LIMIT 1 */;
 
 -- name: server_variables
 -- Who the server is, whether it takes writes, and whether it is in a cluster.

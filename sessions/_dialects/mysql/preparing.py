@@ -61,15 +61,14 @@ class Preparation:
         connection.start(self._options.statement_timeout)
 
     def _ask(self, connection: PacketConnection) -> None:
-        about, parts = self._statements["about_server"], self._statements["cluster_parts"]
-        *_, answer, found = send(connection, *self._settings, about, parts)
-        [(connection.packet_limit, connection.id_step, comment, *values)] = answer.rows
+        *_, about = send(connection, *self._settings, self._statements["about_server"])
+        [(connection.packet_limit, connection.id_step, comment, *values, clustered)] = about.rows
         check_engine(connection, self._options.engine, comment=comment)
         variables = list(zip(_ABOUT, values, strict=True))
         connection.server = server_from(variables)
-        if found.rows and connection.server.is_mariadb:
+        if clustered and connection.server.is_mariadb:
             connection.server = server_from([*variables, ("wsrep_on", "ON")])
-        elif found.rows:
+        elif clustered:
             [answer] = send(connection, self._statements["server_variables"])
             connection.server = server_from(answer.rows)
 
