@@ -5,6 +5,8 @@ clusters see tests/cluster.
 import contextlib
 import itertools
 import logging
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -17,7 +19,7 @@ from sessions._dialects.mysql.cluster import Server, server_from, with_galera_st
 from sessions._dialects.mysql.errors import statement_failure
 from support.claims import each_mysql, refused
 from support.proxy import Proxy
-from support.rivals import connection_of
+from support.rivals import connection_of, counted_by_mysql
 from support.samples import items, texts
 from support.servers import connect_raw, execute_sql, with_parts
 
@@ -116,6 +118,39 @@ def test_a_server_alone_has_nothing_around_it(server_url: str, caplog: pytest.Lo
         assert "(" not in repr(backend)
         assert "cluster" not in [check.name for check in backend.check()]
     assert caplog.messages == []
+
+
+# --- what a server is asked
+
+
+def asked(url: str, change: Callable[[str], str], **options: Any) -> Counter[str]:
+    """What the server has counted when a first operation was done, and what it is asked about itself is changed."""
+    backend: Any
+    with sessions.connect(url, **options) as backend:
+        preparation = backend._store._attempts._lender._connector._preparation
+        changed = {"about_server": change(preparation._statements["about_server"])}
+        preparation._statements = {**preparation._statements, **changed}
+        backend.session("chat_1").add_items(items("a"))
+        assert texts(backend.session("chat_1").get_items()) == ["a"]
+        return counted_by_mysql(backend)
+
+
+@each_mysql
+@pytest.mark.parametrize("multi_statements", [True, False])
+def test_a_server_that_does_not_know_a_variable_is_asked_for_all(server_url: str, *, multi_statements: bool) -> None:
+    def unheard_of(statement: str) -> str:
+        return statement.replace("@@port", "@@unheard_of")
+
+    assert asked(server_url, unheard_of, multi_statements=multi_statements)["show_variables"] == 1
+
+
+@pytest.mark.mysql
+@pytest.mark.parametrize(("plugin", "asked_further"), [("binlog", 1), ("group_replication", 0)])
+def test_a_server_with_the_plugin_of_a_cluster_is_asked_whether_it_is_in_one(
+    mysql_url: str, plugin: str, asked_further: int
+) -> None:
+    found = asked(mysql_url, lambda statement: statement.replace("group_replication", plugin))
+    assert found["show_variables"] == asked_further
 
 
 # --- several hosts

@@ -370,8 +370,9 @@ END;
 -- name: check_item
 -- Differs: behind the INSERT of a row: fails as delete_newest_item does, and keeps the rest of the packet from running,
 -- unless it is there by the id that the server gave, and its session is. The other databases return the rows that they
--- write.
-SELECT EXP(1000 * (1 > (
+-- write. By DO, which has no rows to send; on MariaDB, where that hides errors, by a SELECT which tells the ids as well.
+/*!50700 DO */ /*M!100000 SELECT LAST_INSERT_ID(), @@auto_increment_increment, */
+EXP(1000 * (1 > (
     SELECT COUNT(*)
     FROM agent_sessions
     CROSS JOIN agent_messages
@@ -380,11 +381,12 @@ SELECT EXP(1000 * (1 > (
         AND agent_messages.id = LAST_INSERT_ID()
         AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807
 )))
-LIMIT 1;
+/*M!100000 LIMIT 1 */;
 
 -- name: check_items
 -- Differs: check_item behind an INSERT of count rows, whose ids are one step apart. As a range even one takes longer.
-SELECT EXP(1000 * (%(count)s > (
+/*!50700 DO */ /*M!100000 SELECT LAST_INSERT_ID(), @@auto_increment_increment, */
+EXP(1000 * (%(count)s > (
     SELECT COUNT(*)
     FROM agent_sessions
     CROSS JOIN agent_messages
@@ -394,10 +396,10 @@ SELECT EXP(1000 * (%(count)s > (
         AND agent_messages.id <= LAST_INSERT_ID() + (%(count)s - 1) * @@auto_increment_increment
         AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807 - (%(count)s - 1) * @@auto_increment_increment
 )))
-LIMIT 1;
+/*M!100000 LIMIT 1 */;
 
 -- name: newest_ids
--- Differs: behind an INSERT within a compound, which tells nothing of it.
+-- Differs: behind an INSERT that was refused, to say why.
 SELECT LAST_INSERT_ID(), @@auto_increment_increment
 LIMIT 1;
 
@@ -425,6 +427,28 @@ SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- name: packet_limit
 SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id, @@version_comment
+LIMIT 1;
+
+-- name: about_server
+-- Differs: what packet_limit tells, but for insert_id, who the server is, whether it takes writes, and whether it has what
+-- makes it one of a cluster: on MySQL a plugin, which need not be in use, on MariaDB, where that is part of it, what
+-- switches it on. To look among all variables takes several times as long. What a server does not know is an error, and
+-- it is asked for packet_limit and server_variables.
+SELECT
+    @@max_allowed_packet,
+    @@auto_increment_increment,
+    @@version_comment,
+    @@version,
+    @@hostname,
+    @@port,
+    @@server_id,
+    @@read_only,
+    /*!50708 @@super_read_only, @@offline_mode */ /*M!100000 0, 0 */,
+    /*!50708 EXISTS (
+        SELECT plugin_name
+        FROM information_schema.plugins
+        WHERE plugin_name IN ('wsrep', 'group_replication')
+    ) */ /*M!100000 @@wsrep_on */
 LIMIT 1;
 
 -- name: server_variables

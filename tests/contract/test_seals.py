@@ -408,11 +408,13 @@ def test_a_change_of_keys_is_no_write(sql_url: str) -> None:
 
 def test_a_lost_lease_is_noticed_by_a_pop_of_nothing(sealed: sessions.Backend) -> None:
     session = sealed.session("chat_1")
-    with pytest.raises(sessions.LeaseLostError), session.exclusive():
-        lease = session._history._lease()
-        assert lease is not None
-        assert sealed._store.release_lease(lease)
-        session.pop_item()
+    block = session.exclusive()
+    block.__enter__()
+    lease = session._history._lease()
+    assert lease is not None
+    assert sealed._store.release_lease(lease)
+    _fails(session.pop_item, sessions.LeaseLostError, "taken over")
+    _fails(lambda: block.__exit__(None, None, None), sessions.LeaseLostError, "taken over")
 
 
 def test_marks_come_through_an_encryption(sql_url: str) -> None:

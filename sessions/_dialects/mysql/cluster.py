@@ -47,7 +47,7 @@ class Server:
 
 
 def server_from(variables: Iterable[Sequence[Any]]) -> Server:
-    """Read the answer to server_variables."""
+    """Read the names and values of server_variables."""
     found = {str(name).lower(): str(value) for name, value in variables}
     on = {name for name, value in found.items() if value not in ("OFF", "0", "")}
     server = Server(

@@ -1,4 +1,4 @@
-"""Connections to MySQL and MariaDB, ready after one round trip beyond the handshake, in a cluster after two."""
+"""Connections to the first of some MySQL or MariaDB servers that will do."""
 
 from __future__ import annotations
 
@@ -20,26 +20,19 @@ from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError, ConnectionFailedError
 
-from .cluster import GALERA, GROUP, Server, with_galera_status, with_members
+from .cluster import Server
 from .errors import (
     CONNECT_ANEW_AFTER,
     CONNECT_ERRORS,
-    NO_RIGHT,
     RAISED_WITH_ALL_ANSWERS_READ,
     WRONG_SERVER,
     connect_failure,
     elsewhere,
     errno_of,
 )
-from .packets import PacketConnection, end_statement, send
+from .packets import PacketConnection, end_statement
+from .preparing import Preparation
 from .values import DECODERS
-
-# The server gives up a lock so many seconds before we give up the server: its answer
-# leaves nothing in doubt.
-_HEAD_START = 2
-
-# How many statements of a transaction wait for locks, at most.
-_LOCKING_STATEMENTS = 3
 
 # What is asked of a server in turn, by libpq's words (PostgreSQL manual, "target_session_attrs").
 _WANTED = {
@@ -72,14 +65,7 @@ class MySQLConnector:
         self._server, self._meet = Server(), meet  # that of the newest connection, and who is to know
         self._options = options
         self._statements = statements
-        self._prepare = [
-            statements["use_utf8"],
-            *([statements["use_utc"]] if options.integrity_key else []),
-            self._lock_settings(together=options.multi_statements),
-            statements["use_repeatable_read"],
-            statements["server_variables"],
-            statements["packet_limit"],
-        ]
+        self._preparation = Preparation(options, statements)
         self._hosts = [(host, port or 3306) for host, port in address.hosts or (("localhost", None),)]
         # One alone may be a replica: it says so when something is written.
         default = "any" if len(self._hosts) == 1 else "read-write"
@@ -91,13 +77,6 @@ class MySQLConnector:
             "unix_socket": address.parameters.get("unix_socket"),
             **_pymysql_tls(settings.tls),
         }
-
-    def _lock_settings(self, *, together: bool) -> str:
-        timeout = int(self._options.statement_timeout) - _HEAD_START
-        if not together:
-            # What was sent ahead waits for the lock once more.
-            timeout //= _LOCKING_STATEMENTS
-        return self._statements["prepare_connection"] % {"lock_timeout": max(1, timeout)}
 
     def open(self) -> PacketConnection:
         # Asked for outside: its own errors are the application's.
@@ -141,7 +120,7 @@ class MySQLConnector:
                 write_timeout=timeout,
             )
             try:
-                self._get_ready(connection)
+                self._preparation.make_ready(connection)
             except BaseException:
                 connection.drop()
                 raise
@@ -163,33 +142,6 @@ class MySQLConnector:
         self._server = server
         self._meet(server)
         return connection
-
-    def _get_ready(self, connection: PacketConnection) -> None:
-        connection.multi_statements = self._options.multi_statements
-        connection.prepare(self._prepare, self._options.engine)
-        if connection.server.cluster == GALERA:
-            sync_wait = int(self._options.causal_reads)
-            status, *_ = send(
-                connection,
-                self._statements["galera_status"],
-                self._statements["prepare_galera"] % {"sync_wait": sync_wait},
-                self._lock_settings(together=False),
-            )
-            connection.server = with_galera_status(connection.server, status.rows)
-        elif connection.server.cluster == GROUP:
-            # Without the right to see the members what they are is not known.
-            try:
-                [members] = send(connection, self._statements["group_members"])
-                connection.server = with_members(connection.server, members.rows)
-            except pymysql.Error as exc:
-                if errno_of(exc) != NO_RIGHT:
-                    raise
-            behind = connection.server.several_write or connection.server.read_only
-            if behind and self._options.causal_reads:
-                send(connection, self._statements["prepare_group"])
-        if connection.server.ends_between_statements:
-            connection.multi_statements = False
-        connection.start(self._options.statement_timeout)
 
     def close(self, connection: PacketConnection) -> None:
         with suppress(pymysql.Error):

@@ -25,7 +25,7 @@ from sessions._engines import check_mysql
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
-from .cluster import Server, server_from
+from .cluster import Server
 from .errors import CANNOT_CONVERT, CONNECT_ERRORS, NO_SUCH_THREAD, TRUNCATED, NoAnswerError, errno_of
 from .rows import Answer
 from .values import integer, unconverted
@@ -43,6 +43,9 @@ class Result(NamedTuple):
 
 
 _NOTHING = Result((), 0, 0)
+
+# How that begins which MariaDB answers with rows; the second is check_item.
+_QUERIES = ("SELECT", "/*!50700 DO */")
 
 # How long to wait for the end of a statement that is killed.
 _KILL_SECONDS = 2.0
@@ -95,7 +98,7 @@ class PacketConnection(pymysql.connections.Connection):
         super()._get_server_information()  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        """Send nothing: prepare() says it together with the rest."""
+        """Send nothing: it is said together with the rest (preparing.py)."""
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         self.requires_tls = isinstance(sslp, ssl.SSLContext)
@@ -110,18 +113,10 @@ class PacketConnection(pymysql.connections.Connection):
         self._write_timeout = self._deadline.left
         super()._request_authentication()  # type: ignore[misc]
 
-    def prepare(self, statements: Sequence[str], engine: str | None) -> None:
-        """Send the settings of a new connection and learn the server's packet limit, and what it is."""
-        check_engine(self, engine, comment=None)
-        *_, variables, limits = send(self, *statements)
-        [(self.packet_limit, self.id_step, _, comment)] = limits.rows
-        check_engine(self, engine, comment=comment)
-        self.server = server_from(variables.rows)
-
     @property
     def takes_compounds(self) -> bool:
-        """Whether a transaction is to travel as one statement."""
-        return self.server.is_mariadb and not self.multi_statements
+        """Whether a transaction is to travel as one statement, which is the quicker form: it has fewer answers."""
+        return self.server.is_mariadb
 
     def start(self, statement_timeout: float) -> None:
         """End connecting: each answer now has this time."""
@@ -296,7 +291,7 @@ def send_compound(connection: PacketConnection, frame: str, statements: Sequence
     # By itself, for it has several answers.
     *results, _ = send(connection, then=frame % {"statements": "; ".join(statements)})
     answers = iter(results)
-    return [next(answers) if statement.startswith("SELECT") else _NOTHING for statement in statements]
+    return [next(answers) if statement.startswith(_QUERIES) else _NOTHING for statement in statements]
 
 
 def _send_packet(connection: MyConnection, packet: str) -> list[Result]:

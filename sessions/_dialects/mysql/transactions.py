@@ -1,7 +1,7 @@
 """The forms in which a transaction travels, and how a batch is cut.
 
-As one packet of several statements it takes one round trip. With multi_statements=False, and on Galera, it is one
-compound statement on MariaDB; on MySQL, and with a large batch, its statements are sent ahead, and it takes two.
+It takes one round trip: on MariaDB as one compound statement, on MySQL, and with a large batch, as a packet of several.
+With multi_statements=False, and on Galera, these are sent ahead instead, and it takes two.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ def transact_insert(
     first = list(islice(packets, 2))
     if connection.takes_compounds and len(first) < 2 and sum(len(packet.statement) for packet in first) < _COMPOUND:
         inserts = [statement for packet in first for statement in packet[:2]]
-        *_, newest = transact(connection, words, [*before, *inserts, words["newest_ids"]])
-        [(first_id, step)] = newest.rows
-        return _newest(first_id, first[0].rows, step) if first else 0
+        results = transact(connection, words, [*before, *inserts])
+        if not first:
+            return 0
+        [(first_id, step, _)] = results[-1].rows
+        return _newest(first_id, first[0].rows, step)
     begin, commit = _frame(connection, words)
     statements = [*begin, *before]
     return _insert(connection, words, chain(first, packets), connection.id_step, before=statements, then=commit)

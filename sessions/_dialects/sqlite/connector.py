@@ -77,7 +77,7 @@ class FileConnector:
         # A later chdir() must not lead to another file.
         self._path = os.path.abspath(path)
         self._remedy = "create the directory, or give this process access to it"
-        if not Path(path).is_absolute():
+        if self._path != path and not Path(path).is_absolute():
             self._remedy += f" ({path!r} begins at the current directory; write sqlite:////{path} for an absolute path)"
         self._timeout = options.statement_timeout
         # A file in which we are to make nothing may be another application's: its journal mode stays.

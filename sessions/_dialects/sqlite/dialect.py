@@ -86,13 +86,13 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
                 raise sqlite3.OperationalError("database is locked")
             try:
                 # Within: a signal handler may raise when it has been executed.
-                self.execute(connection, "begin", {})
+                run(connection, self.statements["begin"])
                 yield
                 _check_place(connection, MOVED)
-                self.execute(connection, "commit", {})
+                run(connection, self.statements["commit"])
             except BaseException:
                 with suppress(sqlite3.Error):
-                    self.execute(connection, "rollback", {})
+                    run(connection, self.statements["rollback"])
                 raise
         _check_place(connection, MOVED_DURING_COMMIT)
 

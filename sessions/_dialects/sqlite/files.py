@@ -8,15 +8,18 @@ and its end would copy that over the restored file.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from sessions._dialects.failures import raised_by_a_handler
 
 # A device and a number on it; None where there is no file.
 Identity = tuple[int, int] | None
+
+# The few lines of what is told of a descriptor.
+_MAX_ABOUT = 4096
 
 # Held while a file is made: to close it lets go of the locks of every connection of this process to it (fcntl(2)).
 _making = threading.Lock()
@@ -39,9 +42,14 @@ class Files(NamedTuple):
 
 def files_at(path: str, target: str) -> Files:
     """Return the files that are there now; target is what path leads to if it is a link: the log stands beside it."""
-    database = _found(path)
-    wal, shm = _found(f"{target}-wal"), _found(f"{target}-shm")
-    return Files(_identity(database), _identity(wal), _identity(shm), database and database.st_nlink)
+    database, wal, shm = _found(path), _found(target + "-wal"), _found(target + "-shm")
+    # In place: a write asks three times.
+    return Files(
+        None if database is None else (database.st_dev, database.st_ino),
+        None if wal is None else (wal.st_dev, wal.st_ino),
+        None if shm is None else (shm.st_dev, shm.st_ino),
+        None if database is None else database.st_nlink,
+    )
 
 
 def _found(path: str) -> os.stat_result | None:
@@ -53,27 +61,33 @@ def _found(path: str) -> os.stat_result | None:
         return None
 
 
-def _identity(found: os.stat_result | None) -> Identity:
-    return None if found is None else (found.st_dev, found.st_ino)
-
-
 def is_mounted(target: str) -> bool:
     """Tell whether the file is a mount of its own, as `docker run -v chat.db:/app/chat.db` makes one: its log is not.
 
-    By Linux's list, see proc_pid_mountinfo(5): the device is the same where both ends are on one file system, and
-    is not the directory's for any file of some overlays.
+    By the numbers of Linux's mounts, see proc_pid_fdinfo(5): the device is the same where both ends are on one file
+    system, and is not the directory's for any file of some overlays. The list of all mounts takes five times as long.
     """
     try:
-        with Path("/proc/self/mountinfo").open("rb") as mounts:
-            return _escaped(target) in (mount.split(b" ")[4] for mount in mounts)
+        return _mount_of(target) != _mount_of(target.rpartition("/")[0] or "/")
     except OSError as exc:
         if raised_by_a_handler(exc):
             raise
         return False
 
 
-def _escaped(path: str) -> bytes:
-    return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in os.fsencode(path))
+def _mount_of(path: str) -> bytes:
+    if sys.platform != "linux":
+        return b""
+    # O_PATH opens nothing: closing it lets go of nobody's locks.
+    file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        about = os.open(f"/proc/self/fdinfo/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(about, _MAX_ABOUT).partition(b"mnt_id:")[2].partition(b"\n")[0]
+        finally:
+            os.close(about)
+    finally:
+        os.close(file)
 
 
 def make_private(path: str) -> None:
