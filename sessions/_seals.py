@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hmac import compare_digest, digest
 from typing import NamedTuple
 
@@ -126,9 +126,8 @@ class Seals:
 
 
 def whole_second(created_at: object, least: datetime | None) -> str:
-    """Write a time without its fraction, which not every column keeps, and not before another one."""
-    moment = read_time(created_at)
-    moment = datetime.min if moment is None else moment.replace(microsecond=0)  # noqa: DTZ901  (without a zone, as all)
+    """Write a time without its fraction, which not every column keeps, and not before another; now where it is none."""
+    moment = (read_time(created_at) or datetime.now(UTC).replace(tzinfo=None)).replace(microsecond=0)
     if least is not None and moment < least:
         moment = least.replace(microsecond=0) + timedelta(seconds=bool(least.microsecond))
     return moment.isoformat(sep=" ")

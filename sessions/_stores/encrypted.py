@@ -78,7 +78,8 @@ class EncryptedStore(PassingStore):
         if upto and (not rows or rows[-1][0] != upto):
             raise gone_error(session_id, upto)
         opened = (self._opened(session_id, row_id, text) for row_id, _, text in rows)
-        texts = [self._envelopes.wrap(new_id, found.text, found.made) for found in opened]
+        wrapped = (self._envelopes.wrap(new_id, found.text, found.made) for found in opened)
+        texts = [marked_as(row[2], text) for row, text in zip(rows, wrapped, strict=True)]
         times = [iso_text(made) for _, made, _ in rows]
         self._store.load(new_id, Part(0, texts, times, "", "", is_new=True, lease=lease))
 
@@ -111,7 +112,10 @@ class EncryptedStore(PassingStore):
     def load(self, session_id: str, part: Part) -> int:
         """Write the rows, each as old as its time says."""
         made = map(seconds_from, part.times)
-        texts = [self._envelopes.wrap(session_id, text, moment) for text, moment in zip(part.texts, made, strict=True)]
+        wrapped = (
+            self._envelopes.wrap(session_id, text, moment) for text, moment in zip(part.texts, made, strict=True)
+        )
+        texts = [marked_as(text, envelope) for text, envelope in zip(part.texts, wrapped, strict=True)]
         return self._store.load(session_id, replace(part, texts=texts))
 
     def check(self, *, fix: bool) -> list[Check]:

@@ -7,12 +7,14 @@ known, or hangs together with the page before it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from time import monotonic, sleep
+from typing import NamedTuple, TypeVar
 
 from sessions._items import MAX_ID, read_time
-from sessions._sealing import Verified
+from sessions._sealing import Verified, moved_error
 from sessions._seals import GENESIS, UNSEALED, End, Sealed, Seals, broken_error, without_seal
 
 from .store import SealableStore
@@ -21,8 +23,12 @@ from .store import SealableStore
 _FIRST_ROWS = 20
 _ROWS = 1000
 _CHARACTERS = 1_000_000
-# How often a read of several statements is begun anew, because others have removed or changed rows meanwhile.
-READS = 5
+# The first pause when others write all the time, and the longest.
+_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE = 0.05
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 # Where something is broken, by the row's id, None where there is none; and what.
 Breaks = dict[int | None, str]
@@ -71,13 +77,36 @@ class SealReader:
 
     def window(self, session_id: str, count: int, upto: int = MAX_ID) -> tuple[list[Sealed], Tail, Breaks]:
         """Return at most count rows up to an id, newest first, what a write follows, and what is broken in them."""
-        for left in reversed(range(READS)):
-            end, rows, base, breaks = self._read(session_id, count, upto)
-            expected = (end.seal if end else GENESIS) if upto == MAX_ID else self.seal_at(session_id, upto)
-            breaks |= self.breaks(session_id, rows[:count], expected, base)
-            # What was read with several statements may have been changed between them.
-            if not breaks or upto == MAX_ID or not left:
+        if upto == MAX_ID:
+            return self._window(session_id, count, upto)
+        return self.settled(session_id, lambda: self._window(session_id, count, upto))
+
+    def settled(self, session_id: str, read: Callable[[], tuple[T, U, Breaks]]) -> tuple[T, U, Breaks]:
+        """Read with several statements, again where others have changed or removed a row between them.
+
+        Then the whole is as it should be; where it is not, that is raised.
+        """
+        for _ in self.tries(session_id):
+            found = read()
+            if not found[2] or self.reports:
                 break
+            self.verify(session_id, None)
+        return found
+
+    def tries(self, session_id: str) -> Iterator[None]:
+        """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""
+        deadline, pause = monotonic() + max(self._rows.options.retry_timeout, 1.0), _PAUSE_SECONDS
+        while monotonic() < deadline:
+            yield
+            # Of the system, or forked processes would all come back at the same moments.
+            sleep(pause * int.from_bytes(os.urandom(2), "big") / 2**16)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise moved_error(session_id, None)
+
+    def _window(self, session_id: str, count: int, upto: int) -> tuple[list[Sealed], Tail, Breaks]:
+        end, rows, base, breaks = self._read(session_id, count, upto)
+        expected = (end.seal if end else GENESIS) if upto == MAX_ID else self.seal_at(session_id, upto)
+        breaks |= self.breaks(session_id, rows[:count], expected, base)
         return rows[:count], _tail(end, rows, base), breaks
 
     def _read(self, session_id: str, count: int, upto: int) -> tuple[End | None, list[Sealed], bytes | None, Breaks]:
@@ -125,10 +154,10 @@ class SealReader:
 
     def verify(self, session_id: str, since: End | None) -> Verified:
         """Look at a whole conversation; raise SealBrokenError where it is broken, or does not go on from an end."""
-        for left in reversed(range(READS)):
+        for _ in self.tries(session_id):
             text, newest = self._rows.sealed_rows(session_id, count=1)
             verified, breaks = self._walk(session_id, text, newest[0][0] if newest else 0, since)
-            if not breaks or not left or self._rows.sealed_rows(session_id, count=1) == (text, newest):
+            if not breaks or self._rows.sealed_rows(session_id, count=1) == (text, newest):
                 break
         self.tell(session_id, breaks, strict=True)
         return verified

@@ -6,13 +6,11 @@ written since, it is done again behind that. Only where the end is not known doe
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from time import monotonic, sleep
 
 from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
 from sessions._leases import Lease
@@ -24,16 +22,13 @@ from sessions._settings.options import integrity_keys
 from sessions.errors import ConflictError, SealBrokenError, check_position, gone_error, lost_lease_error, taken_error
 
 from .passing import PassingStore
-from .seal_reading import READS, Breaks, Newest, SealReader, Tail
+from .seal_reading import Breaks, Newest, SealReader, Tail
 from .settling import with_token
 from .store import SealableStore
 
 # Of how many conversations the end is known here, with the newest text if it has at most so many characters.
 _ENDS = 1000
 _KEPT_CHARACTERS = 16_384
-# The first pause when others write all the time, and the longest.
-_PAUSE_SECONDS = 0.002
-_LONGEST_PAUSE = 0.05
 # How many rows are looked through for the first one of a user.
 _FIRST_ROWS = 20
 
@@ -63,22 +58,28 @@ class SealedStore(PassingStore):
         return oldest, there and newest
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        for _ in range(READS):
+        def read() -> tuple[list[Sealed], None, Breaks]:
             stored = self._rows.record_rows(session_id, after=after, upto=upto, count=count)
             rows = [without_seal(row) for row in stored]
-            breaks = self._breaks_of_page(session_id, rows, after, upto, is_last=len(rows) < count)
-            if not breaks or self._reader.reports:
-                break
-            # Others may have removed or changed a row between two statements: then the whole is as it should be.
-            self._reader.verify(session_id, None)
+            before = self._reader.seal_before(session_id, after) if after else GENESIS
+            # What has been cut off behind the last page is noticed too.
+            expected = self._reader.seal_at(session_id, upto) if len(rows) < count else None
+            return rows, None, self._reader.breaks(session_id, rows[::-1], expected, before)
+
+        rows, _, breaks = self._reader.settled(session_id, read)
         self._reader.tell(session_id, breaks)
         return [(row.id, row.created_at, MarkedText.of(row.text, _mark(row, breaks))) for row in rows]
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         found = self._rows.search(literal, after=after, prefix=prefix, count=count)
+        texts: dict[tuple[str, int], str] = {}
         for session_id in sorted({row[0] for row in found if row[3] is not None}):
             self.check_whole(session_id)
-        return [(*row[:3], None if row[3] is None else split(row[3])[0]) for row in found]
+            ids = [row[1] for row in found if row[0] == session_id and row[3] is not None]
+            # Not what was found, which nobody has looked at.
+            rows = self.record_rows(session_id, after=ids[0] - 1, upto=ids[-1], count=MAX_ID)
+            texts |= {(session_id, row[0]): row[2] for row in rows}
+        return [(*row[:3], None if row[3] is None else texts.get((row[0], row[1]))) for row in found]
 
     def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
         def first_of(session_id: str) -> str | None:
@@ -118,14 +119,6 @@ class SealedStore(PassingStore):
             self._know(session_id, tail)
         return rows
 
-    def _breaks_of_page(
-        self, session_id: str, rows: Sequence[Sealed], after: int, upto: int, *, is_last: bool
-    ) -> Breaks:
-        """Return what is broken in a page, and, where it is the last one, behind it."""
-        before = self._reader.seal_before(session_id, after) if after else GENESIS
-        expected = self._reader.seal_at(session_id, upto) if is_last else None
-        return self._reader.breaks(session_id, rows[::-1], expected, before)
-
     # Writes
 
     def append(
@@ -154,7 +147,7 @@ class SealedStore(PassingStore):
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         # Whatever its end is: what is broken can be cleared.
-        for _ in self._tries(session_id):
+        for _ in self._reader.tries(session_id):
             tail = self._tails.pop(session_id, None)
             text = tail.text if tail else self._rows.sealed_rows(session_id, count=0)[0]
             with suppress(SealMovedError):
@@ -232,11 +225,10 @@ class SealedStore(PassingStore):
         rows.reverse()
         if upto and not (rows and rows[-1].id == upto):
             raise gone_error(session_id, upto)
-        times = [whole_second(row.created_at, None) for row in rows]
-        texts, seal = self._seals.chain(new_id, GENESIS, zip(times, (row.text for row in rows), strict=True))
-        end = self._seals.new_end(new_id, None, len(rows), seal)
-        write = SealedWrite(None, end.text, 0, texts=texts, times=times, is_new=True)
-        self._rows.write_sealed(new_id, write, lease=lease)
+        texts = [MarkedText.of(row.text, _mark(row, {})) for row in rows]
+        times = [str(row.created_at) for row in rows]
+        write = self._batch(new_id, Tail(None, 0, None, None), texts, 0, times=times)
+        self._rows.write_sealed(new_id, replace(write, is_new=True), lease=lease)
 
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
         for session_id in session_ids:
@@ -262,11 +254,15 @@ class SealedStore(PassingStore):
         before, count = (GENESIS, 0) if removes_all else (tail.seal, tail.rows)
         if self._rows.settles and not times:
             texts = with_token(texts)
-        sealed, seal = self._seals.chain(session_id, before, zip(moments, texts, strict=True))
-        end = self._seals.new_end(session_id, tail.end, count + len(texts), seal)
+        # What others have written stays theirs, in a copy too.
+        ours = [(moment, text) for moment, text in zip(moments, texts, strict=True) if not _is_theirs(text)]
+        sealed, seal = self._seals.chain(session_id, before, ours)
+        end = self._seals.new_end(session_id, tail.end, count + len(ours), seal)
+        following = iter(sealed)
+        stored = [str(text) if _is_theirs(text) else next(following) for text in texts]
         # Where rows of others are accepted, one may have come.
         position = None if self._accepts and if_position is None else tail.position
-        return SealedWrite(tail.text, end.text, position, removes_all, texts=sealed, times=moments)
+        return SealedWrite(tail.text, end.text, position, removes_all, texts=stored, times=moments)
 
     def _write(
         self,
@@ -277,7 +273,7 @@ class SealedStore(PassingStore):
         wants_newest: bool = False,
     ) -> int:
         """Do the write that follows the end, again where somebody else has written since; return the newest id."""
-        for _ in self._tries(session_id):
+        for _ in self._reader.tries(session_id):
             known = self._tails.pop(session_id, None)
             if known is not None and not (wants_newest and known.position and known.newest is None):
                 # What it follows may be out of date: then so is a conflict.
@@ -316,7 +312,8 @@ class SealedStore(PassingStore):
         known = None
         if len(write.texts) == 1:
             before, next_id = (GENESIS, 0) if write.removes_all else (tail.seal, tail.position)
-            known = Newest(newest, split(write.texts[0])[0], before, next_id)
+            text, sealed = split(write.texts[0])
+            known = Newest(newest, text, before if sealed else None, next_id)
         return Tail(end, newest, read_time(write.times[-1]), known)
 
     def _know(self, session_id: str, tail: Tail) -> None:
@@ -341,7 +338,7 @@ class SealedStore(PassingStore):
 
         anew: the seals change also where no row does; adopt: whatever they are now; keeps_time: nothing is said anew.
         """
-        for _ in self._tries(session_id):
+        for _ in self._reader.tries(session_id):
             self._tails.pop(session_id, None)
             text, stored = self._rows.sealed_rows(session_id, count=MAX_ID)
             rows = [without_seal(row) for row in stored]
@@ -375,16 +372,10 @@ class SealedStore(PassingStore):
                 return len(rewritten) + len(removed)
         raise moved_error(session_id, None)
 
-    def _tries(self, session_id: str) -> Iterator[None]:
-        """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""
-        deadline, pause = monotonic() + max(self.options.retry_timeout, 1.0), _PAUSE_SECONDS
-        while monotonic() < deadline:
-            yield
-            # Of the system, or forked processes would all come back at the same moments.
-            sleep(pause * int.from_bytes(os.urandom(2), "big") / 2**16)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        raise moved_error(session_id, None)
-
 
 def _mark(row: Sealed, breaks: Breaks) -> str:
     return "broken" if row.id in breaks else "unsealed" if row.seal is None else "sealed"
+
+
+def _is_theirs(text: str) -> bool:
+    return isinstance(text, MarkedText) and text.seal == "unsealed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -210,6 +211,8 @@ class SQLStore(SealableStore, Generic[C]):
         return self._read(lambda connection: unlisted_sessions(self._dialect, connection, after=after, count=count))
 
     def load(self, session_id: str, part: Part) -> int:
+        # Not every driver takes what is more than a str.
+        part = replace(part, texts=[str(text) for text in part.texts])
         return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
             # One that has to be new is there afterwards, whoever has made it.

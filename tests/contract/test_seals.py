@@ -376,6 +376,27 @@ def test_rows_of_others_are_accepted_and_told_apart(sql_url: str) -> None:
         assert texts(session.get_items()) == ["theirs"]
 
 
+@pytest.mark.parametrize("keys", [{}, {"encryption_key": KEY}], ids=["sealed", "encrypted too"])
+def test_what_others_wrote_stays_theirs_in_a_copy(sql_url: str, make_url: Callable[[str], str], keys: Any) -> None:
+    with sessions.connect(sql_url, **keys) as they:
+        they.session("chat_1").add_items(items("theirs"))
+    accepting: Any = {"integrity_key": KEY, "unsealed": "accept", **keys}
+    marks = [("theirs", "unsealed"), ("ours", "sealed")]
+    with sessions.connect(sql_url, **accepting) as backend, sessions.connect(make_url("sqlite"), **accepting) as target:
+        session = backend.session("chat_1")
+        session.add_items(items("ours"))
+        target.load("chat_1", session.records())
+        for copy in (session.fork("fork"), target.session("chat_1")):
+            assert [(record.item["content"], record.seal) for record in copy.records() if record.item] == marks
+
+
+def test_a_sealed_history_is_copied_to_where_there_is_no_key(sql_url: str, make_url: Callable[[str], str]) -> None:
+    with sessions.connect(make_url("sqlite"), integrity_key=KEY) as source, sessions.connect(sql_url) as target:
+        source.session("chat_1").add_items(items(*HISTORY))
+        assert target.load("chat_1", source.session("chat_1").records()) == len(HISTORY)
+        assert target.session("chat_1").get_items() == items(*HISTORY)
+
+
 def test_a_seal_cannot_be_taken_off_where_rows_of_others_are_accepted(sql_url: str) -> None:
     with sessions.connect(sql_url, integrity_key=KEY, unsealed="accept") as backend:
         session = backend.session("chat_1")
