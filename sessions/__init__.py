@@ -21,12 +21,14 @@ from .errors import (
     ConflictError,
     ConnectionFailedError,
     DatabaseError,
+    DecryptionError,
     DriverNotInstalledError,
     InvalidItemError,
     InvalidURLError,
     LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
+    SealBrokenError,
     SessionsError,
     TLSError,
     UnsupportedEngineError,
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from ._items import Item, Record
     from ._listing import SessionInfo
     from ._operation import Operation
+    from ._rekeying import Rekeyed
     from ._retention import Pruned
+    from ._sealing import Verified
     from ._search import Match
     from ._selftest.run import selftest
     from ._statistics import DayStats, SessionSize, Stats
@@ -61,6 +65,7 @@ __all__ = [
     "ConnectionFailedError",
     "DatabaseError",
     "DayStats",
+    "DecryptionError",
     "DriverNotInstalledError",
     "InMemorySession",
     "InvalidItemError",
@@ -75,8 +80,10 @@ __all__ = [
     "PostgresBackend",
     "Pruned",
     "Record",
+    "Rekeyed",
     "SQLiteBackend",
     "SchemaError",
+    "SealBrokenError",
     "Session",
     "SessionInfo",
     "SessionSize",
@@ -84,6 +91,7 @@ __all__ = [
     "Stats",
     "TLSError",
     "UnsupportedEngineError",
+    "Verified",
     "bind",
     "connect",
     "selftest",
@@ -99,6 +107,8 @@ _LAZY = {
     "selftest": "_selftest.run",
     "Match": "_search",
     "Pruned": "_retention",
+    "Verified": "_sealing",
+    "Rekeyed": "_rekeying",
     **dict.fromkeys(("DayStats", "SessionSize", "Stats"), "_statistics"),
     **dict.fromkeys(
         ("Backend", "MemoryBackend", "MySQLBackend", "PostgresBackend", "SQLiteBackend", "bind", "connect"), "backend"

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ._items import MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
+from ._items import EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
+from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
@@ -75,9 +76,9 @@ class History:
         position = rows[0][0] if rows else 0
         self._saw(position)
         items = self._readable(rows)
-        # Further rows are needed only where corrupt ones stood in for readable ones.
+        # Further rows are needed only where corrupt or old ones stood in for readable ones.
         while len(items) < limit and len(rows) == count:
-            count = max(limit, _NEXT_ROWS)
+            count = max(limit, _NEXT_ROWS, min(2 * count, _PAGE_ROWS))
             rows = store.newest_rows(self.session_id, count=count, upto=rows[-1][0] - 1)
             items += self._readable(rows)
         is_all = len(rows) < count and len(items) <= limit
@@ -173,15 +174,28 @@ class History:
             _check_limit(limit)
         return self._iterate_records(limit)
 
+    def seal(self) -> str:
+        """Return the seal of the history as it is."""
+        self.check_open()
+        return observed(self.store, "seal").seal(self.session_id)
+
+    def verify(self, since: str | None) -> Verified:
+        """Look at every row by its seal."""
+        self.check_open()
+        if since is not None and not isinstance(since, str):
+            raise TypeError(f"since is a {type(since).__name__}; pass what seal() returned")
+        return observed(self.store, "verify").verify(self.session_id, since)
+
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count, seen = 0, MAX_ID, _FIRST_PAGE, 0
+        self.store.check_whole(self.session_id, limit)
         if limit is not None:
             first, upto = observed(self.store, "records").newest_range(self.session_id, min(limit, MAX_ID))
             after = max(first - 1, 0)
         while after < upto:
             self.check_open()
             rows = observed(self.store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
-            yield from map(make_record, rows)
+            yield from (make_record(row) for row in rows if row[2] is not EXPIRED)
             if len(rows) < count:
                 return
             after = rows[-1][0]
@@ -206,7 +220,7 @@ class History:
 
     def _decode(self, row: Row) -> Item | None:
         item = decode_item(row[1])
-        if item is None:
+        if item is None and row[1] is not EXPIRED:
             logger.warning("session %r: row %d is no JSON object and was skipped", self.session_id, row[0])
         return item
 

@@ -29,7 +29,15 @@ SearchRow = tuple[str, int, Any, str | None]
 # Larger than any id: read from the newest row on.
 MAX_ID = 2**63 - 1
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
+
+class _Expired(str):
+    __slots__ = ()
+
+
+# The very text of a row that is too old to be given: it is there, and has its id, and is not corrupt either.
+EXPIRED = _Expired()
+
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
 
 # The greatest depth of an item: that of what Python 3.11 reads at the top of a program.
 MAX_DEPTH = 900
@@ -122,6 +130,25 @@ def _read_first(text: str) -> Item | None:
 _read_quickly: Callable[[str], Item | None] | None = _read_first
 
 
+class MarkedText(str):
+    """A row's text, and what its seal says: "sealed", "unsealed", or "broken"."""
+
+    __slots__ = ("seal",)
+
+    seal: str
+
+    @classmethod
+    def of(cls, text: str, seal: str) -> MarkedText:
+        marked = cls(text)
+        marked.seal = seal
+        return marked
+
+
+def marked_as(stored: str, text: str) -> str:
+    """Return what a stored text holds with what is said of its seal, if anything is."""
+    return MarkedText.of(text, stored.seal) if isinstance(stored, MarkedText) and text is not EXPIRED else text
+
+
 class Record(NamedTuple):
     """One row of a conversation.
 
@@ -137,17 +164,22 @@ class Record(NamedTuple):
     item: Item | None
     text: str
 
+    @property
+    def seal(self) -> str | None:
+        """What the row's seal says, with an integrity_key: "sealed", "unsealed", or "broken" where that is reported."""
+        return self.text.seal if isinstance(self.text, MarkedText) else None
+
 
 def make_record(row: RecordRow) -> Record:
     """Decode a row; nothing that it holds is an error."""
     row_id, created_at, stored = row
-    return Record(row_id, read_time(created_at), decode_item(stored), _text_of(stored))
+    return Record(row_id, read_time(created_at), decode_item(stored), stored_text(stored))
 
 
-def _text_of(stored: object) -> str:
+def stored_text(stored: object) -> str:
     """Return what a row holds as text: a column of bytes as what reads JSON takes them for, and no text as escapes."""
     if not isinstance(stored, bytes):
-        return str(stored)
+        return stored if isinstance(stored, MarkedText) else str(stored)
     try:
         return stored.decode(json.detect_encoding(stored), "surrogatepass")
     except UnicodeDecodeError:
@@ -159,8 +191,17 @@ def read_time(stored: object) -> datetime | None:
     text = str(stored)
     try:
         if text.removeprefix("-").replace(".", "", 1).isdigit():
-            return _EPOCH + timedelta(seconds=float(text))
+            return EPOCH + timedelta(seconds=float(text))
         time = datetime.fromisoformat(text)
         return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         return None
+
+
+def iso_text(stored: object) -> str:
+    """Write a time as it is stored in ISO 8601, as load() takes it; with its zone, where it has one."""
+    text = str(stored)
+    if not text.removeprefix("-").replace(".", "", 1).isdigit():
+        return text
+    moment = read_time(text)
+    return "" if moment is None else moment.isoformat(sep=" ")

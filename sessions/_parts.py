@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ._leases import Lease
+
 
 @dataclass(frozen=True)
 class Part:
@@ -16,3 +18,5 @@ class Part:
     created_at: str  # those of the session itself
     updated_at: str
     replaces: bool = False  # in place of all rows, not behind them
+    is_new: bool = False  # the conversation must not be there, not even without rows
+    lease: Lease | None = None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from ._checks import Check
 from ._listing import Order, SessionInfo, check_count, listing_from, page_from
+from ._rekeying import Rekeyed, rekey
 from ._retention import Pruned, delete_sessions, prune
+from ._sealing import Verified
 from ._search import Match, search
 from ._settings.options import BoundKeywords, Keywords, PoolKeywords
 from ._statistics import SessionSize, Stats, first_messages, sizes, stats, unlisted_sessions
@@ -17,7 +19,8 @@ from ._stores.observing import observed
 from ._stores.opening import open_beside, open_connection, open_pool, open_url
 from ._stores.store import Store
 from ._transfer import Row, load
-from .errors import InvalidURLError, closed_error, kind_of
+from ._verifying import verify
+from .errors import InvalidURLError, SealBrokenError, closed_error, kind_of
 from .session import Session, check_session_id
 
 
@@ -71,6 +74,13 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
         when its member has applied what the others had acknowledged.
     on_operation (None): a function, or a list of them, that is given an Operation after each operation.
     operation_ids (False): tells it, and the log at level DEBUG, the session's id too.
+    encryption_key (None): a text, or several, the newest first: texts are encrypted with the first one and decrypted
+        with any, as the SDK's EncryptedSession does. Needs the package cryptography.
+    encryption_ttl (None): what was encrypted longer ago than so many seconds is not given, and not removed.
+    integrity_key (None): a text or bytes, or several, the newest first, of 16 bytes at least: histories are sealed with
+        the first one, and a read of what was changed without them raises SealBrokenError.
+    unsealed ("refuse"): what is done with rows that were written without that key; "accept" gives them.
+    on_broken_seal ("raise"): "report" logs what is broken, and gives it.
     engine (None): "yugabytedb", "cockroachdb", "aurora-dsql", "tidb", "vitess" or "singlestore": use this
         engine, which is refused otherwise.
     """
@@ -89,8 +99,9 @@ def bind(connection: object, **options: Unpack[BoundKeywords]) -> Backend:
     each operation is a transaction. Nothing is retried, and tables are created only
     with create_tables=True (not on MySQL, where that would commit). Closing the backend
     leaves the connection open. Of the options only create_tables, sessions_table,
-    messages_table, default_limit, whole_turns, ensure_ascii, engine, on_operation and
-    operation_ids apply. Raises ConfigurationError for another kind of connection or option.
+    messages_table, default_limit, whole_turns, ensure_ascii, engine, on_operation,
+    operation_ids, encryption_key and encryption_ttl apply. Raises ConfigurationError for
+    another kind of connection or option.
     """
     return _backend_on(open_connection(connection, options))
 
@@ -244,6 +255,34 @@ class Backend:
         check_session_id(session_id)
         store = observed(self._store, "load")
         return load(store, session_id, records, created_at=created_at, updated_at=updated_at, on_existing=on_existing)
+
+    def rekey(self, session_ids: Iterable[str] | None = None, *, adopt: bool = False) -> Rekeyed:
+        """Bring conversations, or all of them, under the newest keys; return what was looked at and what was changed.
+
+        Records keep their ids and times, and are as old as they were. In batches of short transactions:
+        it can be ended and called again, while others read and write; a sealed conversation is one transaction.
+        adopt: also encrypt what was written without a key, and seal conversations as they are now, by whomever they
+        were written. Raises DecryptionError or SealBrokenError at the end for what no key opens or has sealed, which
+        stays as it is, and ConfigurationError without a key, and on a bound connection.
+        """
+        ids = None if session_ids is None else self._ids(session_ids)
+        if self.closed:
+            raise closed_error()
+        return rekey(self._store, ids, adopt=adopt)
+
+    def verify(
+        self, session_ids: Iterable[str] | None = None, *, since: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[str, Verified | SealBrokenError]]:
+        """Look at conversations, or at all of them, by their seals; iterate over each id and what was found.
+
+        A SealBrokenError is given, not raised, where one is not as it was written under the integrity_key. since:
+        what Session.seal() returned earlier, by id, which each has to go on from; one that is gone has not.
+        Raises ConfigurationError without an integrity_key.
+        """
+        ids = None if session_ids is None else self._ids(session_ids)
+        if self.closed:
+            raise closed_error()
+        return verify(self._store, ids, since or {})
 
     def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.

@@ -63,8 +63,32 @@ class LeaseLostError(SessionsError):
     """The lease of an exclusive() block was taken over by another run; nothing was written."""
 
 
+class SealBrokenError(SessionsError):
+    """A history is not as it was written under the integrity key; nothing of it was handed out.
+
+    record_id is the id of the row at which it was noticed, None where that is missing.
+    """
+
+    def __init__(self, message: str, session_id: str = "", record_id: int | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.record_id = record_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.session_id, self.record_id)
+
+
 class ClosedError(SessionsError, RuntimeError):
     """The session or its backend has been closed."""
+
+
+class DecryptionError(SessionsError):
+    """A row is not encrypted, or under another key, or damaged; it was neither given nor removed."""
+
+    def __init__(self, message: str, session_id: str = "", record_id: int = 0) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.record_id = record_id
 
 
 class OutcomeUnknownError(SessionsError):
@@ -78,6 +102,11 @@ class DatabaseError(SessionsError):
 def kind_of(value: object) -> str:
     """Name what was given in the wrong place, and nothing of what it holds."""
     return f"class, {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def unkeyed_error() -> ConfigurationError:
+    """Say that there are no seals."""
+    return ConfigurationError("there is no integrity_key, by which histories are sealed; give one to connect()")
 
 
 def closed_error() -> ClosedError:
@@ -138,6 +167,18 @@ def kept_error(session_id: str) -> DatabaseError:
     return DatabaseError(
         f"not every row of session {session_id!r} was written or removed as asked, and nothing was changed; "
         "look for a trigger, a rule or a policy on the two tables that suppresses or changes rows"
+    )
+
+
+def decryption_error(session_id: str, row_id: int, *, encrypted: bool) -> DecryptionError:
+    """Say that a row does not hold what the keys open, and nothing of what it holds."""
+    row = f"row {row_id} of session {session_id!r}"
+    if encrypted:
+        what = f"{row} cannot be decrypted: it was written with another key, or is damaged"
+        return DecryptionError(f"{what}; give the key that it was written with", session_id, row_id)
+    what = f"{row} is not encrypted"
+    return DecryptionError(
+        f"{what}; if whoever wrote it is to be trusted, `agent-sessions rekey --adopt` encrypts it", session_id, row_id
     )
 
 

@@ -12,6 +12,7 @@ from ._history import History
 from ._items import Item, Record
 from ._leases import check_seconds
 from ._sdk import check_direct_use
+from ._sealing import Verified
 from ._settings.options import Keywords
 from ._stores.opening import open_url
 from ._stores.store import Store
@@ -148,6 +149,26 @@ class Session:
         was lost and somebody has written since.
         """
         self._history.replace_record(record_id, item)
+
+    def seal(self) -> str:
+        """Return a small value that stands for the history as it is, and holds nothing of the items.
+
+        Kept where whoever can write the database cannot, it lets verify(since=...) notice a history that is an
+        earlier one, or that was changed since. Raises ConfigurationError without an integrity_key, SealBrokenError
+        when the end is not as it was written.
+        """
+        return self._history.seal()
+
+    def verify(self, since: str | None = None) -> Verified:
+        """Look at every row by its seal, and return how many there are.
+
+        Raises SealBrokenError when one is not as it was written under the integrity_key, or, with since, when the
+        history does not go on from the one that seal() was asked of: nor does it after replace_items(),
+        clear_session(), a change of records, a pop_item() of what was there, or one of the keys. Raises
+        ValueError for what is no seal of this conversation, ConfigurationError without an integrity_key. Rows are
+        read in pages, in constant memory.
+        """
+        return self._history.verify(since)
 
     def exclusive(self, *, timeout: float = 30.0, lease: float = 60.0) -> AbstractContextManager[None]:
         """Have the conversation alone among those who ask for it so, for a block.

@@ -507,6 +507,8 @@ def test_the_table_of_errors_is_the_designs() -> None:
         "AuthenticationError": {"ConnectionError"},
         "SchemaError": set(),
         "InvalidItemError": {"ValueError"},
+        "DecryptionError": set(),
+        "SealBrokenError": set(),
         "ConflictError": set(),
         "BusyError": {"TimeoutError"},
         "LeaseLostError": set(),

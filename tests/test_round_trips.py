@@ -33,6 +33,7 @@ OPERATIONS: dict[str, Callable[[sessions.Session, int], object]] = {
     "replace_items of nothing": lambda session, _: session.replace_items([]),
     "clear_session": lambda session, _: session.clear_session(),
 }
+SEALED: dict[str, Any] = {"integrity_key": "a key that is long enough for a test"}
 # On PostgreSQL a plan that is made without values could walk other conversations.
 ALWAYS_PARSED = ("replace_items", "replace_items(if_position)", "replace_items of nothing", "clear_session")
 READS = ("get_items", "get_items(limit=20)", "position")
@@ -128,6 +129,15 @@ def test_a_warm_operation_is_one_round_trip(proxy: Proxy, server_url: str, name:
         assert _cost(proxy, session, name, usual=usual) == _expected(server_url, name, usual=usual)
 
 
+@by_operation
+def test_with_a_key_an_operation_takes_as_many_round_trips_but_for_a_pop(
+    proxy: Proxy, server_url: str, name: str
+) -> None:
+    with _warm(proxy.url, encryption_key="a key of many random characters") as session:
+        trips, _ = _expected(server_url, name, usual=True)
+        assert _cost(proxy, session, name, usual=True) == (6 if name == "pop_item" else trips, 0)
+
+
 @by_form
 @by_operation
 def test_under_a_lease_an_operation_takes_as_many_round_trips(server_url: str, name: str, *, usual: bool) -> None:
@@ -138,6 +148,26 @@ def test_under_a_lease_an_operation_takes_as_many_round_trips(server_url: str, n
         session.exclusive(),
     ):
         assert _cost(proxy, session, name, usual=usual) == _expected(server_url, name, usual=usual)
+
+
+@by_operation
+def test_under_seals_an_operation_takes_one_round_trip_where_the_end_is_known(server_url: str, name: str) -> None:
+    with Proxy(server_url, delay_to_server=0.02) as proxy, _warm(proxy.url, **SEALED) as session:
+        assert _cost(proxy, session, name, usual=True) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["add_items of 1", "pop_item", "replace_items", "clear_session"])
+def test_under_seals_a_write_takes_one_more_where_the_end_is_not_known(server_url: str, name: str) -> None:
+    with _warm(server_url, **SEALED):
+        pass
+    with (
+        Proxy(server_url, delay_to_server=0.02) as proxy,
+        sessions.connect(proxy.url, **SEALED) as backend,
+    ):
+        backend.session("another").get_items()
+        with proxy.counting() as count:
+            OPERATIONS[name](backend.session("chat_1"), 0)
+    assert count.round_trips == 2
 
 
 @by_form

@@ -66,7 +66,7 @@ def _blocks(dialect: str, file: str) -> list[Block]:
 
 
 def _all() -> list[Block]:
-    files = [(dialect, file) for dialect in DIALECTS for file in ("schema", "queries", "operations", "checks")]
+    files = [(dialect, file) for dialect in DIALECTS for file in ("schema", "queries", "operations", "seals", "checks")]
     return [block for dialect, file in files for block in _blocks(dialect, file)]
 
 

@@ -12,6 +12,8 @@ from .escapes import harmless
 _EPILOG = """\
 The database is named by --url or by SESSIONS_URL, such as sqlite:chat.db or
 postgresql://app@db.example.com/agents. A password need not stand there: --password-file.
+Keys: --encryption-key-file and --integrity-key-file, or the environment variables
+SESSIONS_ENCRYPTION_KEY and SESSIONS_INTEGRITY_KEY; one a line, the newest first.
 Exit codes: 0 done, an empty list too; 1 failed, not found or interrupted; 2 wrong usage.
 """
 
@@ -68,9 +70,13 @@ def _common() -> _Parser:
     group = common.add_argument_group("database")
     group.add_argument("--url", help="its URL; else the environment variable SESSIONS_URL")
     group.add_argument("--password-file", metavar="FILE", help="a file that holds the password")
+    for kind, use in (("encryption", "are encrypted with"), ("integrity", "are sealed with")):
+        text = f"the keys that texts {use}, one a line, the newest first; else SESSIONS_{kind.upper()}_KEY"
+        group.add_argument(f"--{kind}-key-file", metavar="FILE", help=text)
     group.add_argument("--tls-ca", metavar="FILE", help="require TLS, and verify the server by these certificates")
     group.add_argument("--tls-cert", metavar="FILE", help="the client's certificate")
     group.add_argument("--tls-key", metavar="FILE", help="its key")
+    group.add_argument("--accept-unsealed", action="store_true", help="also rows of writers without the integrity key")
     group.add_argument("--sessions-table", metavar="NAME", help="instead of agent_sessions")
     group.add_argument("--messages-table", metavar="NAME", help="instead of agent_messages")
     group.add_argument("--engine", metavar="NAME", help="an engine that is refused unless it is named, such as tidb")
@@ -150,7 +156,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "export": (
-        "write conversations, or all, as JSON Lines, texts exactly as stored; or as HTML pages to read",
+        "write conversations, or all, as JSON Lines, texts exactly as stored (with a key, decrypted); or as HTML pages",
         {
             "session_ids": {"nargs": "*", "metavar": "ID"},
             "--html": {"metavar": "DIR", "help": "a page each and an index with search; a new DIR is for you alone"},
@@ -175,6 +181,11 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "target": {"metavar": "TARGET_URL"},
             "--target-password-file": {"metavar": "FILE", "help": "a file that holds its password"},
+            "--target-encryption-key-file": {
+                "metavar": "FILE",
+                "help": "the keys that texts are encrypted with there; without it they are plain there",
+            },
+            "--target-integrity-key-file": {"metavar": "FILE", "help": "the keys that texts are sealed with there"},
             "--target-engine": {"metavar": "NAME", "help": "what --engine is for the other database"},
             "--escaped": _ESCAPED,
             "session_ids": {"nargs": "*", "metavar": "ID"},
@@ -204,6 +215,26 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             },
             "--keep-prefix": {"action": "append", "default": [], "metavar": "PREFIX", "help": "but these"},
             **_DELETING,
+        },
+    ),
+    "rekey": (
+        "bring conversations, or all, under the newest keys; goes on after an interruption",
+        {
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "--adopt": {
+                "action": "store_true",
+                "help": "also what was written without a key, by whoever may write there",
+            },
+            "--escaped": _ESCAPED,
+        },
+    ),
+    "verify": (
+        "look at conversations, or all, by their seals; 1 when one is not as it was written",
+        {
+            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "--since": {"metavar": "FILE", "help": "what `verify --json` wrote earlier, kept where nobody else writes"},
+            "--json": _JSON,
+            "--escaped": _ESCAPED,
         },
     ),
     "stats": (

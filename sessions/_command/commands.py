@@ -12,12 +12,14 @@ from sessions._search import texts_with
 from sessions.errors import ConflictError
 
 from .context import CommandFailedError, Context
-from .database import read_password
+from .database import keys_of, read_password
 from .deleting import confirm, prune, rm
 from .escapes import cell, harmless, one_line, written_id
 from .forms import check_line, checks_object, count_of, info_object, moment, record_object, role_of, zone
 from .reindent import json_of
+from .rekeying import rekey
 from .terminal import Stream, age, size
+from .verifying import verify
 
 if TYPE_CHECKING:
     from sessions import DayStats, SessionInfo, SessionSize
@@ -167,7 +169,7 @@ def copy(context: Context) -> int:
     from .moving import copy as copy_to
 
     wanted = context.arguments
-    options: Keywords = {"engine": wanted.target_engine}
+    options: Keywords = {"engine": wanted.target_engine, **keys_of(wanted, target=True)}
     if wanted.target_password_file:
         options["password"] = read_password(wanted.target_password_file)
     with connect(wanted.target, **options) as target:
@@ -264,6 +266,8 @@ COMMANDS = {
     "fork": fork,
     "rm": rm,
     "prune": prune,
+    "rekey": rekey,
+    "verify": verify,
     "stats": stats,
     "check": check,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import sessions
 from sessions import Backend
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DAY = 86_400.0
 
 # What is to outlast a failover; who only looks wants to know soon that nobody answers.
-_PATIENT = ("import", "copy", "fork", "rm", "prune", "selftest")
+_PATIENT = ("import", "copy", "fork", "rekey", "rm", "prune", "selftest")
 _LOOK_SECONDS = 3.0
 
 
@@ -56,10 +56,38 @@ def read_password(path: str) -> str:
     return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
 
 
+def keys_of(arguments: argparse.Namespace, *, target: bool = False) -> Keywords:
+    """Return the keys that the arguments name, or else the environment; a target's are named by arguments alone."""
+    found: dict[str, list[str]] = {}
+    for name in ("encryption_key", "integrity_key"):
+        path = getattr(arguments, f"target_{name}_file" if target else f"{name}_file")
+        variable = f"SESSIONS_{name.upper()}"
+        if path:
+            found[name] = _keys_in(_read_keys(path), repr(path))
+        elif not target and os.environ.get(variable):
+            found[name] = _keys_in(os.environ[variable], variable)
+    return cast("Keywords", found)
+
+
+def _read_keys(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        # Which has the keys in it.
+        raise CommandFailedError(f"{path!r} is no text in UTF-8; write one key a line, the newest first", 2) from None
+
+
+def _keys_in(text: str, where: str) -> list[str]:
+    keys = [key for line in text.split("\n") if (key := line.rstrip("\r")).strip()]
+    if not keys:
+        raise CommandFailedError(f"{where} holds no key; write one a line, the newest first", 2)
+    return keys
+
+
 def options_of(arguments: argparse.Namespace) -> Keywords:
     """Return the options of connect() that the arguments ask for."""
     # A look makes nothing: neither a file nor a table.
-    options: Keywords = {"create_tables": arguments.command == "import"}
+    options: Keywords = {"create_tables": arguments.command in ("import", "rekey"), **keys_of(arguments)}
     if arguments.command not in _PATIENT:
         options["retry_timeout"] = _LOOK_SECONDS
     if arguments.command == "check" and arguments.fix:
@@ -69,6 +97,8 @@ def options_of(arguments: argparse.Namespace) -> Keywords:
     tls = {name: getattr(arguments, f"tls_{name}") for name in ("ca", "cert", "key")}
     if any(tls.values()):
         options["ssl"] = {name: path for name, path in tls.items() if path}
+    if arguments.accept_unsealed:
+        options["unsealed"] = "accept"
     if arguments.sessions_table:
         options["sessions_table"] = arguments.sessions_table
     if arguments.engine:

@@ -11,6 +11,16 @@ _REMEDIES = (
         "if this is the right database, and these are the right table names, `check --fix` makes the tables",
     ),
     (", or pass ssl=False", ""),
+    ("give the key that it was written with", "pass that one too by --encryption-key-file"),
+    (
+        "give encryption_key or integrity_key, the newest key first",
+        "pass --encryption-key-file or --integrity-key-file, the newest key in its first line",
+    ),
+    (
+        "unsealed='accept' reads it, and `agent-sessions rekey --adopt`",
+        "--accept-unsealed reads it, and `rekey --adopt`",
+    ),
+    ("give one to connect()", "pass --integrity-key-file"),
     ("once that has ended, load it again", "once that has ended, give the command again"),
 )
 

@@ -13,8 +13,8 @@ from .escapes import cell, id_from
 from .terminal import OutputError, Stream, drop_unwritten
 
 # What can be interrupted and given once more.
-_SCHEMA = ("create_sessions", "create_messages", "create_leases")
-_RESUMED = ("import", "copy", "prune")
+_SCHEMA = ("create_sessions", "create_messages", "create_leases", "create_seals")
+_RESUMED = ("import", "copy", "prune", "rekey")
 _GOES_ON = "; what was done is whole, and the same command goes on from there"
 
 

@@ -17,11 +17,12 @@ from sessions._checks import Check
 from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._leases import Lease
+from sessions._sealing import SealedWrite
 from sessions._settings.options import Options
 from sessions.errors import check_position, cut_error, hidden_error, kept_error, lost_lease_error, wrong_id_error
 
 from .failures import Failure
-from .statements import leases_table, load_statements
+from .statements import leases_table, load_statements, seals_table
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -74,6 +75,9 @@ class Dialect(ABC, Generic[C]):
         self.engine = options.engine
         self.tables = (options.sessions_table, options.messages_table)
         self.leases_table = leases_table(options.sessions_table)
+        self.seals_table = seals_table(options.sessions_table)
+        # Conversations are deleted with their end seals.
+        self.seals = options.integrity_key is not None
         self.statements = load_statements(
             self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
         )
@@ -212,6 +216,16 @@ class Dialect(ABC, Generic[C]):
         with self.transaction(connection):
             for name in ("create_sessions", "create_messages"):
                 self.execute(connection, name, {})
+
+    def create_seals(self, connection: C) -> None:
+        """Create all tables of sealed conversations that are missing."""
+        self.create_tables(connection)
+        with self.transaction(connection):
+            self.execute(connection, "create_seals", {})
+
+    def write_sealed(self, connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int | None:
+        """Do a write under seals in one round trip; return the newest id, or 0, or None where nothing was done."""
+        return None
 
     # Leases
 

@@ -16,12 +16,13 @@ from sessions.errors import ConfigurationError
 
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
-_TABLE = re.compile(r"\b(agent_sessions|agent_messages|agent_session_leases)(_by_\w+)?\b")
+_TABLE = re.compile(r"\b(agent_sessions|agent_messages|agent_session_leases|agent_session_seals)(_by_\w+)?\b")
 
 # PostgreSQL cuts longer identifiers.
 _MAX_NAME = 63
 
 _LEASES = "_leases"
+_SEALS = "_seals"
 
 
 def _folder() -> Path:
@@ -43,9 +44,18 @@ def _blocks(dialect: str) -> Mapping[str, str]:
 
 def leases_table(sessions_table: str) -> str:
     """Return the name of the table of leases: agent_session_leases beside agent_sessions."""
+    return _beside(sessions_table, _LEASES)
+
+
+def seals_table(sessions_table: str) -> str:
+    """Return the name of the table of end seals: agent_session_seals beside agent_sessions."""
+    return _beside(sessions_table, _SEALS)
+
+
+def _beside(sessions_table: str, ending: str) -> str:
     schema, dot, name = sessions_table.rpartition(".")
     stem = name.removesuffix("s") if name.endswith("sessions") else name
-    return schema + dot + stem.encode()[: _MAX_NAME - len(_LEASES)].decode(errors="ignore") + _LEASES
+    return schema + dot + stem.encode()[: _MAX_NAME - len(ending)].decode(errors="ignore") + ending
 
 
 @lru_cache(maxsize=64)
@@ -58,6 +68,7 @@ def load_statements(dialect: str, sessions_table: str, messages_table: str, *, q
         "agent_sessions": sessions_table,
         "agent_messages": messages_table,
         "agent_session_leases": leases_table(sessions_table),
+        "agent_session_seals": seals_table(sessions_table),
     }
 
     # By the names that a database may take for one.
@@ -72,8 +83,8 @@ def load_statements(dialect: str, sessions_table: str, messages_table: str, *, q
         is_alone = dialect == "mysql" and match[2]
         if not is_alone and made.setdefault(f"{schema}{dot}{name}".lower(), match[0]) != match[0]:
             raise ConfigurationError(
-                f"the table name {name!r} is also that of the leases or of an index beside {sessions_table!r} and "
-                f"{messages_table!r}; give sessions_table or messages_table another name"
+                f"the table name {name!r} is also that of the leases, of the seals or of an index beside "
+                f"{sessions_table!r} and {messages_table!r}; give sessions_table or messages_table another name"
             )
         return quote + name + quote if match[2] else ".".join(quote + part + quote for part in table.split("."))
 

@@ -6,7 +6,7 @@ An option that is unknown, of the wrong type or out of range is an error that na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     import ssl
 
 Password = str | Callable[[], str]
+# The newest first.
+IntegrityKey = str | bytes | Sequence[str | bytes] | None
 SSLOption = Union[bool, Mapping[str, Any], "ssl.SSLContext", None]
 
 # PostgreSQL cuts longer identifiers at 63 bytes without an error.
 _MAX_NAME = 63
 _MAX_SECONDS = 31_536_000.0
+# An HMAC key has at least the strength that is asked for, here 128 bits (NIST SP 800-107, section 5.3.4).
+_LEAST_KEY = 16
 
 
 class BoundKeywords(TypedDict, total=False):
@@ -36,6 +40,8 @@ class BoundKeywords(TypedDict, total=False):
     engine: str | None
     on_operation: OperationHooks | None
     operation_ids: bool
+    encryption_key: str | Sequence[str] | None
+    encryption_ttl: float | None
 
 
 class PoolKeywords(BoundKeywords, total=False):
@@ -58,6 +64,9 @@ class Keywords(PoolKeywords, total=False):
     prepared_statements: bool
     multi_statements: bool
     causal_reads: bool
+    integrity_key: IntegrityKey
+    unsealed: str
+    on_broken_seal: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,11 @@ class Options:
     prepared_statements: bool = True
     multi_statements: bool = True
     causal_reads: bool = True
+    integrity_key: IntegrityKey = field(default=None, repr=False)
+    unsealed: str = "refuse"
+    on_broken_seal: str = "raise"
+    encryption_key: str | Sequence[str] | None = field(default=None, repr=False)  # a tuple once it is checked
+    encryption_ttl: float | None = None
 
     def __post_init__(self) -> None:
         switches = (
@@ -110,7 +124,16 @@ class Options:
         _check_seconds("statement_timeout", self.statement_timeout)
         if self.password is not None and not isinstance(self.password, str) and not callable(self.password):
             raise ConfigurationError("password is neither a str nor a callable; pass one of them")
+        if self.integrity_key is not None:
+            integrity_keys(self.integrity_key)
+        _check_word("unsealed", self.unsealed, "refuse", "accept")
+        _check_word("on_broken_seal", self.on_broken_seal, "raise", "report")
         _check_hooks(self.on_operation)
+        object.__setattr__(self, "encryption_key", _checked_keys("encryption_key", self.encryption_key))
+        if self.encryption_ttl is not None:
+            _check_seconds("encryption_ttl", self.encryption_ttl)
+            if self.encryption_key is None:
+                raise ConfigurationError("encryption_ttl is given without encryption_key; give both, or drop it")
         _check_table("sessions_table", self.sessions_table)
         _check_table("messages_table", self.messages_table)
         if self.sessions_table.lower() == self.messages_table.lower():
@@ -150,6 +173,36 @@ def password_of(password: Password) -> str:
     return asked
 
 
+def integrity_keys(given: object) -> list[bytes]:
+    """Return the keys as bytes, the newest first, a str as UTF-8; raise ConfigurationError for what is none."""
+    keys = [given] if isinstance(given, (str, bytes)) else given
+    if not isinstance(keys, (list, tuple)) or not keys or not all(isinstance(key, (str, bytes)) for key in keys):
+        raise ConfigurationError(
+            "integrity_key is neither a str or bytes nor a list of them; pass the newest key first"
+        )
+    found = [_key_bytes(key) for key in keys]
+    if min(map(len, found)) < _LEAST_KEY:
+        raise ConfigurationError(
+            f"integrity_key has fewer than {_LEAST_KEY} bytes; make one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return found
+
+
+def _key_bytes(key: str | bytes) -> bytes:
+    if isinstance(key, bytes):
+        return key
+    # Not by what encode() raises, which has the key in it.
+    if key.encode(errors="ignore").decode() != key:
+        raise ConfigurationError("integrity_key contains a lone surrogate; use valid Unicode")
+    return key.encode()
+
+
+def _check_word(name: str, value: object, *known: str) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name} is {value!r}; pass {' or '.join(map(repr, known))}")
+
+
 def _check_int(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigurationError(f"{name} is {value!r}; pass a whole number from {least} to {most}")
@@ -160,6 +213,24 @@ def _check_seconds(name: str, value: object, *, zero: bool = False) -> None:
         raise ConfigurationError(f"{name} is {value!r}; pass a number of seconds")
     if value == 0 and not zero:
         raise ConfigurationError(f"{name} is 0; pass a number of seconds above 0")
+
+
+def _checked_keys(name: str, keys: object) -> tuple[str, ...] | None:
+    """Return one key or several as several; raise ConfigurationError, without any of them, for what is none."""
+    if keys is None:
+        return None
+    found = (keys,) if isinstance(keys, str) else tuple(keys) if isinstance(keys, (list, tuple)) else ()
+    if not found:
+        raise ConfigurationError(f"{name} is a {kind_of(keys)} without a key; pass a str, or a list, the newest first")
+    for key in found:
+        if not isinstance(key, str):
+            raise ConfigurationError(f"{name} holds a {kind_of(key)}; pass a str, or a list of them, the newest first")
+        if not key:
+            raise ConfigurationError(f"{name} holds an empty key; pass one of many random characters")
+        # Not by what encode() raises, which has the key in it.
+        if key.encode(errors="ignore").decode() != key:
+            raise ConfigurationError(f"{name} holds a lone surrogate; use valid Unicode")
+    return found
 
 
 def _check_hooks(hooks: object) -> None:

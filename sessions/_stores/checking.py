@@ -27,6 +27,7 @@ _TABLES = "tables"
 _COLUMNS = (("session_id", "created_at", "updated_at"), ("id", "session_id", "message_data", "created_at"))
 
 _LEASE_COLUMNS = ("session_id", "token", "expires_at")
+_SEAL_COLUMNS = ("session_id", "seal")
 
 
 class _UndoneError(SessionsError):
@@ -72,6 +73,8 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         return
     yield Check(_TABLES, "ok", " and ".join(columns))
     yield _leases_check(dialect, connection)
+    if dialect.seals:
+        yield _seals_check(dialect, connection)
     sessions_table, messages_table = dialect.tables
     yield from dialect.column_checks(columns[sessions_table], columns[messages_table])
     yield from dialect.own_checks(connection)
@@ -121,6 +124,22 @@ def _leases_check(dialect: Dialect[C], connection: C) -> Check:
             "widen that column, or drop the table while nobody is in exclusive(), which makes it anew",
         )
     return Check("leases", "ok", table)
+
+
+def _seals_check(dialect: Dialect[C], connection: C) -> Check:
+    """Look for the table of end seals."""
+    table = dialect.seals_table
+    found = _columns(dialect, connection, table)
+    if not found:
+        return Check("seals", "ok", f"no {table}, which the first write makes", fix=dialect.statements["create_seals"])
+    if lacking := [name for name in _SEAL_COLUMNS if name not in found]:
+        return Check(
+            "seals",
+            "error",
+            f"{table} has no column {' and no column '.join(lacking)}; it is another application's",
+            "choose another sessions_table, after which it is named",
+        )
+    return Check("seals", "ok", f"{table}; `agent-sessions verify` looks at every conversation")
 
 
 def _clock_check(theirs: float, ours: float) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -18,10 +18,11 @@ from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
 from sessions._reentry import refuse_reentry
+from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import busy_error, check_position, closed_error, gone_error, lost_lease_error, taken_error
 
-from .store import Store
+from .store import SealableStore
 
 
 @dataclass
@@ -31,7 +32,7 @@ class _Conversation:
     updated_at: float = field(default_factory=time)
 
 
-class MemoryStore(Store):
+class MemoryStore(SealableStore):
     """Rows in a dict. A child made by fork() has a copy of its own."""
 
     dialect_name = "memory"
@@ -43,6 +44,7 @@ class MemoryStore(Store):
         self._sessions: dict[str, _Conversation] = {}
         # The token of each lease, and the moment at which it expires.
         self._leases: dict[str, tuple[str, float]] = {}
+        self._seals: dict[str, str] = {}
         self._last_id = 0
         self._closed = False
         tell_of_forks(self)
@@ -97,12 +99,17 @@ class MemoryStore(Store):
             rows.extend(self._number(texts))
             return self._put(session_id, rows)
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         with self._alone():
             rows = self._rows_under(lease, session_id)
             if not rows:
                 return None, 0
-            row_id, _, text = rows.pop()
+            row_id, _, text = rows[-1]
+            if check is not None and not check((row_id, text)):
+                return None, row_id
+            rows.pop()
             return (row_id, text), self._put(session_id, rows)
 
     def replace(
@@ -161,6 +168,8 @@ class MemoryStore(Store):
                 for session_id in set(session_ids) & set(self._sessions)
                 if idle is None or self._sessions[session_id].updated_at <= idle
             ]
+            for session_id in doomed:
+                self._seals.pop(session_id, None)
             return len(doomed), sum(len(self._sessions.pop(session_id).rows) for session_id in doomed)
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
@@ -228,6 +237,10 @@ class MemoryStore(Store):
 
     def load(self, session_id: str, part: Part) -> int:
         with self._alone():
+            if part.lease is not None:
+                self._rows_under(part.lease, part.lease.session_id)
+            if part.is_new and session_id in self._sessions:
+                raise taken_error(session_id)
             rows = self._rows_of(session_id)
             check_position(session_id, expected=part.position, position=_position(rows))
             numbered = zip(self._number(part.texts), part.times, strict=True)
@@ -239,6 +252,56 @@ class MemoryStore(Store):
             known.created_at = _seconds(part.created_at, known.created_at)
             known.updated_at = _seconds(part.updated_at, known.updated_at)
             return newest
+
+    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
+        with self._alone():
+            newest_first = (row for row in reversed(self._rows_of(session_id)) if row[0] <= upto)
+            return self._seals.get(session_id), list(islice(newest_first, count))
+
+    def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
+        with self._alone():
+            if lease is not None:
+                self._rows_under(lease, lease.session_id)
+            there = self._rows_of(session_id)
+            rows = [] if write.removes_all else list(there)
+            if write.is_new and session_id in self._sessions:
+                raise taken_error(session_id)
+            found = self._seals.get(session_id)
+            if found != write.before or write.position not in (None, _position(there)):
+                raise moved_error(session_id, found)
+            texts = dict(write.rewritten)
+            kept = [(row_id, made, texts.get(row_id, text)) for row_id, made, text in rows if row_id != write.removed]
+            numbered = zip(self._number(write.texts), write.times, strict=True)
+            kept += [(row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered]
+            if write.after is None:
+                self._sessions.pop(session_id, None)
+                self._seals.pop(session_id, None)
+                return 0
+            self._seals[session_id] = write.after
+            before = self._sessions.get(session_id)
+            written = before.updated_at if write.keeps_time and before else 0.0
+            newest = self._put(session_id, kept)
+            known = self._sessions[session_id]
+            known.updated_at = written or known.updated_at
+            known.created_at = _seconds(write.created_at or "", known.created_at)
+            known.updated_at = _seconds(write.updated_at or "", known.updated_at)
+            return newest
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        with self._alone():
+            self._rows_of("")
+            return sorted(session_id for session_id in self._seals if session_id > after)[:count]
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        with self._alone():
+            new = {(row_id, before): after for row_id, before, after in rows}
+            there = self._rows_of(session_id)
+            left = [(row_id, made, new.get((row_id, text), text)) for row_id, made, text in there]
+            written = sum(one is not other for (*_, one), (*_, other) in zip(left, there, strict=True))
+            if written:
+                # Whoever reads has the list that was; no time of a write is noted, for nothing is said anew.
+                self._sessions[session_id].rows = left
+            return written
 
     def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")

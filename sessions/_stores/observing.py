@@ -18,6 +18,7 @@ from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, thread
 from sessions._parts import Part
+from sessions._sealing import Verified
 
 from .store import Store
 
@@ -88,9 +89,11 @@ class ObservedStore(Store):
             texts=lambda _: texts,
         )
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
         return self._run(
-            lambda: self._store.pop(session_id, lease=lease),
+            lambda: self._store.pop(session_id, lease=lease, check=check),
             session_id,
             texts=lambda popped: [popped[0][1]] if popped[0] else [],
         )
@@ -151,11 +154,31 @@ class ObservedStore(Store):
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
         return self._run(lambda: self._store.unlisted_sessions(after=after, count=count), rows=len)
 
+    def check_whole(self, session_id: str, limit: int | None = None) -> None:
+        self._run(lambda: self._store.check_whole(session_id, limit), session_id)
+
+    def seal(self, session_id: str) -> str:
+        return self._run(lambda: self._store.seal(session_id), session_id)
+
+    def verify(self, session_id: str, since: str | None) -> Verified:
+        return self._run(
+            lambda: self._store.verify(session_id, since), session_id, rows=lambda verified: verified.records
+        )
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        return self._run(lambda: self._store.sealed_sessions(after=after, count=count), rows=len)
+
     def check(self, *, fix: bool) -> list[Check]:
         return self._run(lambda: self._store.check(fix=fix))
 
     def load(self, session_id: str, part: Part) -> int:
         return self._run(lambda: self._store.load(session_id, part), session_id, texts=lambda _: part.texts)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        return self._run(lambda: self._store.rewrite(session_id, rows), session_id, rows=int)
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        return self._run(lambda: self._store.rekey(session_id, adopt=adopt), session_id, rows=int)
 
     def _run(
         self,

@@ -16,7 +16,7 @@ from sessions.errors import ConfigurationError, DriverNotInstalledError
 
 from .memory import MemoryStore
 from .sql import SQLStore
-from .store import Store
+from .store import SealableStore, Store
 
 
 def open_url(url: str, keywords: Keywords) -> Store:
@@ -29,7 +29,7 @@ def open_address(address: Address, package: DialectPackage | None, keywords: Key
     settings = settings_from(address, keywords, package.OWN_OPTIONS if package else ())
     options = settings.options
     if package is None:
-        return MemoryStore(options)
+        return keyed(MemoryStore(options))
     try:
         dialect, connector = package.dialect_and_connector(settings)
     except ImportError as exc:
@@ -45,7 +45,7 @@ def open_address(address: Address, package: DialectPackage | None, keywords: Key
     pool: Pool[Any] = Pool(
         connector, size=options.pool_size, timeout=options.connection_timeout, max_idle=options.max_idle
     )
-    return SQLStore(str(address), options, dialect, pool)
+    return keyed(SQLStore(str(address), options, dialect, pool))
 
 
 def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
@@ -64,7 +64,7 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
                 f"the pool lends connections of {package.DRIVER} and of others; make it lend one kind"
             )
 
-    return SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind))
+    return keyed(SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind)))
 
 
 def open_connection(connection: object, keywords: BoundKeywords) -> Store:
@@ -76,6 +76,11 @@ def open_connection(connection: object, keywords: BoundKeywords) -> Store:
 
 def open_beside(store: Store, connection: object) -> Store:
     """Make a store with the same tables and limits on one connection of the application."""
+    if store.options.integrity_key is not None:
+        raise ConfigurationError(
+            "a backend with an integrity_key does not bind connections, whose time zone may be another one; "
+            "use its own sessions, or a backend without the key and unsealed='accept' for who reads"
+        )
     if store.dialect_name == MemoryStore.dialect_name:
         raise ConfigurationError("memory: has no connections to bind; use sessions.bind()")
     driver_connection = unwrap(connection)
@@ -100,7 +105,22 @@ def _on_connection(connection: object, options: Options) -> Store:
     where = f"{package.NAME}: (bound connection)"
     store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
     store.renews_in_background = False
-    return store
+    return keyed(store)
+
+
+def keyed(store: SealableStore) -> Store:
+    """Put what the options give keys for before a store, the encryption outermost: what is sealed is what is stored."""
+    options = store.options
+    kept: Store = store
+    if options.integrity_key is not None:
+        from .sealed import SealedStore
+
+        kept = SealedStore(store)
+    if options.encryption_key is not None:
+        from .encrypted import EncryptedStore
+
+        kept = EncryptedStore(kept)
+    return kept
 
 
 def _check_applies(options: Collection[str], applying: type, where: str) -> None:

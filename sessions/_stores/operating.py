@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from sessions._dialects.dialect import Dialect
-from sessions._items import MAX_ID, SearchRow
+from sessions._dialects.dialect import Dialect, numbered
+from sessions._items import MAX_ID, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
@@ -46,11 +46,7 @@ def fork(
     with dialect.transaction(connection):
         dialect.check_lease(connection, lease)
         dialect.lock(connection, session_id)
-        if dialect.lock(connection, new_id):
-            raise taken_error(new_id)
-        dialect.touch(connection, new_id)
-        if dialect.has_items(connection, new_id):
-            raise taken_error(new_id)
+        _make_session(dialect, connection, new_id)
         if upto and not is_there(dialect, connection, session_id, upto):
             raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
@@ -58,6 +54,57 @@ def fork(
         [(copied,)] = dialect.execute(connection, "count_items", {"session_id": new_id, "upto": MAX_ID})
         if copied < count:
             raise kept_error(new_id)
+
+
+def _make_session(dialect: Dialect[C], connection: C, session_id: str) -> None:
+    """Make a session's row, and lock it; raise ConflictError where there is one, or rows."""
+    if dialect.lock(connection, session_id):
+        raise taken_error(session_id)
+    dialect.touch(connection, session_id)
+    if dialect.has_items(connection, session_id):
+        raise taken_error(session_id)
+
+
+def pop_checked(
+    dialect: Dialect[C], connection: C, session_id: str, lease: Lease | None, check: Callable[[Row], bool]
+) -> tuple[Row | None, int]:
+    """Remove the newest row if it passes, and return it; and the id of the newest one then."""
+    with dialect.transaction(connection):
+        dialect.check_lease(connection, lease)
+        # Before it is looked at: where it stays, no time of a write is to be noted.
+        dialect.lock(connection, session_id)
+        parameters = {"session_id": session_id, "count": 2, "upto": MAX_ID}
+        rows = numbered(dialect.locked(connection, dialect.lock_newest_statement, parameters))
+        if not rows:
+            return None, 0
+        [(row_id, text), *others] = rows
+        if not check((row_id, text)):
+            return None, row_id
+        dialect.lock_for_removal(connection, session_id)
+        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
+            raise kept_error(session_id)
+        return (row_id, text), others[0][0] if others else 0
+
+
+def rewrite(dialect: Dialect[C], connection: C, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+    """Put texts in place of those that are still what they were; return how many are there, also from before.
+
+    Not as a removal: of the write that a text is of, its new one has the token too.
+    """
+    written = 0
+    with dialect.transaction(connection):
+        dialect.lock(connection, session_id)
+        bounds = {"after": rows[0][0] - 1, "upto": rows[-1][0]} if rows else {"after": 0, "upto": 0}
+        there = dialect.record_rows(connection, session_id, **bounds, count=MAX_ID)
+        texts = {row_id: text for row_id, _, text in there}
+        for row_id, before, after in rows:
+            text = texts.get(row_id)
+            if text == before:
+                parameters = {"session_id": session_id, "id": row_id, "message_data": after}
+                if not dialect.change(connection, "update_item", parameters):
+                    raise kept_error(session_id)
+            written += text in (before, after, after.encode())
+    return written
 
 
 def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: int, lease: Lease | None) -> bool:
@@ -130,6 +177,8 @@ def _delete_locked(
             raise kept_error(left[0][0])
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
+        if dialect.seals:
+            dialect.change(connection, "remove_seals", parameters)
         return len(locked), items
 
 
@@ -162,8 +211,12 @@ def unlisted_sessions(dialect: Dialect[C], connection: C, *, after: str, count: 
 def load(dialect: Dialect[C], connection: C, session_id: str, part: Part) -> int:
     """Write rows as they are, if the newest row is the one that is expected; return the newest id."""
     with dialect.transaction(connection):
-        dialect.touch(connection, session_id)
-        dialect.check_position(connection, session_id, part.position)
+        dialect.check_lease(connection, part.lease)
+        if part.is_new:
+            _make_session(dialect, connection, session_id)
+        else:
+            dialect.touch(connection, session_id)
+            dialect.check_position(connection, session_id, part.position)
         newest = part.position
         if part.replaces:
             dialect.delete_items(connection, session_id)

@@ -58,7 +58,7 @@ def settle_append(dialect: Dialect[C], connection: C, call: Call) -> int:
     session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
         was_there = dialect.hold(connection, session_id)
-        if (newest := _newest_of(dialect, connection, call)) is not None:
+        if (newest := newest_of_batch(dialect, connection, session_id, texts)) is not None:
             return newest
         if _is_gone(dialect, connection, call) or (was_there and _was_written(dialect, connection, call, removed=True)):
             raise unknown_error(session_id, "items were removed since then, which may have been those of this call")
@@ -84,7 +84,7 @@ def settle_replace(dialect: Dialect[C], connection: C, call: Call) -> int:
     session_id, texts = call.session_id, call.texts
     with dialect.transaction(connection):
         was_there = dialect.hold(connection, session_id)
-        if texts and (newest := _newest_of(dialect, connection, call)) is not None:
+        if texts and (newest := newest_of_batch(dialect, connection, session_id, texts)) is not None:
             return newest
         if not texts and not dialect.newest_range(connection, session_id, 1)[1]:
             return 0
@@ -176,14 +176,14 @@ def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: boo
     return True
 
 
-def _newest_of(dialect: Dialect[C], connection: C, call: Call) -> int | None:
+def newest_of_batch(dialect: Dialect[C], connection: C, session_id: str, texts: Sequence[str]) -> int | None:
     """Return the id of the last row of a batch that is there, of which the end may have been removed."""
-    first = dialect.find_token(connection, call.session_id, _tail(call.texts))
+    first = dialect.find_token(connection, session_id, _tail(texts))
     if first is None:
         return None
-    rows = dialect.record_rows(connection, call.session_id, after=first - 1, upto=MAX_ID, count=len(call.texts))
+    rows = dialect.record_rows(connection, session_id, after=first - 1, upto=MAX_ID, count=len(texts))
     newest = first
-    for (row_id, _, stored), text in zip(rows, call.texts, strict=False):
+    for (row_id, _, stored), text in zip(rows, texts, strict=False):
         if stored not in (text, text.encode("utf-8", "surrogatepass")):
             break
         newest = row_id

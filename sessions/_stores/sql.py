@@ -13,6 +13,7 @@ from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
+from sessions._sealing import SealedWrite
 from sessions._settings.options import Options
 from sessions.errors import busy_error
 
@@ -25,11 +26,14 @@ from .operating import (
     fork,
     list_sessions,
     load,
+    pop_checked,
     replace_record,
+    rewrite,
     search,
     session_sizes,
     unlisted_sessions,
 )
+from .sealing import sealed_rows, sealed_sessions, settle_sealed, write_sealed
 from .settling import (
     Call,
     settle_append,
@@ -40,7 +44,7 @@ from .settling import (
     settle_replace,
     with_token,
 )
-from .store import Store
+from .store import SealableStore, Store
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -55,12 +59,13 @@ def close_all() -> None:
         store.close()
 
 
-class SQLStore(Store, Generic[C]):
+class SQLStore(SealableStore, Generic[C]):
     """A database behind a DB-API driver."""
 
     def __init__(self, where: str, options: Options, dialect: Dialect[C], lender: Lender[C]) -> None:
         super().__init__(options)
         self.dialect_name = dialect.name
+        self.settles = dialect.settles
         self.where = where
         self._dialect = dialect
         self._attempts = Attempts(dialect, lender, options, where)
@@ -112,8 +117,15 @@ class SQLStore(Store, Generic[C]):
             settle=lambda connection: settle_append(dialect, connection, call),
         )
 
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        return self._attempts.run(lambda connection: self._dialect.pop(connection, session_id, lease), settle=None)
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        dialect = self._dialect
+        if check is None:
+            return self._attempts.run(lambda connection: dialect.pop(connection, session_id, lease), settle=None)
+        return self._attempts.run(
+            lambda connection: pop_checked(dialect, connection, session_id, lease, check), settle=None
+        )
 
     def replace(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
@@ -200,8 +212,37 @@ class SQLStore(Store, Generic[C]):
     def load(self, session_id: str, part: Part) -> int:
         return self._attempts.run(
             lambda connection: load(self._dialect, connection, session_id, part),
-            settle=lambda connection: settle_load(self._dialect, connection, session_id, part),
+            # One that has to be new is there afterwards, whoever has made it.
+            settle=None if part.is_new else lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
+
+    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
+        def read(connection: C) -> tuple[str | None, list[RecordRow]]:
+            return sealed_rows(self._dialect, connection, session_id, count=count, upto=upto)
+
+        end, rows = self._attempts.run(read, settle=read, writes=False, create=self._dialect.create_seals)
+        return end, numbered(rows)
+
+    def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
+        dialect = self._dialect
+        return self._attempts.run(
+            lambda connection: write_sealed(dialect, connection, session_id, write, lease),
+            settle=lambda connection: settle_sealed(dialect, connection, session_id, write, lease),
+            create=dialect.create_seals,
+        )
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        def read(connection: C) -> list[str]:
+            return sealed_sessions(self._dialect, connection, after=after, count=count)
+
+        return self._attempts.run(read, settle=read, writes=False, create=self._dialect.create_seals)
+
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        def put(connection: C) -> int:
+            return rewrite(self._dialect, connection, session_id, rows)
+
+        # The texts tell what is done already.
+        return self._attempts.run(put, settle=put)
 
     def check(self, *, fix: bool) -> list[Check]:
         def look(connection: C) -> list[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
 from sessions._dialects.failures import raised_by_a_handler
@@ -13,7 +13,9 @@ from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, OperationHooks
 from sessions._parts import Part
+from sessions._sealing import SealedWrite, Verified
 from sessions._settings.options import Options
+from sessions.errors import unkeyed_error
 
 logger = logging.getLogger("sessions")
 
@@ -48,6 +50,7 @@ class Store(ABC):
     where: str  # for messages, without user and password
     options: Options
     hooks: Hooks | None  # None: nobody wants to know
+    rewrites_whole: bool = False  # rewrite() wants all rows of a conversation at once
     renews_in_background: bool = True  # a connection of the application is not for a thread of ours
 
     def __init__(self, options: Options) -> None:
@@ -92,8 +95,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def pop(self, session_id: str, *, lease: Lease | None) -> tuple[Row | None, int]:
-        """Remove the newest row and return it, None when there is none; and the id of the newest one then."""
+    def pop(
+        self, session_id: str, *, lease: Lease | None, check: Callable[[Row], bool] | None = None
+    ) -> tuple[Row | None, int]:
+        """Remove the newest row and return it, None when there is none; and the id of the newest one then.
+
+        check is shown the row while nobody else can write: False, or what it raises, and nothing is removed.
+        """
 
     @abstractmethod
     def replace(
@@ -163,6 +171,53 @@ class Store(ABC):
     def check(self, *, fix: bool) -> list[Check]:
         """Look whether everything is as it should be; with fix make what is missing before."""
 
+    def check_whole(self, session_id: str, limit: int | None = None) -> None:
+        """Raise SealBrokenError where a conversation, or its newest rows, are not as they were sealed."""
+        return
+
+    def seal(self, session_id: str) -> str:
+        """Return the end seal of a conversation."""
+        raise unkeyed_error()
+
+    def verify(self, session_id: str, since: str | None) -> Verified:
+        """Look at a whole conversation; raise SealBrokenError unless it is as sealed, and goes on from an end seal."""
+        raise unkeyed_error()
+
+    def sealed_sessions(self, *, after: str, count: int) -> list[str]:
+        """Return at most count ids behind one, in order, of sessions that have an end seal."""
+        raise unkeyed_error()
+
     @abstractmethod
     def load(self, session_id: str, part: Part) -> int:
         """Write rows as they are, and return the newest id; raise ConflictError unless part.position is that before."""
+
+    @abstractmethod
+    def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
+        """Put texts in place of rows' own, each an id, the text as it is, and the new one; return how many.
+
+        One transaction; a row whose text is another one by now is left. Rows keep their ids and times.
+        """
+
+    def rekey(self, session_id: str, *, adopt: bool) -> int:
+        """Bring the rows that are not under the newest keys under them; return how many.
+
+        adopt: also those that were written without the keys, which are an error otherwise.
+        """
+        return 0
+
+
+class SealableStore(Store):
+    """A store that keeps the end seals of conversations beside their rows."""
+
+    settles: bool = False  # an answer can be lost, and what it was an answer to is then looked for by its token
+
+    @abstractmethod
+    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
+        """Return the end seal, None where there is none, and at most count rows up to id upto, newest first.
+
+        Both are of one moment.
+        """
+
+    @abstractmethod
+    def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
+        """Do a write, and return the newest id where it has texts; raise SealMovedError for another end."""

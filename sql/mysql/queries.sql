@@ -548,7 +548,8 @@ LIMIT 1;
 -- this user to this database is executing something that names our tables, which the COMMIT behind
 -- a write and the body of a trigger do not; no row when it has ended.
 SELECT COALESCE(
-    INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0 OR INSTR(info, 'agent_session_leases') > 0,
+    INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0
+    OR INSTR(info, 'agent_session_leases') > 0 OR INSTR(info, 'agent_session_seals') > 0,
     FALSE
 )
 FROM information_schema.processlist

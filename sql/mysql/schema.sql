@@ -53,3 +53,12 @@ CREATE TABLE IF NOT EXISTS agent_session_leases (
     token VARCHAR(32) CHARACTER SET ascii NOT NULL,
     expires_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB;
+
+-- name: create_seals
+-- Made when a conversation is first sealed: what its end is. The conversation may go without it, hence no foreign key.
+CREATE TABLE IF NOT EXISTS agent_session_seals (
+    session_id VARCHAR(255)
+        CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
+        NOT NULL PRIMARY KEY,
+    seal VARCHAR(200) CHARACTER SET ascii NOT NULL
+) ENGINE = InnoDB;

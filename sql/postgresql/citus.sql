@@ -23,6 +23,11 @@ CREATE TABLE agent_session_leases (
     expires_at TIMESTAMP NOT NULL
 );
 
+CREATE TABLE agent_session_seals (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    seal VARCHAR(200) NOT NULL
+);
+
 CREATE INDEX agent_messages_by_id ON agent_messages (id);
 
 SELECT create_distributed_table('agent_sessions', 'session_id');
@@ -30,6 +35,8 @@ SELECT create_distributed_table('agent_sessions', 'session_id');
 SELECT create_distributed_table('agent_messages', 'session_id', colocate_with => 'agent_sessions');
 
 SELECT create_distributed_table('agent_session_leases', 'session_id', colocate_with => 'agent_sessions');
+
+SELECT create_distributed_table('agent_session_seals', 'session_id', colocate_with => 'agent_sessions');
 
 ALTER TABLE agent_messages
     ADD CONSTRAINT agent_messages_session FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id) ON DELETE CASCADE;

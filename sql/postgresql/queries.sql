@@ -484,6 +484,7 @@ WHERE pid <> pg_backend_pid()
                     strpos(query, 'agent_sessions') > 0
                     OR strpos(query, 'agent_messages') > 0
                     OR strpos(query, 'agent_session_leases') > 0
+                    OR strpos(query, 'agent_session_seals') > 0
                 )
             )
         ELSE state = 'disabled'

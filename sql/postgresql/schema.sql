@@ -27,6 +27,13 @@ CREATE TABLE IF NOT EXISTS agent_session_leases (
     expires_at TIMESTAMP NOT NULL
 );
 
+-- name: create_seals
+-- Made when a conversation is first sealed: what its end is. The conversation may go without it, hence no foreign key.
+CREATE TABLE IF NOT EXISTS agent_session_seals (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    seal VARCHAR(200) NOT NULL
+);
+
 -- name: lock_schema
 -- Two processes that create the same table at once collide in the catalogue, IF NOT
 -- EXISTS or not. The number is arbitrary, but the same everywhere.

@@ -26,3 +26,10 @@ CREATE TABLE IF NOT EXISTS agent_session_leases (
     token VARCHAR(32) NOT NULL,
     expires_at REAL NOT NULL
 );
+
+-- name: create_seals
+-- Made when a conversation is first sealed: what its end is. The conversation may go without it, hence no foreign key.
+CREATE TABLE IF NOT EXISTS agent_session_seals (
+    session_id VARCHAR(255) NOT NULL PRIMARY KEY,
+    seal VARCHAR(200) NOT NULL
+);

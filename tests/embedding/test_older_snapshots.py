@@ -81,3 +81,18 @@ def test_nothing_is_loaded_behind_what_others_have_written(others: Backend, ours
     with pytest.raises(ConflictError):
         ours.load("chat_1", [*rows, rows[0]])
     assert session.get_items() == there
+
+
+def test_with_a_key_what_is_the_newest_now_is_popped(my_url: str) -> None:
+    key = "a key of many random characters"
+    with sessions.connect(my_url, encryption_key=key) as others, closing(connect_raw(my_url)) as connection:
+        others.session("chat_1").add_items(items("a", "b"))
+        cursor = connection.cursor()
+        cursor.execute(OLDER)
+        cursor.execute("BEGIN")
+        ours = sessions.bind(connection, encryption_key=key).session("chat_1")
+        assert texts(ours.get_items()) == ["a", "b"]
+        others.session("chat_1").add_items(items("c"))
+        assert ours.pop_item() == items("c")[0]
+        connection.commit()
+        assert texts(others.session("chat_1").get_items()) == ["a", "b"]

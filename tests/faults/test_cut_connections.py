@@ -72,16 +72,19 @@ CUTS: list[tuple[When, bool]] = [
 
 
 def cut_at_each_packet(
-    url: str, prepare: Callable[[str, sessions.Backend], Session], ways: list[tuple[When, bool]]
+    url: str,
+    prepare: Callable[[str, sessions.Backend], Session],
+    ways: list[tuple[When, bool]],
+    **options: Any,
 ) -> Iterator[tuple[Any, ...]]:
     """Give a prepared session and its proxy, armed, until an operation has no more packets to cut."""
-    with sessions.connect(url) as direct, Proxy(url) as proxy:
+    with sessions.connect(url, **options) as direct, Proxy(url) as proxy:
         for when, reset in ways:
             for packet in itertools.count(1):
                 name = f"{when} {reset} {packet}"
                 witness = direct.session(name)
                 witness.add_items(items(*OLD))
-                with sessions.connect(proxy.url, **QUICK) as backend:
+                with sessions.connect(proxy.url, **QUICK, **options) as backend:
                     session = prepare(name, backend)
                     proxy.cut(packet=packet, when=when, reset=reset)
                     yield session, witness, name
@@ -247,11 +250,16 @@ def test_writers_under_cuts_lose_and_double_nothing(
 def test_any_operations_under_cuts_agree_with_a_model(
     server_url: str, rng: random.Random, scaled: Callable[[int, int], int], figures: Figures
 ) -> None:
-    wanted, unknown = scaled(20, 5), 0
+    agree_with_a_model(server_url, rng, scaled(20, 5), figures)
+
+
+def agree_with_a_model(server_url: str, rng: random.Random, wanted: int, figures: Figures, **options: Any) -> None:
+    """Do operations of all kinds until so many connections were cut; each leaves what it must."""
+    unknown = 0
     with (
-        sessions.connect(server_url) as direct,
+        sessions.connect(server_url, **options) as direct,
         CuttingProxy(server_url, rng, most_packets=14) as proxy,
-        sessions.connect(proxy.url, retry_delay=0.001, max_retries=20) as backend,
+        sessions.connect(proxy.url, retry_delay=0.001, max_retries=20, **options) as backend,
     ):
         session, witness = backend.session("chat_1"), direct.session("chat_1")
         session.add_items(items("first"))

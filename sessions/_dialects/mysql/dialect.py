@@ -19,6 +19,7 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
+from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
@@ -49,6 +50,7 @@ from .packets import (
     read_all_results,
     send,
 )
+from .sealed import steps_of
 from .transactions import Packet, cut, insert, transact, transact_insert
 from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
 
@@ -292,6 +294,32 @@ class MySQLDialect(Dialect[MyConnection]):
         names = ["lock_session_for_removal", "delete_items", "delete_session"]
         if self._transact(connection, names, {"session_id": session_id}, lease) is None:
             super().clear(connection, session_id, lease)
+
+    def write_sealed(
+        self, connection: MyConnection, session_id: str, write: SealedWrite, lease: Lease | None
+    ) -> int | None:
+        names = steps_of(write)
+        if names is None or not isinstance(connection, PacketConnection):
+            return None
+        newest = self._write_steps(connection, session_id, names, write, lease)
+        if newest is None and write.is_guess:
+            raise moved_error(session_id, None)
+        return newest
+
+    def _write_steps(
+        self, connection: PacketConnection, session_id: str, names: list[str], write: SealedWrite, lease: Lease | None
+    ) -> int | None:
+        parameters = {
+            "session_id": session_id,
+            "position": write.position,
+            "before": write.before,
+            "seal": write.marked,
+        }
+        if not write.texts:
+            return None if self._transact(connection, names, parameters, lease) is None else 0
+        before = self._checks_of(connection, lease) + self._with_parameters(connection, names, parameters)
+        packets = self._packets(connection, session_id, write.texts, write.times, connection.packet_limit)
+        return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
 
     def _transact(
         self, connection: MyConnection, names: Iterable[str], parameters: Parameters, lease: Lease | None

@@ -31,6 +31,7 @@ class Preparation:
         self._statements = statements
         self._settings = [
             statements["use_utf8"],
+            *([statements["use_utc"]] if options.integrity_key else []),
             self._lock_settings(together=options.multi_statements),
             statements["use_repeatable_read"],
         ]

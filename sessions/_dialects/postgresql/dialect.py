@@ -22,6 +22,7 @@ from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
+from sessions._sealing import SealedWrite, moved_error
 from sessions.errors import (
     ConfigurationError,
     cut_error,
@@ -44,6 +45,7 @@ from .checks import (
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, is_goodbye, statement_failure
 from .prepared import PREPARED
+from .sealed import steps_of
 from .together import together
 from .values import PlainCursor, check_encoding
 
@@ -309,8 +311,12 @@ class PostgresDialect(Dialect[PGConnection]):
     def _execute_under(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease) -> list[Any]:
         """Execute a statement in one transaction with what it presupposes, all of it sent at once."""
         held = lease._asdict()
-        named = [("begin", {}), ("renew_lease", held), ("check_lease", held), (name, parameters), ("commit", {})]
-        steps = [(self.statements[step], values) for step, values in named]
+        return self._execute_steps(connection, [("renew_lease", held), ("check_lease", held), (name, parameters)])
+
+    def _execute_steps(self, connection: PGConnection, named: Sequence[tuple[str, Parameters]]) -> list[Any]:
+        """Execute statements in one transaction, all of them sent at once; return the rows of the last one."""
+        framed = [("begin", {}), *named, ("commit", {})]
+        steps = [(self.statements[step], values) for step, values in framed]
         try:
             with connection.lock:
                 *_, rows, _ = connection.wait(together(connection.pgconn, steps))
@@ -324,6 +330,33 @@ class PostgresDialect(Dialect[PGConnection]):
                     self.roll_back(connection)
             raise
         return rows
+
+    def write_sealed(
+        self, connection: PGConnection, session_id: str, write: SealedWrite, lease: Lease | None
+    ) -> int | None:
+        steps = steps_of(write)
+        if steps is None or not self._is_alone(connection) or not _takes_pipelines(connection):
+            return None
+        if _is_large(write.texts):
+            return None
+        of_session = {"session_id": session_id}
+        parameters = {
+            **of_session,
+            "items": _array(connection, write.texts),
+            "times": _array(connection, write.times),
+            "position": write.position,
+            "id": write.removed,
+        }
+        seal = {**of_session, "before": write.before, "seal": write.marked}
+        guards = [] if lease is None else [(name, lease._asdict()) for name in ("renew_lease", "check_lease")]
+        named = [*guards, *((name, seal if name.endswith("_seal") else parameters) for name in steps)]
+        try:
+            rows = self._execute_steps(connection, named)
+        except psycopg.errors.DivisionByZero:
+            if write.is_guess:
+                raise moved_error(session_id, None) from None
+            return None
+        return int(rows[0][0] or 0) if write.texts else 0
 
     def renew_lease(self, connection: PGConnection, lease: Lease) -> bool:
         return super().renew_lease(connection, lease) or self._is_lost(connection, lease)

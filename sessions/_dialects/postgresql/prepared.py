@@ -36,7 +36,14 @@ _USES = 100
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
 # The catalogue pg_type; 0: as the column's.
-_TYPES = {"session_id": 0, "token": 0, "items": TEXT_ARRAY_OID}
+_TYPES = {
+    "session_id": 0,
+    "token": 0,
+    "seal": 0,
+    "before": 0,
+    "items": TEXT_ARRAY_OID,
+    "times": TEXT_ARRAY_OID,
+}
 _BIGINT = 20
 
 _IDLE, _SYNC, _ERROR = pq.TransactionStatus.IDLE, pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR

@@ -1,0 +1,32 @@
+"""Bring conversations under the newest keys: each as a whole or up to where it is interrupted."""
+
+from __future__ import annotations
+
+from sessions.errors import DecryptionError, SealBrokenError
+
+from .context import Context
+from .escapes import cell
+from .failing import said
+from .forms import count_of
+from .progress import Progress
+
+
+def rekey(context: Context) -> int:
+    """Bring conversations, or all, under the newest keys; 1 when something does not open, which is left as it is."""
+    progress = Progress(context.err, "rekey", total=None, quiet=context.arguments.quiet)
+    # Also where there is nothing: that no key is given is to be said.
+    context.backend.rekey([])
+    sessions = records = refused = 0
+    for info in context.chosen():
+        try:
+            changed = context.backend.rekey([info.session_id], adopt=context.arguments.adopt).records
+        except (DecryptionError, SealBrokenError) as exc:
+            context.err.line(f"agent-sessions: {cell(said(exc))}")
+            refused += 1
+            continue
+        sessions, records = sessions + 1, records + changed
+        progress.add(changed)
+    progress.end()
+    left = f"; {refused:,} have rows that no key opens or has sealed, and stay as they are" if refused else ""
+    context.say(f"{count_of(sessions)} under the newest key, {records:,} items changed{left}")
+    return int(refused > 0)

@@ -1,0 +1,57 @@
+"""Bring conversations under the newest keys, one after the other, in batches of short transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ._listing import SessionInfo, listing_from, page_from, pages
+from ._statistics import unlisted_sessions
+from ._stores.observing import observed
+from ._stores.store import Store
+from .errors import ConfigurationError, DecryptionError, SealBrokenError
+
+_PAGE = 500
+
+
+class Rekeyed(NamedTuple):
+    """How many conversations were looked at, and how many records were brought under the newest keys."""
+
+    sessions: int
+    records: int
+
+
+def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Rekeyed:
+    """Bring conversations, or all of them, under the newest keys; what does not open is an error at the end."""
+    if store.options.encryption_key is None and store.options.integrity_key is None:
+        raise ConfigurationError(
+            "there is no key to bring anything under; give encryption_key or integrity_key, the newest key first"
+        )
+    if not store.renews_in_background:
+        raise ConfigurationError("rekey() is many transactions, and a bound connection has one; use connect()")
+    told = observed(store, "rekey")
+    sessions = records = 0
+    refusal: DecryptionError | SealBrokenError | None = None
+    for session_id in all_ids(told) if session_ids is None else session_ids:
+        try:
+            records += told.rekey(session_id, adopt=adopt)
+        except (DecryptionError, SealBrokenError) as exc:
+            refusal = refusal or exc
+        sessions += 1
+    if refusal is not None:
+        raise refusal
+    return Rekeyed(sessions, records)
+
+
+def all_ids(store: Store) -> Iterator[str]:
+    """The ids of all conversations, those behind them that are in no listing."""
+    for page in pages(lambda after: _page(store, after)):
+        yield from (info.session_id for info in page)
+    yield from unlisted_sessions(store)
+
+
+def _page(store: Store, after: SessionInfo | None) -> list[SessionInfo]:
+    listing = listing_from(
+        prefix=None, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1
+    )
+    return page_from(store.list_sessions(listing))

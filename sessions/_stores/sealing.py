@@ -1,0 +1,124 @@
+"""One attempt of a write under seals, and what is looked up when its answer was lost.
+
+The end seal is moved before a row is touched: whoever presupposes another one has written nothing. No two ends are the
+same, so the end tells whether a write was done, unless others have written since.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from sessions._dialects.dialect import Dialect, may_be_cut
+from sessions._items import RecordRow
+from sessions._leases import Lease
+from sessions._sealing import SealedWrite, SealMovedError, generation_of, moved_error
+from sessions.errors import LeaseLostError, kept_error, taken_error, unknown_error
+
+from .operating import is_there
+from .settling import newest_of_batch
+
+C = TypeVar("C")
+
+
+def sealed_rows(
+    dialect: Dialect[C], connection: C, session_id: str, *, count: int, upto: int
+) -> tuple[str | None, list[RecordRow]]:
+    """Return the end seal and the newest rows, of one moment."""
+    parameters = {"session_id": session_id, "count": count, "upto": upto}
+    rows = dialect.execute(connection, "sealed_rows", parameters)
+    end = str(rows.pop(0)[3]) if rows and rows[0][0] else None
+    return end, [(row_id, created_at, text) for _, row_id, created_at, text in rows]
+
+
+def sealed_sessions(dialect: Dialect[C], connection: C, *, after: str, count: int) -> list[str]:
+    """Return the ids behind one, in order, of sessions that have an end seal."""
+    return [row[0] for row in dialect.execute(connection, "sealed_sessions", {"after": after, "count": count})]
+
+
+def write_sealed(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int:
+    """Do a write, and return the newest id where it has texts; raise SealMovedError where the end is another one."""
+    if not may_be_cut(session_id):
+        newest = dialect.write_sealed(connection, session_id, write, lease)
+        if newest is not None:
+            return newest
+    with dialect.transaction(connection):
+        dialect.check_lease(connection, lease)
+        if write.is_new and (dialect.lock(connection, session_id) or dialect.has_items(connection, session_id)):
+            raise taken_error(session_id)
+        _move(dialect, connection, session_id, write)
+        if write.keeps_time:
+            dialect.lock(connection, session_id)
+        elif write.texts or write.after:
+            dialect.touch(connection, session_id)
+        else:
+            dialect.lock_for_removal(connection, session_id)
+        if write.position is not None and dialect.newest_id(connection, session_id) != write.position:
+            raise moved_error(session_id, write.before)
+        newest = _change(dialect, connection, session_id, write)
+        if write.texts and dialect.settles and (write.removes_all or write.rewritten):
+            dialect.lock_for_removal(connection, session_id)
+        return newest
+
+
+def settle_sealed(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int:
+    """Look whether a write was done; do it if it was not."""
+    try:
+        # What was sent before and is not done yet holds the end, so this waits for it.
+        return write_sealed(dialect, connection, session_id, write, lease)
+    except (SealMovedError, LeaseLostError) as exc:
+        refused = exc
+    with dialect.transaction(connection):
+        found = _find(dialect, connection, session_id)
+        if found == write.after:
+            return dialect.newest_range(connection, session_id, 1)[1]
+        before = generation_of(write.before)
+        if before is not None and generation_of(found) == before + 1:
+            raise refused  # that was another call
+        if write.texts and (newest := newest_of_batch(dialect, connection, session_id, write.texts)) is not None:
+            return newest
+    if isinstance(refused, LeaseLostError) and found == write.before:
+        raise refused
+    raise unknown_error(session_id, "others have written to it since")
+
+
+def _move(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> None:
+    """Put the new end in place of the one that is presupposed; raise SealMovedError where that is another one."""
+    step = "make_seal" if write.before is None else "move_seal"
+    dialect.change(connection, step, {"session_id": session_id, "before": write.before, "seal": write.marked})
+    found = _find(dialect, connection, session_id)
+    if found != write.marked:
+        raise moved_error(session_id, found)
+    if write.after is None:
+        dialect.change(connection, "remove_seal", {"session_id": session_id})
+
+
+def _find(dialect: Dialect[C], connection: C, session_id: str) -> str | None:
+    rows = dialect.execute(connection, "find_seal", {"session_id": session_id})
+    return str(rows[0][0]) if rows else None
+
+
+def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> int:
+    """Change the rows as a write says; raise DatabaseError when something suppresses it."""
+    if write.removes_all:
+        dialect.delete_items(connection, session_id)
+    if write.removed is not None:
+        if not is_there(dialect, connection, session_id, write.removed):
+            raise moved_error(session_id, write.before)
+        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": write.removed}):
+            raise kept_error(session_id)
+    for row_id, text in write.rewritten:
+        parameters = {"session_id": session_id, "id": row_id, "message_data": text}
+        if not is_there(dialect, connection, session_id, row_id):
+            raise moved_error(session_id, write.before)
+        written = dialect.change(connection, "update_item", parameters)
+        if not written or not is_there(dialect, connection, session_id, row_id):
+            raise kept_error(session_id)
+    newest = dialect.load(connection, session_id, write.texts, write.times) if write.texts else 0
+    if write.after is None:
+        removed = dialect.change(connection, "delete_session", {"session_id": session_id})
+        if not removed and dialect.lock(connection, session_id):
+            raise kept_error(session_id)
+    if write.created_at or write.updated_at:
+        times = {"created_at": write.created_at or None, "updated_at": write.updated_at or None}
+        dialect.change(connection, "set_session_times", {"session_id": session_id} | times)
+    return newest or (dialect.newest_range(connection, session_id, 1)[1] if write.rewritten else 0)

@@ -1,0 +1,101 @@
+-- What sealed histories take beside the statements of the others. A write under seals moves the end seal, if it is the
+-- one that is presupposed, before it touches a row, and so keeps every other one out until it is committed.
+--
+-- Of what is sent at once each step divides by zero, as in append_items, unless it has done as it was told.
+
+-- name: sealed_rows
+-- The end seal of a session, and at most count of its rows up to id upto, newest first, all of one moment. In the order
+-- of newest_items.
+SELECT 1 AS is_end, NULL AS id, NULL AS created_at, seal AS message_data
+FROM agent_session_seals
+WHERE session_id = %(session_id)s
+UNION ALL (
+    SELECT 0, id, to_json(created_at) #>> '{}', message_data::text
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+        AND id <= %(upto)s
+    ORDER BY session_id DESC, id DESC
+    LIMIT %(count)s
+)
+ORDER BY is_end DESC, id DESC;
+
+-- name: make_seal
+INSERT INTO agent_session_seals (session_id, seal)
+VALUES (%(session_id)s, %(seal)s)
+ON CONFLICT (session_id) DO NOTHING;
+
+-- name: move_seal
+UPDATE agent_session_seals
+SET seal = %(seal)s
+WHERE session_id = %(session_id)s
+    AND seal = %(before)s;
+
+-- name: find_seal
+SELECT seal
+FROM agent_session_seals
+WHERE session_id = %(session_id)s
+FOR UPDATE;
+
+-- name: check_seal
+-- Differs: find_seal where the write is sent with it.
+SELECT 1 / count(*)
+FROM agent_session_seals
+WHERE session_id = %(session_id)s
+    AND seal = %(seal)s;
+
+-- name: remove_seal
+DELETE FROM agent_session_seals
+WHERE session_id = %(session_id)s;
+
+-- name: remove_seals
+DELETE FROM agent_session_seals
+WHERE session_id = ANY (%(ids)b::text[]);
+
+-- name: sealed_sessions
+SELECT session_id
+FROM agent_session_seals
+WHERE session_id COLLATE "C" > %(after)s
+ORDER BY session_id COLLATE "C"
+LIMIT %(count)s;
+
+-- name: check_newest
+-- Differs: the position that a write presupposes, where the write is sent with it.
+SELECT 1 / (%(position)s = coalesce(max(id), 0))::integer
+FROM (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+) AS newest;
+
+-- name: check_emptied
+-- Differs: behind delete_items, where it is sent with it.
+SELECT 1 / (NOT EXISTS (
+    SELECT
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
+))::integer;
+
+-- name: delete_newest_at
+-- Differs: delete_item of the newest row, where it is sent with what it presupposes.
+WITH gone AS (
+    DELETE FROM agent_messages
+    WHERE session_id = %(session_id)s
+        AND id = %(id)s
+    RETURNING id
+)
+SELECT 1 / count(*)
+FROM gone;
+
+-- name: append_sealed
+-- Differs: load_items, where it is sent with what it presupposes.
+WITH message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT %(session_id)s::varchar, item.text, item.time::timestamp
+    FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
+    ORDER BY item.n
+    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
+)
+SELECT max(id), 1 / (count(id) = cardinality(%(items)b::text[]))::integer
+FROM message;

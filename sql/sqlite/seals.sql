@@ -1,0 +1,53 @@
+-- What sealed histories take beside the statements of the others. A write under seals moves the end seal, if it is the
+-- one that is presupposed, before it touches a row, and so keeps every other one out until it is committed.
+
+-- name: sealed_rows
+-- The end seal of a session, and at most count of its rows up to id upto, newest first, all of one moment.
+SELECT is_end, id, created_at, message_data
+FROM (
+    SELECT 1 AS is_end, NULL AS id, NULL AS created_at, seal AS message_data
+    FROM agent_session_seals
+    WHERE session_id = :session_id
+    UNION ALL
+    SELECT 0, id, created_at, message_data
+    FROM (
+        SELECT id, created_at, message_data
+        FROM agent_messages
+        WHERE session_id = :session_id
+            AND likely(id <= :upto)
+        ORDER BY id DESC
+        LIMIT :count
+    ) AS newest
+) AS found
+ORDER BY is_end DESC, id DESC;
+
+-- name: make_seal
+INSERT INTO agent_session_seals (session_id, seal)
+VALUES (:session_id, :seal)
+ON CONFLICT (session_id) DO NOTHING;
+
+-- name: move_seal
+UPDATE agent_session_seals
+SET seal = :seal
+WHERE session_id = :session_id
+    AND seal = :before;
+
+-- name: find_seal
+SELECT +seal
+FROM agent_session_seals
+WHERE session_id = :session_id;
+
+-- name: remove_seal
+DELETE FROM agent_session_seals
+WHERE session_id = :session_id;
+
+-- name: remove_seals
+DELETE FROM agent_session_seals
+WHERE session_id IN (SELECT value FROM json_each(:ids));
+
+-- name: sealed_sessions
+SELECT +session_id
+FROM agent_session_seals
+WHERE session_id > :after
+ORDER BY session_id
+LIMIT :count;

@@ -1,0 +1,621 @@
+"""With an integrity_key: what somebody without the key has changed is noticed, and what we do ourselves is not."""
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+import sessions
+from sessions import ConfigurationError, SealBrokenError, Session, Verified
+from support.samples import Item, in_threads, item, items, stored_texts, texts
+from support.servers import execute_sql
+
+KEY = "the first key, of 32 characters."
+OTHER_KEY = "the other key, of 32 characters."
+HISTORY = ["a", "b", "c", "d", "e"]
+
+Edit = Callable[[str], None]
+
+
+@pytest.fixture
+def sealed(url: str) -> Iterator[sessions.Backend]:
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        yield backend
+
+
+def _fails(call: Callable[[], object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        call()
+
+
+def _ids(url: str, session_id: str = "chat_1") -> list[int]:
+    rows = execute_sql(url, "SELECT id FROM agent_messages WHERE session_id = %s ORDER BY id", (session_id,))
+    return [row[0] for row in rows]
+
+
+def _put(url: str, row_id: int, text: str) -> None:
+    execute_sql(url, "UPDATE agent_messages SET message_data = %s WHERE id = %s", (text, row_id))
+
+
+def _remove(url: str, *row_ids: int) -> None:
+    for row_id in row_ids:
+        execute_sql(url, "DELETE FROM agent_messages WHERE id = %s", (row_id,))
+
+
+def _end(url: str, session_id: str = "chat_1") -> str:
+    [(seal,)] = execute_sql(url, "SELECT seal FROM agent_session_seals WHERE session_id = %s", (session_id,))
+    return str(seal)
+
+
+def _put_end(url: str, seal: str, session_id: str = "chat_1") -> None:
+    execute_sql(url, "UPDATE agent_session_seals SET seal = %s WHERE session_id = %s", (seal, session_id))
+
+
+def _content(url: str) -> None:
+    _put(url, _ids(url)[-2], stored_texts(url)[-2].replace('"d"', '"x"'))
+
+
+def _white_space(url: str) -> None:
+    _put(url, _ids(url)[-2], stored_texts(url)[-2].replace(":", ": "))
+
+
+def _truncation(url: str) -> None:
+    _remove(url, *_ids(url)[-2:])
+
+
+def _deletion(url: str) -> None:
+    _remove(url, _ids(url)[-2])
+
+
+def _first_rows(url: str) -> None:
+    _remove(url, *_ids(url)[:2])
+
+
+def _everything(url: str) -> None:
+    _remove(url, *_ids(url))
+
+
+def _reordering(url: str) -> None:
+    (one, other), (text, other_text) = _ids(url)[-3:-1], stored_texts(url)[-3:-1]
+    _put(url, one, other_text)
+    _put(url, other, text)
+
+
+def _forgery(url: str) -> None:
+    text = stored_texts(url)[-1].replace('"e"', '"x"')
+    execute_sql(url, "INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', %s)", (text,))
+
+
+def _repetition(url: str) -> None:
+    execute_sql(
+        url, "INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', %s)", (stored_texts(url)[-1],)
+    )
+
+
+def _replay(url: str) -> None:
+    _put(url, _ids(url)[-2], stored_texts(url, "chat_2")[-2])
+
+
+def _an_old_version(url: str) -> None:
+    old = stored_texts(url)[-2]
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        backend.session("chat_1").replace_record(_ids(url)[-2], item("newer"))
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b", "c", "newer", "e"]
+    _put(url, _ids(url)[-2], old)
+
+
+def _time(url: str) -> None:
+    execute_sql(url, "UPDATE agent_messages SET created_at = '2000-01-01 00:00:00' WHERE id = %s", (_ids(url)[-2],))
+
+
+def _exchange(url: str) -> None:
+    for table in ("agent_messages", "agent_session_seals"):
+        for old, new in (("chat_1", "swap"), ("chat_2", "chat_1"), ("swap", "chat_2")):
+            if new == "swap" or old == "swap":
+                with contextlib.suppress(Exception):
+                    execute_sql(url, "INSERT INTO agent_sessions (session_id) VALUES ('swap')")
+            execute_sql(url, f"UPDATE {table} SET session_id = %s WHERE session_id = %s", (new, old))
+
+
+def _no_end(url: str) -> None:
+    execute_sql(url, "DELETE FROM agent_session_seals WHERE session_id = 'chat_1'")
+
+
+def _end_of_another(url: str) -> None:
+    _put_end(url, _end(url, "chat_2"))
+
+
+def _older_end(url: str) -> None:
+    old = _end(url)
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items("f"))
+    _put_end(url, old)
+
+
+def _edited_end(url: str) -> None:
+    version, generation, count, *rest = _end(url).split(".")
+    _remove(url, _ids(url)[-1])
+    _put_end(url, ".".join([version, generation, str(int(count) - 1), *rest]))
+
+
+def _no_text_at_the_end(url: str) -> None:
+    _put_end(url, "")
+
+
+def _of_another_key(url: str) -> None:
+    """All of it written with another key, and put in the place of what was there."""
+    with sessions.connect(
+        url, integrity_key=OTHER_KEY, sessions_table="their_sessions", messages_table="theirs"
+    ) as they:
+        they.session("chat_1").add_items(items(*"abxde"))
+    execute_sql(url, "DELETE FROM agent_messages WHERE session_id = 'chat_1'")
+    execute_sql(
+        url,
+        "INSERT INTO agent_messages (session_id, message_data, created_at) "
+        "SELECT session_id, message_data, created_at FROM theirs ORDER BY id",
+    )
+    [(seal,)] = execute_sql(url, "SELECT seal FROM their_session_seals")
+    _put_end(url, seal)
+
+
+def _no_seal(url: str) -> None:
+    _put(url, _ids(url)[-2], json.dumps(item("d")))
+
+
+# Where each is noticed: by a read of the two newest items too, or only by one that reaches it.
+EDITS: dict[str, tuple[Edit, bool]] = {
+    "content": (_content, True),
+    "white space": (_white_space, True),
+    "truncation": (_truncation, True),
+    "deletion in the middle": (_deletion, True),
+    "first rows": (_first_rows, False),
+    "everything": (_everything, True),
+    "reordering": (_reordering, True),
+    "forged row": (_forgery, True),
+    "repeated row": (_repetition, True),
+    "row of another conversation": (_replay, True),
+    "old version of a row": (_an_old_version, True),
+    "time": (_time, True),
+    "two conversations exchanged": (_exchange, True),
+    "no end": (_no_end, True),
+    "end of another conversation": (_end_of_another, True),
+    "older end": (_older_end, True),
+    "edited end": (_edited_end, True),
+    "no text at the end": (_no_text_at_the_end, True),
+    "written with another key": (_of_another_key, True),
+    "row without a seal": (_no_seal, True),
+}
+
+READS: dict[str, Callable[[Session], Any]] = {
+    "get_items": lambda session: session.get_items(),
+    "get_items(2)": lambda session: session.get_items(2),
+    "records": lambda session: next(session.records()),
+    "fork": lambda session: session.fork("fork"),
+    "verify": lambda session: session.verify(),
+    "delete_record": lambda session: session.delete_record(1),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_is_refused_on_each_way_to_read_and_nothing_is_handed_out(sql_url: str, name: str) -> None:
+    edit, is_near = EDITS[name]
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        for session_id in ("chat_1", "chat_2"):
+            backend.session(session_id).add_items(items(*HISTORY))
+        edit(sql_url)
+        # One that knows the history from before, and one that has just come.
+        with sessions.connect(sql_url, integrity_key=KEY) as newcomer:
+            for reader in (backend, newcomer):
+                for way, read in READS.items():
+                    if way == "get_items(2)" and not is_near:
+                        continue
+                    with pytest.raises(SealBrokenError) as info:
+                        read(reader.session("chat_1"))
+                    assert info.value.session_id == "chat_1"
+                    assert '"' not in str(info.value)
+                if _ids(sql_url):
+                    with pytest.raises(SealBrokenError):
+                        list(reader.search("c"))
+
+
+def test_an_edit_of_the_newest_row_stops_who_has_just_come(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items(*HISTORY))
+    _put(sql_url, _ids(sql_url)[-1], stored_texts(sql_url)[-1].replace('"e"', '"x"'))
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        for write in (
+            lambda: session.add_items(items("f")),
+            session.pop_item,
+            lambda: session.replace_items([]),
+            session.position,
+            session.seal,
+        ):
+            _fails(write, SealBrokenError, "not as it was written")
+        assert len(_ids(sql_url)) == len(HISTORY)
+        # What is broken can be cleared.
+        session.clear_session()
+        session.add_items(items("new"))
+        assert texts(session.get_items()) == ["new"]
+
+
+def test_an_error_names_conversation_and_row(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items(*HISTORY))
+        _content(sql_url)
+        with pytest.raises(SealBrokenError, match="session 'chat_1', record") as info:
+            backend.session("chat_1").get_items()
+        assert info.value.record_id == _ids(sql_url)[-2]
+        assert not isinstance(info.value, ValueError)
+
+
+# --- what we do ourselves
+
+
+@pytest.mark.parametrize("keys", [{"integrity_key": KEY}, {"integrity_key": KEY, "encryption_key": KEY}], ids=len)
+def test_under_a_key_everything_is_as_without(url: str, make_url: Callable[[str], str], keys: dict[str, str]) -> None:
+    def seen(**options: Any) -> list[Any]:
+        with sessions.connect(make_url("memory") if url.startswith("memory") else url, **options) as backend:
+            found = _script_of(backend)
+            for session_id in ("fork", "short"):
+                backend.session(session_id).clear_session()
+            return found
+
+    def _script_of(backend: sessions.Backend) -> list[Any]:
+        session = backend.session("chat_1")
+        session.add_items(items("a", "b"))
+        session.add_items(items("c"), if_position=session.position())
+        found: list[Any] = [session.get_items(), session.get_items(2), session.pop_item()]
+        session.add_items(items("d", "e", "größer"))
+        found += [session.pop_item(), session.pop_item(), session.get_items()]
+        records = list(session.records())
+        session.replace_record(records[0].id, item("new"))
+        found += [session.delete_record(records[1].id), session.delete_record(records[1].id)]
+        found += [session.get_items(), [record.item for record in session.records(2)]]
+        fork = session.fork("fork")
+        fork.add_items(items("behind the fork"))
+        short = session.fork("short", upto=records[0].id)
+        found += [fork.get_items(), short.get_items(), session.get_items(1), session.get_items(0)]
+        session.replace_items(items("x", "y"))
+        found += [session.get_items(), [match.record.item for match in backend.search("x")]]
+        session.replace_items([])
+        found += [session.get_items(), session.pop_item(), session.position()]
+        session.add_items(items("again"))
+        session.clear_session()
+        return [*found, session.get_items(), session.pop_item(), session.position()]
+
+    assert seen(**keys) == seen()
+
+
+def test_a_conversation_that_is_copied_is_sealed_there(url: str, make_url: Callable[[str], str]) -> None:
+    with sessions.connect(url) as source, sessions.connect(make_url("sqlite"), integrity_key=KEY) as target:
+        session = source.session("chat_1")
+        session.add_items(items(*HISTORY))
+        rows = list(session.records())
+        assert target.load("chat_1", rows[:2]) == 2
+        assert target.load("chat_1", rows) == 3
+        copy = target.session("chat_1")
+        assert copy.verify().sealed == len(HISTORY)
+        assert [record.text for record in copy.records()] == [record.text for record in rows]
+        assert target.load("chat_1", rows, on_existing="replace") == len(HISTORY)
+        assert copy.get_items() == items(*HISTORY)
+
+
+def test_a_long_history_is_read_in_pages(sealed: sessions.Backend) -> None:
+    session = sealed.session("chat_1")
+    numbers = [{"n": n} for n in range(2500)]
+    session.add_items(numbers)
+    assert [record.item for record in session.records()] == numbers
+    assert [record.item for record in session.records(1500)] == numbers[1000:]
+    assert session.verify().records == len(numbers)
+
+
+def test_many_writers_at_once_keep_the_seals_whole(sealed: sessions.Backend) -> None:
+    def write(number: int) -> None:
+        session = sealed.session("chat_1")
+        for count in range(6):
+            session.add_items([{"by": number, "n": count}] * 2)
+            if number == 0:
+                session.pop_item()
+
+    in_threads(4, write)
+    assert sealed.session("chat_1").verify() == (42, 42, 0, sealed.session("chat_1").seal())
+
+
+def test_deleted_conversations_leave_no_seal(sealed: sessions.Backend) -> None:
+    for name in ("chat_1", "chat_2"):
+        sealed.session(name).add_items(items("a"))
+    sealed.delete_sessions(["chat_1"])
+    sealed.session("chat_2").clear_session()
+    for name in ("chat_1", "chat_2"):
+        assert sealed.session(name).get_items() == []
+        sealed.session(name).add_items(items("b"))
+        assert texts(sealed.session(name).get_items()) == ["b"]
+
+
+def test_a_row_that_came_unseen_is_noticed_by_the_next_write(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        _by_another(sql_url, "theirs")
+        _fails(lambda: session.add_items(items("b")), SealBrokenError, "written without the key")
+        assert len(_ids(sql_url)) == 2
+
+
+# --- writers without the key
+
+
+def _by_another(url: str, *words: str) -> None:
+    with Session.from_url("chat_1", url) as session:
+        session.add_items(items(*words))
+
+
+def test_rows_of_others_are__fails(sql_url: str) -> None:
+    _by_another(sql_url, "theirs")
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        _fails(backend.session("chat_1").get_items, SealBrokenError, "unsealed='accept' reads it")
+
+
+def test_rows_of_others_are_accepted_and_told_apart(sql_url: str) -> None:
+    _by_another(sql_url, "theirs")
+    with sessions.connect(sql_url, integrity_key=KEY, unsealed="accept") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("ours"))
+        _by_another(sql_url, "theirs", "theirs")
+        session.add_items(items("ours"))
+        marks = [(record.item["content"], record.seal) for record in session.records() if record.item]
+        theirs, ours = ("theirs", "unsealed"), ("ours", "sealed")
+        assert marks == [theirs, ours, theirs, theirs, ours]
+        assert session.verify()[:3] == (5, 2, 3)
+        assert [texts([session.pop_item() or {}])[0] for _ in range(4)] == ["ours", "theirs", "theirs", "ours"]
+        assert texts(session.get_items()) == ["theirs"]
+
+
+def test_a_seal_cannot_be_taken_off_where_rows_of_others_are_accepted(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, unsealed="accept") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*HISTORY))
+        _no_seal(sql_url)
+        _fails(session.get_items, SealBrokenError, "session 'chat_1'")
+
+
+def test_a_pop_of_what_is_too_old_asks_for_what_others_have_added(sql_url: str) -> None:
+    keys: dict[str, Any] = {"integrity_key": KEY, "encryption_key": KEY, "encryption_ttl": 3600}
+    long_ago = datetime(2020, 1, 1)  # noqa: DTZ001  (as records() has it)
+    with sessions.connect(sql_url, **keys) as one, sessions.connect(sql_url, **keys) as other:
+        session = one.session("chat_1")
+        one.load("chat_1", [sessions.Record(1, long_ago, None, json.dumps(item("old")))])
+        assert session.pop_item() is None
+        other.session("chat_1").add_items(items("fresh"))
+        assert session.pop_item() == item("fresh")
+
+
+def test_a_change_of_keys_is_no_write(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        [row] = execute_sql(sql_url, "SELECT updated_at FROM agent_sessions")
+    execute_sql(sql_url, "UPDATE agent_sessions SET updated_at = '2026-01-02 03:04:05'")
+    [row] = execute_sql(sql_url, "SELECT updated_at FROM agent_sessions")
+    with sessions.connect(sql_url, integrity_key=[KEY, OTHER_KEY]) as backend:
+        assert backend.rekey() == (1, 1)
+    assert execute_sql(sql_url, "SELECT updated_at FROM agent_sessions") == [row]
+
+
+def test_a_lost_lease_is_noticed_by_a_pop_of_nothing(sealed: sessions.Backend) -> None:
+    session = sealed.session("chat_1")
+    with pytest.raises(sessions.LeaseLostError), session.exclusive():
+        lease = session._history._lease()
+        assert lease is not None
+        assert sealed._store.release_lease(lease)
+        session.pop_item()
+
+
+def test_marks_come_through_an_encryption(sql_url: str) -> None:
+    keys: dict[str, Any] = {"integrity_key": KEY, "encryption_key": KEY}
+    with sessions.connect(sql_url, encryption_key=KEY) as they:
+        they.session("chat_1").add_items(items("theirs"))
+    with sessions.connect(sql_url, unsealed="accept", **keys) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("ours"))
+        assert [(record.item, record.seal) for record in session.records()] == [
+            (item("theirs"), "unsealed"),
+            (item("ours"), "sealed"),
+        ]
+        assert backend.rekey(adopt=True) == (1, 2)
+    with sessions.connect(sql_url, **keys) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["theirs", "ours"]
+        assert backend.rekey() == (1, 0)
+    with sessions.connect(sql_url, integrity_key=[OTHER_KEY, KEY], encryption_key=[OTHER_KEY, KEY]) as backend:
+        assert backend.rekey() == (1, 2)
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY, encryption_key=OTHER_KEY) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["theirs", "ours"]
+        assert backend.session("chat_1").verify().sealed == 2
+
+
+def test_rows_without_a_key_have_no_mark(url: str) -> None:
+    with sessions.connect(url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        assert [record.seal for record in backend.session("chat_1").records()] == [None]
+
+
+def test_what_others_read_of_sealed_rows_is_what_was_written(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items(*HISTORY))
+    with sessions.connect(sql_url) as backend:
+        assert backend.session("chat_1").get_items() == items(*HISTORY)
+    assert [json.loads(text) for text in stored_texts(sql_url)] == items(*HISTORY)
+
+
+# --- reports
+
+
+def test_breaks_are_reported_and_marked(sql_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, on_broken_seal="report") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*HISTORY))
+        _content(sql_url)
+        with caplog.at_level(logging.ERROR, "sessions"):
+            assert texts(session.get_items()) == ["a", "b", "c", "x", "e"]
+        assert "record" in caplog.text
+        assert '"x"' not in caplog.text
+        assert [record.seal for record in session.records()] == ["sealed", "sealed", "sealed", "broken", "sealed"]
+        with pytest.raises(SealBrokenError):
+            session.verify()
+
+
+def test_a_write_never_goes_on_from_a_broken_end(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items(*HISTORY))
+    _truncation(sql_url)
+    with sessions.connect(sql_url, integrity_key=KEY, on_broken_seal="report") as backend:
+        _fails(lambda: backend.session("chat_1").add_items(items("f")), SealBrokenError, "chat_1")
+
+
+# --- a kept seal
+
+
+def test_a_kept_seal_tells_an_earlier_history(url: str) -> None:
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        empty = session.seal()
+        session.add_items(items("a", "b"))
+        kept = session.seal()
+        assert session.verify(since=empty) == session.verify(since=kept) == Verified(2, 2, 0, kept)
+        session.add_items(items("c"))
+        later = session.seal()
+        assert session.verify(since=kept).records == 3
+        session.pop_item()
+        assert session.verify(since=kept).records == 2
+        _fails(lambda: session.verify(since=later), SealBrokenError, "does not go on from that seal")
+        session.add_items(items("other"))
+        _fails(lambda: session.verify(since=later), SealBrokenError, "does not go on from that seal")
+
+
+def test_a_whole_earlier_copy_is_noticed_with_a_kept_seal(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        old_end = _end(sql_url)
+        session.add_items(items("b"))
+        kept = session.seal()
+    _remove(sql_url, _ids(sql_url)[-1])
+    _put_end(sql_url, old_end)
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        assert texts(session.get_items()) == ["a"]
+        _fails(lambda: session.verify(since=kept), SealBrokenError, "earlier history")
+
+
+@pytest.mark.parametrize("since", ["", "1.2.3", "nonsense", "1.1.1.zz.zz.zz"])
+def test_what_is_no_seal_is__fails(since: str) -> None:
+    with sessions.connect("memory:", integrity_key=KEY) as backend:
+        _fails(lambda: backend.session("chat_1").verify(since=since), ValueError, "pass what seal")
+
+
+def test_a_seal_of_another_conversation_is_none_of_this_one(sealed: sessions.Backend) -> None:
+    sealed.session("chat_2").add_items(items("a"))
+    kept = sealed.session("chat_2").seal()
+    _fails(lambda: sealed.session("chat_1").verify(since=kept), ValueError, "no seal of session 'chat_1'")
+
+
+# --- keys
+
+
+def test_keys_rotate(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY) as backend:
+        backend.session("chat_1").add_items(items("old"))
+        backend.session("chat_2").add_items(items("old"))
+    with sessions.connect(sql_url, integrity_key=[KEY, OTHER_KEY]) as backend:
+        backend.session("chat_1").add_items(items("new"))
+        assert texts(backend.session("chat_1").get_items()) == ["old", "new"]
+        assert backend._store.rekey("chat_1", adopt=False) == 2
+        assert backend._store.rekey("chat_1", adopt=False) == 0
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["old", "new"]
+        _fails(backend.session("chat_2").get_items, SealBrokenError, "chat_2")
+
+
+def test_a_row_sealed_anew_with_an_old_key_is__fails(sql_url: str) -> None:
+    """An old key that has leaked forges nothing in what has been written to since."""
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY) as backend:
+        backend.session("chat_1").add_items(items(*HISTORY))
+    with sessions.connect(sql_url, integrity_key=[KEY, OTHER_KEY]) as backend:
+        backend.session("chat_1").add_items(items("f"))
+    with sessions.connect(
+        sql_url, integrity_key=OTHER_KEY, sessions_table="their_sessions", messages_table="theirs"
+    ) as they:
+        they.session("chat_1").add_items(items(*"abxde"))
+    forged = [row[0] for row in execute_sql(sql_url, "SELECT message_data FROM theirs ORDER BY id")]
+    for row_id, text in zip(_ids(sql_url), forged, strict=False):
+        _put(sql_url, row_id, text)
+    with sessions.connect(sql_url, integrity_key=[KEY, OTHER_KEY]) as backend:
+        _fails(backend.session("chat_1").get_items, SealBrokenError, "chat_1")
+
+
+def test_what_was_written_without_the_key_is_adopted(sql_url: str) -> None:
+    _by_another(sql_url, *HISTORY)
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        assert backend._store.rekey("chat_1", adopt=True) == len(HISTORY)
+        assert texts(backend.session("chat_1").get_items()) == HISTORY
+        assert backend._store.rekey("chat_1", adopt=True) == 0
+        backend.session("chat_1").add_items(items("f"))
+    _deletion(sql_url)
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        _fails(lambda: backend._store.rekey("chat_1", adopt=False), SealBrokenError, "chat_1")
+        assert backend._store.rekey("chat_1", adopt=True)
+        assert backend.session("chat_1").verify().records == len(HISTORY)
+
+
+@pytest.mark.parametrize("key", ["", "short", b"short", [], [KEY, "short"], 5, [5], "x" * 20 + "\ud800"])
+def test_what_is_no_key_is_refused_and_not_said(key: Any) -> None:
+    with pytest.raises(ConfigurationError, match="integrity_key") as info:
+        sessions.connect("memory:", integrity_key=key)
+    assert "short" not in str(info.value)
+    assert info.value.__cause__ is None
+
+
+def test_a_key_is_said_nowhere(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=[KEY, OTHER_KEY]) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*HISTORY))
+        _content(sql_url)
+        with pytest.raises(SealBrokenError) as info:
+            session.get_items()
+        said = [repr(backend), repr(session), repr(info.value), repr(backend._store.options), session.__class__.__doc__]
+        assert not any(key in str(text) for key in (KEY, OTHER_KEY) for text in said)
+
+
+def test_without_a_key_there_are_no_seals(session: Session) -> None:
+    _fails(session.seal, ConfigurationError, "give one to connect")
+    _fails(session.verify, ConfigurationError, "give one to connect")
+
+
+@pytest.mark.parametrize("option", ["unsealed", "on_broken_seal"])
+def test_another_word_is__fails(option: str) -> None:
+    options: Any = {option: "perhaps"}
+    _fails(lambda: sessions.connect("memory:", **options), ConfigurationError, f"{option} is 'perhaps'")
+
+
+def test_a_corrupt_text_can_be_sealed_too(sealed: sessions.Backend) -> None:
+    class Plain:
+        created_at, text = None, "no JSON"
+
+    sealed.load("chat_1", [Plain()])
+    sealed.session("chat_1").add_items(items("a"))
+    assert sealed.session("chat_1").get_items() == items("a")
+    assert next(sealed.session("chat_1").records()).text == "no JSON"
+
+
+def test_an_item_of_any_size_keeps_its_seal(sealed: sessions.Backend) -> None:
+    session = sealed.session("chat_1")
+    large: list[Item] = [item("x" * 300_000), item("y" * 20_000)]
+    session.add_items(large[:1])
+    session.add_items(large[1:])
+    assert session.pop_item() == large[1]
+    assert session.pop_item() == large[0]
+    assert session.pop_item() is None

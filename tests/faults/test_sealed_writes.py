@@ -1,0 +1,78 @@
+"""Writes under seals whose connections are cut: exactly once as without, and no seal is broken by it.
+
+The end of a conversation, which no two writes leave the same, tells of a pop too whether it was done.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import sessions
+from faults.oracle import Figures
+from faults.test_cut_connections import CUTS, OPERATIONS, agree_with_a_model, cold, cut_at_each_packet, warm
+from faults.writers import at_first_retry
+from support.proxy import Proxy
+from support.samples import in_threads, items, texts
+from support.servers import dialect_of
+
+SEALED: dict[str, Any] = {"integrity_key": "a key that is long enough for a test"}
+
+
+@pytest.mark.parametrize("prepare", [warm, cold])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_sealed_operation_survives_a_cut_at_each_packet(
+    name: str, prepare: Callable[..., Any], server_url: str, figures: Figures
+) -> None:
+    operation, cuts = OPERATIONS[name], 0
+    ways = CUTS[:3] if prepare is warm else CUTS[2:3]
+    for session, witness, what in cut_at_each_packet(server_url, prepare, ways, **SEALED):
+        assert operation.run(session, witness.position()) == operation.answer, what
+        assert texts(witness.get_items()) == list(operation.leaves), what
+        assert witness.verify().records == len(operation.leaves), what
+        cuts += 1
+    figures.add(dialect_of(server_url), connections_cut=cuts - len(ways))
+
+
+@pytest.mark.slow
+def test_any_sealed_operations_under_cuts_agree_with_a_model(
+    server_url: str, rng: random.Random, scaled: Callable[[int, int], int], figures: Figures
+) -> None:
+    agree_with_a_model(server_url, rng, scaled(20, 5), figures, **SEALED)
+
+
+def test_writers_who_know_nothing_of_one_another_keep_the_seals_whole(sql_url: str) -> None:
+    """Each has a store of its own, as processes have, so that the end it knows is soon out of date."""
+    count, writers = 8, 4
+
+    def write(number: int) -> None:
+        with sessions.connect(sql_url, **SEALED) as backend:
+            for part in range(count):
+                backend.session("chat_1").add_items([{"by": number, "part": part}])
+
+    in_threads(writers, write)
+    with sessions.connect(sql_url, **SEALED) as backend:
+        found = backend.session("chat_1").get_items()
+        assert backend.session("chat_1").verify().records == len(found) == writers * count
+    for number in range(writers):
+        assert [item["part"] for item in found if item["by"] == number] == list(range(count))
+
+
+def test_a_write_that_was_done_is_found_though_others_have_written_since(server_url: str) -> None:
+    with sessions.connect(server_url, **SEALED) as direct, Proxy(server_url) as proxy:
+        witness = direct.session("chat_1")
+        witness.add_items(items("first"))
+        with sessions.connect(proxy.url, retry_delay=0.001, max_retries=10, **SEALED) as backend:
+            session = backend.session("chat_1")
+            session.get_items()
+            proxy.cut(when="after")
+
+            def write_since() -> None:
+                for _ in range(2):
+                    witness.add_items(items("rival"))
+
+            with at_first_retry(write_since):
+                session.add_items(items("ours"))
+            assert proxy.was_cut
+            assert texts(witness.get_items()) == ["first", "ours", "rival", "rival"]
