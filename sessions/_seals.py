@@ -9,9 +9,9 @@ of its own: it says which row is the newest, and how many there are.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hmac import compare_digest, digest
 from typing import NamedTuple
 
@@ -151,11 +151,22 @@ def _with_seal(text: str, seal: bytes) -> str:
 
 
 def _row(session_id: str, before: bytes, created_at: object, text: str) -> bytes:
-    """Write what a row is as bytes, no two as the same: all before the text have lengths that are known."""
+    """Write what a row is as bytes, no two as the same: all before the text has a length that is known."""
+    return _place(session_id) + _time(created_at) + before + text.encode("utf-8", "surrogatepass")
+
+
+@lru_cache(maxsize=100)
+def _place(session_id: str) -> bytes:
     name = session_id.encode()
+    return _ROW + len(name).to_bytes(2, "big") + name
+
+
+# Those of a batch are one.
+@lru_cache(maxsize=100)
+def _time(created_at: object) -> bytes:
     moment = read_time(created_at)
-    time = _NO_TIME if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-    return _ROW + struct.pack(">Hq", len(name), time) + name + before + text.encode("utf-8", "surrogatepass")
+    microseconds = _NO_TIME if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+    return microseconds.to_bytes(8, "big", signed=True)
 
 
 def _end(session_id: str, parts: Sequence[str]) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import child, growth, imports, key_layout, plots, projection, report, workloads
-from benchmarks.contestants import make_tables
+from benchmarks.contestants import make_tables, measure_keys
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.results import DIALECTS, WORKLOADS, Results
 from benchmarks.run import Run, is_wanted
@@ -45,6 +45,9 @@ def main() -> None:
         "server's memory, the time that a page takes from its disk",
     )
     parser.add_argument("--fast", action="store_true", help="ours with the extra [fast], where the floor has json")
+    parser.add_argument(
+        "--keys", action="store_true", help="ours with an integrity_key and an encryption_key, no peers"
+    )
     parser.add_argument("--seconds", type=float, help="for one workload on one dialect")
     parser.add_argument(
         "--output", type=Path, help="folder for results.json, results.md and the plots; what is not measured is kept"
@@ -58,6 +61,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    if arguments.keys:
+        measure_keys()
     if not arguments.fast:
         _items._read_quickly = None
     if arguments.child:

@@ -13,6 +13,8 @@ from benchmarks.corpus import Item, make_items
 from benchmarks.stores import Store
 from support.servers import dialect_of
 
+_KEY = "of a length that a key should have"
+
 
 class Ours(Store):
     """The library as its users call it."""
@@ -46,6 +48,24 @@ class SeparateOurs(Ours):
     options = MappingProxyType({"multi_statements": False})
 
 
+class SealedOurs(Ours):
+    name = "ours, sealed"
+    limits = False  # of histories that the floor has filled
+    options = MappingProxyType({"integrity_key": _KEY})
+
+
+class EncryptedOurs(Ours):
+    name = "ours, encrypted"
+    limits = False
+    options = MappingProxyType({"encryption_key": _KEY})
+
+
+class KeyedOurs(Ours):
+    name = "ours, sealed and encrypted"
+    limits = False
+    options = MappingProxyType({"integrity_key": _KEY, "encryption_key": _KEY})
+
+
 class _OurHandle:
     def __init__(self, session: sessions.Session) -> None:
         self._session = session
@@ -68,6 +88,16 @@ _CONTESTANTS: dict[str, tuple[type[Store], ...]] = {
     "mysql": _ON_MYSQL,
     "mariadb": _ON_MYSQL,
 }
+
+
+# Instead of the peers, where keys are what is measured.
+_KEYED = (Ours, SealedOurs, EncryptedOurs, KeyedOurs)
+
+
+def measure_keys() -> None:
+    """Let ours take part with keys, and nobody else beside the floor."""
+    for dialect, (floor_, *_) in list(_CONTESTANTS.items()):
+        _CONTESTANTS[dialect] = (floor_, *_KEYED)
 
 
 def contestants(dialect: str) -> list[type[Store]]:
