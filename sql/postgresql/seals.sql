@@ -36,12 +36,28 @@ FROM agent_session_seals
 WHERE session_id = %(session_id)s
 FOR UPDATE;
 
--- name: check_seal
--- Differs: find_seal where the write is sent with it.
+-- name: make_seal_or_fail
+-- Differs: make_seal where the write is sent with it.
+WITH made AS (
+    INSERT INTO agent_session_seals (session_id, seal)
+    VALUES (%(session_id)s, %(seal)s)
+    ON CONFLICT (session_id) DO NOTHING
+    RETURNING session_id
+)
 SELECT 1 / count(*)
-FROM agent_session_seals
-WHERE session_id = %(session_id)s
-    AND seal = %(seal)s;
+FROM made;
+
+-- name: move_seal_or_fail
+-- Differs: move_seal where the write is sent with it.
+WITH moved AS (
+    UPDATE agent_session_seals
+    SET seal = %(seal)s
+    WHERE session_id = %(session_id)s
+        AND seal = %(before)s
+    RETURNING session_id
+)
+SELECT 1 / count(*)
+FROM moved;
 
 -- name: remove_seal
 DELETE FROM agent_session_seals
@@ -89,13 +105,31 @@ SELECT 1 / count(*)
 FROM gone;
 
 -- name: append_sealed
--- Differs: load_items, where it is sent with what it presupposes.
-WITH message AS (
+-- Differs: touch_session and load_items, where they are sent with what they presuppose; behind the row with the id
+-- position, NULL for any.
+WITH session AS (
+    INSERT INTO agent_sessions (session_id, updated_at)
+    VALUES (%(session_id)s, clock_timestamp())
+    ON CONFLICT (session_id) DO UPDATE
+    SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at)
+    RETURNING session_id
+),
+message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT %(session_id)s::varchar, item.text, item.time::timestamp
-    FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
+    SELECT session.session_id, item.text, item.time::timestamp
+    FROM session
+    CROSS JOIN unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
     ORDER BY item.n
     RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
-SELECT max(id), 1 / (count(id) = cardinality(%(items)b::text[]))::integer
+SELECT max(id), 1 / (
+    count(id) = cardinality(%(items)b::text[])
+    AND (%(position)s::bigint IS NULL OR %(position)s = coalesce((
+        SELECT id
+        FROM agent_messages
+        WHERE session_id = ANY (ARRAY[%(session_id)s])
+        ORDER BY session_id DESC, id DESC
+        LIMIT 1
+    ), 0))
+)::integer
 FROM message;

@@ -339,17 +339,19 @@ class PostgresDialect(Dialect[PGConnection]):
             return None
         if _is_large(write.texts):
             return None
-        of_session = {"session_id": session_id}
         parameters = {
-            **of_session,
+            "session_id": session_id,
+            "before": write.before,
+            "seal": write.marked,
             "items": _array(connection, write.texts),
             "times": _array(connection, write.times),
             "position": write.position,
             "id": write.removed,
         }
-        seal = {**of_session, "before": write.before, "seal": write.marked}
+        # Behind a removal of all nothing is the newest.
+        appended = {**parameters, "position": None if write.removes_all else write.position}
         guards = [] if lease is None else [(name, lease._asdict()) for name in ("renew_lease", "check_lease")]
-        named = [*guards, *((name, seal if name.endswith("_seal") else parameters) for name in steps)]
+        named = [*guards, *((name, appended if name == "append_sealed" else parameters) for name in steps)]
         try:
             rows = self._execute_steps(connection, named)
         except psycopg.errors.DivisionByZero:
