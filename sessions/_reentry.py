@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from inspect import CO_VARARGS
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import TypeGuard, TypeVar
 
 from .errors import ConnectionFailedError
+
+E = TypeVar("E", bound=BaseException)
 
 
 def refuse_reentry(lock: threading.RLock, what: str) -> None:
@@ -34,6 +39,33 @@ def raised_by_a_handler(exc: BaseException) -> bool:
             return True
         traceback = traceback.tb_next
     return False
+
+
+def is_own(exc: BaseException, *kinds: type[E]) -> TypeGuard[E]:
+    """Tell whether an exception is one of these kinds, and no signal handler's.
+
+    A handler's own statement, on a connection of its own, may fail with an error of the same driver, which says nothing
+    of the one that was interrupted.
+    """
+    return isinstance(exc, kinds) and not raised_by_a_handler(exc)
+
+
+def own(*kinds: type[E]) -> tuple[type[E], ...]:
+    """Return what an except clause is for: these kinds, but none of them while a signal handler's is being raised.
+
+    Python asks the clause while the exception is on its way.
+    """
+    exc = sys.exc_info()[1]
+    return () if exc is not None and raised_by_a_handler(exc) else kinds
+
+
+class suppress_own(suppress):  # noqa: N801  (as suppress)
+    """Suppress these kinds, unless a signal handler has raised what is raised."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return (exc is None or not raised_by_a_handler(exc)) and super().__exit__(kind, exc, traceback)
 
 
 def _arguments(frame: FrameType) -> Iterator[object]:

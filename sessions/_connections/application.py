@@ -6,6 +6,7 @@ undo nothing beyond a savepoint of ours.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -17,10 +18,12 @@ from weakref import WeakValueDictionary
 
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
-from sessions._reentry import refuse_reentry
+from sessions._reentry import is_own, own, refuse_reentry, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
 from .fork import process_lock
+
+logger = logging.getLogger("sessions")
 
 # Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
 _WRAPPED_AS = ("driver_connection", "_con")
@@ -141,9 +144,9 @@ class BoundConnection:
                     return self._savepoint()
             if self._dialect.join_transaction(connection, writes=writes):
                 return self._transaction(goes_on=True)
-        except self._dialect.driver_error as exc:
+        except own(self._dialect.driver_error) as exc:
             raise AttemptFailed(self._dialect.failure(exc), exc) from None
-        except SessionsError:
+        except own(SessionsError):
             raise  # said by check_lent() before anything was sent
         except BaseException as exc:
             self._dialect.close_if_interrupted(connection, exc)
@@ -162,9 +165,9 @@ class BoundConnection:
             try:
                 self._execute("rollback_to_savepoint")
                 self._execute("release_savepoint")
-            except self._dialect.driver_error:
+            except own(self._dialect.driver_error):
                 # The connection was lost, or a deadlock took the transaction, savepoints and all.
-                if isinstance(exc, self._dialect.driver_error):
+                if is_own(exc, self._dialect.driver_error):
                     failure = self._dialect.failure(exc)
                     raise AttemptFailed(replace(failure, remedy=_ALL_GONE), exc) from None
             raise
@@ -182,10 +185,10 @@ class BoundConnection:
         except BaseException as exc:
             # An answer that nobody has read would be taken for the next statement's.
             self._dialect.close_if_interrupted(self._connection, exc)
-            with suppress(self._dialect.driver_error):
+            with suppress_own(self._dialect.driver_error):
                 if goes_on or self._dialect.in_transaction(self._connection):
                     self._dialect.roll_back(self._connection)
-            if goes_on and isinstance(exc, self._dialect.driver_error):
+            if goes_on and is_own(exc, self._dialect.driver_error):
                 # Nothing of it can have been committed.
                 raise AttemptFailed(self._dialect.failure(exc), exc) from None
             raise
@@ -214,23 +217,28 @@ class ApplicationPool:
         if self._closed:
             raise closed_error()
         _check_process(self._process, "pool", "make one in each process")
-        with ExitStack() as stack:
-            connection = self._borrow(stack)
-            # A pool may lend one to several threads.
-            turns = _turns_on(connection)
-            refuse_reentry(turns.lock, "the connection that the pool has lent")
-            stack.enter_context(turns.lock)
+        stack = ExitStack()
+        try:
+            yield from self._lend(stack)
+        except BaseException as exc:
+            self._give_back(stack, exc)
+            raise
+        self._give_back(stack, None)
+
+    def _lend(self, stack: ExitStack) -> Iterator[Any]:
+        connection = self._borrow(stack)
+        # A pool may lend one to several threads.
+        turns = _turns_on(connection)
+        refuse_reentry(turns.lock, "the connection that the pool has lent")
+        with turns.lock:
             try:
-                self._dialect.check_lent(connection)
-            except self._dialect.driver_error as exc:
-                raise AttemptFailed(_NOT_LENT, exc) from None
-            try:
+                self._check(connection)
                 yield connection
                 if self._dialect.may_be_in_transaction(connection):
                     self._dialect.commit(connection)
             except BaseException as exc:
                 self._dialect.close_if_interrupted(connection, exc)
-                with suppress(self._dialect.driver_error):
+                with suppress_own(self._dialect.driver_error):
                     if self._dialect.may_be_in_transaction(connection):
                         self._dialect.roll_back(connection)
                 raise
@@ -245,6 +253,26 @@ class ApplicationPool:
             raise AttemptFailed(_NOT_LENT, _without_password(exc)) from None
         self._check_kind(connection)
         return connection
+
+    def _check(self, connection: Any) -> None:
+        try:
+            self._dialect.check_lent(connection)
+        except own(self._dialect.driver_error) as exc:
+            raise AttemptFailed(_NOT_LENT, exc) from None
+
+    def _give_back(self, stack: ExitStack, exc: BaseException | None) -> None:
+        """Give the connection back: what has come of the operation stands, whatever the pool says by then."""
+        try:
+            if exc is None:
+                stack.close()
+            else:
+                stack.__exit__(type(exc), exc, exc.__traceback__)
+        except Exception as said:
+            if said is exc or raised_by_a_handler(said):
+                raise
+            # It may repeat what has failed, and that a value.
+            words = "" if exc else f": {_without_password(said)}"
+            logger.warning("the pool raised a %s for a connection that came back%s", type(said).__name__, words)
 
     def close(self) -> None:
         """Let go of the pool; whoever made it closes it."""

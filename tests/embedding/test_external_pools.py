@@ -184,6 +184,61 @@ def test_connections_that_the_server_has_ended_are_survived(pool: Any, backend: 
     assert session.get_items() == []
 
 
+# Each means of a statement that it is worth another attempt, or that a write may have happened.
+_OF_CHECK_IN = [
+    RuntimeError("x"),
+    TimeoutError("x"),
+    sqlite3.OperationalError("database is locked"),
+    psycopg.OperationalError("x"),
+    psycopg.errors.SerializationFailure("x"),
+    pymysql.OperationalError(1053, "x"),
+    pymysql.OperationalError(2013, "x"),
+]
+
+
+@pytest.mark.parametrize("error", _OF_CHECK_IN, ids=repr)
+def test_what_a_pool_raises_when_a_connection_comes_back_changes_nothing(
+    error: Exception, sql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @contextmanager
+    def connection() -> Iterator[Any]:
+        with closing(opener(sql_url, False)()) as lent:
+            yield lent
+            if armed:
+                armed.clear()
+                raise error
+
+    armed: list[bool] = []
+    with sessions.connect(pool=SimpleNamespace(connection=connection)) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        armed.append(True)
+        session.add_items(items("b"))
+        assert not armed
+        assert texts(session.get_items()) == ["a", "b"]
+        armed.append(True)
+        assert texts([session.pop_item() or {}]) == ["b"]
+        assert not armed
+        assert texts(session.get_items()) == ["a"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
+def test_what_a_pool_raises_behind_a_failure_does_not_hide_it(sqlite_url: str) -> None:
+    @contextmanager
+    def connection() -> Iterator[Any]:
+        with closing(opener(sqlite_url, False)()) as lent:
+            try:
+                yield lent
+            except Exception as exc:
+                raise RuntimeError("the pool's own") from exc
+
+    with sessions.connect(pool=SimpleNamespace(connection=connection)) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        with pytest.raises(sessions.ConflictError):
+            session.add_items(items("b"), if_position=99)
+
+
 def test_a_pool_that_lends_nothing_is_an_error_of_ours(postgresql_url: str) -> None:
     prepare(postgresql_url)
     with (
