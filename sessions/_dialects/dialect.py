@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from sessions._checks import Check
 from sessions._engines import check_name
 from sessions._items import MAX_ID, RecordRow, Row
 from sessions._leases import Lease
+from sessions._reentry import suppress_own
 from sessions._sealing import SealedWrite
 from sessions._settings.options import Options
 from sessions.errors import check_position, cut_error, hidden_error, kept_error, lost_lease_error, wrong_id_error
@@ -359,7 +360,7 @@ class Dialect(ABC, Generic[C]):
     def end_session(self, connection: C, number: int, *, age: float) -> None:
         """End an idle server session whose connection was lost, where that is allowed."""
         parameters = {"id": number, "age": age, "own": self.server_session(connection)}
-        with suppress(self.driver_error):
+        with suppress_own(self.driver_error):
             self.execute(connection, "end_session", parameters)
 
     # What check() asks, and mends

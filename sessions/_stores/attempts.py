@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
 from sessions._operation import thread
+from sessions._reentry import own
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -114,9 +115,9 @@ class Attempts(Generic[C]):
         except AttemptFailed as exc:
             exc.orphan = orphan
             raise
-        except UnicodeEncodeError as exc:
+        except own(UnicodeEncodeError) as exc:
             raise DatabaseError(f"{self._where}: {_unencodable(exc)}") from None  # it has the whole text in it
-        except self._dialect.driver_error as exc:
+        except own(self._dialect.driver_error) as exc:
             failure = self._dialect.failure(exc)
             raise AttemptFailed(
                 failure, exc, sent=True, orphan=orphan or (session if failure.in_doubt else None)

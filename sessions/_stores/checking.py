@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
 from sessions._leases import TOKEN_CHARACTERS
+from sessions._reentry import own, suppress_own
 from sessions.errors import ConfigurationError, DatabaseError, SchemaError, SessionsError, kept_error
 
 from .operating import is_there
@@ -176,10 +177,10 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
         with suppress(_UndoneError), dialect.transaction(connection):
             # In both cases: what changes ids may change one of them alone.
             _write(dialect, connection, f"Check {os.urandom(16).hex()}")
-    except (DatabaseError, SchemaError) as exc:
+    except own(DatabaseError, SchemaError) as exc:
         found, _, remedy = str(exc).rpartition("; ")
         return Check("rights", "error", found, remedy)
-    except dialect.driver_error as exc:
+    except own(dialect.driver_error) as exc:
         return Check("rights", "error", dialect.describe(exc), dialect.failure(exc).remedy)
     return Check("rights", "ok", "rows can be read, added, changed and removed")
 
@@ -195,7 +196,7 @@ def _confused_ids(dialect: Dialect[C], connection: C) -> str:
         (f"check {number}", {"trailing blanks": f"check {number} "}),
         (f"1{number}", {"how a number is written": f"01{number}"}),
     ):
-        with suppress(SessionsError, dialect.driver_error), dialect.transaction(connection):
+        with suppress_own(SessionsError, dialect.driver_error), dialect.transaction(connection):
             dialect.touch(connection, session_id)
             dialect.insert(connection, session_id, ["{}"])
             found += [

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -18,12 +19,15 @@ from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+import psycopg
 import pymysql
 import pytest
 
 import sessions
 from faults.oracle import Figures, Ledger
 from sessions import Session, _exclusive
+from sessions._dialects.postgresql import prepared
+from sessions._stores.attempts import Attempts
 from support.claims import OPERATIONS, each_mysql
 from support.proxy import Proxy
 from support.rivals import eventually, locked_session, open_transactions, others, waiting
@@ -184,43 +188,143 @@ def test_what_is_read_after_an_interruption_stays_so(server_url: str) -> None:
         assert texts(witness.get_items()) == history
 
 
-class _InterruptedConnection(pymysql.connections.Connection):
-    """An application's connection on which Ctrl-C falls just before or behind the reading of an answer."""
+class _InterruptedReading:
+    """A signal that falls just before or behind the reading of an answer, counted from the first."""
 
-    left = 0
-    behind = False
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, behind: bool) -> None:
+        self.left = 0
+        read: Any = pymysql.connections.Connection._read_packet
 
-    def _read_query_result(self, unbuffered: bool = False) -> None:
-        self.left -= 1
-        if self.left == 0 and not self.behind:
-            raise KeyboardInterrupt
-        super()._read_query_result(unbuffered)  # type: ignore[misc]
-        if self.left == 0:
-            raise KeyboardInterrupt
+        def reading(connection: Any, *kind: Any) -> Any:
+            self.left -= 1
+            if self.left == 0 and not behind:
+                signal.raise_signal(signal.SIGALRM)
+            packet = read(connection, *kind)
+            if self.left == 0:
+                signal.raise_signal(signal.SIGALRM)
+            return packet
+
+        monkeypatch.setattr(pymysql.connections.Connection, "_read_packet", reading)
 
 
 @each_mysql
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("lender", ["own", "bind in autocommit"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), sessions.DatabaseError("x"), pymysql.IntegrityError(1062, "x")])
 def test_an_answer_to_what_was_interrupted_is_not_taken_for_the_next_ones(
-    name: str, behind: bool, server_url: str
+    name: str, behind: bool, lender: str, error: BaseException, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Session.from_url("chat_1", server_url) as writer:
-        writer.add_items(items("a"))
-        writer.fork("chat_2").replace_items(items("b"))
-    for statement in range(1, 6):
-        with contextlib.closing(connect_raw(server_url)) as connection:
-            connection.__class__ = _InterruptedConnection
-            connection.left, connection.behind = statement, behind
-            backend = sessions.bind(connection)
-            with contextlib.suppress(KeyboardInterrupt):
-                OPERATIONS[name](backend.session("chat_1"))
-            connection.left = 0
-            try:
-                assert texts(backend.session("chat_2").get_items()) == ["b"]
-            except sessions.ConnectionFailedError:
-                connection.connect()  # it was closed, so that nobody takes it for a good one
-            assert open_transactions(server_url) == 0
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Session.from_url("chat_1", server_url) as writer:
+            writer.add_items(items("a"))
+            writer.fork("chat_2").replace_items(items("b"))
+        reading = _InterruptedReading(monkeypatch, behind=behind)
+        for answer in range(1, 6):
+            with contextlib.ExitStack() as stack:
+                if lender == "own":
+                    backend = stack.enter_context(sessions.connect(server_url, pool_size=1, connection_timeout=2.0))
+                    backend.session("chat_1").position()
+                else:
+                    connection = connect_raw(server_url)
+                    stack.callback(_close, connection)
+                    backend = sessions.bind(connection)
+                reading.left = answer
+                try:
+                    OPERATIONS[name](backend.session("chat_1"))
+                except type(error) as exc:
+                    assert exc is error  # noqa: PT017
+                was_interrupted, reading.left = reading.left <= 0, 0
+                try:
+                    assert texts(backend.session("chat_2").get_items()) == ["b"]
+                except sessions.ConnectionFailedError:
+                    assert lender != "own"
+                    connection.connect()  # it was closed, so that nobody takes it for a good one
+                    assert texts(backend.session("chat_2").get_items()) == ["b"]
+                assert eventually(lambda: open_transactions(server_url) == 0)
+            if not was_interrupted:
+                break
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _raising(error: BaseException) -> Iterator[None]:
+    """Let an application's signal handler raise this, as what it does itself on a connection of its own may fail."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+# What means of a statement of ours that it is worth another attempt.
+_PASSING = {
+    "sqlite": sqlite3.OperationalError("database is locked"),
+    "postgresql": psycopg.errors.AdminShutdown("x"),
+    "mysql": pymysql.OperationalError(2006, "x"),
+    "mariadb": pymysql.OperationalError(2006, "x"),
+}
+
+
+@pytest.mark.parametrize("lender", ["own", "pool", "bind", "bind in autocommit"])
+def test_an_error_of_what_a_handler_does_itself_is_no_failure_of_the_write(
+    lender: str, sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = _PASSING[dialect_of(sql_url)]
+    with contextlib.ExitStack() as stack:
+        witness = stack.enter_context(Session.from_url("chat_1", sql_url))
+        witness.position()  # makes the tables
+        session = stack.enter_context(_lent(lender, sql_url))
+        session.add_items(items("a"))
+        operation = Attempts._attempt
+
+        def interrupted(*args: Any, **options: Any) -> Any:
+            [operating, *_] = args[1:]
+
+            def then_interrupted(connection: Any) -> Any:
+                result = operating(connection)
+                signal.raise_signal(signal.SIGALRM)
+                return result
+
+            monkeypatch.undo()
+            return operation(args[0], then_interrupted, **options)
+
+        monkeypatch.setattr(Attempts, "_attempt", interrupted)
+        with _raising(error), pytest.raises(type(error)) as caught:
+            session.add_items(items("b"))
+        assert caught.value is error
+        session.add_items(items("c"))
+        assert texts(session.get_items()) in (["a", "b", "c"], ["a", "c"])
+        assert lender == "bind" or texts(witness.get_items()) == texts(session.get_items())
+
+
+def test_a_connection_in_the_middle_of_a_pipeline_is_not_used_again(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = prepared.answers_of_pipeline
+
+    def interrupted(pgconn: Any) -> Any:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGALRM)
+        return answers(pgconn)
+
+    error = psycopg.errors.UniqueViolation("x")
+    with sessions.connect(postgresql_url, pool_size=1, statement_timeout=2.0, max_retries=0) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        monkeypatch.setattr(prepared, "answers_of_pipeline", interrupted)
+        with _raising(error), pytest.raises(psycopg.errors.UniqueViolation):
+            session.get_items()
+        assert texts(session.get_items()) == ["a"]
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
-from sessions._dialects.failures import AttemptFailed, raise_a_handlers, raised_by_a_handler
+from sessions._dialects.failures import AttemptFailed, raise_a_handlers
 from sessions._dialects.sockets import is_readable
+from sessions._reentry import own, suppress_own
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
@@ -24,13 +25,12 @@ from .cluster import Server
 from .errors import (
     CONNECT_ANEW_AFTER,
     CONNECT_ERRORS,
-    RAISED_WITH_ALL_ANSWERS_READ,
     WRONG_SERVER,
     connect_failure,
     elsewhere,
     errno_of,
 )
-from .packets import PacketConnection, end_statement
+from .packets import PacketConnection, end_interrupted, is_in_step
 from .preparing import Preparation
 from .values import DECODERS
 
@@ -124,11 +124,9 @@ class MySQLConnector:
             except BaseException:
                 connection.drop()
                 raise
-        except ConfigurationError:
+        except own(ConfigurationError):
             raise  # by what was understood: the next clause is for what was not
-        except CONNECT_ERRORS as exc:
-            if raised_by_a_handler(exc):
-                raise
+        except own(*CONNECT_ERRORS) as exc:
             raise_a_handlers(exc, handled)
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
@@ -144,24 +142,21 @@ class MySQLConnector:
         return connection
 
     def close(self, connection: PacketConnection) -> None:
-        with suppress(pymysql.Error):
+        with suppress_own(pymysql.Error):
             connection.close()
 
     def is_alive(self, connection: PacketConnection) -> bool:
-        return connection.open and not is_readable(connection.fileno())
+        return connection.open and is_in_step(connection) and not is_readable(connection.fileno())
 
     def restore(self, connection: PacketConnection, exc: BaseException) -> bool:
-        # After anything else, such as a signal handler's exception, an answer may still be on its way.
-        if not isinstance(exc, RAISED_WITH_ALL_ANSWERS_READ):
-            connection.drop()
-            end_statement(connection, self._statements["still_busy"])
+        if end_interrupted(connection, exc, self._statements["still_busy"]):
             return False
         if not connection.open or errno_of(exc) in CONNECT_ANEW_AFTER:
             return False
         try:
             # After an error in the middle of a packet its transaction is still open.
             connection.rollback()
-        except pymysql.Error:
+        except own(pymysql.Error):
             return False
         return True
 

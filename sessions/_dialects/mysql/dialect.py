@@ -8,7 +8,7 @@ connections, whose character set and sql_mode are known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pymysql
@@ -19,6 +19,7 @@ from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
 from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
+from sessions._reentry import own, suppress_own
 from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
@@ -33,7 +34,6 @@ from .errors import (
     NO_CASCADE,
     NOT_FOR_TABLE,
     OUT_OF_RANGE,
-    RAISED_WITH_ALL_ANSWERS_READ,
     NoAnswerError,
     describe,
     errno_of,
@@ -45,6 +45,7 @@ from .packets import (
     PacketConnection,
     Result,
     check_engine,
+    end_interrupted,
     end_statement,
     has_told_its_status,
     read_all_results,
@@ -105,7 +106,7 @@ class MySQLDialect(Dialect[MyConnection]):
             self.newest_rows(connection, "", count=0, upto=0)  # for what it tells
         try:
             [result] = send(connection, *self._with_parameters(connection, [name], parameters))
-        except NoAnswerError:
+        except own(NoAnswerError):
             # It would be executed on, beside the next attempt. A write is waited for instead: it may be on its way to a
             # replica that its commit needs.
             if self.statements[name].startswith("SELECT"):
@@ -139,7 +140,7 @@ class MySQLDialect(Dialect[MyConnection]):
             self.commit(connection)
         except BaseException as exc:
             self.close_if_interrupted(connection, exc)
-            with suppress(pymysql.Error):
+            with suppress_own(pymysql.Error):
                 self.roll_back(connection)
             raise
 
@@ -174,7 +175,7 @@ class MySQLDialect(Dialect[MyConnection]):
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         try:
             return self.execute(connection, name, {**parameters, "beyond": parameters["prefix"] + _LAST_OF_PLANE})
-        except pymysql.Error as exc:
+        except own(pymysql.Error) as exc:
             if errno_of(exc) not in (CANNOT_CONVERT, MIXED_COLLATIONS):
                 raise
         # The column's character set has nothing beyond.
@@ -247,7 +248,7 @@ class MySQLDialect(Dialect[MyConnection]):
         packets = self._packets(connection, session_id, texts, times, limit)
         try:
             return insert(connection, self.statements, packets, step)
-        except pymysql.Error as exc:
+        except own(pymysql.Error) as exc:
             if errno_of(exc) != OUT_OF_RANGE:
                 raise
         [(first_id, step)] = self.execute(connection, "newest_ids", {})
@@ -334,9 +335,7 @@ class MySQLDialect(Dialect[MyConnection]):
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 
     def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
-        if not isinstance(exc, RAISED_WITH_ALL_ANSWERS_READ):
-            connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
-            end_statement(connection, self.statements["still_busy"])
+        end_interrupted(connection, exc, self.statements["still_busy"])
 
     def is_executing(self, connection: MyConnection, number: int, *, age: float, waiting: float) -> bool | None:
         # SHOW knows no LIMIT: with sql_select_limit = 0 there is no answer.
@@ -346,7 +345,7 @@ class MySQLDialect(Dialect[MyConnection]):
             return None
         try:
             return super().is_executing(connection, number, age=age, waiting=waiting)
-        except pymysql.Error as exc:
+        except own(pymysql.Error) as exc:
             if errno_of(exc) != CANNOT_CONVERT:
                 raise
             return True  # so it is asked again
@@ -360,7 +359,7 @@ class MySQLDialect(Dialect[MyConnection]):
         self.execute(connection, "delete_items", {"session_id": session_id})
 
     def end_session(self, connection: MyConnection, number: int, *, age: float) -> None:
-        with suppress(pymysql.Error):
+        with suppress_own(pymysql.Error):
             if self.execute(connection, "idle_session", {"id": number}):
                 self.execute(connection, "end_session", {"id": number})
 
@@ -404,7 +403,7 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
     """Run a transaction; None, and it is rolled back, when a check within it did not hold."""
     try:
         return transact()
-    except pymysql.Error as exc:
+    except own(pymysql.Error) as exc:
         if errno_of(exc) not in (MORE_THAN_ONE_ROW, OUT_OF_RANGE):
             raise
     connection.rollback()

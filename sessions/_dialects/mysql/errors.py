@@ -16,7 +16,6 @@ from sessions.errors import (
     DatabaseError,
     DriverNotInstalledError,
     SchemaError,
-    SessionsError,
     TLSError,
 )
 
@@ -197,8 +196,6 @@ _PACKAGES: Mapping[str, Failure] = {
     "pynacl": Failure(DriverNotInstalledError, "this user's plugin is ed25519: pip install 'PyMySQL[ed25519]'"),
     "": Failure(DriverNotInstalledError, "install it with pip install 'agent-sql-sessions[mysql]', or use TLS"),
 }
-# When one of these ends an operation, every answer of the server has been read.
-RAISED_WITH_ALL_ANSWERS_READ = (pymysql.Error, SessionsError, UnicodeEncodeError)
 # By name, or a signal handler's exception in the middle of connecting would be taken for one of them.
 CONNECT_ERRORS = (
     *(pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError),

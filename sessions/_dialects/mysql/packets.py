@@ -1,7 +1,8 @@
 """How statements travel to MySQL and MariaDB.
 
 The rule: every answer is read, or the connection is given up; an answer left unread would
-be taken for the next statement's.
+be taken for the next statement's. Which are still to come is noted before a statement is sent,
+and never told by the kind of an exception: a signal handler may raise any.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -22,13 +23,14 @@ from pymysql.constants import CLIENT, COMMAND, CR
 from sessions._dialects.failures import is_of_an_answer, raise_a_handlers
 from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive
 from sessions._engines import check_mysql
+from sessions._reentry import is_own, own, suppress_own
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError
 
 from .cluster import Server
 from .errors import CANNOT_CONVERT, CONNECT_ERRORS, NO_SUCH_THREAD, TRUNCATED, NoAnswerError, errno_of
 from .rows import Answer
-from .values import integer, unconverted
+from .values import integer
 
 MyConnection = pymysql.connections.Connection
 
@@ -65,7 +67,9 @@ class PacketConnection(pymysql.connections.Connection):
     requires_tls = False
     # What is to be sent together.
     _held: list[bytes] | None = None
+    _sessions_awaited: list[Any] | None = None
     server_capabilities: int
+    server_status: int
     _sock: socket.socket | None
     _reader: io.BufferedReader | None = None
     _read_timeout: float
@@ -131,12 +135,14 @@ class PacketConnection(pymysql.connections.Connection):
 
     def send_ahead(self, statements: Sequence[str]) -> list[Result]:
         """Send each statement as a packet of its own, all before the first answer; raise the first error of all."""
+        commands = [statement.encode(self.encoding) for statement in statements]
+        _await_answers(self, len(commands))
         self._held = []
         # The number of each first answer, which is higher behind a statement of several packets.
         turns: list[int] = []
         try:
-            for statement in statements:
-                self._execute_command(COMMAND.COM_QUERY, statement)  # type: ignore[attr-defined]
+            for command in commands:
+                self._execute_command(COMMAND.COM_QUERY, command)  # type: ignore[attr-defined]
                 turns.append(self._next_seq_id)
             packets = b"".join(self._held)
         finally:
@@ -146,9 +152,9 @@ class PacketConnection(pymysql.connections.Connection):
         error: pymysql.Error | None = None
         for self._next_seq_id in turns:
             try:
-                self._read_query_result()
+                _read_answer(self)
                 results.append(_result(self))
-            except pymysql.Error as exc:
+            except own(pymysql.Error) as exc:
                 error = error or exc
                 if not self.open:
                     break
@@ -163,14 +169,7 @@ class PacketConnection(pymysql.connections.Connection):
             self._held.append(data)
 
     def _read_query_result(self, unbuffered: bool = False) -> None:
-        if not self.is_connecting:
-            self._deadline.restart(self._read_timeout)
-        self._result = None
-        answer = Answer(self)
-        answer.read()
-        self._result = answer
-        if answer.server_status is not None:
-            self.server_status = answer.server_status
+        _read_answer(self)
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -209,14 +208,64 @@ def read_all_results(connection: MyConnection) -> None:
         raise ConfigurationError(
             "an SSCursor of the connection has rows that were not read; read it to its end, or close it, first"
         )
-    while (answer := _answer(connection)) is not None and answer.has_next:
-        connection.next_result()
+    if answer is not None and answer.has_next:
+        _await_answers(connection, 1)
+        while _answer(connection).has_next:
+            _read_answer(connection)
+
+
+def is_in_step(connection: MyConnection) -> bool:
+    """Tell whether the next answer of a connection will be that to the next statement; of a closed one none comes."""
+    awaited = _awaited(connection)
+    return not awaited or awaited[0] is not connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _awaited(connection: MyConnection) -> list[Any]:
+    """Return for each answer that is still to come the socket it will come on: who reconnects does not wait for it."""
+    return getattr(connection, "_sessions_awaited", None) or []
+
+
+def _await_answers(connection: MyConnection, count: int) -> None:
+    connection._sessions_awaited = [connection._sock] * count  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _read_answer(connection: Any) -> None:
+    """Read an answer as PyMySQL would, by our own decoders, and note at last that it was read to its end."""
+    if isinstance(connection, PacketConnection) and not connection.is_connecting:
+        connection._deadline.restart(connection._read_timeout)  # noqa: SLF001
+    connection._result = None  # noqa: SLF001
+    answer = Answer(connection)
+    awaited = _awaited(connection)
+    try:
+        answer.read()
+    except BaseException:
+        if answer.is_error and awaited:
+            awaited.pop()
+        raise
+    connection._result = answer  # noqa: SLF001
+    if answer.server_status is not None:
+        connection.server_status = answer.server_status
+    if awaited and not answer.has_next:
+        awaited.pop()
 
 
 def has_told_its_status(connection: MyConnection) -> bool:
     """Tell whether the last answer said if a transaction is open, as rows do not to PyMySQL."""
     answer = _answer(connection)
     return answer is not None and answer.server_status is not None
+
+
+def end_interrupted(connection: MyConnection, exc: BaseException, still_busy: str) -> bool:
+    """Give up a connection of which an answer is still to come, and what the server executes for it; tell whether."""
+    awaited = _awaited(connection)
+    if not awaited or connection._sock not in (None, awaited[0]):  # type: ignore[attr-defined]  # noqa: SLF001
+        return False
+    connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+    # Nobody interrupted one that was lost, and who is to be asked may be gone too.
+    if not is_own(exc, pymysql.Error):
+        end_statement(connection, still_busy)
+    awaited.clear()
+    return True
 
 
 def end_statement(connection: MyConnection, still_busy: str) -> None:
@@ -231,7 +280,7 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
     twin = copy.copy(connection)
     for timeout in ("connect_timeout", "_read_timeout", "_write_timeout"):
         setattr(twin, timeout, _KILL_SECONDS)
-    with suppress(*CONNECT_ERRORS):
+    with suppress_own(*CONNECT_ERRORS):
         twin.connect()
         with closing(twin):
             deadline = monotonic() + _KILL_SECONDS
@@ -244,7 +293,7 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
                     if not killed and integer(answer.rows[0][0]):
                         twin.query(f"KILL {number:d}")
                         killed = True
-                except pymysql.Error as exc:
+                except own(pymysql.Error) as exc:
                     if errno_of(exc) not in (CANNOT_CONVERT, NO_SUCH_THREAD):
                         raise
                 sleep(_KILL_POLL_SECONDS)
@@ -256,12 +305,12 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
     An error keeps `then` from being executed, and in one packet also every statement behind it.
     """
     handled = sys.exc_info()[1]
+    if not is_in_step(connection):
+        # So that the driver refuses: what has interrupted an earlier one was not noticed.
+        connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
     try:
-        if isinstance(connection, PacketConnection) and not connection.multi_statements:
-            results = connection.send_ahead(statements) if statements else []
-            return results if then is None else results + _send_packet(connection, then)
-        return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
-    except pymysql.OperationalError as exc:
+        return _sent(connection, statements, then)
+    except own(pymysql.OperationalError) as exc:
         raise_a_handlers(exc, handled)
         if _was_too_late(connection, exc):
             option = "statement_timeout" if isinstance(connection, PacketConnection) else "its read_timeout"
@@ -271,10 +320,21 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
     except Exception as exc:
         # PyMySQL's own words for what is no packet have no number.
         is_numbered = isinstance(exc, pymysql.Error) and errno_of(exc) != -1
-        if is_numbered or not (isinstance(exc, pymysql.Error) or is_of_an_answer(exc)):
+        if is_numbered or not (is_own(exc, pymysql.Error) or is_of_an_answer(exc)):
             raise
         connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
         raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server's answer cannot be read") from exc
+    finally:
+        # At once, and on an application's connection before anybody else uses it.
+        if not is_in_step(connection):
+            connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _sent(connection: MyConnection, statements: Sequence[str], then: str | None) -> list[Result]:
+    if isinstance(connection, PacketConnection) and not connection.multi_statements:
+        results = connection.send_ahead(statements) if statements else []
+        return results if then is None else results + _send_packet(connection, then)
+    return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
 
 
 def _was_too_late(connection: MyConnection, exc: pymysql.OperationalError) -> bool:
@@ -295,21 +355,21 @@ def send_compound(connection: PacketConnection, frame: str, statements: Sequence
 
 
 def _send_packet(connection: MyConnection, packet: str) -> list[Result]:
-    if isinstance(connection, PacketConnection):
-        return _exchange(connection, packet)
-    with unconverted(connection):
-        results = _exchange(connection, packet)
-        if count := _answer(connection).warning_count:
-            _refuse_what_was_truncated(connection, count)
+    results = _exchange(connection, packet)
+    if not isinstance(connection, PacketConnection) and (count := _answer(connection).warning_count):
+        _refuse_what_was_truncated(connection, count)
     return results
 
 
 def _exchange(connection: MyConnection, packet: str) -> list[Result]:
-    connection.query(packet)
+    command = packet.encode(connection.encoding)
+    _await_answers(connection, 1)
+    connection._execute_command(COMMAND.COM_QUERY, command)  # type: ignore[attr-defined]  # noqa: SLF001
+    _read_answer(connection)
     results = [_result(connection)]
     # Every answer is read: an error left unread would be taken for the next packet's.
     while _answer(connection).has_next:
-        connection.next_result()
+        _read_answer(connection)
         results.append(_result(connection))
     return results
 

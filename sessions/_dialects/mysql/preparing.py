@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pymysql
 
+from sessions._reentry import own
 from sessions._settings.options import Options
 
 from .cluster import GALERA, GROUP, server_from, with_galera_status, with_members
@@ -49,7 +50,7 @@ class Preparation:
         check_engine(connection, self._options.engine, comment=None)
         try:
             self._ask(connection)
-        except pymysql.Error:
+        except own(pymysql.Error):
             if not connection.open:
                 raise
             self._ask_for_all(connection)
@@ -95,7 +96,7 @@ class Preparation:
         try:
             [members] = send(connection, self._statements["group_members"])
             connection.server = with_members(connection.server, members.rows)
-        except pymysql.Error as exc:
+        except own(pymysql.Error) as exc:
             if errno_of(exc) != NO_RIGHT:
                 raise
         behind = connection.server.several_write or connection.server.read_only

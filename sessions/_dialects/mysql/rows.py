@@ -33,8 +33,36 @@ class Column(NamedTuple):
     flags: int
 
 
+class _AnyPacket(MysqlPacket):
+    """A packet that nobody raises before it is noted that it was read."""
+
+    __slots__ = ()
+
+    def is_error_packet(self) -> bool:
+        return False
+
+
 class Answer(MySQLResult):
     """An answer whose rows are read here; nothing of it is described for cursors."""
+
+    # It is the server's error, behind which nothing comes.
+    is_error = False
+
+    def read(self) -> None:
+        connection: Any = self.connection
+        try:
+            packet = connection._read_packet(_AnyPacket)  # noqa: SLF001
+            if packet.get_all_data()[0] == _ERROR:
+                self.is_error = True
+                packet.raise_for_error()
+            elif packet.is_ok_packet():
+                self._read_ok_packet(packet)  # type: ignore[attr-defined]
+            elif packet.is_load_local_packet():
+                self._read_load_local_packet(packet)  # type: ignore[attr-defined]
+            else:
+                self._read_result_packet(packet)
+        finally:
+            self.connection = None
 
     def _read_result_packet(self, first_packet: Any) -> None:
         self.field_count = first_packet.read_length_encoded_integer()
@@ -73,19 +101,19 @@ class Answer(MySQLResult):
                 data, turn = _next_packet(read, turn)
                 if data[0] >= _EOF:
                     if data[0] == _ERROR:
+                        self.is_error = True
                         MysqlPacket(data, connection.encoding).raise_for_error()
                     if len(data) < _MAX_EOF:
                         break
                 yield data
-        except pymysql.Error:
-            raise  # the server's, behind which nothing comes
         except OSError as exc:
             connection._force_close()  # noqa: SLF001
             # In PyMySQL's words.
             what = f"Lost connection to MySQL server during query ({exc})"
             raise pymysql.OperationalError(CR.CR_SERVER_LOST, what) from exc
         except BaseException:
-            connection._force_close()  # noqa: SLF001
+            if not self.is_error:
+                connection._force_close()  # noqa: SLF001
             raise
         connection._next_seq_id = turn  # noqa: SLF001
         self.warning_count = data[1] | data[2] << 8

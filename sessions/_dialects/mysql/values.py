@@ -8,8 +8,7 @@ matters, and no converter of its own is asked.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pymysql.constants import FIELD_TYPE
@@ -81,14 +80,3 @@ DECODERS: Mapping[int, Callable[[bytes], Any]] = {
         (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG), integer
     ),
 }
-
-
-@contextmanager
-def unconverted(connection: Any) -> Iterator[None]:
-    """Read answers by our own decoders, whatever an application's connection has."""
-    kept = connection.use_unicode, connection.decoders
-    connection.use_unicode, connection.decoders = False, DECODERS
-    try:
-        yield
-    finally:
-        connection.use_unicode, connection.decoders = kept

@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from sessions._dialects.failures import AttemptFailed, Failure, is_of_an_answer
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
+from sessions._reentry import own, suppress_own
 from sessions._settings.key_files import KeyFiles
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
@@ -66,13 +67,12 @@ class TimedConnection(SQLStateConnection):
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             result = super().wait(_bounded(gen, self), *args, **kwargs)
-        except psycopg.errors.ReadOnlySqlTransaction:
+        except own(psycopg.errors.ReadOnlySqlTransaction):
             if self._is_set_read_only():
                 raise psycopg.errors.ReadOnlySqlTransaction(SET_READ_ONLY) from None
             raise
-        except psycopg.Error:
-            raise
         except BaseException as exc:
+            # Whoever has raised it: behind an error of the server's the pipeline has been left.
             if self.pgconn.pipeline_status:
                 self._abandon(gen)
             if isinstance(exc, Exception) and is_of_an_answer(exc):
@@ -88,7 +88,7 @@ class TimedConnection(SQLStateConnection):
             self.cancel_statement()
         self.close()
         # Now, or the collector would say what it raises without a connection.
-        with suppress(psycopg.Error, RuntimeError):
+        with suppress_own(psycopg.Error, RuntimeError):
             gen.close()
 
     def _is_set_read_only(self) -> bool:
@@ -98,7 +98,7 @@ class TimedConnection(SQLStateConnection):
 
     def cancel_statement(self) -> None:
         """Let the server give up what it executes."""
-        with suppress(psycopg.Error):
+        with suppress_own(psycopg.Error):
             self.cancel_safe(timeout=CANCEL_SECONDS)
 
 
@@ -130,7 +130,7 @@ def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -
         if cancelled:
             raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)") from None
         return exc.value
-    except psycopg.errors.QueryCanceled:
+    except own(psycopg.errors.QueryCanceled):
         if not cancelled:
             raise
         raise psycopg.errors.LockNotAvailable(f"{NO_ANSWER} ({seconds:g} s)") from None
@@ -176,7 +176,7 @@ class PostgresConnector:
                 prepare_threshold=None,
                 **parameters,
             )
-        except psycopg.Error as exc:
+        except own(psycopg.Error) as exc:
             # A copy: psycopg's own carries the connection's settings, password included.
             raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
         if self._requires_tls and not connection.pgconn.ssl_in_use:
@@ -216,7 +216,7 @@ class PostgresConnector:
         return parameters
 
     def close(self, connection: TimedConnection) -> None:
-        with suppress(psycopg.Error):
+        with suppress_own(psycopg.Error):
             connection.close()
 
     def is_alive(self, connection: TimedConnection) -> bool:
@@ -227,7 +227,7 @@ class PostgresConnector:
             return False
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.ACTIVE:
-            with suppress(psycopg.Error):
+            with suppress_own(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
             with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
                 forget_unsent(end)
@@ -235,6 +235,7 @@ class PostgresConnector:
         return (
             isinstance(exc, Exception)
             and status == TransactionStatus.IDLE
+            and not connection.pgconn.pipeline_status
             and not sqlstate.startswith(CONNECT_ANEW_AFTER)
         )
 
@@ -243,7 +244,7 @@ class PostgresConnector:
             if connection is not None and not connection.closed:
                 # psycopg ends no session of another process; the descriptor is a copy of ours.
                 _inherited.append(connection)
-                with suppress(OSError, psycopg.Error):
+                with suppress_own(OSError, psycopg.Error):
                     os.close(connection.fileno())
 
     def release(self) -> None:

@@ -8,7 +8,7 @@ in transaction mode may stand between.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
+from sessions._reentry import is_own, own, suppress_own
 from sessions._sealing import SealedWrite, moved_error
 from sessions.errors import (
     ConfigurationError,
@@ -73,7 +74,7 @@ def _reading(execute: Callable[..., T]) -> Callable[..., T]:
             return execute(dialect, connection, *arguments)
         except Exception as exc:
             # psycopg's own words for an encoding that it does not know have no SQLSTATE.
-            is_unknown = isinstance(exc, psycopg.NotSupportedError) and exc.sqlstate is None
+            is_unknown = is_own(exc, psycopg.NotSupportedError) and exc.sqlstate is None
             if not is_unknown and not is_of_an_answer(exc):
                 raise
             connection.close()
@@ -149,10 +150,10 @@ class PostgresDialect(Dialect[PGConnection]):
         check_engine(connection, self.engine)
 
     def close_if_interrupted(self, connection: PGConnection, exc: BaseException) -> None:
-        if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or isinstance(exc, psycopg.Error):
+        if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or is_own(exc, psycopg.Error):
             return
         # psycopg cancels after KeyboardInterrupt alone; a write that waits would be done later.
-        with suppress(psycopg.Error):
+        with suppress_own(psycopg.Error):
             connection.cancel_safe(timeout=CANCEL_SECONDS)
         deadline = monotonic() + CANCEL_SECONDS
         while not is_readable(connection.fileno()) and monotonic() < deadline:
@@ -184,7 +185,7 @@ class PostgresDialect(Dialect[PGConnection]):
         try:
             with self.transaction(connection) if joined else nullcontext():
                 return ask()
-        except psycopg.errors.FeatureNotSupported:
+        except own(psycopg.errors.FeatureNotSupported):
             if not joined and self.in_transaction(connection):
                 self.roll_back(connection)  # psycopg began it with the question
             return otherwise()
@@ -303,7 +304,7 @@ class PostgresDialect(Dialect[PGConnection]):
             if lease is None:
                 return self.execute(connection, name, parameters)
             return self._execute_under(connection, name, parameters, lease) if _takes_pipelines(connection) else []
-        except psycopg.errors.DivisionByZero:
+        except own(psycopg.errors.DivisionByZero):
             if self.in_transaction(connection):
                 raise
             return []
@@ -320,12 +321,12 @@ class PostgresDialect(Dialect[PGConnection]):
         try:
             with connection.lock:
                 *_, rows, _ = connection.wait(together(connection.pgconn, steps))
-        except psycopg.Error as exc:
+        except own(psycopg.Error) as exc:
             if is_goodbye(exc):
                 # Which may come behind the commit: the server reads on until what was sent at once has ended.
                 raise psycopg.OperationalError(describe(exc)) from exc
             # What fails keeps the rest, and so the end of the transaction, from being executed.
-            with suppress(psycopg.Error):
+            with suppress_own(psycopg.Error):
                 if self.in_transaction(connection):
                     self.roll_back(connection)
             raise
@@ -354,7 +355,7 @@ class PostgresDialect(Dialect[PGConnection]):
         named = [*guards, *((name, appended if name == "append_sealed" else parameters) for name in steps)]
         try:
             rows = self._execute_steps(connection, named)
-        except psycopg.errors.DivisionByZero:
+        except own(psycopg.errors.DivisionByZero):
             if write.is_guess:
                 raise moved_error(session_id, None) from None
             return None

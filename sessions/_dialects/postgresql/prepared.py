@@ -22,6 +22,8 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.generators import execute, fetch_many
 
+from sessions._reentry import own
+
 from .arrays import TEXT_ARRAY_OID, TextArray
 from .values import ADAPTERS
 
@@ -99,7 +101,7 @@ class Prepared:
         if now < self._fresh.get(statement, 0.0):
             try:
                 result = wait(_by_name(pgconn, statement, values))
-            except psycopg.Error as exc:
+            except own(psycopg.Error) as exc:
                 if not _is_lost(exc):
                     raise
                 # Its server session lacks the others as well.
@@ -110,7 +112,7 @@ class Prepared:
                 return rows_of(result)
         try:
             result = wait(_anew(pgconn, anew, statement, values))
-        except psycopg.Error as exc:
+        except own(psycopg.Error) as exc:
             if len(anew) > 1 and isinstance(exc, psycopg.ProgrammingError):
                 # One of the others may be what cannot be prepared any more.
                 self._fresh.clear()
@@ -167,7 +169,7 @@ def answers_of_pipeline(pgconn: pq.abc.PGconn) -> Generator[Any, Any, list[pq.ab
                 break
             results = yield from fetch_many(pgconn)
         pgconn.exit_pipeline_mode()
-    except psycopg.OperationalError:
+    except own(psycopg.OperationalError):
         # What has failed has failed, whatever becomes of the connection.
         if failed is None:
             raise

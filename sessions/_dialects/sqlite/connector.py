@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
+from sessions._dialects.failures import AttemptFailed, Failure
+from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConnectionFailedError
 
@@ -94,11 +95,9 @@ class FileConnector:
                 connection = self._open_once()
                 if connection is not None:
                     return connection
-        except OSError as exc:
-            if raised_by_a_handler(exc):
-                raise
+        except own(OSError) as exc:
             raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
-        except sqlite3.Error as exc:
+        except own(sqlite3.Error) as exc:
             raise AttemptFailed(failure_of(exc), exc) from None
         moved = sqlite3.OperationalError(MOVED)
         raise AttemptFailed(failure_of(moved), moved)
@@ -140,14 +139,14 @@ class FileConnector:
             return False
         try:
             mode = _journal_mode(connection, self._statements["use_wal"])
-        except sqlite3.OperationalError:
+        except own(sqlite3.OperationalError):
             return False  # read-only, or another process is switching it at this moment
         if mode != "wal":
             logger.warning("%r: this file system has no write-ahead log; using journal mode %s", self._path, mode)
         return mode == "wal"
 
     def close(self, connection: FileConnection) -> None:
-        with suppress(sqlite3.Error):
+        with suppress_own(sqlite3.Error):
             if connection.is_in_place():
                 connection.close()
             else:
@@ -159,7 +158,7 @@ class FileConnector:
         was, now = connection.files, files_at(connection.path, connection.target)
         if was and was.wal and was.wal == now.wal and was.database != now.database:
             # The log was left behind, and would be taken for the new file's.
-            with suppress(sqlite3.Error):
+            with suppress_own(sqlite3.Error):
                 run(connection, self._statements["empty_log"])
         if sys.version_info >= (3, 12):
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
@@ -184,7 +183,7 @@ class FileConnector:
                 _unsafe_files.append(os.stat(self._path))
             return
         for connection in idle:
-            with suppress(sqlite3.Error):
+            with suppress_own(sqlite3.Error):
                 if sys.version_info >= (3, 12):
                     # The parent may have ended long ago, and the write-ahead log be another process's.
                     connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
@@ -262,7 +261,7 @@ def _refuse_unsafe(path: str) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> bool:
-    with suppress(sqlite3.Error):
+    with suppress_own(sqlite3.Error):
         connection.rollback()
     return not connection.in_transaction
 

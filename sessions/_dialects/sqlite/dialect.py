@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
-from sessions._reentry import refuse_reentry
+from sessions._reentry import own, refuse_reentry, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error
 
@@ -51,7 +51,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         each = list(unadapted([parameters]))
         try:
             return fetch(connection, statement, each, str)
-        except sqlite3.OperationalError as exc:
+        except own(sqlite3.OperationalError) as exc:
             if "Could not decode" not in str(exc):
                 raise
         return fetch(connection, statement, each, decode)
@@ -91,7 +91,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
                 _check_place(connection, MOVED)
                 run(connection, self.statements["commit"])
             except BaseException:
-                with suppress(sqlite3.Error):
+                with suppress_own(sqlite3.Error):
                     run(connection, self.statements["rollback"])
                 raise
         _check_place(connection, MOVED_DURING_COMMIT)

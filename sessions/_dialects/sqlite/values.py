@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 from sessions._dialects.dialect import Parameters
+from sessions._reentry import suppress_own
 
 # Where an adapter for a type of our parameters would be.
 _ADAPTED = tuple((kind, sqlite3.PrepareProtocol) for kind in (str, int, float, bool, type(None)))
@@ -53,7 +53,7 @@ def run(
     except BaseException:
         # The error keeps its frames, and they the cursor. As long as a cursor has a statement (Python 3.11) close()
         # leaves the file open, and whoever forgets the error copies an old log into whatever has its name by then.
-        with suppress(sqlite3.Error):
+        with suppress_own(sqlite3.Error):
             cursor.close()
         raise
     return rows, changed, cursor.lastrowid
