@@ -314,6 +314,10 @@ class Dialect(ABC, Generic[C]):
     def load(self, connection: C, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         """Insert the texts in order, with the times that they were made at; return the newest id."""
 
+    def copy_items(self, connection: C, parameters: Parameters) -> None:
+        """Copy rows, in their order, into a session that has none."""
+        self.execute(connection, "copy_items", parameters)
+
     def newest_id(self, connection: C, session_id: str) -> int:
         """Return the id of the newest row, 0 when there is none; as it is now, a snapshot may be older."""
         return self.newest_range(connection, session_id, 1)[1]

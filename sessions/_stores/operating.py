@@ -50,7 +50,7 @@ def fork(
         if upto and not is_there(dialect, connection, session_id, upto):
             raise gone_error(session_id, upto)
         [(count,)] = dialect.execute(connection, "count_items", source)
-        dialect.change(connection, "copy_items", source | {"new_id": new_id})
+        dialect.copy_items(connection, source | {"new_id": new_id})
         [(copied,)] = dialect.execute(connection, "count_items", {"session_id": new_id, "upto": MAX_ID})
         if copied < count:
             raise kept_error(new_id)

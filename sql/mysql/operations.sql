@@ -259,19 +259,25 @@ FOR UPDATE;
 DELETE FROM agent_sessions
 WHERE session_id IN %(ids)s;
 
--- name: copy_items
--- The rows of a session up to one of them, with their times, for another session. The ids first, whoever has made the
--- tables (queries.sql).
+-- name: ids_to_copy
+-- Differs: with copy_item this is copy_items. What is selected from the table that it is inserted into goes through a
+-- temporary table, whose rows MariaDB reads in the order in which they lie there.
+SELECT id
+FROM agent_messages
+WHERE session_id >= %(session_id)s
+    AND session_id <= %(session_id)s
+    AND id <= %(upto)s
+ORDER BY session_id, id
+LIMIT 18446744073709551615
+FOR UPDATE;
+
+-- name: copy_item
+-- Differs: copy_items, of which this is one row.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT STRAIGHT_JOIN %(new_id)s, message.message_data, message.created_at
-FROM agent_messages AS found
-JOIN agent_messages AS message
-    ON message.session_id = found.session_id
-    AND message.id = found.id
-WHERE found.session_id >= %(session_id)s
-    AND found.session_id <= %(session_id)s
-    AND found.id <= %(upto)s
-ORDER BY found.session_id, found.id;
+SELECT %(new_id)s, message_data, created_at
+FROM agent_messages
+WHERE session_id = %(session_id)s
+    AND id = %(id)s;
 
 -- name: count_items
 -- Within COUNT, or the server might walk the rows of all sessions up to that id.

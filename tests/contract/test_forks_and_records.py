@@ -53,6 +53,17 @@ def test_a_fork_of_many_rows_keeps_their_order(session: Session) -> None:
     assert session.fork("chat_2").get_items() == numbers
 
 
+@pytest.mark.parametrize("upto", [None, 6])
+def test_a_fork_keeps_the_order_whatever_the_rows_sizes(session: Session, upto: int | None) -> None:
+    numbers = [{"n": n, "text": "x" * (3000 if n < 6 else 10)} for n in range(8)]
+    session.add_items(numbers[:5])
+    session.add_items(numbers[5:])
+    session.delete_record(ids(session)[2])
+    del numbers[2]
+    upto = None if upto is None else ids(session)[upto]
+    assert session.fork("chat_2", upto=upto).get_items() == numbers
+
+
 def test_a_fork_has_the_corrupt_rows_too(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         session = backend.session("chat_1")

@@ -211,7 +211,7 @@ class _InterruptedReading:
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("lender", ["own", "bind in autocommit"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), sessions.DatabaseError("x"), pymysql.IntegrityError(1062, "x")])
+@pytest.mark.parametrize("error", [sessions.DatabaseError("x"), pymysql.IntegrityError(1062, "x")])
 def test_an_answer_to_what_was_interrupted_is_not_taken_for_the_next_ones(
     name: str, behind: bool, lender: str, error: BaseException, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

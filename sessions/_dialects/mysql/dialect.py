@@ -60,6 +60,9 @@ T = TypeVar("T")
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
+# How many rows are copied in one round trip.
+_COPIES = 100
+
 _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 # An id may be BIGINT UNSIGNED, and higher than MAX_ID; what is there is read.
 _NO_BOUND = str(2**64 - 1)
@@ -258,6 +261,13 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def load(self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
         return self.insert(connection, session_id, texts, times=times)
+
+    def copy_items(self, connection: MyConnection, parameters: Parameters) -> None:
+        ids = [row[0] for row in self.execute(connection, "ids_to_copy", parameters)]
+        at_once = _COPIES if isinstance(connection, PacketConnection) else 1
+        for start in range(0, len(ids), at_once):
+            part = [{**parameters, "id": row_id} for row_id in ids[start : start + at_once]]
+            send(connection, *(self._with_parameters(connection, ["copy_item"], one)[0] for one in part))
 
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str], limit: int
