@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -421,3 +422,98 @@ def test_who_waits_longest_for_a_connection_is_served_first(sqlite_url: str) -> 
         for thread in threads:
             thread.join()
     assert served == ["thread 0", "thread 1", "thread 2", "latecomer"]
+
+
+@contextlib.contextmanager
+def _on_signal(handle: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Let a signal's handler do this in the main thread; what is handed out sends the signal."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: handle())
+    try:
+        yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_who_is_interrupted_while_waiting_for_a_connection_keeps_nobody_else_waiting(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url, pool_size=1) as backend:
+        pool, served = lender_of(backend), threading.Event()
+        backend.session("chat_1").add_items(items("a"))
+        in_handler, found = threading.Event(), []
+
+        def use() -> None:
+            backend.session("chat_1").get_items()
+            served.set()
+
+        def handle() -> None:
+            in_handler.set()
+            found.append(served.wait(20))  # as a handler that goes on for long
+
+        def hold() -> None:
+            with pool.connection(writes=False):
+                held.set()
+                assert eventually(partial(_wait_in, pool, 1))
+                interrupt()
+                in_handler.wait()
+                other.start()
+                assert eventually(partial(_wait_in, pool, 2))
+
+        held = threading.Event()
+        holder = threading.Thread(target=hold)
+        other = threading.Thread(target=use)
+        with _on_signal(handle) as interrupt:
+            holder.start()
+            held.wait()
+            assert texts(backend.session("chat_1").get_items()) == ["a"]
+        holder.join()
+        other.join()
+        assert found == [True]
+
+
+def test_a_handler_is_served_before_what_it_has_interrupted(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url, pool_size=1, connection_timeout=20.0) as backend:
+        pool, found = lender_of(backend), []
+        backend.session("chat_1").add_items(items("a"))
+
+        def hold() -> None:
+            with pool.connection(writes=False):
+                held.set()
+                assert eventually(partial(_wait_in, pool, 1))
+                interrupt()
+                assert eventually(partial(_wait_in, pool, 2))
+
+        held = threading.Event()
+        holder = threading.Thread(target=hold)
+        with _on_signal(lambda: found.append(texts(backend.session("chat_1").get_items()))) as interrupt:
+            holder.start()
+            held.wait()
+            assert texts(backend.session("chat_1").get_items()) == ["a"]
+        holder.join()
+        assert found == [["a"]]
+
+
+def test_a_backend_that_is_dropped_during_a_fork_waits_for_nobody(sql_url: str) -> None:
+    dropped = [sessions.connect(sql_url)]
+    pool, held, go_on = lender_of(dropped[0]), threading.Event(), threading.Event()
+    dropped[0].session("chat_1").add_items(items("a"))
+
+    def fork() -> None:
+        pool.before_fork()
+        held.set()
+        go_on.wait()
+        pool.after_fork_in_parent()
+
+    def collect() -> None:
+        dropped.clear()
+        gc.collect()
+
+    forking, collecting = threading.Thread(target=fork), threading.Thread(target=collect, daemon=True)
+    forking.start()
+    held.wait()
+    collecting.start()
+    collecting.join(20)
+    waits = collecting.is_alive()
+    go_on.set()
+    forking.join()
+    assert not waits
+    assert pool._closed
+    assert not pool._idle

@@ -200,6 +200,8 @@ class BoundConnection:
         """Let go of the connection, which stays open."""
         self._closed = True
 
+    abandon = close
+
 
 class ApplicationPool:
     """Lends connections of the application's pool, and gives each back without an open transaction."""
@@ -277,3 +279,5 @@ class ApplicationPool:
     def close(self) -> None:
         """Let go of the pool; whoever made it closes it."""
         self._closed = True
+
+    abandon = close

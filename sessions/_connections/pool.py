@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import monotonic
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from sessions._dialects.connector import Connector
+from sessions._reentry import refuse_reentry
 from sessions.errors import ConnectionFailedError, closed_error
 
 from .fork import check_process, tell_of_forks
@@ -27,6 +30,11 @@ _QUIESCE_SECONDS = 5.0
 # How long the first in the queue is overtaken by threads that run already: to hand each place over would cost them
 # a switch of threads for every operation.
 _PATIENCE_SECONDS = 0.0005
+
+# Who was called and has not come for so long does not keep the others: a signal handler goes on in its thread.
+_ABSENCE_SECONDS = 1.0
+# How often who waits looks by itself, for what nobody calls it for.
+_LOOK_SECONDS = 0.25
 
 
 class _Idle(NamedTuple, Generic[C]):
@@ -66,6 +74,18 @@ class _Lease(Generic[C]):
             self._pool.give_back(self, keep=keep)
 
 
+class _Turn:
+    """One who waits for a place."""
+
+    __slots__ = ("__weakref__", "call", "called", "thread")
+
+    def __init__(self) -> None:
+        # No condition: where an exception can fall into its wait, it is left without the lock that it works on.
+        self.call: SimpleQueue[None] = SimpleQueue()
+        self.called: float | None = None  # when, unless it has come since
+        self.thread = threading.get_ident()
+
+
 class Pool(Generic[C]):
     """At most size connections made by connector, fewer where it cannot have so many."""
 
@@ -79,18 +99,18 @@ class Pool(Generic[C]):
         tell_of_forks(self)
 
     def _start_empty(self) -> None:
-        # Entered as it is, not by a condition's own `with`, which Ctrl-C can leave locked.
         self._lock = threading.RLock()
         # The newest last.
         self._idle: list[_Idle[C]] = []
         # The places taken. Each knows its lease weakly, and goes with it.
         self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
-        self._given_back = threading.Condition(self._lock)
-        # Who waits for a place, by when they came, and since when the first of them is the first. Only that one is
-        # told of a place: of all who were told all but one would wake up for nothing. Known weakly, as the places are.
-        self._queue: dict[ref[threading.Condition], None] = {}
+        self._given_back: SimpleQueue[None] = SimpleQueue()
+        # Who waits for a place, by when they came, and since when the first of them is the first. Only so many are
+        # called as there are places: of all the others each would wake up for nothing. Known weakly, as the places are.
+        self._queue: dict[ref[_Turn], None] = {}
         self._first_since = 0.0
+        self._abandoned = False
 
     def connection(self, *, writes: bool) -> _Lease[C]:
         """Lend a connection; after an error it is kept only if the connector can restore it."""
@@ -100,13 +120,13 @@ class Pool(Generic[C]):
         """Find or open a connection for a lease."""
         check_process()
         with self._lock:
-            if self._closed or self._fork_pending or not self._idle or (self._queue and self._is_late()):
-                self._wait_for_place()
-            lease.place = ref(lease, self._busy.discard)
-            self._busy.add(lease.place)
-            lease.taken = monotonic()
-            self._close_idle_since(lease.taken - self._max_idle)
-            lease.connection = self._idle.pop().connection if self._idle else None
+            waits = self._closed or self._fork_pending or not self._idle or (self._queue and self._is_late())
+            if not waits:
+                self._give_place(lease)
+        if waits:
+            # Whoever has a place to give back would wait for the lock.
+            refuse_reentry(self._lock, "the pool")
+            self._wait_for_place(lease)
         # Not under the lock: other threads would wait for what this one asks the system.
         while lease.connection is not None:
             if self._connector.is_alive(lease.connection):
@@ -130,44 +150,72 @@ class Pool(Generic[C]):
         """Tell whether nobody may overtake the first in the queue any more."""
         return monotonic() - self._first_since > _PATIENCE_SECONDS
 
-    def _wait_for_place(self) -> None:
-        turn = threading.Condition(self._lock)
-        queue, deadline = self._queue, None
+    def _give_place(self, lease: _Lease[C]) -> None:
+        lease.place = ref(lease, self._busy.discard)
+        self._busy.add(lease.place)
+        lease.taken = monotonic()
+        self._close_idle_since(lease.taken - self._max_idle)
+        lease.connection = self._idle.pop().connection if self._idle else None
+
+    def _wait_for_place(self, lease: _Lease[C]) -> None:
+        turn, deadline = _Turn(), None
+        queue = self._queue
         place = ref(turn, lambda place: queue.pop(place, None))
         try:
-            if not queue:
-                self._first_since = monotonic()
-            queue[place] = None
-            while not self._is_next(place):
-                if self._closed:
-                    raise closed_error()
-                if self._fork_pending:
-                    deadline = None
-                elif deadline is None:
-                    deadline = monotonic() + self._timeout
-                # A place whose lease was forgotten is free without a word.
-                elif monotonic() >= deadline:
-                    raise ConnectionFailedError(
-                        f"all {self._size} connections have been in use for connection_timeout ({self._timeout:g} s); "
-                        "raise it or pool_size (which sqlite::memory: does not have)"
-                    )
-                turn.wait(None if deadline is None else max(0.0, deadline - monotonic()))
+            with self._lock:
+                if not queue:
+                    self._first_since = monotonic()
+                queue[place] = None
+            while True:
+                with self._lock:
+                    now, turn.called = monotonic(), None
+                    if self._closed:
+                        raise closed_error()
+                    if self._is_next(turn, now):
+                        self._give_place(lease)
+                        return
+                    if self._fork_pending:
+                        deadline = None
+                    elif deadline is None:
+                        deadline = now + self._timeout
+                    elif now >= deadline:
+                        raise ConnectionFailedError(
+                            f"all {self._size} connections have been in use for connection_timeout "
+                            f"({self._timeout:g} s); raise it or pool_size (which sqlite::memory: does not have)"
+                        )
+                with suppress(Empty):
+                    turn.call.get(timeout=_LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - now))
         finally:
-            queue.pop(place, None)
-            self._first_since = monotonic()
-            self._call_first()
+            with self._lock:
+                queue.pop(place, None)
+                self._first_since = monotonic()
+                self._call_next()
 
-    def _call_first(self) -> None:
-        for place in self._queue:
-            if (turn := place()) is not None:
-                turn.notify()
-            break
+    def _in_turn(self, now: float) -> list[_Turn]:
+        """Return who waits and will come when called, in their order."""
+        turns = [turn for place in list(self._queue) if (turn := place()) is not None]
+        return [turn for turn in turns if turn.called is None or now - turn.called <= _ABSENCE_SECONDS]
 
-    def _is_next(self, place: ref[threading.Condition]) -> bool:
-        """Tell whether there is room, and nobody came before."""
-        if self._closed or self._fork_pending or next(iter(self._queue), None) is not place:
-            return False
-        return bool(self._idle) or len(self._busy) < self._size
+    @property
+    def _places(self) -> int:
+        return 0 if self._closed or self._fork_pending else self._size - len(self._busy)
+
+    def _call_next(self) -> None:
+        if places := self._places:
+            now = monotonic()
+            for turn in self._in_turn(now)[:places]:
+                if turn.called is None:
+                    turn.called = now
+                    turn.call.put(None)
+
+    def _is_next(self, turn: _Turn, now: float) -> bool:
+        """Tell whether there is a place that nobody before has; of its own thread only the last one can come."""
+        before = 0
+        for other in self._in_turn(now):
+            if other is turn:
+                break
+            before += other.thread != turn.thread
+        return before < self._places
 
     def restores(self, lease: _Lease[C], exc: BaseException | None) -> bool:
         """After an operation that failed, tell whether its connection can be used again."""
@@ -194,50 +242,73 @@ class Pool(Generic[C]):
             self._busy.discard(lease.place)
             last = self._closed and not self._busy
             if self._queue:
-                self._call_first()
+                self._call_next()
             if self._fork_pending:
-                self._given_back.notify_all()
+                self._given_back.put(None)
         if last:
             self._connector.release()
+        if self._abandoned:
+            self.abandon()
 
     def close(self) -> None:
         """Close what is idle now and what is in use when it is given back; may be called twice."""
         check_process()
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._close_idle_since(monotonic())
-            last = not self._busy
-            self._wake_all()
-        if last:
+            self._close()
+
+    def abandon(self) -> None:
+        """Close, in a finalizer: the collector runs it in a thread that may hold any lock, so it waits for none.
+
+        Who holds the lock of this pool, for a fork, does it then.
+        """
+        check_process()
+        self._abandoned = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._lock.release()
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._close_idle_since(monotonic())
+        self._wake_all()
+        if not self._busy:
             self._connector.release()
 
     # fork(): no thread of the parent may be inside the pool, or the child inherits it half changed.
 
     def before_fork(self) -> None:
-        self._lock.acquire()
+        deadline = monotonic() + _QUIESCE_SECONDS
         try:
-            if self._connector.quiesce_at_fork:
-                self._fork_pending = True
-                deadline = monotonic() + _QUIESCE_SECONDS
-                while self._busy and self._given_back.wait(deadline - monotonic()):
-                    pass
+            self._lock.acquire()
+            self._fork_pending = self._connector.quiesce_at_fork
+            while self._fork_pending and self._busy and monotonic() < deadline:
+                self._lock.release()
+                with suppress(Empty):
+                    self._given_back.get(timeout=_LOOK_SECONDS)
+                self._lock.acquire()
             while self._connector.close_at_fork and self._idle:
                 self._connector.close(self._idle.pop().connection)
         except BaseException:
-            self.after_fork_in_parent()
+            self._fork_pending = False
+            with suppress(RuntimeError):  # unless it was interrupted without it
+                self._lock.release()
             raise
 
     def after_fork_in_parent(self) -> None:
         self._fork_pending = False
         self._wake_all()
         self._lock.release()
+        if self._abandoned:
+            self.abandon()
 
     def _wake_all(self) -> None:
         for place in list(self._queue):
             if (turn := place()) is not None:
-                turn.notify()
+                turn.call.put(None)
 
     def begin_anew(self) -> None:
         idle = [connection for connection, _ in self._idle]

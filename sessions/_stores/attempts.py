@@ -48,6 +48,9 @@ class Lender(Protocol[C_co]):
     def close(self) -> None:
         """Close what is ours; may be called twice."""
 
+    def abandon(self) -> None:
+        """Close, in a finalizer, which waits for nobody."""
+
 
 class Attempts(Generic[C]):
     """Runs operations of a dialect on connections of a lender."""

@@ -72,7 +72,7 @@ class SQLStore(SealableStore, Generic[C]):
         self._attempts = Attempts(dialect, lender, options, where)
         self._lender = lender
         # Also closes the connections of a store that is dropped.
-        self._close = weakref.finalize(self, lender.close)
+        self._close = weakref.finalize(self, lender.abandon)
         # By itself it would do so at exit before what was registered with atexit earlier, whatever made the first one.
         self._close.atexit = False
         _opened.add(self)

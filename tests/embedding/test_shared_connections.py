@@ -1,8 +1,9 @@
 """One connection of the application, used by several at once: threads, and calls that interrupt one of their own."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,9 +76,9 @@ class _CallingBack(pymysql.connections.Connection):
 
     call: Callable[[], None] = staticmethod(lambda: None)
 
-    def _read_query_result(self, unbuffered: bool = False) -> None:
+    def _read_packet(self, *kind: Any) -> Any:
         self.call()
-        super()._read_query_result(unbuffered)  # type: ignore[misc]
+        return super()._read_packet(*kind)  # type: ignore[misc]
 
 
 def call_within_statements(connection: Any, call: Callable[[], None]) -> None:
@@ -180,6 +181,35 @@ def test_a_stream_of_psycopgs_is_not_waited_for_without_end(
         with refused(sessions.ConfigurationError, match="leave stream"):
             sessions.bind(connection).session("chat_1").get_items()
         assert list(stream) == [(2,), (3,)]
+
+
+class _InterruptedLock:
+    """psycopg's lock of a connection; a signal falls behind whoever acquires it without `with`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.locked, self.release = self._lock.locked, self._lock.release
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        self._lock.__exit__(*exception)
+
+    def acquire(self, *args: Any, **options: Any) -> bool:
+        self._lock.acquire(*args, **options)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.postgresql
+def test_an_interrupted_look_at_a_connection_leaves_it_unlocked(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    with connected(postgresql_url) as connection:
+        connection.lock = _InterruptedLock()
+        with suppress(KeyboardInterrupt):
+            assert texts(sessions.bind(connection).session("chat_1").get_items()) == ["a"]
+        assert not connection.lock.locked()
 
 
 # --- what a pool raises itself

@@ -45,6 +45,7 @@ class _AnyPacket(MysqlPacket):
 class Answer(MySQLResult):
     """An answer whose rows are read here; nothing of it is described for cursors."""
 
+    unbuffered_active = False  # also where it was not begun
     # It is the server's error, behind which nothing comes.
     is_error = False
 

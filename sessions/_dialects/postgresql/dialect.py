@@ -60,7 +60,7 @@ _STATEMENT = 16 * 1024 * 1024
 # The statements that lock rows of the messages, where the others lock sessions.
 _LOCK_ITEMS = ("lock_newest_items", "find_item")
 
-_CANCEL_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 # How long another thread may use a connection of the application's before we give up waiting for it.
 _SHARED_SECONDS = 60.0
 
@@ -137,13 +137,16 @@ class PostgresDialect(Dialect[PGConnection]):
         return {row[0] for row in PlainCursor(connection).execute(statement, parameters, prepare=False).fetchall()}
 
     def check_lent(self, connection: PGConnection) -> None:
-        # psycopg waits for it without end, also where a stream() of this thread holds it.
-        if not connection.lock.acquire(timeout=_SHARED_SECONDS):
-            raise ConfigurationError(
-                f"the connection has been in use for {_SHARED_SECONDS:g} s; leave stream() or copy() first, "
-                "or use another connection"
-            )
-        connection.lock.release()
+        # psycopg waits for it without end, also where a stream() of this thread holds it. Only looked at: behind an
+        # acquire() with a bound a signal's exception would leave it held.
+        deadline = monotonic() + _SHARED_SECONDS
+        while connection.lock.locked():
+            if monotonic() > deadline:
+                raise ConfigurationError(
+                    f"the connection has been in use for {_SHARED_SECONDS:g} s; leave stream() or copy() first, "
+                    "or use another connection"
+                )
+            sleep(_POLL_SECONDS)
         if connection.pgconn.pipeline_status:
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)
@@ -157,7 +160,7 @@ class PostgresDialect(Dialect[PGConnection]):
             connection.cancel_safe(timeout=CANCEL_SECONDS)
         deadline = monotonic() + CANCEL_SECONDS
         while not is_readable(connection.fileno()) and monotonic() < deadline:
-            sleep(_CANCEL_POLL_SECONDS)
+            sleep(_POLL_SECONDS)
         connection.close()
 
     def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
