@@ -78,7 +78,7 @@ class _CallingBack(pymysql.connections.Connection):
 
     def _read_packet(self, *kind: Any) -> Any:
         self.call()
-        return super()._read_packet(*kind)  # type: ignore[misc]
+        return super()._read_packet(*kind)  # type: ignore[no-untyped-call]
 
 
 def call_within_statements(connection: Any, call: Callable[[], None]) -> None:
