@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ._items import EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
+from ._items import BEFORE_ALL, EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
 from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
@@ -187,11 +187,11 @@ class History:
         return observed(self.store, "verify").verify(self.session_id, since)
 
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
-        after, upto, count, seen = 0, MAX_ID, _FIRST_PAGE, 0
+        after, upto, count, seen = BEFORE_ALL, MAX_ID, _FIRST_PAGE, 0
         self.store.check_whole(self.session_id, limit)
         if limit is not None:
             first, upto = observed(self.store, "records").newest_range(self.session_id, min(limit, MAX_ID))
-            after = max(first - 1, 0)
+            after = first - 1 if upto else 0
         while after < upto:
             self.check_open()
             rows = observed(self.store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)

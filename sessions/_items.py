@@ -28,6 +28,8 @@ SearchRow = tuple[str, int, Any, str | None]
 
 # Larger than any id: read from the newest row on.
 MAX_ID = 2**63 - 1
+# Below any id: read from the oldest row on. A row of another program's may have an id below 1, which none of ours gets.
+BEFORE_ALL = -(2**63)
 
 
 class _Expired(str):

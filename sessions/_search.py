@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ._items import Record, make_record
+from ._items import BEFORE_ALL, Record, make_record
 from ._stores.store import Store
 
 # How many rows are looked at with one statement.
@@ -46,7 +46,7 @@ def search(store: Store, text: str, *, prefix: str | None, ignore_case: bool) ->
 def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Iterator[Match]:
     # The empty text is in every row.
     literal = "" if ignore_case else max(_LITERAL.findall(text), key=len, default="")
-    after = 0
+    after = BEFORE_ALL
     while rows := store.search(literal, after=after, prefix=prefix, count=_ROWS):
         for session_id, row_id, created_at, stored in rows:
             if stored is None:

@@ -215,6 +215,15 @@ def numberless_error() -> SchemaError:
     )
 
 
+def low_id_error(row_id: int) -> SchemaError:
+    """Say that an id cannot be told from that of no row."""
+    return SchemaError(
+        f"a row of the messages table has, or would get, the id {row_id}, which would stand for none; ids begin at 1: "
+        "number the rows anew from 1, in their order, and let the table go on behind them "
+        "(AUTO_INCREMENT, the sequence)"
+    )
+
+
 def used_up_error() -> SchemaError:
     """Say that there are no higher ids."""
     return SchemaError(

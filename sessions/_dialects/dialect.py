@@ -15,12 +15,20 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from sessions._checks import Check
 from sessions._engines import check_name
-from sessions._items import MAX_ID, RecordRow, Row
+from sessions._items import BEFORE_ALL, MAX_ID, RecordRow, Row
 from sessions._leases import Lease
 from sessions._reentry import suppress_own
 from sessions._sealing import SealedWrite
 from sessions._settings.options import Options
-from sessions.errors import check_position, cut_error, hidden_error, kept_error, lost_lease_error, wrong_id_error
+from sessions.errors import (
+    check_position,
+    cut_error,
+    hidden_error,
+    kept_error,
+    lost_lease_error,
+    low_id_error,
+    wrong_id_error,
+)
 
 from .failures import Failure
 from .statements import leases_table, load_statements, seals_table
@@ -46,6 +54,13 @@ def numbered(rows: list[R]) -> list[R]:
     if rows and (rows[0][0] is None or isinstance(rows[0][0], (str, bytes))):
         raise wrong_id_error()
     return rows
+
+
+def position_of(newest: int | None) -> int:
+    """Return the position that a newest id is, 0 for none; raise SchemaError where it would be taken for none."""
+    if isinstance(newest, (int, float)) and newest < 1:
+        raise low_id_error(newest)
+    return newest or 0
 
 
 @dataclass(frozen=True)
@@ -153,8 +168,12 @@ class Dialect(ABC, Generic[C]):
 
     def newest_range(self, connection: C, session_id: str, count: int) -> tuple[int, int]:
         """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
+        oldest, newest = self._newest_range(connection, session_id, count)
+        return oldest or 0, position_of(newest)
+
+    def _newest_range(self, connection: C, session_id: str, count: int) -> tuple[int | None, int | None]:
         [(oldest, newest)] = self.execute(connection, "newest_range", {"session_id": session_id, "count": count})
-        return oldest or 0, newest or 0
+        return oldest, newest
 
     def page_of_sessions(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
         """Return a page of a listing, by the name of its statement."""
@@ -324,10 +343,10 @@ class Dialect(ABC, Generic[C]):
 
     def delete_items(self, connection: C, session_id: str) -> None:
         """Delete the rows; raise DatabaseError when something keeps one."""
-        _, newest = self.newest_range(connection, session_id, 1)
+        _, newest = self._newest_range(connection, session_id, 1)
         self.execute(connection, "delete_items", {"session_id": session_id})
         # Newer ones may be those of a writer that takes no lock.
-        if newest and self.record_rows(connection, session_id, after=0, upto=newest, count=1):
+        if newest is not None and self.record_rows(connection, session_id, after=BEFORE_ALL, upto=newest, count=1):
             raise kept_error(session_id)
 
     # What a lost answer is settled by

@@ -13,7 +13,7 @@ from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
 from sessions._leases import TOKEN_CHARACTERS
 from sessions._reentry import own, suppress_own
-from sessions.errors import ConfigurationError, DatabaseError, SchemaError, SessionsError, kept_error
+from sessions.errors import ConfigurationError, DatabaseError, SchemaError, SessionsError, kept_error, low_id_error
 
 from .operating import is_there
 
@@ -26,6 +26,9 @@ _TABLES = "tables"
 
 # What the two tables have to have.
 _COLUMNS = (("session_id", "created_at", "updated_at"), ("id", "session_id", "message_data", "created_at"))
+
+# Types of an id that are compared with a number.
+_NUMBER = re.compile(r"(big|medium|small|tiny)?int|numeric|decimal", re.IGNORECASE)
 
 _LEASE_COLUMNS = ("session_id", "token", "expires_at")
 _SEAL_COLUMNS = ("session_id", "seal")
@@ -80,6 +83,9 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
     yield from dialect.column_checks(columns[sessions_table], columns[messages_table])
     yield from dialect.own_checks(connection)
     yield key_check(_key(dialect, connection, messages_table), dialect.statements["make_key"])
+    if _NUMBER.match(columns[messages_table]["id"][0]) and (low := dialect.execute(connection, "low_id", {})):
+        found, _, remedy = str(low_id_error(low[0][0])).rpartition("; ")
+        yield Check("low ids", "error", found, remedy)
     yield listing_check(
         int(dialect.execute(connection, "estimate_sessions", dialect.named(sessions_table))[0][0]),
         _listing_index(dialect, connection, sessions_table),

@@ -12,7 +12,7 @@ from time import time
 
 from sessions._checks import Check
 from sessions._envelopes import Envelopes, Opened, is_envelope, seconds_from, with_tail_of
-from sessions._items import EXPIRED, MAX_ID, RecordRow, Row, SearchRow, iso_text, marked_as, stored_text
+from sessions._items import BEFORE_ALL, EXPIRED, MAX_ID, RecordRow, Row, SearchRow, iso_text, marked_as, stored_text
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, listing_from
 from sessions._parts import Part
@@ -74,7 +74,7 @@ class EncryptedStore(PassingStore):
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         """Write what is decrypted anew, for the new id has a key of its own; it is as old as it was."""
-        rows = self._store.record_rows(session_id, after=0, upto=MAX_ID if upto is None else upto, count=MAX_ID)
+        rows = self._store.record_rows(session_id, after=BEFORE_ALL, upto=MAX_ID if upto is None else upto, count=MAX_ID)
         if upto and (not rows or rows[-1][0] != upto):
             raise gone_error(session_id, upto)
         opened = (self._opened(session_id, row_id, text) for row_id, _, text in rows)
@@ -98,7 +98,7 @@ class EncryptedStore(PassingStore):
         return [(session_id, self._first_item(session_id, length)) for session_id in sorted(set(session_ids))]
 
     def _first_item(self, session_id: str, length: int) -> str | None:
-        after = 0
+        after = BEFORE_ALL
         for _ in range(_FIRST_ROWS // _FIRST_PAGE):
             rows = self.record_rows(session_id, after=after, upto=MAX_ID, count=_FIRST_PAGE)
             for *_, text in rows:
@@ -152,7 +152,7 @@ class EncryptedStore(PassingStore):
     def _old_rows(self, session_id: str, *, adopt: bool) -> Iterator[list[tuple[int, str, str]]]:
         """Read page by page, and give the rows of each that are not under the newest key, with what they become."""
         count = MAX_ID if self._store.rewrites_whole else _REKEYED_ROWS
-        after = 0
+        after = BEFORE_ALL
         while rows := self._store.record_rows(session_id, after=after, upto=MAX_ID, count=count):
             after = rows[-1][0]
             if old := [(row[0], row[2], new) for row in rows if (new := self._renewed(session_id, row, adopt=adopt))]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from sessions._dialects.dialect import Dialect, numbered
-from sessions._items import MAX_ID, Row, SearchRow
+from sessions._dialects.dialect import Dialect, numbered, position_of
+from sessions._items import BEFORE_ALL, MAX_ID, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
@@ -54,6 +54,10 @@ def fork(
         [(copied,)] = dialect.execute(connection, "count_items", {"session_id": new_id, "upto": MAX_ID})
         if copied < count:
             raise kept_error(new_id)
+        if count:
+            # The first of them, as they ascend.
+            [(first, *_)] = dialect.record_rows(connection, new_id, after=BEFORE_ALL, upto=MAX_ID, count=1)
+            position_of(first)
 
 
 def _make_session(dialect: Dialect[C], connection: C, session_id: str) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from time import monotonic, sleep
 from typing import NamedTuple, TypeVar
 
-from sessions._items import MAX_ID, read_time
+from sessions._items import BEFORE_ALL, MAX_ID, read_time
 from sessions._sealing import Verified, moved_error
 from sessions._seals import GENESIS, UNSEALED, End, Sealed, Seals, broken_error, without_seal
 
@@ -165,7 +165,7 @@ class SealReader:
     def _walk(self, session_id: str, text: str | None, top: int, since: End | None) -> tuple[Verified, Breaks]:
         """Look at all rows up to one, oldest first."""
         end, breaks = self._end(session_id, text)
-        before, after, sealed, plain = GENESIS, 0, 0, 0
+        before, after, sealed, plain = GENESIS, BEFORE_ALL if top else 0, 0, 0
         goes_on, count = since is None or since.rows == 0, _FIRST_ROWS
         while after < top:
             stored = self._rows.record_rows(session_id, after=after, upto=top, count=count)
@@ -182,7 +182,8 @@ class SealReader:
                 goes_on = goes_on or (since is not None and (sealed, before) == (since.rows, since.seal))
             after = rows[-1].id
         if before != (end.seal if end else GENESIS) or sealed != (end.rows if end else 0):
-            breaks.setdefault(after or None, "what stood behind it is missing" if after else "its end is missing")
+            found = sealed + plain > 0
+            breaks.setdefault(after if found else None, f"{'what stood behind it' if found else 'its end'} is missing")
         if not goes_on:
             breaks.setdefault(None, "it does not go on from that seal: it is an earlier history, or was changed since")
         return Verified(sealed + plain, sealed, plain, text or ""), breaks

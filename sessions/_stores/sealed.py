@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
+from sessions._items import BEFORE_ALL, MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow
 from sessions._parts import Part
@@ -61,7 +61,7 @@ class SealedStore(PassingStore):
         def read() -> tuple[list[Sealed], None, Breaks]:
             stored = self._rows.record_rows(session_id, after=after, upto=upto, count=count)
             rows = [without_seal(row) for row in stored]
-            before = self._reader.seal_before(session_id, after) if after else GENESIS
+            before = self._reader.seal_before(session_id, after) if after > 0 else GENESIS
             # What has been cut off behind the last page is noticed too.
             expected = self._reader.seal_at(session_id, upto) if len(rows) < count else None
             return rows, None, self._reader.breaks(session_id, rows[::-1], expected, before)
@@ -83,7 +83,7 @@ class SealedStore(PassingStore):
 
     def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
         def first_of(session_id: str) -> str | None:
-            rows = self.record_rows(session_id, after=0, upto=MAX_ID, count=_FIRST_ROWS)
+            rows = self.record_rows(session_id, after=BEFORE_ALL, upto=MAX_ID, count=_FIRST_ROWS)
             return next((text[:length] for *_, text in rows if any(role in text for role in USER_ROLES)), None)
 
         there = self._rows.first_items(session_ids, 1)

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._items import MAX_ID
+from sessions._items import BEFORE_ALL, MAX_ID
 from sessions._leases import Lease
 from sessions._parts import Part
 from sessions.errors import ConflictError, unknown_error
@@ -135,7 +135,7 @@ def settle_load(dialect: Dialect[C], connection: C, session_id: str, part: Part)
         newest = dialect.newest_range(connection, session_id, 1)[1]
         if newest == part.position:
             return load(dialect, connection, session_id, part)
-        after = 0 if part.replaces else part.position
+        after = (0 if part.replaces else part.position) or BEFORE_ALL
         rows = dialect.record_rows(connection, session_id, after=after, upto=MAX_ID, count=len(part.texts) or 1)
         if [text for _, _, text in rows] == list(part.texts):
             return rows[-1][0] if rows else newest
@@ -154,7 +154,7 @@ def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:
     known = _known(call)
     if not known:
         return False
-    after = known - 1 if call.if_position else 0
+    after = known - 1 if call.if_position else BEFORE_ALL
     return not dialect.record_rows(connection, call.session_id, after=after, upto=known, count=1)
 
 

@@ -51,6 +51,14 @@ WHERE constraint_schema = COALESCE(%(schema)s, DATABASE())
 ORDER BY constraint_name
 LIMIT 1000;
 
+-- name: low_id
+-- An id that would be taken for none.
+SELECT id
+FROM agent_messages
+WHERE id < 1
+ORDER BY id
+LIMIT 1;
+
 -- name: estimate_sessions
 SELECT COALESCE(table_rows, 0)
 FROM information_schema.tables

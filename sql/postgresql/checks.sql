@@ -28,6 +28,14 @@ WHERE pg_index.indrelid = to_regclass(%(table)s)
 GROUP BY pg_class.relname
 ORDER BY pg_class.relname;
 
+-- name: low_id
+-- An id that would be taken for none.
+SELECT id
+FROM agent_messages
+WHERE id < 1
+ORDER BY id
+LIMIT 1;
+
 -- name: estimate_sessions
 SELECT greatest(reltuples, 0)::bigint
 FROM pg_catalog.pg_class

@@ -74,8 +74,8 @@ RETURNING session_id = %(session_id)s;
 -- INSERT reads from the locked row, so no other batch comes between; its time is that row's
 -- and is never below that of the newest row, or the order by (created_at, id) would differ
 -- from the one by id.
--- A row that a trigger or rule drops, or puts elsewhere, or that gets no id, is a division by zero,
--- which undoes all; 0 means that the session's row was not written, and so not locked.
+-- A row that a trigger or rule drops, or puts elsewhere, or that gets no id above 0, is a division by
+-- zero, which undoes all; 0 means that the session's row was not written, and so not locked.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
     VALUES (%(session_id)s, clock_timestamp())
@@ -97,7 +97,9 @@ message AS (
     ORDER BY item.n
     RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
-SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+SELECT coalesce(max(id), 0), 1 / (
+    count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
+)::integer
 FROM message;
 
 -- name: append_items_at
@@ -146,7 +148,9 @@ message AS (
     ORDER BY item.n
     RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
-SELECT coalesce(max(id), 0), 1 / (count(id) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session))::integer
+SELECT coalesce(max(id), 0), 1 / (
+    count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
+)::integer
 FROM message;
 
 -- name: insert_items
@@ -369,7 +373,7 @@ counted AS (
     SELECT
         (SELECT count(*) FROM session) AS sessions,
         (SELECT count(*) FROM gone) AS gone,
-        (SELECT count(id) FROM message) AS written,
+        (SELECT count(*) FROM message WHERE id > 0) AS written,
         (SELECT rows FROM old) AS old
 )
 SELECT (SELECT max(id) FROM message), sessions, 1 / (

@@ -123,7 +123,7 @@ message AS (
     RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
 )
 SELECT max(id), 1 / (
-    count(id) = cardinality(%(items)b::text[])
+    count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[])
     AND (%(position)s::bigint IS NULL OR %(position)s = coalesce((
         SELECT id
         FROM agent_messages

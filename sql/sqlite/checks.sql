@@ -20,6 +20,14 @@ LEFT JOIN sqlite_master AS made ON made.type = 'index' AND made.name = found.nam
 WHERE found.partial = 0
 ORDER BY found.name;
 
+-- name: low_id
+-- An id that would be taken for none.
+SELECT id
+FROM agent_messages
+WHERE id < 1
+ORDER BY id
+LIMIT 1;
+
 -- name: estimate_sessions
 -- Differs: SQLite keeps no statistics unless it is told to.
 SELECT count(*)

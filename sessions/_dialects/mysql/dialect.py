@@ -15,7 +15,7 @@ import pymysql
 from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of
 from sessions._dialects.failures import TRY_AGAIN, Failure
 from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
@@ -362,7 +362,7 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def newest_id(self, connection: MyConnection, session_id: str) -> int:
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
-        return rows[0][0] if rows else 0
+        return position_of(rows[0][0] if rows else None)
 
     def delete_items(self, connection: MyConnection, session_id: str) -> None:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of
 from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
@@ -236,6 +236,7 @@ class PostgresDialect(Dialect[PGConnection]):
             raise cut_error(session_id) if may_be_cut(session_id) and len(rows) == count else kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
+        position_of(int(rows[0][0]))
         return int(rows[-1][0])
 
     def append(

@@ -18,7 +18,7 @@ from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._reentry import own, refuse_reentry, suppress_own
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError, kept_error, numberless_error
+from sessions.errors import ConfigurationError, kept_error, low_id_error, numberless_error
 
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
@@ -125,6 +125,9 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         # SQLite numbers the row; only an INTEGER PRIMARY KEY is that number, and another column is left NULL.
         if count and not self.change(connection, "find_item", {"session_id": session_id, "id": newest}):
             raise numberless_error()
+        # They ascend: where the newest is not as high as there are rows, the first is below 1.
+        if newest < count:
+            raise low_id_error(newest - count + 1)
         return newest
 
     def mend(self, connection: sqlite3.Connection, statement: str) -> None:
