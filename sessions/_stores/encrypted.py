@@ -74,7 +74,9 @@ class EncryptedStore(PassingStore):
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         """Write what is decrypted anew, for the new id has a key of its own; it is as old as it was."""
-        rows = self._store.record_rows(session_id, after=BEFORE_ALL, upto=MAX_ID if upto is None else upto, count=MAX_ID)
+        rows = self._store.record_rows(
+            session_id, after=BEFORE_ALL, upto=MAX_ID if upto is None else upto, count=MAX_ID
+        )
         if upto and (not rows or rows[-1][0] != upto):
             raise gone_error(session_id, upto)
         opened = (self._opened(session_id, row_id, text) for row_id, _, text in rows)
