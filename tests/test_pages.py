@@ -36,6 +36,8 @@ from support.rivals import set_updated_at
 from support.samples import item, items, plant
 
 Items = Sequence[dict[str, Any]]
+# The first 40 bits of their SHA-256 are the same, and no character of theirs is in the name of a file.
+ALIKE = ("日古浜本日名", "屋東本客語")
 ELEMENTS = re.compile(
     "html|head|meta|link|title|style|body|header|main|footer|article|section|h[1-6]|p|a|span|b|ol|ul|li|dl|div|dt|dd|"
     "fieldset|legend|label|input|details|summary|pre|code|figure|img|figcaption|time|table|thead|tbody|tr|th|td|"
@@ -281,11 +283,21 @@ def test_no_id_leads_out_of_the_directory_or_to_another_page(sqlite_url: str, fo
         assert main(["export", "--html", str(folder), "--url", sqlite_url]) == 0
     names = [path.name for path in folder.iterdir()]
     assert len({name.casefold() for name in names}) == len(HOSTILE_IDS) + 1
-    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}-[0-9a-f]{10}\.html|index\.html", name) for name in names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}-[0-9a-f]{32}\.html|index\.html", name) for name in names)
     texts = [Page(path.read_text(encoding="utf-8")).text for path in folder.iterdir() if path.name != "index.html"]
     assert sorted(re.findall(r"question \d+", "".join(texts))) == sorted(
         f"question {number}" for number in range(len(HOSTILE_IDS))
     )
+
+
+def test_two_ids_whose_hashes_begin_alike_have_a_page_each(sqlite_url: str, folder: Path) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        for name in ALIKE:
+            backend.session(name).add_items(items(f"question of {name}"))
+        assert main(["export", "--html", str(folder), "--url", sqlite_url]) == 0
+    texts = [Page(path.read_text(encoding="utf-8")).text for path in folder.iterdir() if path.name != "index.html"]
+    assert len(texts) == 2
+    assert all(any(f"question of {name}" in text for text in texts) for name in ALIKE)
 
 
 def test_a_directory_that_is_made_is_private(export: Callable[..., Page], folder: Path) -> None:

@@ -18,8 +18,8 @@ def make_directory(path: Path) -> None:
 
 def name_of(session_id: str) -> str:
     """Return a file name that is harmless everywhere and that no other id has."""
-    # What is no text in Unicode has a hash all the same.
-    number = hashlib.sha256(session_id.encode(errors="surrogatepass")).hexdigest()[:10]
+    # What is no text in Unicode has a hash all the same. Of 128 bits: ids that share one are not to be found.
+    number = hashlib.sha256(session_id.encode(errors="surrogatepass")).hexdigest()[:32]
     reduced = re.sub(r"[^A-Za-z0-9_-]+", "-", session_id)[:60].strip("-")
     return f"{reduced or 'session'}-{number}.html"
 
