@@ -157,9 +157,15 @@ def taken_error(session_id: str) -> ConflictError:
 def cut_error(session_id: str) -> DatabaseError:
     """Say that a column is too narrow for an id."""
     return DatabaseError(
-        f"session_id {session_id!r} would be stored without its last blanks, as another one; "
-        "widen the columns session_id to 255 characters"
+        f"session_id {session_id!r} would be stored without its last characters, as another one, and nothing was "
+        "changed; make the columns session_id VARCHAR(255)"
     )
+
+
+def changed_error(session_id: str, stored: str | None) -> DatabaseError:
+    """Say that an id was stored as another one."""
+    is_cut = stored and session_id.startswith(stored)
+    return cut_error(session_id) if is_cut else kept_error(session_id)
 
 
 def kept_error(session_id: str) -> DatabaseError:

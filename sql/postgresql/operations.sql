@@ -313,7 +313,7 @@ SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::times
 )))
 FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
 ORDER BY item.n
-RETURNING id, session_id = %(session_id)s;
+RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(session_id::text, '') END;
 
 -- name: set_session_times
 UPDATE agent_sessions

@@ -67,7 +67,7 @@ INSERT INTO agent_sessions (session_id, updated_at)
 VALUES (%(session_id)s, clock_timestamp())
 ON CONFLICT (session_id) DO UPDATE
 SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at)
-RETURNING session_id = %(session_id)s;
+RETURNING session_id::text;
 
 -- name: append_items
 -- Differs: touch_session and insert_items as one statement, for one round trip. The
@@ -170,7 +170,7 @@ SELECT %(session_id)s::varchar, item.text, greatest(localtimestamp, (
 ))
 FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
 ORDER BY item.n
-RETURNING id, session_id = %(session_id)s;
+RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(session_id::text, '') END;
 
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;

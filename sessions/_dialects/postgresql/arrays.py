@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import psycopg
 
 # The catalogue pg_type.
-_TEXT_OID = 25
+TEXT_OID = 25
 TEXT_ARRAY_OID = 1009
 
 
@@ -17,7 +17,7 @@ class TextArray(bytearray):
 
     def __init__(self, texts: Sequence[str], encoding: str = "utf-8") -> None:
         # Dimensions, no NULL among them, their type; then elements and first subscript of the one dimension.
-        super().__init__(struct.pack("!5I", 1, 0, _TEXT_OID, len(texts), 1))
+        super().__init__(struct.pack("!5I", 1, 0, TEXT_OID, len(texts), 1))
         self.length = len(texts)
         for text in texts:
             element = text.encode(encoding)

@@ -28,13 +28,14 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
             good=number == "bigint",
             remedy=statements["widen_id"] + ": these end at 2,147,483,647",
         ),
-        type_check(
-            "session_id",
-            sessions["session_id"][0],
-            good=sessions["session_id"][0] in ("text", "character varying", "character varying(255)"),
-            remedy="longer ids are refused, or cut; make it varchar(255) in both tables",
-        ),
+        _id_check("session_id", sessions["session_id"][0]),
+        _id_check("session_id of messages", messages["session_id"][0]),
     ]
+
+
+def _id_check(name: str, kind: str) -> Check:
+    good = kind in ("text", "character varying", "character varying(255)")
+    return type_check(name, kind, good=good, remedy="longer ids are refused; make it varchar(255) in both tables")
 
 
 def view_check(table: str) -> Check:

@@ -26,7 +26,7 @@ from sessions._reentry import is_own, own, suppress_own
 from sessions._sealing import SealedWrite, moved_error
 from sessions.errors import (
     ConfigurationError,
-    cut_error,
+    changed_error,
     kept_error,
     numberless_error,
     temporary_error,
@@ -207,9 +207,10 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def touch(self, connection: PGConnection, session_id: str) -> None:
         rows = self.execute(connection, "touch_session", {"session_id": session_id})
-        self.check_id_is_kept(connection, session_id)
+        if rows and rows[0][0] != session_id:
+            raise changed_error(session_id, rows[0][0])
         # Where a trigger suppresses the update, the row can be locked all the same.
-        if not (rows[0][0] if rows else self.lock(connection, session_id)):
+        if not rows and not self.lock(connection, session_id):
             raise kept_error(session_id)
 
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
@@ -232,8 +233,10 @@ class PostgresDialect(Dialect[PGConnection]):
         return newest
 
     def _newest_of(self, rows: Sequence[Any], count: int, session_id: str) -> int:
-        if len(rows) != count or not all(is_ours for _, is_ours in rows):
-            raise cut_error(session_id) if may_be_cut(session_id) and len(rows) == count else kept_error(session_id)
+        if others := [other for _, other in rows if other is not None]:
+            raise changed_error(session_id, others[0])
+        if len(rows) != count:
+            raise kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
         position_of(int(rows[0][0]))

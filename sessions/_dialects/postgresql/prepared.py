@@ -24,7 +24,7 @@ from psycopg.generators import execute, fetch_many
 
 from sessions._reentry import own
 
-from .arrays import TEXT_ARRAY_OID, TextArray
+from .arrays import TEXT_ARRAY_OID, TEXT_OID, TextArray
 from .values import ADAPTERS
 
 # Those whose plan without values is as good as one with them, however rows are spread over sessions. It may have been
@@ -37,12 +37,12 @@ _PATIENCE = 5
 _USES = 100
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
-# The catalogue pg_type; 0: as the column's.
+# The catalogue pg_type.
 _TYPES = {
-    "session_id": 0,
-    "token": 0,
-    "seal": 0,
-    "before": 0,
+    "session_id": TEXT_OID,
+    "token": TEXT_OID,
+    "seal": TEXT_OID,
+    "before": TEXT_OID,
     "items": TEXT_ARRAY_OID,
     "times": TEXT_ARRAY_OID,
 }

@@ -41,6 +41,9 @@ def _adapters() -> AdaptersMap:
     for kind in (string, numeric, boolean, none):
         kind.register_default_adapters(adapters)
     adapters.register_dumper(TextArray, TextArrayDumper)
+    # As text, not as whatever a parameter is compared with first: an id would be cut to what a NAME holds, say, and
+    # then be found equal to the one that was cut.
+    adapters.register_dumper(str, string.StrDumper)
     adapters.register_loader("numeric", _NumberLoader)
     return adapters
 
