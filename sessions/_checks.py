@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 Verdict = Literal["ok", "warning", "error", "skipped"]
@@ -41,6 +42,18 @@ def listing_check(sessions: int, found: str, fix: str) -> Check:
     if sessions < MANY_SESSIONS:
         return Check("listing index", "ok", f"about {sessions:,} sessions need none")
     return Check("listing index", "warning", f"about {sessions:,} sessions, listed by time without an index", fix, fix)
+
+
+def times_check(strange: Sequence[str]) -> Check:
+    """Judge whether it can be told when a conversation was written to."""
+    if not strange:
+        return Check("times", "ok", "known")
+    return Check(
+        "times",
+        "warning",
+        f"{' and '.join(strange)}: when a conversation was written to cannot be told, so prune() deletes none of them",
+        "give the columns created_at and updated_at the type TIMESTAMP, and convert what they hold",
+    )
 
 
 def tls_check(version: str, *, local: bool) -> Check:

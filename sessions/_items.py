@@ -40,6 +40,8 @@ class _Expired(str):
 EXPIRED = _Expired()
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
+# The days of SQLite's times (sqlite.org/lang_datefunc.html): that of EPOCH, and those of the years 0 and 9999.
+_EPOCH_DAY, _FIRST_DAY, _LAST_DAY = 2440587.5, 1721059.5, 5373484.5
 
 # The greatest depth of an item: that of what Python 3.11 reads at the top of a program.
 MAX_DEPTH = 900
@@ -189,11 +191,14 @@ def stored_text(stored: object) -> str:
 
 
 def read_time(stored: object) -> datetime | None:
-    """Read a time in ISO 8601, or in Unix seconds as tables of the npm package have it."""
+    """Read a time in ISO 8601, in Unix seconds as the npm package writes it, or as SQLite's number of days."""
     text = str(stored)
     try:
         if text.removeprefix("-").replace(".", "", 1).isdigit():
-            return EPOCH + timedelta(seconds=float(text))
+            number = float(text)
+            if "." in text and _FIRST_DAY <= number < _LAST_DAY:
+                return EPOCH + timedelta(days=number - _EPOCH_DAY)
+            return EPOCH + timedelta(seconds=number)
         time = datetime.fromisoformat(text)
         return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):

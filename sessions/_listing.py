@@ -58,7 +58,7 @@ class Listing:
     newest_first: bool
     prefix: str
     idle: float | None  # the latest time of a last write, in Unix seconds
-    updated: str | None
+    updated: str | None  # None beside a session_id: that one has no time
     session_id: str | None
     count: int
     count_limit: int
@@ -122,7 +122,7 @@ def page_from(rows: Sequence[SessionRow]) -> list[SessionInfo]:
             read_time(created_at),
             read_time(updated_at),
             items,
-            f"{updated_at}{_SEPARATOR}{session_id}",
+            f"{'' if updated_at is None else updated_at}{_SEPARATOR}{session_id}",
             None if idle is None else float(idle),
         )
         for session_id, created_at, updated_at, idle, items in rows
@@ -184,4 +184,4 @@ def _position(after: SessionInfo | str | None, order: str) -> tuple[str | None, 
     # Other programs have ids that are empty.
     if not separator:
         raise ValueError(f"after is {cursor!r}; pass a SessionInfo or its cursor")
-    return (updated if order == "updated" else None), session_id
+    return (updated or None if order == "updated" else None), session_id

@@ -158,7 +158,7 @@ def cut_error(session_id: str) -> DatabaseError:
     """Say that a column is too narrow for an id."""
     return DatabaseError(
         f"session_id {session_id!r} would be stored without its last characters, as another one, and nothing was "
-        "changed; make the columns session_id VARCHAR(255)"
+        "changed; widen the columns session_id to VARCHAR(255)"
     )
 
 

@@ -169,10 +169,16 @@ def _key(dialect: Dialect[C], connection: C, table: str) -> str:
 
 
 def _listing_index(dialect: Dialect[C], connection: C, table: str) -> str:
+    wanted = _indexed(dialect.statements["make_listing_index"])
     for name, columns, definition in dialect.execute(connection, "indexes", dialect.named(table)):
-        if str(columns).startswith("updated_at") or "updated_at" in str(definition):
+        # Of an expression, which serves no other.
+        if _indexed(str(definition)) == wanted if definition else str(columns).startswith("updated_at"):
             return str(name)
     return ""
+
+
+def _indexed(statement: str) -> str:
+    return " ".join(statement.split()).partition(" ON ")[2].rstrip(";")
 
 
 def _write_check(dialect: Dialect[C], connection: C) -> Check:

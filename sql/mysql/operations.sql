@@ -7,6 +7,9 @@
 -- the character set of the column; its pattern, for LIKE, finds it by the index. What goes on with a character above U+FFFF
 -- is looked for besides: in MariaDB's own idea of the pattern's end there is none.
 --
+-- None is idle whose time is not known: not a number, which the server would take for one, nor a day, of which a write may
+-- have been at the end, nor 0000-00-00.
+--
 -- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
 -- name: sessions_newest_first
@@ -30,10 +33,16 @@ FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
     WHERE (
-            %(updated)s IS NULL
+            %(session_id)s IS NULL
             OR updated_at <= %(updated)s AND (updated_at < %(updated)s OR session_id < %(session_id)s)
+            OR updated_at IS NULL AND (%(updated)s IS NOT NULL OR session_id < %(session_id)s)
         )
-        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND (
+            %(idle)s IS NULL
+            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
+            AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
+        )
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
@@ -66,10 +75,16 @@ FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
     WHERE (
-            %(updated)s IS NULL
+            %(session_id)s IS NULL
             OR updated_at >= %(updated)s AND (updated_at > %(updated)s OR session_id > %(session_id)s)
+            OR %(updated)s IS NULL AND (updated_at IS NOT NULL OR session_id > %(session_id)s)
         )
-        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND (
+            %(idle)s IS NULL
+            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
+            AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
+        )
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
@@ -102,7 +117,12 @@ FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
-        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND (
+            %(idle)s IS NULL
+            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
+            AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
+        )
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
@@ -135,7 +155,12 @@ FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
-        AND (%(idle)s IS NULL OR updated_at <= FROM_UNIXTIME(%(idle)s))
+        AND (
+            %(idle)s IS NULL
+            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
+            AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
+        )
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
@@ -219,14 +244,17 @@ WHERE session_id IN %(ids)s
         %(idle)s IS NULL
         OR (
             updated_at <= FROM_UNIXTIME(%(idle)s) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
+            AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
+            AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
             AND COALESCE((
-                SELECT created_at
+                SELECT created_at <= FROM_UNIXTIME(%(idle)s)
+                    AND LEFT(CAST(created_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
                 FROM agent_messages
                 WHERE session_id = agent_sessions.session_id
                 ORDER BY session_id DESC, id DESC
                 LIMIT 1
                 FOR UPDATE
-            ) <= FROM_UNIXTIME(%(idle)s), TRUE)
+            ), TRUE)
         )
     )
 ORDER BY session_id

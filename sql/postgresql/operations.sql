@@ -6,6 +6,9 @@
 -- Pages go on behind the last row of the one before, by its time and its id. Ids are ordered by their code points,
 -- which no locale changes, or their bytes in the database's encoding; above_prefix, which finds a prefix by an index, is
 -- NULL then.
+--
+-- What has no time stands behind all times, and none is idle whose time is not known: infinity is none, nor is a day, of
+-- which a write may have been at the end.
 
 -- name: sessions_newest_first
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
@@ -24,10 +27,16 @@ FROM (
     SELECT session_id, created_at, updated_at
     FROM agent_sessions
     WHERE (
-            %(updated)s::timestamp IS NULL
+            %(session_id)s::text IS NULL
             OR (updated_at, session_id COLLATE "C") < (%(updated)s::timestamp, %(session_id)s)
+            OR %(updated)s::timestamp IS NULL AND (updated_at IS NOT NULL OR session_id COLLATE "C" < %(session_id)s)
         )
-        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+        AND (
+            %(idle)s::float8 IS NULL
+            OR updated_at <= to_timestamp(%(idle)s::float8)
+            AND isfinite(updated_at)
+            AND pg_typeof(updated_at) <> 'date'::regtype
+        )
         AND starts_with(session_id, %(prefix)s)
     ORDER BY updated_at DESC, session_id COLLATE "C" DESC
     LIMIT %(count)s
@@ -49,13 +58,40 @@ END, (
 )
 FROM (
     SELECT session_id, created_at, updated_at
-    FROM agent_sessions
-    WHERE (
-            %(updated)s::timestamp IS NULL
-            OR (updated_at, session_id COLLATE "C") > (%(updated)s::timestamp, %(session_id)s)
+    FROM (
+        (
+            SELECT session_id, created_at, updated_at
+            FROM agent_sessions
+            WHERE updated_at IS NOT NULL
+                AND (
+                    %(session_id)s::text IS NULL
+                    OR (updated_at, session_id COLLATE "C") > (%(updated)s::timestamp, %(session_id)s)
+                )
+                AND (
+                    %(idle)s::float8 IS NULL
+                    OR updated_at <= to_timestamp(%(idle)s::float8)
+                    AND isfinite(updated_at)
+                    AND pg_typeof(updated_at) <> 'date'::regtype
+                )
+                AND starts_with(session_id, %(prefix)s)
+            ORDER BY updated_at, session_id COLLATE "C"
+            LIMIT %(count)s
         )
-        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
-        AND starts_with(session_id, %(prefix)s)
+        UNION ALL (
+            SELECT session_id, created_at, updated_at
+            FROM agent_sessions
+            WHERE updated_at IS NULL
+                AND %(idle)s::float8 IS NULL
+                AND (
+                    %(session_id)s::text IS NULL
+                    OR %(updated)s::timestamp IS NOT NULL
+                    OR session_id COLLATE "C" > %(session_id)s
+                )
+                AND starts_with(session_id, %(prefix)s)
+            ORDER BY session_id COLLATE "C"
+            LIMIT %(count)s
+        )
+    ) AS found
     ORDER BY updated_at, session_id COLLATE "C"
     LIMIT %(count)s
 ) AS page
@@ -81,7 +117,12 @@ FROM (
         AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
         AND starts_with(session_id, %(prefix)s)
         AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" > %(session_id)s)
-        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+        AND (
+            %(idle)s::float8 IS NULL
+            OR updated_at <= to_timestamp(%(idle)s::float8)
+            AND isfinite(updated_at)
+            AND pg_typeof(updated_at) <> 'date'::regtype
+        )
     ORDER BY session_id COLLATE "C"
     LIMIT %(count)s
 ) AS page
@@ -107,7 +148,12 @@ FROM (
         AND (%(above_prefix)s::text IS NULL OR session_id COLLATE "C" < %(above_prefix)s)
         AND starts_with(session_id, %(prefix)s)
         AND (%(session_id)s::text IS NULL OR session_id COLLATE "C" < %(session_id)s)
-        AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+        AND (
+            %(idle)s::float8 IS NULL
+            OR updated_at <= to_timestamp(%(idle)s::float8)
+            AND isfinite(updated_at)
+            AND pg_typeof(updated_at) <> 'date'::regtype
+        )
     ORDER BY session_id COLLATE "C" DESC
     LIMIT %(count)s
 ) AS page
@@ -121,12 +167,22 @@ SELECT session_id, to_json(created_at) #>> '{}', to_json(updated_at) #>> '{}', C
 END
 FROM agent_sessions
 WHERE starts_with(session_id, %(prefix)s)
-    AND (%(idle)s::float8 IS NULL OR updated_at <= to_timestamp(%(idle)s::float8))
+    AND (
+        %(idle)s::float8 IS NULL
+        OR updated_at <= to_timestamp(%(idle)s::float8)
+        AND isfinite(updated_at)
+        AND pg_typeof(updated_at) <> 'date'::regtype
+    )
     AND (%(session_id)s::text IS NULL OR CASE
+        WHEN %(order)s::text = 'updated' AND %(newest_first)s AND %(updated)s::timestamp IS NULL
+            THEN updated_at IS NOT NULL OR session_id COLLATE "C" < %(session_id)s
         WHEN %(order)s::text = 'updated' AND %(newest_first)s
             THEN (updated_at, session_id COLLATE "C") < (%(updated)s::timestamp, %(session_id)s)
+        WHEN %(order)s::text = 'updated' AND %(updated)s::timestamp IS NULL
+            THEN updated_at IS NULL AND session_id COLLATE "C" > %(session_id)s
         WHEN %(order)s::text = 'updated'
-            THEN (updated_at, session_id COLLATE "C") > (%(updated)s::timestamp, %(session_id)s)
+            THEN updated_at IS NULL
+            OR (updated_at, session_id COLLATE "C") > (%(updated)s::timestamp, %(session_id)s)
         WHEN %(newest_first)s
             THEN session_id COLLATE "C" < %(session_id)s
         ELSE session_id COLLATE "C" > %(session_id)s
@@ -208,13 +264,17 @@ WHERE session_id = ANY (%(ids)b::text[])
         %(idle)s::float8 IS NULL
         OR (
             updated_at <= to_timestamp(%(idle)s::float8)
+            AND isfinite(updated_at)
+            AND pg_typeof(updated_at) <> 'date'::regtype
             AND coalesce((
-                SELECT created_at
+                SELECT created_at <= to_timestamp(%(idle)s::float8)
+                    AND isfinite(created_at)
+                    AND pg_typeof(created_at) <> 'date'::regtype
                 FROM agent_messages
                 WHERE session_id = ANY (ARRAY[agent_sessions.session_id])
                 ORDER BY session_id DESC, id DESC
                 LIMIT 1
-            ), '-infinity') <= to_timestamp(%(idle)s::float8)
+            ), TRUE)
         )
     )
 ORDER BY session_id
@@ -229,13 +289,17 @@ WHERE session_id = %(session_id)s
         %(idle)s::float8 IS NULL
         OR (
             updated_at <= to_timestamp(%(idle)s::float8)
+            AND isfinite(updated_at)
+            AND pg_typeof(updated_at) <> 'date'::regtype
             AND coalesce((
-                SELECT created_at
+                SELECT created_at <= to_timestamp(%(idle)s::float8)
+                    AND isfinite(created_at)
+                    AND pg_typeof(created_at) <> 'date'::regtype
                 FROM agent_messages
                 WHERE session_id = ANY (ARRAY[%(session_id)s])
                 ORDER BY session_id DESC, id DESC
                 LIMIT 1
-            ), '-infinity') <= to_timestamp(%(idle)s::float8)
+            ), TRUE)
         )
     )
 FOR UPDATE;

@@ -2,9 +2,14 @@
 -- queries.sql.
 --
 -- A page of a listing: the sessions in a subquery, and for each of them a count of its rows that ends at
--- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. The npm package
--- writes times as seconds, which would sort before every text. A time of whole seconds may be almost one earlier than the write: nobody has
--- written since a moment if it is a second older; x'ff' sorts behind every text.
+-- count_limit + 1. Pages go on behind the last row of the one before, by its time and its id. A time of whole seconds may
+-- be almost one earlier than the write: nobody has written since a moment if it is a second older; x'ff' sorts behind every
+-- text.
+--
+-- A time is one of SQLite's three forms (sqlite.org/datatype3.html, 2.2): a text, a real number of days, or seconds, which
+-- the npm package writes; and seconds are no earlier than 2000, or days and minutes would be taken for them. Whatever
+-- else stands there, such as milliseconds or a day alone, may have been written a moment ago: it sorts behind every time,
+-- as '~', and is never idle.
 -- above_prefix finds a prefix by the index; it is NULL where texts are not ordered by their code points.
 
 -- name: sessions_newest_first
@@ -18,7 +23,12 @@ SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - jul
     ) AS counted
 )
 FROM (
-    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    SELECT session_id, created_at, coalesce(CASE
+        WHEN datetime(updated_at) = substr(updated_at, 1, 19) THEN updated_at
+        WHEN updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(updated_at)
+        WHEN typeof(updated_at + 0) = 'real' AND updated_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(updated_at + 0)
+        WHEN updated_at + 0 >= 946684800 THEN datetime(updated_at + 0, 'unixepoch')
+    END, '~') AS updated
     FROM agent_sessions
     WHERE updated <= min(coalesce(:updated, x'ff'), coalesce(datetime(:idle - 1, 'unixepoch'), x'ff'))
         AND (updated < coalesce(:updated, x'ff') OR session_id < :session_id)
@@ -39,7 +49,12 @@ SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - jul
     ) AS counted
 )
 FROM (
-    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    SELECT session_id, created_at, coalesce(CASE
+        WHEN datetime(updated_at) = substr(updated_at, 1, 19) THEN updated_at
+        WHEN updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(updated_at)
+        WHEN typeof(updated_at + 0) = 'real' AND updated_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(updated_at + 0)
+        WHEN updated_at + 0 >= 946684800 THEN datetime(updated_at + 0, 'unixepoch')
+    END, '~') AS updated
     FROM agent_sessions
     WHERE updated >= coalesce(:updated, '')
         AND (:updated IS NULL OR updated > :updated OR session_id > :session_id)
@@ -61,7 +76,12 @@ SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - jul
     ) AS counted
 )
 FROM (
-    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    SELECT session_id, created_at, coalesce(CASE
+        WHEN datetime(updated_at) = substr(updated_at, 1, 19) THEN updated_at
+        WHEN updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(updated_at)
+        WHEN typeof(updated_at + 0) = 'real' AND updated_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(updated_at + 0)
+        WHEN updated_at + 0 >= 946684800 THEN datetime(updated_at + 0, 'unixepoch')
+    END, '~') AS updated
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
@@ -84,7 +104,12 @@ SELECT +page.session_id, +page.created_at, page.updated, (julianday('now') - jul
     ) AS counted
 )
 FROM (
-    SELECT session_id, created_at, coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') AS updated
+    SELECT session_id, created_at, coalesce(CASE
+        WHEN datetime(updated_at) = substr(updated_at, 1, 19) THEN updated_at
+        WHEN updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(updated_at)
+        WHEN typeof(updated_at + 0) = 'real' AND updated_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(updated_at + 0)
+        WHEN updated_at + 0 >= 946684800 THEN datetime(updated_at + 0, 'unixepoch')
+    END, '~') AS updated
     FROM agent_sessions
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
@@ -98,9 +123,12 @@ ORDER BY page.session_id DESC;
 
 -- name: session_sizes
 -- The rows and bytes of some sessions, by the day of their making.
-SELECT +agent_sessions.session_id, coalesce(
-    date(agent_messages.created_at, 'unixepoch'), substr(agent_messages.created_at, 1, 10), ''
-) AS made_on, count(*), sum(length(CAST(agent_messages.message_data AS BLOB)))
+SELECT +agent_sessions.session_id, coalesce(substr(CASE
+    WHEN datetime(agent_messages.created_at) = substr(agent_messages.created_at, 1, 19) THEN agent_messages.created_at
+    WHEN agent_messages.created_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(agent_messages.created_at)
+    WHEN typeof(agent_messages.created_at + 0) = 'real' AND agent_messages.created_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(agent_messages.created_at + 0)
+    WHEN agent_messages.created_at + 0 >= 946684800 THEN datetime(agent_messages.created_at + 0, 'unixepoch')
+END, 1, 10), '') AS made_on, count(*), sum(length(CAST(agent_messages.message_data AS BLOB)))
 FROM agent_sessions
 JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
 WHERE agent_sessions.session_id IN (SELECT value FROM json_each(:ids))
@@ -144,14 +172,24 @@ WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND (
         :idle IS NULL
         OR (
-            coalesce(datetime(updated_at, 'unixepoch'), updated_at, '') <= datetime(:idle - 1, 'unixepoch')
+            CASE
+                WHEN datetime(updated_at) = substr(updated_at, 1, 19) THEN updated_at
+                WHEN updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(updated_at)
+                WHEN typeof(updated_at + 0) = 'real' AND updated_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(updated_at + 0)
+                WHEN updated_at + 0 >= 946684800 THEN datetime(updated_at + 0, 'unixepoch')
+            END <= datetime(:idle - 1, 'unixepoch')
             AND coalesce((
-                SELECT coalesce(datetime(created_at, 'unixepoch'), created_at, '')
+                SELECT created_at IS NULL OR coalesce(CASE
+                    WHEN datetime(created_at) = substr(created_at, 1, 19) THEN created_at
+                    WHEN created_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(created_at)
+                    WHEN typeof(created_at + 0) = 'real' AND created_at + 0 BETWEEN 1721059.5 AND 5373484.5 THEN datetime(created_at + 0)
+                    WHEN created_at + 0 >= 946684800 THEN datetime(created_at + 0, 'unixepoch')
+                END <= datetime(:idle - 1, 'unixepoch'), FALSE)
                 FROM agent_messages
                 WHERE session_id = agent_sessions.session_id
                 ORDER BY id DESC
                 LIMIT 1
-            ), '') <= datetime(:idle - 1, 'unixepoch')
+            ), TRUE)
         )
     )
 ORDER BY session_id;

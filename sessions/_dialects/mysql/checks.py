@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sessions._checks import Check, type_check
+from sessions._checks import Check, times_check, type_check
 from sessions._dialects.dialect import Columns
 
 from .cluster import GROUP, Server
 
 # Longer ones are refused, or cut where the server is not strict.
 _SHORT_TEXTS = ("tinytext", "text", "varchar")
+# Of others it cannot be told when a conversation was written to.
+_TIMES = ("timestamp", "datetime")
 
 
 def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str, str]) -> list[Check]:
     """Judge the types: ids are compared exactly, texts are long enough, numbers do not run out."""
     text, number = messages["message_data"][0], messages["id"][0]
+    times = {"updated_at": sessions["updated_at"][0], "created_at of messages": messages["created_at"][0]}
     return [
         _collation_check("session_id", sessions["session_id"][1]),
         _collation_check("session_id of messages", messages["session_id"][1]),
@@ -33,6 +36,7 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
             good=number.startswith("bigint"),
             remedy=statements["widen_id"] + ": these end at 2,147,483,647",
         ),
+        times_check([f"{name} is {kind}" for name, kind in times.items() if not kind.startswith(_TIMES)]),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sessions._checks import Check, type_check
+from sessions._checks import Check, times_check, type_check
 from sessions._dialects.dialect import Columns
 
 # pg_class.relpersistence.
@@ -15,6 +15,7 @@ _UNLOGGED = "u"
 def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str, str]) -> list[Check]:
     """Judge the types: texts are kept as they are written, ids do not run out."""
     text, number = messages["message_data"][0], messages["id"][0]
+    times = {"updated_at": sessions["updated_at"][0], "created_at of messages": messages["created_at"][0]}
     return [
         type_check(
             "message_data",
@@ -30,6 +31,7 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
         ),
         _id_check("session_id", sessions["session_id"][0]),
         _id_check("session_id of messages", messages["session_id"][0]),
+        times_check([f"{name} is {kind}" for name, kind in times.items() if not kind.startswith("timestamp")]),
     ]
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from sessions._checks import Check
+from sessions._checks import Check, times_check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._reentry import own, refuse_reentry, suppress_own
@@ -140,7 +140,18 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def own_checks(self, connection: sqlite3.Connection) -> list[Check]:
         messages = self.tables[1]
         [(count,)] = self.execute(connection, "autoincrement", self.named(messages))
+        rows = self.execute(connection, "newest_times", {})
+        strange = [
+            f"{name} is {stored}"
+            for updated, is_known, created, is_known_too in rows
+            for name, stored, known in (
+                ("updated_at", updated, is_known),
+                ("created_at of messages", created, is_known_too),
+            )
+            if not known
+        ]
         return [
+            times_check(strange),
             autoincrement_check(messages, found=bool(count)),
             journal_check(self.execute(connection, "journal_mode", {})[0][0], self.statements["use_wal"]),
         ]

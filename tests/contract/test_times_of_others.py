@@ -1,0 +1,183 @@
+"""Times in other forms than ours: what is no time that we know is listed once, and never taken for an old one."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import sessions
+from sessions import Backend
+from support.claims import each_mysql
+from support.samples import items
+from support.servers import connect_raw, dialect_of, execute_sql
+
+DAY = timedelta(days=1)
+IDS = [f"chat_{n}" for n in range(5)]
+
+# Of now, and of some days ago.
+SQLITE_UNKNOWN = {
+    "milliseconds as text": ("TEXT", "strftime('%s', 'now') * 1000"),
+    "milliseconds": ("INTEGER", "strftime('%s', 'now') * 1000"),
+    "minutes": ("INTEGER", "strftime('%s', 'now') / 60"),
+    "days": ("INTEGER", "strftime('%s', 'now') / 86400"),
+    "a day": ("DATE", "date('now')"),
+    "a day as a number": ("INTEGER", "replace(date('now'), '-', '')"),
+    "a time of day": ("TEXT", "time('now')"),
+    "nothing": ("TIMESTAMP", "NULL"),
+    "no time": ("TEXT", "'yesterday'"),
+}
+SQLITE_KNOWN = {
+    "SQLite's text": ("TIMESTAMP", "datetime('now', '{}')"),
+    "ISO 8601": ("TEXT", "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '{}')"),
+    "another zone": ("TEXT", "datetime('now', '+5 hours', '{}') || '+05:00'"),
+    "real days": ("REAL", "julianday('now', '{}')"),
+    "days as text": ("TEXT", "julianday('now', '{}')"),
+    "seconds": ("INTEGER", "CAST(strftime('%s', 'now', '{}') AS INTEGER)"),
+    "seconds as text": ("TEXT", "strftime('%s', 'now', '{}')"),
+}
+
+
+def make(url: str, declared: str, default: str) -> None:
+    """Make the two tables, with times of a type and by a default."""
+    dialect = dialect_of(url)
+    time = f"{declared} DEFAULT ({default})"
+    number = {"sqlite": "INTEGER PRIMARY KEY", "postgresql": "BIGSERIAL PRIMARY KEY"}.get(
+        dialect, "BIGINT PRIMARY KEY AUTO_INCREMENT"
+    )
+    name = "VARCHAR(255)" + (" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if dialect in ("mysql", "mariadb") else "")
+    for table in (
+        f"agent_sessions (session_id {name} PRIMARY KEY, created_at {time}, updated_at {time})",
+        f"agent_messages (id {number}, session_id {name} NOT NULL, message_data TEXT NOT NULL, created_at {time})",
+    ):
+        execute_raw(url, f"CREATE TABLE {table}")
+
+
+def execute_raw(url: str, statement: str) -> None:
+    """Execute a statement in which %s is a format of SQLite's."""
+    with contextlib.closing(connect_raw(url)) as connection:
+        connection.cursor().execute(statement)
+
+
+def listed_once(backend: Backend) -> bool:
+    """Tell whether all that is there is listed once, in each direction."""
+    for newest_first in (True, False):
+        found: list[str] = []
+        after = None
+        while page := backend.list_sessions(newest_first=newest_first, limit=2, after=after):
+            found += [info.session_id for info in page]
+            after = page[-1]
+            assert len(found) <= len(IDS)
+        assert sorted(found) == IDS
+    return True
+
+
+def stay(backend: Backend) -> bool:
+    """Tell whether no conversation is taken for an old one."""
+    assert backend.list_sessions(idle_since=DAY) == backend.list_sessions(idle_since=DAY, order="id") == []
+    assert backend.prune(timedelta(0), dry_run=True) == backend.prune(timedelta(0)) == (0, 0)
+    return listed_once(backend)
+
+
+def strange_times(backend: Backend) -> str:
+    [found] = [check for check in backend.check() if check.name == "times"]
+    return found.found if found.verdict == "warning" else ""
+
+
+@pytest.mark.parametrize(("declared", "default"), SQLITE_UNKNOWN.values(), ids=SQLITE_UNKNOWN)
+def test_what_is_no_time_of_sqlites_stays(declared: str, default: str, sqlite_url: str) -> None:
+    make(sqlite_url, declared, default)
+    with sessions.connect(sqlite_url) as backend:
+        for name in IDS:
+            backend.session(name).add_items(items("x"))
+        assert stay(backend)
+        assert "updated_at is " in strange_times(backend)
+
+
+@pytest.mark.parametrize(("declared", "default"), SQLITE_KNOWN.values(), ids=SQLITE_KNOWN)
+def test_each_form_of_sqlites_times_is_understood(declared: str, default: str, sqlite_url: str) -> None:
+    make(sqlite_url, declared, default.format("+0 days"))
+    with sessions.connect(sqlite_url) as backend:
+        for days, name in enumerate(IDS):
+            backend.session(name).add_items(items("x"))
+            past = default.format(f"-{days} days")
+            execute_raw(sqlite_url, f"UPDATE agent_sessions SET updated_at = {past} WHERE session_id = '{name}'")
+            execute_raw(sqlite_url, f"UPDATE agent_messages SET created_at = {past} WHERE session_id = '{name}'")
+        assert listed_once(backend)
+        assert [info.session_id for info in backend.list_sessions()] == IDS
+        updated, [record] = backend.list_sessions()[2].updated_at, backend.session(IDS[2]).records()
+        for found in (updated, record.created_at):
+            assert found is not None
+            assert abs(datetime.now(UTC).replace(tzinfo=None) - 2 * DAY - found) < timedelta(minutes=1)
+        assert backend.prune(2.5 * DAY).sessions == 2
+        assert [info.session_id for info in backend.list_sessions()] == IDS[:3]
+        assert not strange_times(backend)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("DATE", "CURRENT_DATE"),
+        ("TIMESTAMP", "NULL"),
+        ("TIMESTAMP", "'infinity'"),
+        ("TIMESTAMP", "'-infinity'"),
+        ("TIMESTAMPTZ", "'-infinity'"),
+    ],
+)
+def test_what_is_no_time_of_postgresqls_stays(kind: str, stored: str, postgresql_url: str) -> None:
+    make(postgresql_url, kind, "CURRENT_TIMESTAMP")
+    with sessions.connect(postgresql_url) as backend:
+        for name in IDS:
+            backend.session(name).add_items(items("x"))
+        execute_sql(postgresql_url, f"UPDATE agent_sessions SET updated_at = {stored}")
+        assert stay(backend)
+        assert strange_times(backend).partition(":")[0] == (
+            "updated_at is date and created_at of messages is date" if kind == "DATE" else ""
+        )
+
+
+@each_mysql
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("DATE", "CURRENT_DATE"),
+        ("BIGINT", "UNIX_TIMESTAMP() * 1000"),
+        ("INT", "UNIX_TIMESTAMP()"),
+        ("BIGINT", "20200101000000"),
+        ("VARCHAR(40)", "DATE_FORMAT(NOW(), '%Y-%m-%d')"),
+        ("DATETIME", "NULL"),
+        ("DATETIME", "'0000-00-00'"),
+    ],
+)
+def test_what_is_no_time_of_mysqls_stays(kind: str, stored: str, server_url: str) -> None:
+    make(server_url, kind, "'2020-01-01'" if kind.startswith(("DATE", "VAR")) else "1")
+    with sessions.connect(server_url) as backend, contextlib.closing(connect_raw(server_url)) as connection:
+        for name in IDS:
+            backend.session(name).add_items(items("x"))
+        cursor = connection.cursor()
+        cursor.execute("SET sql_mode = ''")
+        cursor.execute(f"UPDATE agent_sessions SET updated_at = {stored}")
+        assert stay(backend)
+        assert bool(strange_times(backend)) == (kind != "DATETIME")
+
+
+def test_sessions_with_and_without_a_time_are_listed_once(sql_url: str) -> None:
+    make(sql_url, "TIMESTAMP" if dialect_of(sql_url) in ("sqlite", "postgresql") else "DATETIME", "CURRENT_TIMESTAMP")
+    with sessions.connect(sql_url) as backend:
+        for name in IDS:
+            backend.session(name).add_items(items("x"))
+        execute_sql(sql_url, "UPDATE agent_messages SET created_at = '2020-01-01 00:00:00'")
+        execute_sql(sql_url, "UPDATE agent_sessions SET updated_at = '2020-01-01 00:00:00'")
+        for name in IDS[::2]:
+            execute_sql(sql_url, "UPDATE agent_sessions SET updated_at = NULL WHERE session_id = %s", (name,))
+        assert listed_once(backend)
+        assert backend.prune(DAY).sessions == 2
+        assert sorted(info.session_id for info in backend.list_sessions()) == IDS[::2]
+
+
+def test_a_row_of_a_time_that_is_not_known_keeps_its_conversation(sqlite_url: str) -> None:
+    make(sqlite_url, "TEXT", "datetime('2020-01-01')")
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("x"))
+        execute_raw(sqlite_url, "UPDATE agent_messages SET created_at = strftime('%s', 'now') * 1000")
+        assert backend.prune(DAY) == (0, 0)
+        assert strange_times(backend).startswith("created_at of messages is ")
