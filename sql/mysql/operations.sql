@@ -5,7 +5,8 @@
 -- again for each row, by MySQL. Pages go on behind the last row of the one before, by its time and its id; a comparison
 -- of two columns with two values would walk all rows. A prefix is compared as bytes of UTF-8, whatever the collation and
 -- the character set of the column; its pattern, for LIKE, finds it by the index. What goes on with a character above U+FFFF
--- is looked for besides: in MariaDB's own idea of the pattern's end there is none.
+-- is looked for besides: in MariaDB's own idea of the pattern's end there is none. So is what goes on with a control
+-- character: where a collation pads with blanks, that stands below the prefix, and so below the pattern's beginning.
 --
 -- None is idle whose time is not known: not a number, which the server would take for one, nor a day, of which a write may
 -- have been at the end, nor 0000-00-00.
@@ -46,6 +47,7 @@ FROM (
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+            OR session_id >= %(below)s AND session_id < %(prefix)s
         )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
@@ -88,6 +90,7 @@ FROM (
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+            OR session_id >= %(below)s AND session_id < %(prefix)s
         )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
@@ -126,6 +129,7 @@ FROM (
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+            OR session_id >= %(below)s AND session_id < %(prefix)s
         )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
@@ -164,6 +168,7 @@ FROM (
         AND (
             session_id LIKE %(pattern)s ESCAPE '!'
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
+            OR session_id >= %(below)s AND session_id < %(prefix)s
         )
         AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
@@ -220,10 +225,12 @@ ORDER BY session_id
 LIMIT 18446744073709551615;
 
 -- name: unlisted_sessions
--- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key. Where a collation
+-- pads with blanks, some stand below the empty id.
 SELECT CAST(CONVERT(session_id USING utf8mb4) AS BINARY)
 FROM agent_messages
-WHERE session_id > %(after)s
+WHERE (CHAR_LENGTH(%(after)s) = 0 OR session_id > %(after)s)
+    AND OCTET_LENGTH(session_id) > 0
     AND NOT EXISTS (
         SELECT 1
         FROM agent_sessions

@@ -10,6 +10,7 @@ import pytest
 
 import sessions
 from sessions import Backend, SessionInfo
+from support.claims import each_mysql
 from support.proxy import Proxy
 from support.rivals import set_updated_at
 from support.samples import items, plant
@@ -322,6 +323,34 @@ def test_a_prefix_is_exact_in_a_database_of_another_encoding(postgresql_url: str
             assert_prefixes_are_exact(backend, list(prefixes))
     finally:
         execute_sql(postgresql_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@each_mysql
+@pytest.mark.parametrize("collation", ["utf8mb4_bin", "utf8mb4_unicode_ci", "utf8mb4_general_ci", "latin1_bin"])
+def test_control_characters_behind_a_prefix_are_found_where_a_collation_pads(server_url: str, collation: str) -> None:
+    name = f"VARCHAR(100) CHARACTER SET {collation.partition('_')[0]} COLLATE {collation} NOT NULL"
+    time = "DATETIME DEFAULT CURRENT_TIMESTAMP"
+    execute_sql(
+        server_url, f"CREATE TABLE agent_sessions (session_id {name} PRIMARY KEY, created_at {time}, updated_at {time})"
+    )
+    execute_sql(
+        server_url,
+        f"CREATE TABLE agent_messages (id BIGINT PRIMARY KEY AUTO_INCREMENT, session_id {name}, message_data LONGTEXT, "
+        f"created_at {time}, KEY (session_id, id))",
+    )
+    control = ["\t", "\n", "\x1f"] + ["\x01"] * collation.endswith("_bin")
+    mine = sorted(["chat", *(f"chat{character}1" for character in control), "chat:2"])
+    with sessions.connect(server_url) as backend:
+        for session_id in [*mine, "cha", "chas\t", "other"]:
+            backend.session(session_id).add_items(items("x"))
+        for order in ("id", "updated"):
+            for newest_first in (True, False):
+                found = pages(backend, prefix="chat", order=order, newest_first=newest_first, limit=2)
+                assert sorted(joined(found)) == mine
+        execute_sql(server_url, "DELETE FROM agent_sessions")
+        backend.session("\t").add_items(items("x"))
+        execute_sql(server_url, "DELETE FROM agent_sessions")
+        assert sorted(backend.unlisted_sessions()) == sorted(["\t", *mine, "cha", "chas\t", "other"])
 
 
 @pytest.mark.parametrize("dialect", ["mysql", "mariadb"])

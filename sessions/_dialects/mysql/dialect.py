@@ -69,6 +69,8 @@ _NO_BOUND = str(2**64 - 1)
 
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
+# Nobody has an id with a NUL.
+_FIRST = "\x01"
 
 
 class MySQLDialect(Dialect[MyConnection]):
@@ -176,13 +178,14 @@ class MySQLDialect(Dialect[MyConnection]):
         return self.in_transaction(connection)
 
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        bounds = {"beyond": parameters["prefix"] + _LAST_OF_PLANE, "below": parameters["prefix"] + _FIRST}
         try:
-            return self.execute(connection, name, {**parameters, "beyond": parameters["prefix"] + _LAST_OF_PLANE})
+            return self.execute(connection, name, {**parameters, **bounds})
         except own(pymysql.Error) as exc:
             if errno_of(exc) not in (CANNOT_CONVERT, MIXED_COLLATIONS):
                 raise
         # The column's character set has nothing beyond.
-        return self.execute(connection, name, {**parameters, "beyond": None, "above_prefix": None})
+        return self.execute(connection, name, {**parameters, **bounds, "beyond": None, "above_prefix": None})
 
     def append(
         self,
