@@ -251,6 +251,27 @@ def test_an_export_is_imported_exactly_and_once(run: Run, make_url: Callable[[st
         assert len(backend.session("chat_1").get_items()) == 6
 
 
+@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
+def test_a_conversation_is_found_where_another_id_sorts_before_its_beginning(
+    dialect: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = make_url(dialect)
+    with sessions.connect(url) as backend:
+        backend.session("chat").add_items(items("a"))
+        for table in ("agent_messages DROP FOREIGN KEY agent_messages_ibfk_1", "agent_sessions", "agent_messages"):
+            change = "" if "DROP" in table else " MODIFY session_id VARCHAR(255) COLLATE utf8mb4_bin NOT NULL"
+            execute_sql(url, f"ALTER TABLE {table}{change}")
+        for control in "\t\n":
+            backend.session(f"chat{control}").add_items(items("b", "c"))
+        assert main(["rm", "chat", "--dry-run", "--url", url]) == 0
+        assert "1 session, 1 items, " in capsys.readouterr().err
+        assert main(["export", "chat", "--url", url]) == 0
+        file = tmp_path / "export.jsonl"
+        file.write_text(capsys.readouterr().out, encoding="utf-8")
+        assert main(["import", str(file), "--on-existing", "replace", "--url", url]) == 2
+        assert capsys.readouterr().err == NOT_ASKED
+
+
 def shape(export: Result) -> list[dict[str, Any]]:
     return [
         {name: (value or "")[:19] if name.endswith("_at") else value for name, value in line.items() if name != "id"}

@@ -90,15 +90,28 @@ class Context:
             left = None if left is None else left - len(page)
             yield page
 
-    def known(self, session_id: str) -> SessionInfo:
-        """Return what is listed of a conversation; raise CommandFailedError with ids that are like it."""
-        for info in self.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=None):
+    def found(self, session_id: str) -> SessionInfo | None:
+        """Return what is there of a conversation, listed or not; None when there is none."""
+
+        def page_behind(after: SessionInfo | None) -> list[SessionInfo]:
+            return self.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=None, after=after)
+
+        for [info] in pages(page_behind):
             if info.session_id == session_id:
                 return info
+            # A collation that pads with blanks has what goes on with a control character before it.
+            if info.session_id[len(session_id)] >= " ":
+                break
         if self.backend.session(session_id).position():
             # Another program removed its row alone: what it says is there all the same, and `grep` finds it.
             items = sum(1 for _ in self.backend.session(session_id).records())
             return SessionInfo(session_id, None, None, items, NO_ROW, None)
+        return None
+
+    def known(self, session_id: str) -> SessionInfo:
+        """Return what is there of a conversation; raise CommandFailedError with ids that are like it."""
+        if (info := self.found(session_id)) is not None:
+            return info
         from difflib import get_close_matches
 
         near = [info.session_id for info in self.backend.list_sessions(prefix=session_id[:3], order="id", limit=_PAGE)]

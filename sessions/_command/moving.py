@@ -49,10 +49,7 @@ def write_export(context: Context) -> None:
 
 def existing(context: Context, session_ids: Iterable[str]) -> Iterator[SessionInfo]:
     """Those conversations that are there."""
-    for session_id in session_ids:
-        for info in context.backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=1):
-            if info.session_id == session_id:
-                yield info
+    return (info for session_id in session_ids if (info := context.found(session_id)) is not None)
 
 
 def read_export(context: Context, export: Export) -> tuple[int, int]:

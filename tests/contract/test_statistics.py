@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -155,6 +156,24 @@ def test_what_is_in_no_listing_is_exported_and_copied(
     with sessions.connect(target) as copied:
         assert sorted(info.session_id for info in copied.list_sessions()) == ["a", "b"]
         assert texts(copied.session("a").get_items()) == ["a"]
+
+
+def test_an_import_asks_before_it_replaces_what_is_in_no_listing(
+    sql_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("a").add_items(items("a"))
+        assert main(["export", "--url", sql_url]) == 0
+        file = tmp_path / "export.jsonl"
+        file.write_text(capsys.readouterr().out, encoding="utf-8")
+        backend.session("a").replace_items(items("b"))
+        remove_session_rows(sql_url, "a")
+        replacing = ["import", str(file), "--on-existing", "replace", "--url", sql_url]
+        assert main(replacing) == 2
+        assert "--yes required" in capsys.readouterr().err
+        assert texts(backend.session("a").get_items()) == ["b"]
+        assert main([*replacing, "--yes"]) == 0
+        assert texts(backend.session("a").get_items()) == ["a"]
 
 
 def remove_session_rows(url: str, *session_ids: str) -> None:
