@@ -127,6 +127,11 @@ PRAGMA journal_mode;
 -- Kept in the file. Readers and a writer then do not wait for each other.
 PRAGMA journal_mode = WAL;
 
+-- name: open_log
+-- The first look at the tables makes the write-ahead log.
+SELECT count(*)
+FROM sqlite_master;
+
 -- name: use_full_sync
 -- What was acknowledged survives a power cut.
 PRAGMA synchronous = FULL;

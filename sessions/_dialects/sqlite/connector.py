@@ -17,7 +17,7 @@ from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConnectionFailedError
 
-from .errors import LINKED, MOUNTED, MOVED, failure_of
+from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, UNNAMEABLE, failure_of
 from .files import Files, Identity, files_at, is_mounted, make_private
 from .values import run
 
@@ -97,6 +97,8 @@ class FileConnector:
                     return connection
         except own(OSError) as exc:
             raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
+        except UnicodeEncodeError as exc:
+            raise AttemptFailed(UNNAMEABLE, exc) from None
         except own(sqlite3.Error) as exc:
             raise AttemptFailed(failure_of(exc), exc) from None
         moved = sqlite3.OperationalError(MOVED)
@@ -106,6 +108,8 @@ class FileConnector:
         """Open what is there; None when that was replaced meanwhile, or is open here as it was before."""
         target = os.path.realpath(self._path)
         make_private(target)
+        if Path(target).is_dir():
+            raise AttemptFailed(DIRECTORY, sqlite3.OperationalError("the path is that of a directory"))
         before = files_at(self._path, target)
         if before.names and before.names > 1:
             raise AttemptFailed(LINKED, sqlite3.OperationalError(f"the file has {before.names} names (hard links)"))
@@ -139,6 +143,8 @@ class FileConnector:
             return False
         try:
             mode = _journal_mode(connection, self._statements["use_wal"])
+            # Now, before it is noted which files there are.
+            run(connection, self._statements["open_log"])
         except own(sqlite3.OperationalError):
             return False  # read-only, or another process is switching it at this moment
         if mode != "wal":

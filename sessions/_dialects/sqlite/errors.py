@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping
 
@@ -35,6 +36,10 @@ _MOVED = Failure(
 # those who open the other.
 LINKED = Failure(
     ConnectionFailedError, "remove the other names; for a copy use VACUUM INTO, for a second name a symbolic link"
+)
+DIRECTORY = Failure(ConnectionFailedError, "give the path of a file in it")
+UNNAMEABLE = Failure(
+    ConnectionFailedError, "the locale's encoding cannot write the path: set PYTHONUTF8=1, or a locale with UTF-8"
 )
 MOUNTED = Failure(
     ConnectionFailedError, "mount the directory that the file is in: its write-ahead log has to stand beside it"
@@ -96,3 +101,22 @@ def failure_of(exc: BaseException) -> Failure:
     if (failure := _FAILURES.get(code) or _FAILURES.get(code & 0xFF)) is not None:
         return failure
     return next((found for fragment, found in _WORDS.items() if fragment in str(exc)), failures.FAILED)
+
+
+# Of everything that has no code of its own. What functions say quotes their arguments, as those of JSON do.
+_SAYS_NO_VALUE = re.compile(
+    r"no such |near \"|table .* has no column|cannot |unknown |too many |ambiguous |wrong number of arguments|"
+    r"SQL logic error|foreign key mismatch|ON CONFLICT clause|database .* is locked|malformed JSON$"
+)
+
+
+def describe(exc: BaseException) -> str:
+    """Repeat SQLite's words where they are known to quote no value."""
+    words = str(exc)
+    code = getattr(exc, "sqlite_errorcode", None)
+    if code is None:
+        # sqlite3's own.
+        return words.partition(" with text ")[0] if words.startswith("Could not decode") else words
+    if code in (sqlite3.SQLITE_CONSTRAINT_TRIGGER, sqlite3.SQLITE_CONSTRAINT_FUNCTION, sqlite3.SQLITE_CONSTRAINT_VTAB):
+        return f"SQLite error {code}, of a trigger or a function"
+    return words if code & 0xFF != sqlite3.SQLITE_ERROR or _SAYS_NO_VALUE.match(words) else f"SQLite error {code}"
