@@ -6,6 +6,7 @@ time of its last write as the database has it, and its id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ USER_ROLES = ('"role": "user"', '"role":"user"')
 
 # Between the two halves of a cursor; a time has none.
 _SEPARATOR = "|"
+# The first of them, as a database writes a time, or its absence.
+_TIME = re.compile(r"(-?[0-9][-0-9T:. +Z]*( BC)?|-?infinity|~)?")
 
 
 class SessionInfo(NamedTuple):
@@ -98,7 +101,11 @@ def listing_from(
 def moment_from(name: str, value: object) -> datetime:
     """Return the moment that a datetime with a time zone is, or that lies a timedelta ago."""
     if isinstance(value, timedelta):
-        return datetime.now(UTC) - value
+        try:
+            return datetime.now(UTC) - value
+        except OverflowError:
+            # Before all times, or behind them.
+            return datetime(1 if value > timedelta(0) else 9999, 1, 1, tzinfo=UTC)
     if not isinstance(value, datetime):
         raise TypeError(f"{name} is a {type(value).__name__}; pass a datetime with a time zone, or a timedelta")
     if value.tzinfo is None:
@@ -181,7 +188,7 @@ def _position(after: SessionInfo | str | None, order: str) -> tuple[str | None, 
     if not isinstance(cursor, str):
         raise TypeError(f"after is a {type(after).__name__}; pass a SessionInfo or its cursor")
     updated, separator, session_id = cursor.partition(_SEPARATOR)
-    # Other programs have ids that are empty.
-    if not separator:
+    # Other programs have ids that are empty. What a listing has given is taken, whatever stands in a column there.
+    if not separator or (isinstance(after, str) and not _TIME.fullmatch(updated)):
         raise ValueError(f"after is {cursor!r}; pass a SessionInfo or its cursor")
     return (updated or None if order == "updated" else None), session_id

@@ -271,6 +271,17 @@ def test_times_that_the_npm_package_writes_are_in_one_order_with_the_others(sqli
         assert found[1].updated_at == found[1].created_at
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_time_before_all_times_is_no_error(backend: Backend, sign: int) -> None:
+    backend.session("chat_1").add_items(items("x"))
+    if sign > 0:
+        assert backend.list_sessions(idle_since=timedelta(days=999_999)) == []
+        assert backend.prune(timedelta(days=999_999), dry_run=True) == (0, 0)
+        assert backend.prune(timedelta(days=999_999)) == (0, 0)
+    else:
+        backend.list_sessions(idle_since=timedelta(days=-9_999_999))
+
+
 def test_an_empty_id_of_another_program_ends_no_listing(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.session("chat_1").add_items(items("x"))
