@@ -48,7 +48,7 @@ class SchemaError(SessionsError):
 
 
 class InvalidItemError(SessionsError, ValueError, TypeError):
-    """An item is no JSON object; nothing of its batch was written."""
+    """An item is no JSON object, or load() was given a time that the database has not; nothing of it was written."""
 
 
 class ConflictError(SessionsError):

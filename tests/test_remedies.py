@@ -1,9 +1,14 @@
 """What the error of a refused statement advises, and whether it was tried again."""
 
 import contextlib
+import os
+import re
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -290,6 +295,128 @@ def test_a_transaction_that_lost_against_another_server_of_the_group_is_tried_ag
             session.add_items(items("b"))
         assert len(caplog.records) >= attempts
         assert texts(session.get_items()) == ["a"]
+
+
+# --- tables with what others have added
+
+
+def with_tables(url: str, *statements: str) -> Session:
+    with Session.from_url("chat_1", url) as session:
+        session.get_items()
+    for statement in statements:
+        execute_sql(url, statement)
+    return Session.from_url("chat_1", url, max_retries=0)
+
+
+def test_a_unique_index_of_the_users_is_no_question_of_ids(server_url: str) -> None:
+    column = "kind VARCHAR(9) DEFAULT 'x'"
+    statements = (f"ALTER TABLE agent_messages ADD {column}", "CREATE UNIQUE INDEX mine ON agent_messages (kind)")
+    with with_tables(server_url, *statements) as session:
+        session.add_items(items("a"))
+        with refused(DatabaseError, match="a unique index of yours"):
+            session.add_items(items("b"))
+
+
+@each_mysql
+def test_a_column_that_is_computed_is_no_question_of_character_sets(server_url: str) -> None:
+    value = "JSON_UNQUOTE(JSON_EXTRACT(message_data, '$.content'))"
+    computed = f"ALTER TABLE agent_messages ADD n INT GENERATED ALWAYS AS ({value}) STORED"
+    with with_tables(server_url, computed) as session, refused(DatabaseError, match="a column that the table computes"):
+        session.add_items(items("a"))
+
+
+def test_an_index_that_is_computed_is_named_as_what_may_refuse(postgresql_url: str) -> None:
+    computed = "CREATE INDEX mine ON agent_messages (((message_data::jsonb->>'content')::int))"
+    with with_tables(postgresql_url, computed) as session, refused(SchemaError, match="computed column, an index"):
+        session.add_items(items("a"))
+
+
+@each_mysql
+def test_times_that_are_numbers_are_no_question_of_ids(server_url: str) -> None:
+    number = "INT NOT NULL DEFAULT (UNIX_TIMESTAMP())"
+    with with_tables(server_url, f"ALTER TABLE agent_sessions MODIFY updated_at {number}") as session:
+        execute_sql(server_url, "INSERT INTO agent_sessions (session_id) VALUES ('chat_1')")
+        with refused(SchemaError, match="give the columns created_at and updated_at the type TIMESTAMP"):
+            session.add_items(items("a"))
+
+
+@each_mysql
+def test_how_large_an_item_may_be_is_said(server_url: str) -> None:
+    [(limit,)] = execute_sql(server_url, "SELECT @@max_allowed_packet")
+    with with_tables(server_url) as session, refused(DatabaseError, match="max_allowed_packet") as caught:
+        session.add_items(items("x" * (limit - 20)))
+    size, allowed = map(int, re.findall(r"[0-9]{6,}", str(caught.value))[-3:-1])
+    assert allowed < limit
+    assert size > allowed
+
+
+# --- ids and times
+
+
+ID_TYPES = {
+    "postgresql": {"SMALLINT": "32,767", "INTEGER": "2,147,483,647", "NUMERIC(20)": "BIGINT", "UUID": "BIGINT"},
+    "mysql": {"TINYINT": "127", "SMALLINT UNSIGNED": "65,535", "INT": "2,147,483,647", "CHAR(36)": "BIGINT"},
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind"), [(dialect, kind) for dialect, kinds in ID_TYPES.items() for kind in kinds]
+)
+def test_where_ids_end_is_said(dialect: str, kind: str, make_url: Callable[[str], str]) -> None:
+    url = make_url(dialect)
+    name = "VARCHAR(255) NOT NULL"
+    execute_sql(url, f"CREATE TABLE agent_sessions (session_id {name}, created_at TIMESTAMP, updated_at TIMESTAMP)")
+    columns = f"id {kind} NOT NULL, session_id {name}, message_data TEXT, created_at TIMESTAMP"
+    execute_sql(url, f"CREATE TABLE agent_messages ({columns})")
+    with sessions.connect(url) as backend:
+        [check] = [check for check in backend.check() if check.name == "id"]
+    assert check.verdict == "warning"
+    assert ID_TYPES[dialect][kind] in check.remedy
+    assert ("these end at" in check.remedy) == ("," in ID_TYPES[dialect][kind] or kind == "TINYINT")
+
+
+@pytest.mark.parametrize("kind", ["UUID DEFAULT gen_random_uuid()", "MONEY DEFAULT 1", "TIMESTAMPTZ DEFAULT now()"])
+def test_a_check_says_that_ids_are_no_numbers(kind: str, postgresql_url: str) -> None:
+    execute_sql(postgresql_url, SERIAL[0])
+    execute_sql(postgresql_url, SERIAL[1].replace("id SERIAL", f"id {kind}"))
+    with sessions.connect(postgresql_url) as backend:
+        [rights] = [check for check in backend.check() if check.name == "rights"]
+        assert (rights.verdict, "BIGINT" in rights.remedy) == ("error", True)
+        for write in ("add_items", "replace_items"):
+            with refused(SchemaError, match="BIGINT"):
+                OPERATIONS[write](backend.session("chat_1"))
+
+
+@pytest.mark.parametrize("cursor", ["no cursor|chat_1", "1; DROP|x", "None|chat_1"])
+def test_a_cursor_of_nobodys_is_named_so(cursor: str, backend: sessions.Backend) -> None:
+    with pytest.raises(ValueError, match=r"after is .*; pass a SessionInfo or its cursor"):
+        backend.list_sessions(after=cursor)
+
+
+# --- SQLite's paths
+
+
+def test_a_directory_is_named_so(tmp_path: Path) -> None:
+    (tmp_path / "chat").mkdir()
+    session = Session.from_url("chat_1", f"sqlite:///{tmp_path}/chat")
+    with session, refused(sessions.ConnectionFailedError, match="that of a directory"):
+        session.get_items()
+
+
+def test_a_path_that_the_locale_cannot_write_is_no_question_of_the_databases_characters(tmp_path: Path) -> None:
+    program = (
+        "import sessions\n"
+        f"session = sessions.Session.from_url('chat_1', 'sqlite:///{tmp_path}/ch\\u00e4t.db')\n"
+        "try:\n    session.get_items()\n"
+        "except sessions.ConnectionFailedError as exc:\n    print(ascii(str(exc)))\n"
+    )
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": os.environ["PATH"]}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    if not said:
+        pytest.skip("the C locale of this system has all characters")
+    assert "PYTHONUTF8=1" in said
 
 
 # --- SQLite's result codes

@@ -154,14 +154,14 @@ def import_(context: Context) -> int:
         if asks:
             confirm(context, existing(context, session_ids), "replace", dry_run=False)
         try:
-            sessions, records = read_export(context, exported)
+            sessions, records, refused = read_export(context, exported)
         except OvertakenError:
             raise
         except ConflictError as exc:
             what = str(exc).rpartition(";")[0]
             raise CommandFailedError(f"{what}; pass --on-existing skip, append or replace") from exc
     context.say(f"imported {count_of(sessions)}, {records:,} items")
-    return 0
+    return int(refused > 0)
 
 
 def copy(context: Context) -> int:

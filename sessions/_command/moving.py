@@ -52,17 +52,25 @@ def existing(context: Context, session_ids: Iterable[str]) -> Iterator[SessionIn
     return (info for session_id in session_ids if (info := context.found(session_id)) is not None)
 
 
-def read_export(context: Context, export: Export) -> tuple[int, int]:
-    """Write what an export holds; return how many conversations, and how many records that were not there."""
+def read_export(context: Context, export: Export) -> tuple[int, int, int]:
+    """Write what an export holds; return how many conversations, how many records that were not there, and refusals."""
     progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
     sessions = records = 0
+    refused: dict[str, str] = {}
     for head, lines in export.conversations():
-        with _named(head.session_id):
-            written = _import(context, head, _counted(lines, progress))
+        try:
+            with _named(head.session_id):
+                written = _import(context, head, _counted(lines, progress))
+        except InvalidItemError as exc:
+            # A time that this database has not; the others go in.
+            refused[head.session_id] = str(exc)
+            continue
         if written is not None:
             sessions, records = sessions + 1, records + written
     progress.end()
-    return sessions, records
+    for session_id, why in refused.items():
+        context.err.line(f"agent-sessions: session {session_id!r}: {why}")
+    return sessions, records, len(refused)
 
 
 def _import(context: Context, head: Head, lines: Iterator[Line]) -> int | None:

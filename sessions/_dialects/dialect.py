@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sessions._checks import Check
@@ -30,7 +31,7 @@ from sessions.errors import (
     wrong_id_error,
 )
 
-from .failures import Failure
+from .failures import Failure, printable
 from .statements import leases_table, load_statements, seals_table
 
 C = TypeVar("C")
@@ -51,8 +52,9 @@ def may_be_cut(session_id: str) -> bool:
 
 def numbered(rows: list[R]) -> list[R]:
     """Return rows that begin with an id, by which they are ordered; raise SchemaError unless it is a number."""
-    if rows and (rows[0][0] is None or isinstance(rows[0][0], (str, bytes))):
-        raise wrong_id_error()
+    if rows and not isinstance(rows[0][0], int):
+        # As a DOUBLE, say.
+        return [(whole(row_id), *rest) for row_id, *rest in rows]  # type: ignore[misc]
     return rows
 
 
@@ -61,6 +63,15 @@ def position_of(newest: int | None) -> int:
     if isinstance(newest, (int, float)) and newest < 1:
         raise low_id_error(newest)
     return newest or 0
+
+
+def whole(row_id: Any) -> int:
+    """Return an id as the whole number that it is; raise SchemaError for any other."""
+    if isinstance(row_id, (float, Decimal)) and row_id == row_id // 1:
+        return int(row_id)
+    if not isinstance(row_id, int):
+        raise wrong_id_error()
+    return row_id
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,7 @@ class Dialect(ABC, Generic[C]):
 
     def _newest_range(self, connection: C, session_id: str, count: int) -> tuple[int | None, int | None]:
         [(oldest, newest)] = self.execute(connection, "newest_range", {"session_id": session_id, "count": count})
-        return oldest, newest
+        return (None if oldest is None else whole(oldest)), (None if newest is None else whole(newest))
 
     def page_of_sessions(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
         """Return a page of a listing, by the name of its statement."""
@@ -418,6 +429,10 @@ class Dialect(ABC, Generic[C]):
     def failure(self, exc: Exception) -> Failure:
         """Say what an exception of the driver means."""
 
-    @abstractmethod
     def describe(self, exc: BaseException) -> str:
-        """Say in the database's words what failed, without any value of a statement."""
+        """Say in the database's words what failed, without any value of a statement, in one line."""
+        return printable(self.words_of(exc))
+
+    @abstractmethod
+    def words_of(self, exc: BaseException) -> str:
+        """Return the database's words where they are known to quote nothing, and else the error's number."""

@@ -111,6 +111,17 @@ def is_of_an_answer(exc: Exception) -> bool:
     return type(exc).__module__ in ("builtins", "struct")
 
 
+def printable(words: str) -> str:
+    """Return a server's words in one line, with escapes for what would steer a terminal or forge a line of a log."""
+    line = " ".join(words.split()).removesuffix(".")
+    if line.isprintable():
+        return line
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in line
+    )
+
+
 def raise_a_handlers(exc: BaseException, handled: BaseException | None) -> None:
     """Raise what a signal handler has raised, if a driver or a codec took it for an error of its own.
 

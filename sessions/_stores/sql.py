@@ -105,8 +105,7 @@ class SQLStore(SealableStore, Generic[C]):
         )
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        [found] = numbered([self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))])
-        return found
+        return self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))
 
     def append(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None

@@ -50,12 +50,14 @@ def test_ids_of_another_type_are_written_and_popped_once(row_id: str, lender: st
             assert texts(session.get_items()) == ["e", "f"]
 
 
-def test_numeric_ids_are_ints(postgresql_url: str) -> None:
+@pytest.mark.parametrize("kind", ["NUMERIC(20)", "DOUBLE PRECISION"])
+def test_numeric_ids_are_ints(kind: str, postgresql_url: str) -> None:
     execute_sql(postgresql_url, "CREATE SEQUENCE numbers")
-    make(postgresql_url, row_id="NUMERIC(20) DEFAULT nextval('numbers') PRIMARY KEY")
+    make(postgresql_url, row_id=f"{kind} DEFAULT nextval('numbers') PRIMARY KEY")
     with Session.from_url("chat_1", postgresql_url) as session:
         session.add_items(items(*"ab"))
         assert [type(record.id) for record in session.records()] == [int, int]
+        assert type(session.position()) is int
         session.add_items(items("c"), if_position=session.position())
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 import sessions
 from sessions import Backend
+from sessions._command.main import main
 from support.claims import each_mysql
 from support.samples import items
 from support.servers import connect_raw, dialect_of, execute_sql
@@ -158,6 +160,29 @@ def test_what_is_no_time_of_mysqls_stays(kind: str, stored: str, server_url: str
         cursor.execute(f"UPDATE agent_sessions SET updated_at = {stored}")
         assert stay(backend)
         assert bool(strange_times(backend)) == (kind != "DATETIME")
+
+
+@each_mysql
+@pytest.mark.parametrize("moment", ["1969-12-31 12:00:00", "2120-01-01 12:00:00"])
+def test_a_time_that_a_database_has_not_is_named_and_the_other_conversations_are_moved(
+    moment: str, server_url: str, sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sessions.connect(sqlite_url) as backend, sessions.connect(server_url) as target:
+        for name in ("chat_1", "chat_2", "chat_3"):
+            backend.session(name).add_items(items(name))
+        execute_sql(sqlite_url, f"UPDATE agent_messages SET created_at = '{moment}' WHERE session_id = %s", ("chat_2",))
+        assert main(["copy", server_url, "--url", sqlite_url]) == 1
+        assert "session 'chat_2': mysql" in (said := capsys.readouterr().err)
+        assert moment in said
+        assert "DATETIME(6)" in said
+        assert [info.session_id for info in target.list_sessions(order="id")] == ["chat_1", "chat_3"]
+        assert main(["export", "--url", sqlite_url]) == 0
+        (tmp_path / "export.jsonl").write_text(capsys.readouterr().out)
+        target.delete_sessions(["chat_3"])
+        assert main(["import", str(tmp_path / "export.jsonl"), "--url", server_url]) == 1
+        assert moment in (said := capsys.readouterr().err)
+        assert "imported 2 sessions, 1 items" in said
+        assert target.session("chat_3").get_items() == items("chat_3")
 
 
 def test_sessions_with_and_without_a_time_are_listed_once(sql_url: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from sessions._checks import Check, times_check, type_check
+from sessions._checks import Check, id_check, times_check, type_check
 from sessions._dialects.dialect import Columns
 
 from .cluster import GROUP, Server
 
 # Longer ones are refused, or cut where the server is not strict.
 _SHORT_TEXTS = ("tinytext", "text", "varchar")
+_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32}
 # Of others it cannot be told when a conversation was written to.
 _TIMES = ("timestamp", "datetime")
 
@@ -30,14 +32,15 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
             if text.startswith(_SHORT_TEXTS)
             else "make it LONGTEXT: this one changes what is stored",
         ),
-        type_check(
-            "id",
-            number,
-            good=number.startswith("bigint"),
-            remedy=statements["widen_id"] + ": these end at 2,147,483,647",
-        ),
+        id_check(number, _end_of(number), statements["widen_id"]),
         times_check([f"{name} is {kind}" for name, kind in times.items() if not kind.startswith(_TIMES)]),
     ]
+
+
+def _end_of(kind: str) -> int | None:
+    """Return the last id of a type such as int(11) unsigned; None where it is no whole number."""
+    bits = _BITS.get(re.split(r"\W", kind)[0])
+    return bits and 2 ** (bits - ("unsigned" not in kind)) - 1
 
 
 def engine_check(engines: Mapping[str, str]) -> Check:

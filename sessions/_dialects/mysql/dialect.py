@@ -408,7 +408,7 @@ class MySQLDialect(Dialect[MyConnection]):
             return TRY_AGAIN
         return statement_failure(exc)
 
-    def describe(self, exc: BaseException) -> str:
+    def words_of(self, exc: BaseException) -> str:
         return describe(exc)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from sessions.errors import (
     ConnectionFailedError,
     DatabaseError,
     DriverNotInstalledError,
+    InvalidItemError,
     SchemaError,
     TLSError,
 )
@@ -61,16 +63,21 @@ _NO_RIGHT = Failure(
     to_create="GRANT CREATE, REFERENCES ON <database>.* TO <user> for a first use, or let another user make the tables",
 )
 _TOO_LONG = Failure(DatabaseError, "widen the column, or see the cause")
-# By the column, which the server's words name.
-_TOO_LONG_FOR: Mapping[str, Failure] = {
-    "'message_data'": Failure(DatabaseError, "widen the column message_data to LONGTEXT"),
-    "'session_id'": Failure(DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters"),
-    "'token'": Failure(DatabaseError, "widen the column token of the table of leases to VARCHAR(32)"),
-}
 _USED_UP = Failure(
     SchemaError,
     "the ids of the messages table are used up: make id a BIGINT or, where it is one, number the rows anew from 1, in "
     "their order, and set AUTO_INCREMENT behind them",
+)
+_CHARACTERS = Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True")
+_TIMES = Failure(SchemaError, "give the columns created_at and updated_at the type TIMESTAMP or DATETIME")
+_NO_SUCH_TIME = Failure(
+    InvalidItemError,
+    "the server's time zone leaves this time out, or a TIMESTAMP does not reach it: make the column DATETIME(6), or "
+    "give the server the time zone +00:00",
+)
+_OWN_COLUMN = Failure(DatabaseError, "a column that the table computes, or a trigger, refuses a value; see the cause")
+_UNIQUE = Failure(
+    DatabaseError, "a unique index of yours on one of the two tables refuses it: drop it, or put id into it"
 )
 _FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
 _MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
@@ -105,6 +112,24 @@ _LEFT_GROUP = Failure(
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
 DUPLICATE_KEY = 1062
+WRONG_NUMBER, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1264, 1292, 1366, 1406
+
+# What an error means for a column, or for an index, that the server's words end with.
+_FAILURES_OF: Mapping[int, Mapping[str, Failure]] = {
+    TOO_LONG: {
+        "message_data": Failure(DatabaseError, "widen the column message_data to LONGTEXT"),
+        "session_id": Failure(
+            DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters"
+        ),
+        "token": Failure(DatabaseError, "widen the column token of the table of leases to VARCHAR(32)"),
+    },
+    WRONG_VALUE: {"message_data": _CHARACTERS, "session_id": _CHARACTERS},
+    WRONG_NUMBER: {"id": _USED_UP, "created_at": _TIMES, "updated_at": _TIMES},
+    WRONG_TIME: {"created_at": _TIMES, "updated_at": _TIMES},
+    DUPLICATE_KEY: {"PRIMARY": _DUPLICATE, "id": _DUPLICATE},
+}
+_LAST_NAME = re.compile(r"(?:^|[.'`])([^.'`]+)['`][^'`]*$")
+_TIME = re.compile(r"'[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]?[0-9:.]*' .*['`](created_at|updated_at)['`]")
 
 # "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
 _FAILURES: Mapping[int, Failure] = {
@@ -120,7 +145,7 @@ _FAILURES: Mapping[int, Failure] = {
     1049: _NO_DATABASE,
     1053: failures.GONE,
     1054: failures.OTHER_TABLES,
-    DUPLICATE_KEY: _DUPLICATE,
+    DUPLICATE_KEY: _UNIQUE,
     1114: _FULL,
     1129: _HOST_BLOCKED,
     1130: _HOST,
@@ -136,14 +161,14 @@ _FAILURES: Mapping[int, Failure] = {
     1213: failures.TRY_AGAIN,
     1226: failures.BUSY,
     1251: _PLUGIN,
-    1264: _USED_UP,  # the only numbers in the tables are their ids
+    WRONG_NUMBER: _OWN_COLUMN,
     1265: _TOO_LONG,
     1275: _PLUGIN,
     1290: failures.READ_ONLY,
     1317: _CANCELLED,
     1364: failures.OTHER_TABLES,
-    1366: Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True"),
-    1406: _TOO_LONG,
+    WRONG_VALUE: _OWN_COLUMN,
+    TOO_LONG: _TOO_LONG,
     1412: failures.TRY_AGAIN,
     167: _USED_UP,  # MariaDB
     1467: _USED_UP,
@@ -201,8 +226,13 @@ CONNECT_ERRORS = (
     *(pymysql.Error, OSError, RuntimeError, ValueError, TypeError, AttributeError, NameError),
     *(struct.error, LookupError, AssertionError),
 )
-# Errors whose text repeats a value of the statement.
-_QUOTING = (DUPLICATE_KEY, 1064, 1264, 1265, 1292, 1366, 1406)
+# Errors whose text repeats no value: those above but for some, and what has names alone in it.
+_QUOTING_NOTHING = (frozenset(_FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, 1265, WRONG_VALUE, TOO_LONG}).union(
+    (1015, 1030, 1036, 1048, 1093, 1094, 1118, 1136, 1158, 1159, 1160, 1161, 1194, 1195, 1227, 1242, 1267, 1270, 1271),
+    (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1451, 1452, 1456, 1785, 1786, 3819, 4025, 9001),
+)
+# What a trigger raises says what it wants.
+_SIGNALLED = "45000"
 # "Subquery returns more than 1 row": how check_position fails.
 MORE_THAN_ONE_ROW = 1242
 OUT_OF_RANGE = 1690
@@ -233,10 +263,16 @@ def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     if isinstance(exc, NoAnswerError):
         return failures.NO_ANSWER
-    failure = _FAILURES.get(errno_of(exc), failures.FAILED)
-    if failure is not _TOO_LONG:
+    errno = errno_of(exc)
+    if errno == WRONG_TIME and _TIME.search(str(exc.args[-1])):
+        return _NO_SUCH_TIME
+    name = _LAST_NAME.search(str(exc.args[-1])) if errno in _FAILURES_OF else None
+    if name and (failure := _FAILURES_OF[errno].get(name[1])) is not None:
         return failure
-    return next((found for column, found in _TOO_LONG_FOR.items() if column in str(exc)), failure)
+    # Of what is computed with updated_at the server names no column, but the number that stood there.
+    if name and errno == WRONG_TIME and name[1].isdecimal():
+        return _TIMES
+    return _FAILURES.get(errno, failures.FAILED)
 
 
 def connect_failure(exc: Exception) -> Failure:
@@ -271,8 +307,13 @@ def elsewhere(hosts: Sequence[tuple[str, int]], refused: Sequence[AttemptFailed]
 
 
 def describe(exc: BaseException) -> str:
-    """Repeat the server's words, unless they repeat a value."""
+    """Repeat the server's words where they are known to quote nothing but a time of ours."""
     errno = errno_of(exc)
-    if isinstance(exc, pymysql.Error) and errno in _QUOTING:
-        return f"server error {errno}"
-    return str(exc.args[-1]).removesuffix(".") if exc.args and exc.args[-1] else "the connection is closed"
+    words = str(exc.args[-1]) if exc.args and exc.args[-1] else "the connection is closed"
+    # PyMySQL's own have no number, or one from 2000 on.
+    is_the_servers = isinstance(exc, pymysql.Error) and errno > 0 and not 2000 <= errno < 3000
+    if getattr(exc, "sqlstate", None) == _SIGNALLED:
+        return f"server error {errno}, of a trigger"
+    if not is_the_servers or errno in _QUOTING_NOTHING or (errno == WRONG_TIME and _TIME.search(words)):
+        return words
+    return f"server error {errno}"

@@ -142,8 +142,8 @@ def cut(
         size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
         if size > limit:
             raise DatabaseError(
-                f"an item takes {size} bytes, more than the server's max_allowed_packet of {packet_limit}; "
-                "raise it or make the item smaller"
+                f"an item takes {size} bytes, more than the {limit} that the server's max_allowed_packet of "
+                f"{packet_limit} leaves it; raise it or make the item smaller"
             )
         if size > room and rows:
             yield Packet(head + "VALUES" + ",".join(rows), check(len(rows)), len(rows))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sessions._checks import Check, times_check, type_check
+from sessions._checks import Check, id_check, times_check, type_check
 from sessions._dialects.dialect import Columns
 
 # pg_class.relpersistence.
 TEMPORARY = "t"
 _UNLOGGED = "u"
+# The last id of each type.
+_ENDS = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
 
 
 def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str, str]) -> list[Check]:
@@ -23,12 +25,7 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
             good=text.startswith(("text", "character varying")),
             remedy=statements["widen_text"] + ": this one changes what is stored",
         ),
-        type_check(
-            "id",
-            number,
-            good=number == "bigint",
-            remedy=statements["widen_id"] + ": these end at 2,147,483,647",
-        ),
+        id_check(number, _ENDS.get(number), statements["widen_id"]),
         _id_check("session_id", sessions["session_id"][0]),
         _id_check("session_id of messages", messages["session_id"][0]),
         times_check([f"{name} is {kind}" for name, kind in times.items() if not kind.startswith("timestamp")]),

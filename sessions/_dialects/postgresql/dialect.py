@@ -17,7 +17,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of
+from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of, whole
 from sessions._dialects.failures import Failure, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
@@ -239,8 +239,8 @@ class PostgresDialect(Dialect[PGConnection]):
             raise kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
-        position_of(int(rows[0][0]))
-        return int(rows[-1][0])
+        position_of(whole(rows[0][0]))
+        return whole(rows[-1][0])
 
     def append(
         self,
@@ -255,7 +255,7 @@ class PostgresDialect(Dialect[PGConnection]):
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, name, parameters, lease):
                 case [(newest, _)] if newest:
-                    return int(newest)
+                    return whole(newest)
         # Nothing was written: a conflict, a writer that came and went, or something that suppresses rows; this tells.
         return super().append(connection, session_id, texts, if_position, lease)
 
@@ -271,7 +271,7 @@ class PostgresDialect(Dialect[PGConnection]):
             parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
             match self._execute_checked(connection, "replace_items", parameters, lease):
                 case [(newest, 1, _)]:
-                    return int(newest or 0)
+                    return whole(newest or 0)
         return super().replace(connection, session_id, texts, if_position, lease)
 
     def pop(self, connection: PGConnection, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:
@@ -280,7 +280,7 @@ class PostgresDialect(Dialect[PGConnection]):
                 case [(None, _, None, True, _)]:
                     return None, 0
                 case [(row_id, text, newest, _, _)] if row_id is not None:
-                    return (row_id, text), newest or 0
+                    return (whole(row_id), text), whole(newest or 0)
         # In a transaction of others, where nothing can be undone alone; or nothing was removed: a writer came and went,
         # or something suppresses rows.
         return super().pop(connection, session_id, lease)
@@ -448,7 +448,7 @@ class PostgresDialect(Dialect[PGConnection]):
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
 
-    def describe(self, exc: BaseException) -> str:
+    def words_of(self, exc: BaseException) -> str:
         return describe(exc)
 
 

@@ -39,6 +39,11 @@ _TYPES = Failure(
     SchemaError,
     "give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or use other tables",
 )
+_VALUES = replace(
+    _TYPES,
+    remedy="give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or look for a "
+    "computed column, an index or a trigger that refuses a value; see the cause",
+)
 _USED_UP = Failure(
     SchemaError,
     "the ids of the messages table, or its sequence, are used up: make both BIGINT or, where they are, number the rows "
@@ -80,8 +85,9 @@ _FAILURES: Mapping[str, Failure] = {
         SchemaError, "create the schema, and GRANT USAGE on it; or name one: sessions_table='schema.table'"
     ),
     "42703": failures.OTHER_TABLES,
-    "22007": _TYPES,
-    "22P02": _TYPES,
+    "22007": _VALUES,
+    "22008": _VALUES,
+    "22P02": _VALUES,
     "42883": _TYPES,
     "42P10": failures.OTHER_TABLES,
     "22012": Failure(
@@ -93,6 +99,9 @@ _FAILURES: Mapping[str, Failure] = {
     "22003": _USED_UP,
     "22": Failure(DatabaseError, "use a UTF-8 database, columns wide enough and texts without NUL; see the cause"),
 }
+# In any language the columns stand in brackets: of an index that holds no id.
+_OTHER_KEY = re.compile(r"\((?!(?:[^()]*, )?id\)=)[^()]*\)=\(")
+_UNIQUE = Failure(remedy="a unique index of yours on one of the two tables refuses it: drop it, or put id into it")
 _RULES = Failure(
     remedy="drop the rules of the two tables, which check() names: with them no statement may do several things"
 )
@@ -137,14 +146,10 @@ def statement_failure(exc: Exception) -> Failure:
     if sqlstate == "0A000" and exc.diag.source_file == "rewriteHandler.c":
         return _RULES
     words = exc.diag.message_primary or ""
-    if sqlstate == "428C9":
-        return replace(_GENERATED, remedy=_GENERATED.remedy.format(name=_name_in(words)))
     if sqlstate == "42501":
         return _POLICY if "row-level security" in words else _missing_right(words)
-    if sqlstate == "42703" and "xmin" in words:
-        return _NO_XMIN
-    if sqlstate == "42804":
-        return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
+    if (of_columns := _columns_failure(sqlstate, words, exc.diag.message_detail or "")) is not None:
+        return of_columns
     if sqlstate == "XX000" and words.startswith(_WORKER_LOST):
         return failures.LOST
     if (pooler := pooler_kept(sqlstate, words)) is not None:
@@ -152,6 +157,19 @@ def statement_failure(exc: Exception) -> Failure:
     # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.
     is_fatal = "FATAL" in (exc.diag.severity, exc.diag.severity_nonlocalized)
     return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)
+
+
+def _columns_failure(sqlstate: str, words: str, detail: str) -> Failure | None:
+    """Say what an error means that depends on the columns."""
+    if sqlstate == "428C9":
+        return replace(_GENERATED, remedy=_GENERATED.remedy.format(name=_name_in(words)))
+    if sqlstate == "42703" and "xmin" in words:
+        return _NO_XMIN
+    if sqlstate == "23505" and _OTHER_KEY.search(detail):
+        return _UNIQUE
+    if sqlstate in ("42804", "42846"):
+        return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
+    return None
 
 
 def _name_in(words: str) -> str:
@@ -174,7 +192,23 @@ def _missing_right(words: str) -> Failure:
     return replace(failure, remedy=failure.remedy.format(name=quoted), to_create=failure.to_create.format(name=quoted))
 
 
+# SQLSTATEs, or their classes, whose words quote no value.
+_QUOTING_NOTHING = (
+    *("08", "0A", "22001", "22012", "2200H", "23502", "23503", "23505", "23514", "23P01", "25", "26", "28"),
+    *("3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"),
+)
+# What says so wherever it happens; else there is a function in the context, and the words may be its own.
+_OF_THE_SERVER = (
+    *("postgres.c", "deadlock.c", "lmgr.c", "lock.c", "proc.c", "predicate.c"),
+    *("heapam_handler.c", "nodeLockRows.c", "nodeModifyTable.c", "execMain.c", "ri_triggers.c"),
+)
+
+
 def describe(exc: BaseException) -> str:
-    """Repeat the server's words in one line."""
-    primary = exc.diag.message_primary if isinstance(exc, psycopg.Error) else None
-    return " ".join((primary or str(exc)).split()).removesuffix(".")
+    """Repeat the server's words where they are known to quote no value."""
+    if not isinstance(exc, psycopg.Error) or not (words := exc.diag.message_primary):
+        return str(exc)
+    sqlstate = exc.sqlstate or ""
+    if sqlstate.startswith(_QUOTING_NOTHING) and (not exc.diag.context or exc.diag.source_file in _OF_THE_SERVER):
+        return words
+    return f"server error {sqlstate}"

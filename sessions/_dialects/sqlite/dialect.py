@@ -22,7 +22,7 @@ from sessions.errors import ConfigurationError, kept_error, low_id_error, number
 
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
-from .errors import MOVED, MOVED_DURING_COMMIT, failure_of
+from .errors import MOVED, MOVED_DURING_COMMIT, describe, failure_of
 from .values import decode, fetch, run, unadapted
 
 
@@ -159,8 +159,8 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def failure(self, exc: Exception) -> Failure:
         return failure_of(exc)
 
-    def describe(self, exc: BaseException) -> str:
-        return str(exc)
+    def words_of(self, exc: BaseException) -> str:
+        return describe(exc)
 
 
 def _check_place(connection: sqlite3.Connection, failure: str) -> None:
