@@ -341,8 +341,11 @@ WHERE session_id = %(session_id)s
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+-- Bytes with a NUL are a text in UTF-16 or UTF-32.
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.id, page.created_at, CASE
-    WHEN INSTR(page.message_data, %(literal)s) > 0 OR INSTR(page.message_data, %(escape)s) > 0
+    WHEN INSTR(page.message_data, %(literal)s) > 0
+        OR INSTR(page.message_data, %(escape)s) > 0
+        OR CHARSET(page.message_data) = 'binary' AND INSTR(page.message_data, X'00') > 0
         THEN CONVERT(CONVERT(page.message_data USING utf8mb4) USING binary)
 END
 FROM (

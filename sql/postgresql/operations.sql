@@ -353,11 +353,18 @@ WHERE session_id = %(session_id)s
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+-- Bytes are written as digits.
 SELECT page.session_id, page.id, to_json(page.created_at) #>> '{}', CASE
-    WHEN strpos(page.message_data, %(literal)s) > 0 OR strpos(page.message_data, %(escape)s) > 0 THEN page.message_data
+    WHEN strpos(page.message_data, %(literal)s) > 0 OR strpos(page.message_data, %(escape)s) > 0 OR page.is_bytes
+        THEN page.message_data
 END
 FROM (
-    SELECT session_id, id, created_at, message_data::text AS message_data
+    SELECT
+        session_id,
+        id,
+        created_at,
+        message_data::text AS message_data,
+        pg_typeof(message_data) = 'bytea'::regtype AS is_bytes
     FROM agent_messages
     WHERE id > %(after)s
         AND starts_with(session_id, %(prefix)s)

@@ -242,8 +242,12 @@ WHERE session_id = :session_id
 -- name: search_items
 -- The next rows in the order of their making, whoever's they are: the texts of those that may hold what is looked
 -- for, NULL for the others. literal is a part of it that JSON writes as it is, unless it writes escape.
+-- Bytes may be a text in another encoding.
 SELECT +page.session_id, +page.id, +page.created_at, CASE
-    WHEN instr(page.message_data, :literal) > 0 OR instr(page.message_data, :escape) > 0 THEN page.message_data
+    WHEN instr(page.message_data, :literal) > 0
+        OR instr(page.message_data, :escape) > 0
+        OR typeof(page.message_data) = 'blob'
+        THEN page.message_data
 END
 FROM (
     SELECT session_id, id, created_at, message_data

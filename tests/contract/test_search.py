@@ -1,6 +1,7 @@
 """search(): the records that contain a text, whatever JSON makes of it."""
 
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -98,3 +99,21 @@ def test_a_row_that_is_not_asked_for_stays_on_the_server(sql_url: str) -> None:
         rows = backend._store.search("lamp", after=0, prefix="", count=10)
         assert [row[3] is None for row in rows] == [True, False]
         assert execute_sql(sql_url, "SELECT COUNT(*) FROM agent_messages") == [(2,)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", "mariadb"])
+def test_a_text_is_found_in_a_column_of_bytes(dialect: str, encoding: str, make_url: Callable[[str], str]) -> None:
+    url = make_url(dialect)
+    with sessions.connect(url) as backend:
+        backend.session("chat_1").add_items([item("nothing")])
+        if dialect == "postgresql":
+            text = "convert_to(message_data, 'UTF8')"
+            execute_sql(url, f"ALTER TABLE agent_messages ALTER message_data TYPE bytea USING {text}")
+        elif dialect != "sqlite":
+            execute_sql(url, "ALTER TABLE agent_messages MODIFY message_data LONGBLOB NOT NULL")
+        stored = '{"role": "user", "content": "a cracked lid"}'.encode(encoding)
+        execute_sql(url, "INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', %s)", (stored,))
+        assert found(backend, "cracked") == ["a cracked lid"]
+        assert found(backend, "Cracked", ignore_case=True) == ["a cracked lid"]
+        assert found(backend, "crooked") == []

@@ -357,3 +357,15 @@ def test_a_missing_directory_of_a_relative_path_is_explained(tmp_path: Path, mon
         session.get_items()
     assert "current directory" not in str(exc.value)
     shutil.rmtree(tmp_path)
+
+
+def test_a_file_that_others_made_in_rollback_mode_was_not_replaced(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE agent_sessions (session_id TEXT PRIMARY KEY, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, "
+            "updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP); CREATE TABLE agent_messages (id INTEGER PRIMARY KEY, "
+            "session_id TEXT NOT NULL, message_data TEXT NOT NULL, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)"
+        )
+    with Session.from_url("chat_1", f"sqlite:///{path}", max_retries=0) as session:
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
