@@ -204,6 +204,14 @@ def temporary_error(table: str) -> SchemaError:
     )
 
 
+def hiding_error(table: str) -> SchemaError:
+    """Say that a connection has a table of its own in the place of everybody's."""
+    return SchemaError(
+        f"{table} is a temporary table of this connection, whose rows are gone with it; drop it, or bind a connection "
+        "without it"
+    )
+
+
 def hidden_error(session_id: str, row_id: int) -> DatabaseError:
     """Say that a text is not removed because nobody was shown it."""
     return DatabaseError(

@@ -272,6 +272,12 @@ def test_a_conversation_is_found_where_another_id_sorts_before_its_beginning(
         assert capsys.readouterr().err == NOT_ASKED
 
 
+def test_a_copy_without_a_target_asks_for_that_alone(run: Run) -> None:
+    refused = run("copy")
+    assert refused.status == 2
+    assert "required: TARGET_URL (" in refused.err
+
+
 def shape(export: Result) -> list[dict[str, Any]]:
     return [
         {name: (value or "")[:19] if name.endswith("_at") else value for name, value in line.items() if name != "id"}

@@ -106,6 +106,8 @@ def _duration(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90d, 12h, 2w or 30min") from None
 
 
+# Without a default argparse says that one is required.
+_ANY_IDS: dict[str, Any] = {"nargs": "*", "metavar": "ID", "default": []}
 _JSON = {"action": "store_true", "help": "one object a line"}
 _DELETING: dict[str, Any] = {
     "--dry-run": {"action": "store_true", "help": "only say what would be deleted"},
@@ -158,7 +160,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "export": (
         "write conversations, or all, as JSON Lines, texts exactly as stored (with a key, decrypted); or as HTML pages",
         {
-            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "session_ids": _ANY_IDS,
             "--html": {"metavar": "DIR", "help": "a page each and an index with search; a new DIR is for you alone"},
             "--full": {"action": "store_true", "help": "pages with the longest texts whole"},
             "--escaped": _ESCAPED,
@@ -188,7 +190,7 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
             "--target-integrity-key-file": {"metavar": "FILE", "help": "the keys that texts are sealed with there"},
             "--target-engine": {"metavar": "NAME", "help": "what --engine is for the other database"},
             "--escaped": _ESCAPED,
-            "session_ids": {"nargs": "*", "metavar": "ID"},
+            "session_ids": _ANY_IDS,
         },
     ),
     "fork": (

@@ -120,6 +120,12 @@ ROLLBACK TO agent_sql_sessions;
 -- name: encoding
 PRAGMA encoding;
 
+-- name: temporary_tables
+-- Those of an application's connection alone, and its views.
+SELECT +name
+FROM sqlite_temp_master
+ORDER BY name;
+
 -- name: journal_mode
 PRAGMA journal_mode;
 

@@ -293,3 +293,16 @@ def test_binding_touches_neither_journal_nor_sync_mode(tmp_path: Path) -> None:
         sessions.bind(connection, create_tables=True).session("chat_1").add_items(items("a"))
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("kind", ["TABLE agent_messages (id INTEGER PRIMARY KEY)", "VIEW Agent_Sessions AS SELECT 1"])
+def test_what_a_connection_alone_has_in_the_place_of_a_table_is_refused(path: str, kind: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TEMPORARY {kind}")
+        session = sessions.bind(connection).session("chat_1")
+        for operation in (lambda: session.add_items(items("a")), session.get_items):
+            with pytest.raises(sessions.SchemaError, match="is a temporary table of this connection"):
+                operation()
+        connection.execute(f"DROP {' '.join(kind.split()[:2])}")
+        session.add_items(items("a"))
+        assert texts(session.get_items())[-1:] == ["a"]

@@ -18,7 +18,7 @@ from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
 from sessions._reentry import own, refuse_reentry, suppress_own
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError, kept_error, low_id_error, numberless_error
+from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id_error, numberless_error
 
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
@@ -95,6 +95,15 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
                     run(connection, self.statements["rollback"])
                 raise
         _check_place(connection, MOVED_DURING_COMMIT)
+
+    def check_lent(self, connection: sqlite3.Connection) -> None:
+        # What is written to it would be gone with the connection, and what is there is hidden by it.
+        hidden: set[str] = set()
+        with suppress(sqlite3.DatabaseError):  # of an authorizer, or what the operation itself will meet
+            hidden = {str(name).lower() for (name,) in self.execute(connection, "temporary_tables", {})}
+        for table in self.tables:
+            if table.lower() in hidden:
+                raise hiding_error(table)
 
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
