@@ -7,6 +7,8 @@
 -- the character set of the column; its pattern, for LIKE, finds it by the index. What goes on with a character above U+FFFF
 -- is looked for besides: in MariaDB's own idea of the pattern's end there is none. So is what goes on with a control
 -- character: where a collation pads with blanks, that stands below the prefix, and so below the pattern's beginning.
+-- MariaDB sorts by the first max_sort_length bytes of a key, and the case of a letter stands behind them in collations
+-- that are not ours.
 --
 -- None is idle whose time is not known: not a number, which the server would take for one, nor a day, of which a write may
 -- have been at the end, nor 0000-00-00.
@@ -15,6 +17,7 @@
 
 -- name: sessions_newest_first
 -- Differs: the pattern is for a collation that is not ours.
+/*M!100203 SET STATEMENT max_sort_length = 65536 FOR */
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
 ), CASE
@@ -58,6 +61,7 @@ LIMIT %(count)s;
 
 -- name: sessions_oldest_first
 -- Differs: the pattern is for a collation that is not ours.
+/*M!100203 SET STATEMENT max_sort_length = 65536 FOR */
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
 ), CASE
@@ -101,6 +105,7 @@ LIMIT %(count)s;
 
 -- name: sessions_by_id
 -- Differs: the pattern is for a collation that is not ours.
+/*M!100203 SET STATEMENT max_sort_length = 65536 FOR */
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
 ), CASE
@@ -140,6 +145,7 @@ LIMIT %(count)s;
 
 -- name: sessions_by_id_descending
 -- Differs: the pattern is for a collation that is not ours.
+/*M!100203 SET STATEMENT max_sort_length = 65536 FOR */
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.created_at, page.updated_at, TIMESTAMPDIFF(
     SECOND, page.updated_at, CURRENT_TIMESTAMP
 ), CASE
@@ -227,6 +233,7 @@ LIMIT 18446744073709551615;
 -- name: unlisted_sessions
 -- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key. Where a collation
 -- pads with blanks, some stand below the empty id.
+/*M!100203 SET STATEMENT max_sort_length = 65536 FOR */
 SELECT CAST(CONVERT(session_id USING utf8mb4) AS BINARY)
 FROM agent_messages
 WHERE (CHAR_LENGTH(%(after)s) = 0 OR session_id > %(after)s)

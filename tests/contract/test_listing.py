@@ -336,6 +336,38 @@ def test_a_prefix_is_exact_in_a_database_of_another_encoding(postgresql_url: str
         execute_sql(postgresql_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.mark.parametrize(
+    ("dialect", "collation"),
+    [
+        ("mariadb", "utf8mb4_uca1400_nopad_as_cs"),
+        ("mariadb", "utf8mb4_uca1400_as_cs"),
+        ("mysql", "utf8mb4_0900_as_cs"),
+        ("mysql", "utf8mb4_0900_ai_ci"),
+    ],
+)
+def test_every_id_is_listed_once_whatever_orders_them(
+    dialect: str, collation: str, make_url: Callable[[str], str]
+) -> None:
+    url = make_url(dialect)
+    name, time = f"VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL", "DATETIME DEFAULT '2026-01-01'"
+    execute_sql(
+        url, f"CREATE TABLE agent_sessions (session_id {name} PRIMARY KEY, created_at {time}, updated_at {time})"
+    )
+    execute_sql(
+        url,
+        f"CREATE TABLE agent_messages (id BIGINT PRIMARY KEY AUTO_INCREMENT, session_id {name}, message_data LONGTEXT, "
+        f"created_at {time}, KEY (session_id, id))",
+    )
+    letters = "abcABC\u00e4\u00c4zZ" if collation.endswith("_cs") else "abcz"
+    names = sorted(f"chat {letter}x" for letter in letters)
+    for each in names:
+        execute_sql(url, "INSERT INTO agent_sessions (session_id) VALUES (%s)", (each,))
+    with sessions.connect(url) as backend:
+        for order in ("id", "updated"):
+            for newest_first in (True, False):
+                assert sorted(joined(pages(backend, order=order, newest_first=newest_first, limit=3))) == names
+
+
 @each_mysql
 @pytest.mark.parametrize("collation", ["utf8mb4_bin", "utf8mb4_unicode_ci", "utf8mb4_general_ci", "latin1_bin"])
 def test_control_characters_behind_a_prefix_are_found_where_a_collation_pads(server_url: str, collation: str) -> None:

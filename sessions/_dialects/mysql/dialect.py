@@ -7,6 +7,7 @@ connections, whose character set and sql_mode are known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -67,6 +68,9 @@ _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 # An id may be BIGINT UNSIGNED, and higher than MAX_ID; what is there is read.
 _NO_BOUND = str(2**64 - 1)
 
+# A statement that only reads, with or without a setting of its own.
+_READ = re.compile(r"(/\*M!.*\*/\s+)?SELECT\b")
+
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
 # Nobody has an id with a NUL.
@@ -114,7 +118,7 @@ class MySQLDialect(Dialect[MyConnection]):
         except own(NoAnswerError):
             # It would be executed on, beside the next attempt. A write is waited for instead: it may be on its way to a
             # replica that its commit needs.
-            if self.statements[name].startswith("SELECT"):
+            if _READ.match(self.statements[name]):
                 end_statement(connection, self.statements["still_busy"])
             raise
         note(connection, self.tables[1], name, result)
