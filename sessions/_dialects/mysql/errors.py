@@ -112,17 +112,17 @@ _LEFT_GROUP = Failure(
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
 DUPLICATE_KEY = 1062
-WRONG_NUMBER, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1264, 1292, 1366, 1406
+WRONG_NUMBER, CUT, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1264, 1265, 1292, 1366, 1406
 
+_TOO_LONG_FOR: Mapping[str, Failure] = {
+    "message_data": Failure(DatabaseError, "widen the column message_data to LONGTEXT"),
+    "session_id": Failure(DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters"),
+    "token": Failure(DatabaseError, "widen the column token of the table of leases to VARCHAR(32)"),
+}
 # What an error means for a column, or for an index, that the server's words end with.
 _FAILURES_OF: Mapping[int, Mapping[str, Failure]] = {
-    TOO_LONG: {
-        "message_data": Failure(DatabaseError, "widen the column message_data to LONGTEXT"),
-        "session_id": Failure(
-            DatabaseError, "shorten the session_id, or widen the columns session_id to 255 characters"
-        ),
-        "token": Failure(DatabaseError, "widen the column token of the table of leases to VARCHAR(32)"),
-    },
+    TOO_LONG: _TOO_LONG_FOR,
+    CUT: _TOO_LONG_FOR,
     WRONG_VALUE: {"message_data": _CHARACTERS, "session_id": _CHARACTERS},
     WRONG_NUMBER: {"id": _USED_UP, "created_at": _TIMES, "updated_at": _TIMES},
     WRONG_TIME: {"created_at": _TIMES, "updated_at": _TIMES},
@@ -162,7 +162,7 @@ _FAILURES: Mapping[int, Failure] = {
     1226: failures.BUSY,
     1251: _PLUGIN,
     WRONG_NUMBER: _OWN_COLUMN,
-    1265: _TOO_LONG,
+    CUT: _TOO_LONG,
     1275: _PLUGIN,
     1290: failures.READ_ONLY,
     1317: _CANCELLED,
@@ -227,7 +227,7 @@ CONNECT_ERRORS = (
     *(struct.error, LookupError, AssertionError),
 )
 # Errors whose text repeats no value: those above but for some, and what has names alone in it.
-_QUOTING_NOTHING = (frozenset(_FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, 1265, WRONG_VALUE, TOO_LONG}).union(
+_QUOTING_NOTHING = (frozenset(_FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, CUT, WRONG_VALUE, TOO_LONG}).union(
     (1015, 1030, 1036, 1048, 1093, 1094, 1118, 1136, 1158, 1159, 1160, 1161, 1194, 1195, 1227, 1242, 1267, 1270, 1271),
     (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1451, 1452, 1456, 1785, 1786, 3819, 4025, 9001),
 )
@@ -242,7 +242,7 @@ CANNOT_CONVERT = 3854
 MIXED_COLLATIONS = 1267
 NO_SUCH_THREAD = 1094
 # A value was stored truncated or changed; a warning where the mode is not strict.
-TRUNCATED = (1265, 1366, 1406)
+TRUNCATED = (CUT, WRONG_VALUE, TOO_LONG)
 # After these a new connection is better: it may lead to the server that is now the primary, and has rights that
 # were granted meanwhile.
 CONNECT_ANEW_AFTER = (1047, 1142, 1143, 1290, 1792, 1836, 3098, 3100)
