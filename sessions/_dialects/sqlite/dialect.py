@@ -99,7 +99,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     def check_lent(self, connection: sqlite3.Connection) -> None:
         # What is written to it would be gone with the connection, and what is there is hidden by it.
         hidden: set[str] = set()
-        with suppress(sqlite3.DatabaseError):  # of an authorizer, or what the operation itself will meet
+        with suppress_own(sqlite3.DatabaseError):  # of an authorizer, or what the operation itself will meet
             hidden = {str(name).lower() for (name,) in self.execute(connection, "temporary_tables", {})}
         for table in self.tables:
             if table.lower() in hidden:
