@@ -39,9 +39,9 @@ class _Expired(str):
 # The very text of a row that is too old to be given: it is there, and has its id, and is not corrupt either.
 EXPIRED = _Expired()
 
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
 # The days of SQLite's times (sqlite.org/lang_datefunc.html): that of EPOCH, and those of the years 0 and 9999.
 _EPOCH_DAY, _FIRST_DAY, _LAST_DAY = 2440587.5, 1721059.5, 5373484.5
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
 
 # The greatest depth of an item: that of what Python 3.11 reads at the top of a program.
 MAX_DEPTH = 900

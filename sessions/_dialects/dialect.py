@@ -58,13 +58,6 @@ def numbered(rows: list[R]) -> list[R]:
     return rows
 
 
-def position_of(newest: int | None) -> int:
-    """Return the position that a newest id is, 0 for none; raise SchemaError where it would be taken for none."""
-    if isinstance(newest, (int, float)) and newest < 1:
-        raise low_id_error(newest)
-    return newest or 0
-
-
 def whole(row_id: Any) -> int:
     """Return an id as the whole number that it is; raise SchemaError for any other."""
     if isinstance(row_id, (float, Decimal)) and row_id == row_id // 1:
@@ -72,6 +65,16 @@ def whole(row_id: Any) -> int:
     if not isinstance(row_id, int):
         raise wrong_id_error()
     return row_id
+
+
+def position_of(newest: Any) -> int:
+    """Return the position that a newest id is, 0 for none; raise SchemaError where it would be taken for none."""
+    if newest is None:
+        return 0
+    position = whole(newest)
+    if position < 1:
+        raise low_id_error(position)
+    return position
 
 
 @dataclass(frozen=True)
@@ -180,11 +183,11 @@ class Dialect(ABC, Generic[C]):
     def newest_range(self, connection: C, session_id: str, count: int) -> tuple[int, int]:
         """Return the oldest and the newest id of the newest count rows; (0, 0) when there are none."""
         oldest, newest = self._newest_range(connection, session_id, count)
-        return oldest or 0, position_of(newest)
+        return 0 if oldest is None else whole(oldest), position_of(newest)
 
     def _newest_range(self, connection: C, session_id: str, count: int) -> tuple[int | None, int | None]:
         [(oldest, newest)] = self.execute(connection, "newest_range", {"session_id": session_id, "count": count})
-        return (None if oldest is None else whole(oldest)), (None if newest is None else whole(newest))
+        return oldest, newest
 
     def page_of_sessions(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
         """Return a page of a listing, by the name of its statement."""

@@ -239,7 +239,7 @@ class PostgresDialect(Dialect[PGConnection]):
             raise kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
-        position_of(whole(rows[0][0]))
+        position_of(rows[0][0])
         return whole(rows[-1][0])
 
     def append(

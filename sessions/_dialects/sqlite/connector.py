@@ -97,7 +97,7 @@ class FileConnector:
                     return connection
         except own(OSError) as exc:
             raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
-        except UnicodeEncodeError as exc:
+        except own(UnicodeEncodeError) as exc:
             raise AttemptFailed(UNNAMEABLE, exc) from None
         except own(sqlite3.Error) as exc:
             raise AttemptFailed(failure_of(exc), exc) from None
