@@ -188,19 +188,21 @@ class History:
 
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count, seen = BEFORE_ALL, MAX_ID, _FIRST_PAGE, 0
-        self.store.check_whole(self.session_id, limit)
+        store = self.store.for_records(self.session_id, limit)
         if limit is not None:
-            first, upto = observed(self.store, "records").newest_range(self.session_id, min(limit, MAX_ID))
+            first, upto = observed(store, "records").newest_range(self.session_id, min(limit, MAX_ID))
             after = first - 1 if upto else 0
+            upto = MAX_ID if upto and store.knows_its_end else upto
         while after < upto:
             self.check_open()
-            rows = observed(self.store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
+            rows = observed(store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
             yield from (make_record(row) for row in rows if row[2] is not EXPIRED)
             if len(rows) < count:
                 return
             after = rows[-1][0]
-            if upto == MAX_ID:
-                upto = self.position()
+            if upto == MAX_ID and not store.knows_its_end:
+                _, upto = observed(store, "position").newest_range(self.session_id, 1)
+                self._saw(upto)
             mean = sum(len(str(text)) for _, _, text in rows) // len(rows) + 1
             seen += len(rows)
             count = min(max(_PAGE_ROWS, seen), _PAGE_CHARACTERS // mean + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from ._listing import SessionInfo, listing_from, page_from, pages
@@ -44,10 +45,14 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
 
 
 def all_ids(store: Store) -> Iterator[str]:
-    """The ids of all conversations, those behind them that are in no listing."""
-    for page in pages(lambda after: _page(store, after)):
-        yield from (info.session_id for info in page)
-    yield from unlisted_sessions(store)
+    """The ids of all conversations, behind them those that are in no listing or have nothing but an end seal."""
+    listed = (info.session_id for page in pages(lambda after: _page(store, after)) for info in page)
+    sealed = _sealed_ids(store) if store.options.integrity_key is not None else iter(())
+    seen: set[str] = set()
+    for session_id in chain(listed, unlisted_sessions(store), sealed):
+        if session_id not in seen:
+            seen.add(session_id)
+            yield session_id
 
 
 def _page(store: Store, after: SessionInfo | None) -> list[SessionInfo]:
@@ -55,3 +60,10 @@ def _page(store: Store, after: SessionInfo | None) -> list[SessionInfo]:
         prefix=None, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1
     )
     return page_from(store.list_sessions(listing))
+
+
+def _sealed_ids(store: Store) -> Iterator[str]:
+    after = ""
+    while ids := store.sealed_sessions(after=after, count=_PAGE):
+        yield from ids
+        after = ids[-1]

@@ -30,7 +30,7 @@ class SealedWrite:
     @property
     def is_common(self) -> bool:
         """Whether it is one of those that take one round trip: an append, a pop, a replacement or a clearing."""
-        is_rare = self.is_new or self.rewritten or self.created_at or self.updated_at
+        is_rare = self.is_new or self.rewritten or self.keeps_time or self.created_at or self.updated_at
         return not is_rare and self.removed in (None, self.position)
 
     @property

@@ -33,6 +33,7 @@ _BITS = str.maketrans(" \t", "01")
 _SEAL_CHARACTERS = 8 * _BYTES
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, without saying so, as databases keep it)
+_LATEST = datetime(9999, 12, 31)  # noqa: DTZ001
 _NO_TIME = -(2**63)
 
 
@@ -106,9 +107,16 @@ class Seals:
         """Make the end seal that follows one."""
         # Its beginning is random: a conversation that was cleared does not come back to an end it has had.
         generation = old.generation + 1 if old else int.from_bytes(os.urandom(5), "big")
+        return self._made_end(session_id, generation, count, seal)
+
+    def _made_end(self, session_id: str, generation: int, count: int, seal: bytes) -> End:
         parts = [_VERSION, str(generation), str(count), seal.hex(), os.urandom(8).hex()]
         mac = digest(self._keys[0], _end(session_id, parts), "sha256")[:_BYTES]
         return End(generation, count, seal, ".".join([*parts, mac.hex()]))
+
+    def no_end(self, session_id: str) -> End:
+        """Make what stands for a conversation without one: it was never written."""
+        return self._made_end(session_id, 0, 0, GENESIS)
 
     def read_end(self, session_id: str, text: str) -> End | None:
         """Read an end seal; None when none of the keys has made it for this conversation."""
@@ -128,7 +136,7 @@ class Seals:
 def whole_second(created_at: object, least: datetime | None) -> str:
     """Write a time without its fraction, which not every column keeps, and not before another; now where it is none."""
     moment = (read_time(created_at) or datetime.now(UTC).replace(tzinfo=None)).replace(microsecond=0)
-    if least is not None and moment < least:
+    if least is not None and moment < least < _LATEST:
         moment = least.replace(microsecond=0) + timedelta(seconds=bool(least.microsecond))
     return moment.isoformat(sep=" ")
 

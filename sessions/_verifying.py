@@ -11,8 +11,6 @@ from ._stores.observing import observed
 from ._stores.store import Store
 from .errors import SealBrokenError, unkeyed_error
 
-_PAGE = 500
-
 
 def verify(
     store: Store, session_ids: Iterable[str] | None, since: Mapping[str, str]
@@ -27,7 +25,7 @@ def _verify(
     store: Store, session_ids: Iterable[str] | None, since: Mapping[str, str]
 ) -> Iterator[tuple[str, Verified | SealBrokenError]]:
     # One that has an end and nothing else is listed nowhere; nor is one that was removed as a whole.
-    wanted = chain(all_ids(store), _sealed(store), since) if session_ids is None else session_ids
+    wanted = chain(all_ids(store), since) if session_ids is None else session_ids
     seen: set[str] = set()
     for session_id in wanted:
         if session_id in seen:
@@ -37,10 +35,3 @@ def _verify(
             yield session_id, observed(store, "verify").verify(session_id, since.get(session_id))
         except SealBrokenError as exc:
             yield session_id, exc
-
-
-def _sealed(store: Store) -> Iterator[str]:
-    after = ""
-    while ids := store.sealed_sessions(after=after, count=_PAGE):
-        yield from ids
-        after = ids[-1]

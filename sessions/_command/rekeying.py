@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sessions._rekeying import all_ids
 from sessions.errors import DecryptionError, SealBrokenError
 
 from .context import Context
@@ -17,9 +18,11 @@ def rekey(context: Context) -> int:
     # Also where there is nothing: that no key is given is to be said.
     context.backend.rekey([])
     sessions = records = refused = 0
-    for info in context.chosen():
+    store = context.backend._store  # noqa: SLF001  (one by one, so that each refusal is said)
+    chosen = (info.session_id for info in context.named) if context.arguments.session_ids else all_ids(store)
+    for session_id in chosen:
         try:
-            changed = context.backend.rekey([info.session_id], adopt=context.arguments.adopt).records
+            changed = context.backend.rekey([session_id], adopt=context.arguments.adopt).records
         except (DecryptionError, SealBrokenError) as exc:
             context.err.line(f"agent-sessions: {cell(said(exc))}")
             refused += 1

@@ -7,6 +7,7 @@ conversation is shorter than it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from time import time
 
@@ -46,6 +47,14 @@ class EncryptedStore(PassingStore):
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
         rows = self._store.record_rows(session_id, after=after, upto=upto, count=count)
         return [(row_id, made, marked_as(text, self._given(session_id, row_id, text))) for row_id, made, text in rows]
+
+    def for_records(self, session_id: str, limit: int | None) -> Store:
+        inner = self._store.for_records(session_id, limit)
+        if inner is self._store:
+            return self
+        reading = copy(self)
+        reading._store, reading.knows_its_end = inner, inner.knows_its_end  # noqa: SLF001  (another one of us)
+        return reading
 
     def append(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None

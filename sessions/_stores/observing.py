@@ -154,9 +154,6 @@ class ObservedStore(Store):
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
         return self._run(lambda: self._store.unlisted_sessions(after=after, count=count), rows=len)
 
-    def check_whole(self, session_id: str, limit: int | None = None) -> None:
-        self._run(lambda: self._store.check_whole(session_id, limit), session_id)
-
     def seal(self, session_id: str) -> str:
         return self._run(lambda: self._store.seal(session_id), session_id)
 

@@ -168,11 +168,18 @@ def _delete_locked(
     lock: Callable[[Sequence[str]], list[str]],
 ) -> tuple[int, int]:
     with dialect.transaction(connection):
+        # In the order in which writes take them.
+        for session_id in sorted(set(session_ids)) if dialect.seals else ():
+            dialect.change(connection, "hold_seal", {"session_id": session_id})
         locked = lock(session_ids)
         if idle is not None and locked:
             # Where the first has waited for a writer, it may not have seen what that has written.
             locked = lock(locked)
         doomed = session_ids if idle is None else locked
+        if dialect.seals:
+            for name, ids in (("remove_seals", doomed), ("remove_held_seals", session_ids)):
+                if ids:
+                    dialect.change(connection, name, {"ids": dialect.list_parameter(connection, ids)})
         if not doomed:
             return 0, 0
         parameters = {"ids": dialect.list_parameter(connection, doomed)}
@@ -181,8 +188,6 @@ def _delete_locked(
             raise kept_error(left[0][0])
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
-        if dialect.seals:
-            dialect.change(connection, "remove_seals", parameters)
         return len(locked), items
 
 

@@ -99,9 +99,6 @@ class PassingStore(Store):
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
         return self._store.unlisted_sessions(after=after, count=count)
 
-    def check_whole(self, session_id: str, limit: int | None = None) -> None:
-        self._store.check_whole(session_id, limit)
-
     def seal(self, session_id: str) -> str:
         return self._store.seal(session_id)
 

@@ -1,17 +1,18 @@
 """What rows are by their seals: whether they end where the conversation ends, and hang together from there.
 
-A read of the newest rows ends at the end seal. Any other one ends at the row behind it, by whose seal its own end is
-known, or hangs together with the page before it.
+What is handed out was read in one statement with the end, or is row for row what was found to lead to the end before.
+Ids are not sealed, so nothing is decided by them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from time import monotonic, sleep
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from sessions._items import BEFORE_ALL, MAX_ID, read_time
 from sessions._sealing import Verified, moved_error
@@ -27,8 +28,11 @@ _CHARACTERS = 1_000_000
 _PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE = 0.05
 
-T = TypeVar("T")
-U = TypeVar("U")
+_CHANGED = "it, its time, its place or what stood before it is not as it was written"
+_CUT = "what stood behind it is missing, or stands in another place"
+_NO_END = "its end is missing"
+_NOT_OURS = "its end seal was not made with this key"
+_OTHER_HISTORY = "it does not go on from that seal: it is an earlier history, or was changed since"
 
 # Where something is broken, by the row's id, None where there is none; and what.
 Breaks = dict[int | None, str]
@@ -46,7 +50,7 @@ class Newest(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """What a write follows: the end, the id and the time of the newest row, and that row, where it is known."""
+    """What a write follows: the end, the newest row's id, the newest sealed one's time, and the row, if it is known."""
 
     end: End | None
     position: int
@@ -66,6 +70,23 @@ class Tail(NamedTuple):
         return self.end.text if self.end else None
 
 
+class Whole(NamedTuple):
+    """A conversation that was looked at: each row's id and seal, GENESIS where it has none, and what was found."""
+
+    ids: array[int]
+    seals: bytearray
+    verified: Verified
+    breaks: Breaks
+
+    def seal(self, place: int) -> bytes:
+        """Return the seal of a row."""
+        return bytes(self.seals[place * len(GENESIS) : (place + 1) * len(GENESIS)])
+
+    def place_of(self, seal: bytes) -> int | None:
+        """Return where the row with a seal is."""
+        return next((place for place in reversed(range(len(self.ids))) if self.seal(place) == seal), None)
+
+
 class SealReader:
     """Looks at the rows of a store by their seals."""
 
@@ -75,59 +96,26 @@ class SealReader:
         self._accepts = rows.options.unsealed == "accept"
         self.reports = rows.options.on_broken_seal == "report"
 
-    def window(self, session_id: str, count: int, upto: int = MAX_ID) -> tuple[list[Sealed], Tail, Breaks]:
-        """Return at most count rows up to an id, newest first, what a write follows, and what is broken in them."""
-        if upto == MAX_ID:
-            return self._window(session_id, count, upto)
-        return self.settled(session_id, lambda: self._window(session_id, count, upto))
-
-    def settled(self, session_id: str, read: Callable[[], tuple[T, U, Breaks]]) -> tuple[T, U, Breaks]:
-        """Read with several statements, again where others have changed or removed a row between them.
-
-        Then the whole is as it should be; where it is not, that is raised.
-        """
-        for _ in self.tries(session_id):
-            found = read()
-            if not found[2] or self.reports:
-                break
-            self.verify(session_id, None)
-        return found
-
-    def tries(self, session_id: str) -> Iterator[None]:
-        """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""
-        deadline, pause = monotonic() + max(self._rows.options.retry_timeout, 1.0), _PAUSE_SECONDS
-        while monotonic() < deadline:
-            yield
-            # Of the system, or forked processes would all come back at the same moments.
-            sleep(pause * int.from_bytes(os.urandom(2), "big") / 2**16)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        raise moved_error(session_id, None)
-
-    def _window(self, session_id: str, count: int, upto: int) -> tuple[list[Sealed], Tail, Breaks]:
-        end, rows, base, breaks = self._read(session_id, count, upto)
-        expected = (end.seal if end else GENESIS) if upto == MAX_ID else self.seal_at(session_id, upto)
-        breaks |= self.breaks(session_id, rows[:count], expected, base)
-        return rows[:count], _tail(end, rows, base), breaks
-
-    def _read(self, session_id: str, count: int, upto: int) -> tuple[End | None, list[Sealed], bytes | None, Breaks]:
-        """Read count rows and what they stand behind: its seal, None where that has none."""
+    def window(self, session_id: str, count: int) -> tuple[list[Sealed], Tail, Breaks]:
+        """Return at most count of the newest rows, newest first, what a write follows, and what is broken in them."""
         asked = min(count + 1, MAX_ID)
         while True:
-            text, stored = self._rows.sealed_rows(session_id, count=asked, upto=upto)
+            text, stored = self._rows.sealed_rows(session_id, count=asked)
             rows = [without_seal(row) for row in stored]
-            base = GENESIS if len(rows) < asked else next((row.seal for row in rows[count:] if row.seal), None)
+            base = next((row.seal for row in rows[count:] if row.seal), GENESIS if len(rows) < asked else None)
             if base is not None or not self._accepts:
                 break
             asked = min(2 * asked, MAX_ID)
         end, breaks = self._end(session_id, text)
         if base is None:
             breaks[rows[-1].id] = UNSEALED
-        return end, rows, base, breaks
+        breaks |= self.breaks(session_id, rows[:count], end.seal if end else GENESIS, base)
+        return rows[:count], _tail(end, rows, base), breaks
 
     def _end(self, session_id: str, text: str | None) -> tuple[End | None, Breaks]:
         end = None if text is None else self._seals.read_end(session_id, text)
         is_ours = text is None or end is not None
-        return end, {} if is_ours else {None: "its end seal was not made with this key"}
+        return end, {} if is_ours else {None: _NOT_OURS}
 
     def breaks(self, session_id: str, rows: Sequence[Sealed], expected: bytes | None, base: bytes | None) -> Breaks:
         """Return what is broken in rows, newest first, that are to end with a seal and to begin behind another one.
@@ -139,12 +127,12 @@ class SealReader:
         befores = [*(row.seal for row in sealed[1:]), base]
         for row, before in zip(sealed, befores, strict=False):
             if expected is not None and row.seal != expected:
-                breaks[row.id] = "what stood behind it is missing, or stands in another place"
+                breaks[row.id] = _CUT
             if before is None or not self._seals.is_row(session_id, before, row):
-                breaks[row.id] = "it, its time, its place or what stood before it is not as it was written"
+                breaks[row.id] = _CHANGED
             expected = before
         if not sealed and expected is not None and base is not None and expected != base:
-            breaks[None] = "its end is missing"
+            breaks[None] = _NO_END
         return breaks
 
     def all_breaks(self, session_id: str, rows: Sequence[Sealed], text: str | None) -> Breaks:
@@ -152,22 +140,22 @@ class SealReader:
         end, breaks = self._end(session_id, text)
         return breaks | self.breaks(session_id, rows, end.seal if end else GENESIS, GENESIS)
 
-    def verify(self, session_id: str, since: End | None) -> Verified:
-        """Look at a whole conversation; raise SealBrokenError where it is broken, or does not go on from an end."""
+    def look(self, session_id: str, since: End | None = None) -> Whole:
+        """Look at a whole conversation, page by page; again where others have changed it meanwhile."""
         for _ in self.tries(session_id):
             text, newest = self._rows.sealed_rows(session_id, count=1)
-            verified, breaks = self._walk(session_id, text, newest[0][0] if newest else 0, since)
-            if not breaks or self._rows.sealed_rows(session_id, count=1) == (text, newest):
-                break
-        self.tell(session_id, breaks, strict=True)
-        return verified
+            whole = self._walk(session_id, text, newest[0][0] if newest else None, since)
+            if not whole.breaks or self._rows.sealed_rows(session_id, count=1) == (text, newest):
+                return whole
+        raise moved_error(session_id, None)
 
-    def _walk(self, session_id: str, text: str | None, top: int, since: End | None) -> tuple[Verified, Breaks]:
+    def _walk(self, session_id: str, text: str | None, top: int | None, since: End | None) -> Whole:
         """Look at all rows up to one, oldest first."""
         end, breaks = self._end(session_id, text)
-        before, after, sealed, plain = GENESIS, BEFORE_ALL if top else 0, 0, 0
-        goes_on, count = since is None or since.rows == 0, _FIRST_ROWS
-        while after < top:
+        ids, seals = array("q"), bytearray()
+        before, after, sealed, count = GENESIS, BEFORE_ALL, 0, _FIRST_ROWS
+        goes_on = since is None or since.rows == 0
+        while top is not None and after < top:
             stored = self._rows.record_rows(session_id, after=after, upto=top, count=count)
             if not stored:
                 break
@@ -175,47 +163,31 @@ class SealReader:
             rows = [without_seal(row) for row in stored]
             breaks |= self.breaks(session_id, rows[::-1], None, before)
             for row in rows:
-                if row.seal is None:
-                    plain += 1
-                    continue
-                sealed, before = sealed + 1, row.seal
-                goes_on = goes_on or (since is not None and (sealed, before) == (since.rows, since.seal))
+                ids.append(row.id)
+                seals += row.seal or GENESIS
+                if row.seal is not None:
+                    sealed, before = sealed + 1, row.seal
+                    goes_on = goes_on or (since is not None and (sealed, before) == (since.rows, since.seal))
             after = rows[-1].id
+        last = ids[-1] if ids else None
         if before != (end.seal if end else GENESIS) or sealed != (end.rows if end else 0):
-            found = sealed + plain > 0
-            breaks.setdefault(after if found else None, f"{'what stood behind it' if found else 'its end'} is missing")
+            breaks.setdefault(last, _CUT if ids else _NO_END)
+        # An end that was written less often is an earlier one, whatever it holds.
+        if since is not None and (end.generation if end else 0) < since.generation:
+            goes_on = False
         if not goes_on:
-            breaks.setdefault(None, "it does not go on from that seal: it is an earlier history, or was changed since")
-        return Verified(sealed + plain, sealed, plain, text or ""), breaks
+            breaks.setdefault(None, _OTHER_HISTORY)
+        return Whole(ids, seals, Verified(len(ids), sealed, len(ids) - sealed, text or ""), breaks)
 
-    def seal_before(self, session_id: str, row_id: int) -> bytes:
-        """Return the seal that the newest sealed row up to an id has."""
-        upto, count = row_id, 1
-        while upto:
-            stored = self._rows.newest_rows(session_id, count=count, upto=upto)
-            for key, text in stored:
-                if (seal := without_seal((key, None, text)).seal) is not None:
-                    return seal
-            if len(stored) < count:
-                break
-            upto, count = stored[-1][0] - 1, _ROWS
-        return GENESIS
-
-    def seal_at(self, session_id: str, row_id: int) -> bytes:
-        """Return the seal with which rows up to an id end, by what stands behind them; b"" where that is broken."""
-        after = row_id
-        while row_id < MAX_ID:
-            stored = self._rows.record_rows(session_id, after=after, upto=MAX_ID, count=1)
-            if not stored:
-                break
-            row = without_seal(stored[0])
-            if row.seal is not None:
-                before = self.seal_before(session_id, row_id)
-                return before if self._seals.is_row(session_id, before, row) else b""
-            after = row.id
-        text, _ = self._rows.sealed_rows(session_id, count=1)
-        end, breaks = self._end(session_id, text)
-        return b"" if breaks else (end.seal if end else GENESIS)
+    def tries(self, session_id: str) -> Iterator[None]:
+        """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""
+        deadline, pause = monotonic() + max(self._rows.options.retry_timeout, 1.0), _PAUSE_SECONDS
+        while monotonic() < deadline:
+            yield
+            # Of the system, or forked processes would all come back at the same moments.
+            sleep(pause * int.from_bytes(os.urandom(2), "big") / 2**16)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise moved_error(session_id, None)
 
     def tell(self, session_id: str, breaks: Breaks, *, strict: bool = False) -> None:
         """Raise SealBrokenError for what is broken; log it where that is asked for, unless strict."""
@@ -232,4 +204,6 @@ def _tail(end: End | None, rows: Sequence[Sealed], base: bytes | None) -> Tail:
     newest, *others = rows
     before = next((row.seal for row in others if row.seal), base) if newest.seal else None
     known = Newest(newest.id, newest.text, before, others[0].id if others else 0)
-    return Tail(end, newest.id, read_time(newest.created_at), known)
+    # What others have dated may be any time.
+    time = next((read_time(row.created_at) for row in rows if row.seal), None)
+    return Tail(end, newest.id, time, known)

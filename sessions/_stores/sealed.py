@@ -12,19 +12,27 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sessions._items import BEFORE_ALL, MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
+from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow
 from sessions._parts import Part
 from sessions._sealing import SealedWrite, SealMovedError, Verified, moved_error
 from sessions._seals import GENESIS, Sealed, Seals, split, whole_second, without_seal
 from sessions._settings.options import integrity_keys
-from sessions.errors import ConflictError, SealBrokenError, check_position, gone_error, lost_lease_error, taken_error
+from sessions.errors import (
+    ConflictError,
+    InvalidItemError,
+    check_position,
+    gone_error,
+    lost_lease_error,
+    taken_error,
+)
 
+from .checked import KEPT_ROWS, CheckedRows, kept_rows, mark
 from .passing import PassingStore
-from .seal_reading import Breaks, Newest, SealReader, Tail
+from .seal_reading import Newest, SealReader, Tail
 from .settling import with_token
-from .store import SealableStore
+from .store import SealableStore, Store
 
 # Of how many conversations the end is known here, with the newest text if it has at most so many characters.
 _ENDS = 1000
@@ -50,72 +58,62 @@ class SealedStore(PassingStore):
     # Reads
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
-        return [(row.id, row.text) for row in self._window(session_id, count, upto)]
+        asked = count
+        while True:
+            rows = self._window(session_id, asked)
+            older = [(row.id, row.text) for row in rows if row.id <= upto]
+            if len(older) >= count or len(rows) < asked:
+                return older[:count]
+            asked = min(2 * asked, MAX_ID)
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        newest = next((row.id for row in self._window(session_id, 1)), 0)
-        oldest, there = (newest, newest) if count == 1 else super().newest_range(session_id, count)
-        return oldest, there and newest
+        rows = self._window(session_id, count)
+        return (rows[-1].id, rows[0].id) if rows else (0, 0)
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        def read() -> tuple[list[Sealed], None, Breaks]:
-            stored = self._rows.record_rows(session_id, after=after, upto=upto, count=count)
-            rows = [without_seal(row) for row in stored]
-            before = self._reader.seal_before(session_id, after) if after > 0 else GENESIS
-            # What has been cut off behind the last page is noticed too.
-            expected = self._reader.seal_at(session_id, upto) if len(rows) < count else None
-            return rows, None, self._reader.breaks(session_id, rows[::-1], expected, before)
+        rows = [row for row in reversed(self._window(session_id, MAX_ID)) if after < row.id <= upto]
+        return [(row.id, row.created_at, MarkedText.of(row.text, mark(row, {}))) for row in rows[:count]]
 
-        rows, _, breaks = self._reader.settled(session_id, read)
-        self._reader.tell(session_id, breaks)
-        return [(row.id, row.created_at, MarkedText.of(row.text, _mark(row, breaks))) for row in rows]
+    def for_records(self, session_id: str, limit: int | None) -> Store:
+        if limit is not None and limit <= KEPT_ROWS:
+            return kept_rows(self, self._reader, session_id, limit)
+        return CheckedRows(self, self._rows, self._seals, self._reader, session_id)
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         found = self._rows.search(literal, after=after, prefix=prefix, count=count)
         texts: dict[tuple[str, int], str] = {}
         for session_id in sorted({row[0] for row in found if row[3] is not None}):
-            self.check_whole(session_id)
-            ids = [row[1] for row in found if row[0] == session_id and row[3] is not None]
-            # Not what was found, which nobody has looked at.
-            rows = self.record_rows(session_id, after=ids[0] - 1, upto=ids[-1], count=MAX_ID)
-            texts |= {(session_id, row[0]): row[2] for row in rows}
+            # Not what was found, of which it is not known what stands around it.
+            texts |= {(session_id, row.id): row.text for row in self._window(session_id, MAX_ID)}
         return [(*row[:3], None if row[3] is None else texts.get((row[0], row[1]))) for row in found]
 
     def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
         def first_of(session_id: str) -> str | None:
-            rows = self.record_rows(session_id, after=BEFORE_ALL, upto=MAX_ID, count=_FIRST_ROWS)
-            return next((text[:length] for *_, text in rows if any(role in text for role in USER_ROLES)), None)
+            texts = (row.text for row in self._window(session_id, MAX_ID)[: -_FIRST_ROWS - 1 : -1])
+            return next((text[:length] for text in texts if any(role in text for role in USER_ROLES)), None)
 
         there = self._rows.first_items(session_ids, 1)
         return [(session_id, text and first_of(session_id)) for session_id, text in there]
 
-    def check_whole(self, session_id: str, limit: int | None = None) -> None:
-        try:
-            if limit is None:
-                self._reader.verify(session_id, None)
-            else:
-                self._window(session_id, limit)
-        except SealBrokenError:
-            if not self._reader.reports:
-                raise
-
     def seal(self, session_id: str) -> str:
         tail = self._read_tail(session_id)
-        return tail.text or self._seals.new_end(session_id, None, 0, GENESIS).text
+        return tail.text or self._seals.no_end(session_id).text
 
     def verify(self, session_id: str, since: str | None) -> Verified:
         earlier = None if since is None else self._seals.read_end(session_id, since)
         if since is not None and earlier is None:
             raise ValueError(f"since is no seal of session {session_id!r} with this key; pass what seal() returned")
-        return self._reader.verify(session_id, earlier)
+        whole = self._reader.look(session_id, earlier)
+        self._reader.tell(session_id, whole.breaks, strict=True)
+        return whole.verified
 
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
         return self._rows.sealed_sessions(after=after, count=count)
 
-    def _window(self, session_id: str, count: int, upto: int = MAX_ID) -> list[Sealed]:
-        rows, tail, breaks = self._reader.window(session_id, count, upto)
+    def _window(self, session_id: str, count: int) -> list[Sealed]:
+        rows, tail, breaks = self._reader.window(session_id, count)
         self._reader.tell(session_id, breaks)
-        if not breaks and upto == MAX_ID:
+        if not breaks:
             self._know(session_id, tail)
         return rows
 
@@ -134,8 +132,11 @@ class SealedStore(PassingStore):
         )
 
     def load(self, session_id: str, part: Part) -> int:
+        for text in part.texts:
+            _check_mark(session_id, text, accepts=self._accepts)
+
         def make(tail: Tail) -> SealedWrite:
-            if part.is_new and tail.end is not None:
+            if part.is_new and tail.position:
                 raise taken_error(session_id)
             write = self._batch(
                 session_id, tail, part.texts, part.position, times=part.times, removes_all=part.replaces
@@ -220,14 +221,17 @@ class SealedStore(PassingStore):
         return self._change(session_id, change, None, anew=True, adopt=adopt)
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
-        rows, _, breaks = self._reader.window(session_id, MAX_ID, MAX_ID if upto is None else upto)
+        rows, _, breaks = self._reader.window(session_id, MAX_ID)
         self._reader.tell(session_id, breaks, strict=True)
-        rows.reverse()
-        if upto and not (rows and rows[-1].id == upto):
+        if upto and all(row.id != upto for row in rows):
             raise gone_error(session_id, upto)
-        texts = [MarkedText.of(row.text, _mark(row, {})) for row in rows]
-        times = [str(row.created_at) for row in rows]
-        write = self._batch(new_id, Tail(None, 0, None, None), texts, 0, times=times)
+        wanted = [row for row in reversed(rows) if upto is None or row.id <= upto]
+        texts = [MarkedText.of(row.text, mark(row, {})) for row in wanted]
+        times = [str(row.created_at) for row in wanted]
+        there = self._read_tail(new_id)
+        if there.position:
+            raise taken_error(new_id)
+        write = self._batch(new_id, there, texts, 0, times=times)
         self._rows.write_sealed(new_id, replace(write, is_new=True), lease=lease)
 
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
@@ -373,9 +377,15 @@ class SealedStore(PassingStore):
         raise moved_error(session_id, None)
 
 
-def _mark(row: Sealed, breaks: Breaks) -> str:
-    return "broken" if row.id in breaks else "unsealed" if row.seal is None else "sealed"
-
-
 def _is_theirs(text: str) -> bool:
     return isinstance(text, MarkedText) and text.seal == "unsealed"
+
+
+def _check_mark(session_id: str, text: str, *, accepts: bool) -> None:
+    """Raise InvalidItemError for a text that a seal of ours would make what it is not."""
+    mark_of = text.seal if isinstance(text, MarkedText) else "sealed"
+    if mark_of == "broken" or (mark_of == "unsealed" and not accepts):
+        raise InvalidItemError(
+            f"a record for session {session_id!r} is {mark_of} where it comes from, and nothing was written; "
+            "pass records of one that is whole, or connect with unsealed='accept'"
+        )

@@ -174,7 +174,8 @@ class SQLStore(SealableStore, Generic[C]):
             return delete_sessions(self._dialect, connection, session_ids, idle)
 
         # Without a moment, what is there the second time may have been written since.
-        return self._attempts.run(delete, settle=None if idle is None else delete)
+        create = self._dialect.create_seals if self._dialect.seals else None
+        return self._attempts.run(delete, settle=None if idle is None else delete, create=create)
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         self._attempts.run(

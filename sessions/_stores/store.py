@@ -51,6 +51,7 @@ class Store(ABC):
     options: Options
     hooks: Hooks | None  # None: nobody wants to know
     rewrites_whole: bool = False  # rewrite() wants all rows of a conversation at once
+    knows_its_end: bool = False  # where it is read in pages, no id says which is the last one
     renews_in_background: bool = True  # a connection of the application is not for a thread of ours
 
     def __init__(self, options: Options) -> None:
@@ -171,9 +172,12 @@ class Store(ABC):
     def check(self, *, fix: bool) -> list[Check]:
         """Look whether everything is as it should be; with fix make what is missing before."""
 
-    def check_whole(self, session_id: str, limit: int | None = None) -> None:
-        """Raise SealBrokenError where a conversation, or its newest rows, are not as they were sealed."""
-        return
+    def for_records(self, session_id: str, limit: int | None) -> Store:
+        """Return what a conversation, or its newest rows, are to be read from in pages, the oldest first.
+
+        Raises SealBrokenError where they are not as they were sealed.
+        """
+        return self
 
     def seal(self, session_id: str) -> str:
         """Return the end seal of a conversation."""

@@ -71,6 +71,18 @@ WHERE session_id = %(session_id)s;
 DELETE FROM agent_session_seals
 WHERE session_id IN %(ids)s;
 
+-- name: hold_seal
+-- Keeps out every write under seals to the session, also the first one, until the transaction ends.
+INSERT INTO agent_session_seals (session_id, seal)
+VALUES (%(session_id)s, '')
+ON DUPLICATE KEY UPDATE session_id = VALUES(session_id);
+
+-- name: remove_held_seals
+-- Those that hold_seal has made.
+DELETE FROM agent_session_seals
+WHERE session_id IN %(ids)s
+    AND seal = '';
+
 -- name: sealed_sessions
 SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_session_seals

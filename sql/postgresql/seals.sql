@@ -67,6 +67,19 @@ WHERE session_id = %(session_id)s;
 DELETE FROM agent_session_seals
 WHERE session_id = ANY (%(ids)b::text[]);
 
+-- name: hold_seal
+-- Keeps out every write under seals to the session, also the first one, until the transaction ends.
+INSERT INTO agent_session_seals (session_id, seal)
+VALUES (%(session_id)s, '')
+ON CONFLICT (session_id) DO UPDATE
+SET seal = agent_session_seals.seal;
+
+-- name: remove_held_seals
+-- Those that hold_seal has made.
+DELETE FROM agent_session_seals
+WHERE session_id = ANY (%(ids)b::text[])
+    AND seal = '';
+
 -- name: sealed_sessions
 SELECT session_id
 FROM agent_session_seals
@@ -105,31 +118,35 @@ SELECT 1 / count(*)
 FROM gone;
 
 -- name: append_sealed
--- Differs: touch_session and load_items, where they are sent with what they presuppose; behind the row with the id
--- position, NULL for any.
-WITH session AS (
-    INSERT INTO agent_sessions (session_id, updated_at)
-    VALUES (%(session_id)s, clock_timestamp())
-    ON CONFLICT (session_id) DO UPDATE
-    SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at)
-    RETURNING session_id
-),
-message AS (
+-- Differs: load_items, where it is sent with what it presupposes: behind the row with the id position, NULL for any. Ids
+-- that do not rise would put the rows elsewhere.
+WITH message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, item.time::timestamp
-    FROM session
-    CROSS JOIN unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
+    SELECT %(session_id)s::varchar, item.text, item.time::timestamp
+    FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
     ORDER BY item.n
-    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
-)
-SELECT max(id), 1 / (
-    count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[])
-    AND (%(position)s::bigint IS NULL OR %(position)s = coalesce((
+    RETURNING CASE WHEN session_id::text = %(session_id)s THEN id END AS id
+),
+newest AS (
+    SELECT coalesce(max(id), 0) AS id
+    FROM (
         SELECT id
         FROM agent_messages
         WHERE session_id = ANY (ARRAY[%(session_id)s])
         ORDER BY session_id DESC, id DESC
         LIMIT 1
-    ), 0))
+    ) AS last
+)
+SELECT max(message.id), 1 / (
+    count(message.id) = cardinality(%(items)b::text[])
+    AND min(message.id) > newest.id
+    AND (%(position)s::bigint IS NULL OR %(position)s = newest.id)
 )::integer
-FROM message;
+FROM newest
+LEFT JOIN message ON TRUE
+GROUP BY newest.id;
+
+-- name: use_utc
+-- Until the end of the transaction: the times of rows are sealed, and a TIMESTAMP WITH TIME ZONE is in the zone of whoever
+-- writes it.
+SELECT set_config('TimeZone', 'UTC', TRUE);

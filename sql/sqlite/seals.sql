@@ -45,6 +45,19 @@ WHERE session_id = :session_id;
 DELETE FROM agent_session_seals
 WHERE session_id IN (SELECT value FROM json_each(:ids));
 
+-- name: hold_seal
+-- Keeps out every write under seals to the session, also the first one, until the transaction ends.
+INSERT INTO agent_session_seals (session_id, seal)
+VALUES (:session_id, '')
+ON CONFLICT (session_id) DO UPDATE
+SET seal = agent_session_seals.seal;
+
+-- name: remove_held_seals
+-- Those that hold_seal has made.
+DELETE FROM agent_session_seals
+WHERE session_id IN (SELECT value FROM json_each(:ids))
+    AND seal = '';
+
 -- name: sealed_sessions
 SELECT +session_id
 FROM agent_session_seals

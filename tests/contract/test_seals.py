@@ -254,6 +254,109 @@ def test_an_error_names_conversation_and_row(sql_url: str) -> None:
         assert not isinstance(info.value, ValueError)
 
 
+def _version(url: str) -> list[str]:
+    """Replace a history by one that is as long, and return the texts that it had."""
+    old = stored_texts(url)
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        backend.session("chat_1").replace_items(items(*(f"new {text}" for text in HISTORY)))
+    return old
+
+
+def test_the_beginning_of_an_older_version_is_handed_out_by_nothing(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*HISTORY))
+        old = _version(sql_url)
+        for row_id, text in zip(_ids(sql_url)[:3], old, strict=False):
+            _put(sql_url, row_id, text)
+        _fails(lambda: session.fork("fork", upto=_ids(sql_url)[1]), SealBrokenError, "chat_1")
+        _fails(lambda: backend.first_messages(["chat_1"]), SealBrokenError, "chat_1")
+
+
+def _between_pages(url: str, edit: Callable[[], None], *, count: int = 60) -> list[str]:
+    """Read records, with an edit behind the first page; the texts that were handed out."""
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*map(str, range(count))))
+        records = session.records()
+        found = [next(records)]
+        edit()
+        found += records
+    return texts(record.item or {} for record in found)
+
+
+def test_rows_that_are_numbered_anew_between_two_pages_are_neither_left_out_nor_doubled(sql_url: str) -> None:
+    def renumber() -> None:
+        for row_id in _ids(sql_url):
+            execute_sql(sql_url, "UPDATE agent_messages SET id = %s WHERE id = %s", (row_id + 1000, row_id))
+
+    assert _between_pages(sql_url, renumber) == list(map(str, range(60)))
+
+
+def test_an_older_version_behind_the_first_page_is_refused(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*(f"old {n}" for n in range(60))))
+        old = stored_texts(sql_url)
+
+        def put_back() -> None:
+            for row_id, text in zip(_ids(sql_url)[30:], old[30:], strict=True):
+                _put(sql_url, row_id, text)
+
+        session.clear_session()
+    with pytest.raises(SealBrokenError):
+        _between_pages(sql_url, put_back)
+
+
+def test_records_go_on_where_others_have_removed_what_comes(sql_url: str) -> None:
+    def remove() -> None:
+        with sessions.connect(sql_url, integrity_key=KEY) as backend:
+            for _ in range(10):
+                backend.session("chat_1").pop_item()
+
+    assert _between_pages(sql_url, remove) == list(map(str, range(50)))
+
+
+def _state(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All that the tables hold of histories."""
+    columns = {"agent_messages": "id, session_id, message_data, created_at", "agent_session_seals": "session_id, seal"}
+    return {f"{table} ({names})": execute_sql(url, f"SELECT {names} FROM {table}") for table, names in columns.items()}
+
+
+def _put_back(url: str, state: dict[str, list[tuple[Any, ...]]]) -> None:
+    for table, rows in state.items():
+        execute_sql(url, f"DELETE FROM {table.partition(' ')[0]}")
+        for row in rows:
+            execute_sql(url, f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
+
+
+def test_a_rollback_over_a_pop_is_noticed_with_a_kept_seal(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        session.add_items(items("b"))
+        earlier = _state(sql_url)
+        session.pop_item()
+        popped = session.seal()
+        session.replace_items([])
+        emptied = session.seal()
+    _put_back(sql_url, earlier)
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        assert texts(session.get_items()) == ["a", "b"]
+        for kept in (popped, emptied):
+            with pytest.raises(SealBrokenError, match="earlier history"):
+                session.verify(since=kept)
+
+
+def test_ids_below_1_hide_nothing(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items(*HISTORY))
+        execute_sql(sqlite_url, "UPDATE agent_messages SET id = id - 100")
+        assert texts(backend.session("chat_1").get_items()) == HISTORY
+        assert [record.item for record in backend.session("chat_1").records(2)] == items("d", "e")
+
+
 # --- what we do ourselves
 
 
@@ -395,6 +498,81 @@ def test_a_sealed_history_is_copied_to_where_there_is_no_key(sql_url: str, make_
         source.session("chat_1").add_items(items(*HISTORY))
         assert target.load("chat_1", source.session("chat_1").records()) == len(HISTORY)
         assert target.session("chat_1").get_items() == items(*HISTORY)
+
+
+def test_many_rows_of_others_behind_ours_are_no_alarm(sql_url: str) -> None:
+    accepting: Any = {"integrity_key": KEY, "unsealed": "accept"}
+    with sessions.connect(sql_url, **accepting) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("ours"))
+        _by_another(sql_url, "one", "two", "three")
+        assert texts(session.get_items(1)) == ["three"]
+        assert session.position() == _ids(sql_url)[-1]
+        assert session.pop_item() == item("three")
+        session.add_items(items("ours"))
+        assert texts(session.get_items()) == ["ours", "one", "two", "ours"]
+        _no_end(sql_url)
+        for read in (lambda: session.get_items(1), session.position, session.pop_item):
+            _fails(read, SealBrokenError, "chat_1")
+
+
+def test_others_do_not_date_what_we_write(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, unsealed="accept") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("ours"))
+        _by_another(sql_url, "theirs")
+        late = "UPDATE agent_messages SET created_at = '2037-12-31 10:00:00' WHERE id = %s"
+        execute_sql(sql_url, late, (_ids(sql_url)[1],))
+        session.add_items(items("ours"))
+        newest = list(session.records())[-1].created_at
+        assert newest is not None
+        assert newest.year < 2037
+
+
+def test_what_is_broken_or_of_others_is_not_sealed_by_a_copy(sql_url: str, make_url: Callable[[str], str]) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, on_broken_seal="report") as source:
+        session = source.session("chat_1")
+        session.add_items(items(*HISTORY))
+        _content(sql_url)
+        with sessions.connect(make_url("sqlite"), integrity_key=KEY) as target:
+            _fails(lambda: target.load("chat_1", session.records()), sessions.InvalidItemError, "is broken where")
+            assert target.session("chat_1").get_items() == []
+
+
+def test_deleting_beside_who_makes_a_conversation_leaves_it_whole(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+
+        def work(number: int) -> None:
+            for _ in range(15):
+                if number:
+                    backend.session("chat_1").add_items(items("a"))
+                else:
+                    backend.delete_sessions(["chat_1"])
+
+        in_threads(3, work)
+        backend.session("chat_1").verify()
+
+
+def test_nothing_is_deleted_before_the_first_seal(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        assert backend.delete_sessions(["chat_1", "chat_2"]) == 1
+        assert execute_sql(sql_url, "SELECT * FROM agent_session_seals") == []
+
+
+def test_an_end_that_others_left_is_adopted(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    with sessions.connect(sql_url) as backend:
+        backend.delete_sessions(["chat_1"])
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        _fails(backend.session("chat_1").get_items, SealBrokenError, "its end is missing")
+        assert backend.rekey(adopt=True) == (1, 0)
+        assert backend.session("chat_1").get_items() == []
+        backend.session("chat_2").add_items(items("b"))
+        backend.session("chat_2").fork("chat_1")
+        assert texts(backend.session("chat_1").get_items()) == ["b"]
 
 
 def test_a_seal_cannot_be_taken_off_where_rows_of_others_are_accepted(sql_url: str) -> None:

@@ -7,13 +7,7 @@ from sessions._sealing import SealedWrite
 
 def steps_of(write: SealedWrite) -> list[str] | None:
     """Return the names of the statements; None for a write that takes others."""
-    if (
-        write.rewritten
-        or write.is_new
-        or write.created_at
-        or write.updated_at
-        or write.removed not in (None, write.position)
-    ):
+    if not write.is_common:
         return None
     steps = ["make_seal" if write.before is None else "move_seal", "check_seal"]
     if write.after is None:

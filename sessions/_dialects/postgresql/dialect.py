@@ -221,6 +221,8 @@ class PostgresDialect(Dialect[PGConnection]):
         return newest
 
     def load(self, connection: PGConnection, session_id: str, texts: Sequence[str], times: Sequence[str]) -> int:
+        if self.seals:
+            self.execute(connection, "use_utc", {})
         newest = start = 0
         for part in _parts(texts):
             parameters = {
