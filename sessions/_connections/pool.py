@@ -120,7 +120,7 @@ class Pool(Generic[C]):
         """Find or open a connection for a lease."""
         check_process()
         with self._lock:
-            waits = self._closed or self._fork_pending or not self._idle or (self._queue and self._is_late())
+            waits = not self._places or (bool(self._queue) and (not self._idle or self._is_late()))
             if not waits:
                 self._give_place(lease)
         if waits:
@@ -198,7 +198,7 @@ class Pool(Generic[C]):
 
     @property
     def _places(self) -> int:
-        return 0 if self._closed or self._fork_pending else self._size - len(self._busy)
+        return 0 if self._closed or self._fork_pending else max(0, self._size - len(self._busy))
 
     def _call_next(self) -> None:
         if places := self._places:

@@ -165,7 +165,7 @@ class Attempts(Generic[C]):
         create = create or self._dialect.create_tables
         try:
             self.run(create, settle=create, may_create=False)
-        except DatabaseError as exc:
+        except own(DatabaseError) as exc:
             cause = exc.__cause__
             remedy = self._dialect.failure(cause).to_create if isinstance(cause, Exception) else ""
             if not cause or not remedy:

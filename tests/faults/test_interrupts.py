@@ -211,13 +211,14 @@ class _InterruptedReading:
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("lender", ["own", "bind in autocommit"])
-@pytest.mark.parametrize("error", [sessions.DatabaseError("x"), pymysql.IntegrityError(1062, "x")])
 def test_an_answer_to_what_was_interrupted_is_not_taken_for_the_next_ones(
-    name: str, behind: bool, lender: str, error: BaseException, server_url: str, monkeypatch: pytest.MonkeyPatch
+    name: str, behind: bool, lender: str, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise error
 
+    errors = itertools.cycle([pymysql.IntegrityError(1062, "x"), sessions.DatabaseError("x"), KeyboardInterrupt()])
+    error: BaseException = next(errors)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with Session.from_url("chat_1", server_url) as writer:
@@ -233,7 +234,7 @@ def test_an_answer_to_what_was_interrupted_is_not_taken_for_the_next_ones(
                     connection = connect_raw(server_url)
                     stack.callback(_close, connection)
                     backend = sessions.bind(connection)
-                reading.left = answer
+                reading.left, error = answer, next(errors)
                 try:
                     OPERATIONS[name](backend.session("chat_1"))
                 except type(error) as exc:
