@@ -59,6 +59,14 @@ WHERE id < 1
 ORDER BY id
 LIMIT 1;
 
+-- name: definition_of_sessions
+-- Differs: no catalogue of both servers lists a connection's temporary tables.
+SHOW CREATE TABLE agent_sessions;
+
+-- name: definition_of_messages
+-- Differs: as definition_of_sessions.
+SHOW CREATE TABLE agent_messages;
+
 -- name: estimate_sessions
 SELECT COALESCE(table_rows, 0)
 FROM information_schema.tables

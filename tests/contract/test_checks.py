@@ -249,3 +249,16 @@ def test_a_database_that_cannot_be_reached_is_an_error_as_ever() -> None:
     url = "postgresql://nobody@127.0.0.1:1/none"
     with sessions.connect(url, max_retries=0) as backend, pytest.raises(sessions.ConnectionFailedError):
         backend.check()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mariadb"])
+def test_a_temporary_table_of_a_connections_own_is_an_error(dialect: str, make_url: Callable[[str], str]) -> None:
+    url = make_url(dialect)
+    with sessions.connect(url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        assert "durability" not in verdicts(backend)
+    with contextlib.closing(connect_raw(url)) as connection:
+        columns = "id BIGINT, session_id VARCHAR(255), message_data TEXT, created_at TIMESTAMP"
+        connection.cursor().execute(f"CREATE TEMPORARY TABLE agent_messages ({columns})")
+        [found] = [check for check in sessions.bind(connection).check() if check.name == "durability"]
+        assert (found.verdict, "agent_messages is a temporary table" in found.found) == ("error", True)

@@ -51,6 +51,14 @@ def engine_check(engines: Mapping[str, str]) -> Check:
     return Check("engine", "error", f"{' and '.join(wrong)}, without transactions", "ALTER TABLE .. ENGINE = InnoDB")
 
 
+def temporary_checks(table: str, definition: str) -> list[Check]:
+    """Say that an application's connection has a table of its own in the place of everybody's."""
+    if not definition.startswith("CREATE TEMPORARY"):
+        return []
+    remedy = f"DROP TEMPORARY TABLE {table}, or bind a connection without it"
+    return [Check("durability", "error", f"{table} is a temporary table: it ends with the connection", remedy)]
+
+
 def cluster_check(server: Server) -> list[Check]:
     """Say which cluster the server is in, and how it is dealt with."""
     if not server.cluster:

@@ -25,7 +25,7 @@ from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
-from .checks import cascade_check, cluster_check, column_checks, engine_check
+from .checks import cascade_check, cluster_check, column_checks, engine_check, temporary_checks
 from .cluster import GALERA, Server
 from .errors import (
     CANNOT_CONVERT,
@@ -393,6 +393,9 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def own_checks(self, connection: MyConnection) -> list[Check]:
         found = [engine_check({table: self._engine(connection, table) for table in self.tables})]
+        if not isinstance(connection, PacketConnection):
+            for table, name in zip(self.tables, ("definition_of_sessions", "definition_of_messages"), strict=True):
+                found += temporary_checks(table, self.execute(connection, name, {})[0][1])
         if isinstance(connection, PacketConnection):
             found += cluster_check(connection.server)
             if connection.server.refuses_cascades:
