@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from sessions._dialects.connector import Connector
-from sessions._reentry import refuse_reentry
+from sessions._reentry import is_held, refuse_reentry
 from sessions.errors import ConnectionFailedError, closed_error
 
 from .fork import check_process, tell_of_forks
@@ -123,9 +123,9 @@ class Pool(Generic[C]):
             waits = not self._places or (bool(self._queue) and (not self._idle or self._is_late()))
             if not waits:
                 self._give_place(lease)
-        if waits:
-            # Whoever has a place to give back would wait for the lock.
-            refuse_reentry(self._lock, "the pool")
+        if waits and is_held(self._lock):
+            self._take_at_once(lease)
+        elif waits:
             self._wait_for_place(lease)
         # Not under the lock: other threads would wait for what this one asks the system.
         while lease.connection is not None:
@@ -156,6 +156,12 @@ class Pool(Generic[C]):
         lease.taken = monotonic()
         self._close_idle_since(lease.taken - self._max_idle)
         lease.connection = self._idle.pop().connection if self._idle else None
+
+    def _take_at_once(self, lease: _Lease[C]) -> None:
+        """Take a place for a call that has interrupted one in here, which keeps all others out until then."""
+        if not self._places:
+            refuse_reentry(self._lock, "the pool")
+        self._give_place(lease)
 
     def _wait_for_place(self, lease: _Lease[C]) -> None:
         turn, deadline = _Turn(), None
