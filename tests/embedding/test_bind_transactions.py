@@ -100,7 +100,7 @@ def test_a_failed_add_takes_back_itself_alone(app_url: str, connect: Connect, au
         run(connection, "BEGIN")
     place_order(connection, 1)
     session.add_items(items("good"))
-    with pytest.raises(sessions.DatabaseError, match="trigger|P0001"):
+    with pytest.raises(sessions.DatabaseError, match=r"trigger|P0001"):
         session.add_items(items("fine", "poison"))
     place_order(connection, 2)
     session.add_items(items("better"))

@@ -130,7 +130,7 @@ def test_each_operation_is_committed_whatever_the_pools_connections_do(
 def test_a_failed_operation_gives_back_a_clean_connection(pool: Any, backend: sessions.Backend) -> None:
     refuse_poisoned_rows(pool.url)
     for _ in range(SIZE + 2):
-        with pytest.raises(sessions.DatabaseError, match="trigger|P0001"):
+        with pytest.raises(sessions.DatabaseError, match=r"trigger|P0001"):
             backend.session("chat_1").add_items(items("fine", "poison"))
     with pool.connection() as lent:
         place_order(lent, 1)
