@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect, may_be_cut
-from sessions._items import RecordRow
+from sessions._items import MAX_ID, RecordRow
 from sessions._leases import Lease
 from sessions._sealing import SealedWrite, SealMovedError, generation_of, moved_error
 from sessions.errors import LeaseLostError, kept_error, taken_error, unknown_error
@@ -106,13 +106,8 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
             raise moved_error(session_id, write.before)
         if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": write.removed}):
             raise kept_error(session_id)
-    for row_id, text in write.rewritten:
-        parameters = {"session_id": session_id, "id": row_id, "message_data": text}
-        if not is_there(dialect, connection, session_id, row_id):
-            raise moved_error(session_id, write.before)
-        written = dialect.change(connection, "update_item", parameters)
-        if not written or not is_there(dialect, connection, session_id, row_id):
-            raise kept_error(session_id)
+    if write.rewritten:
+        _rewrite(dialect, connection, session_id, write)
     newest = dialect.load(connection, session_id, write.texts, write.times) if write.texts else 0
     if write.after is None:
         removed = dialect.change(connection, "delete_session", {"session_id": session_id})
@@ -122,3 +117,17 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
         times = {"created_at": write.created_at or None, "updated_at": write.updated_at or None}
         dialect.change(connection, "set_session_times", {"session_id": session_id} | times)
     return newest or (dialect.newest_range(connection, session_id, 1)[1] if write.rewritten else 0)
+
+
+def _rewrite(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> None:
+    """Put texts in place of rows' own; raise DatabaseError when something suppresses that, or moves a row."""
+    of_session = {"session_id": session_id, "upto": MAX_ID}
+    [(count,)] = dialect.execute(connection, "count_items", of_session)
+    for row_id, text in write.rewritten:
+        parameters = {"session_id": session_id, "id": row_id, "message_data": text}
+        if not dialect.change(connection, "update_item", parameters):
+            if not is_there(dialect, connection, session_id, row_id):
+                raise moved_error(session_id, write.before)
+            raise kept_error(session_id)
+    if dialect.execute(connection, "count_items", of_session) != [(count,)]:
+        raise kept_error(session_id)
