@@ -4,6 +4,8 @@ import contextlib
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -820,3 +822,15 @@ def test_an_item_of_any_size_keeps_its_seal(sealed: sessions.Backend) -> None:
     assert session.pop_item() == large[1]
     assert session.pop_item() == large[0]
     assert session.pop_item() is None
+
+
+def test_without_a_key_nothing_of_it_is_imported_or_stands_between(sqlite_url: str) -> None:
+    script = f"""
+import sys, sessions
+with sessions.connect({sqlite_url!r}) as backend:
+    backend.session("chat_1").add_items([{{"a": 1}}])
+    print(type(backend._store).__name__, *sorted(name for name in sys.modules if "seal" in name or "crypt" in name))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # What a store is asked to do with sealed rows, which knows of no key.
+    assert done.stdout.split() == ["SQLStore", "sessions._sealing", "sessions._stores.sealing"]
