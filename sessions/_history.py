@@ -189,15 +189,14 @@ class History:
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count, seen = BEFORE_ALL, MAX_ID, _FIRST_PAGE, 0
         store = self.store.for_records(self.session_id, limit)
-        if limit is not None:
+        if limit is not None and not store.knows_its_end:
             first, upto = observed(store, "records").newest_range(self.session_id, min(limit, MAX_ID))
             after = first - 1 if upto else 0
-            upto = MAX_ID if upto and store.knows_its_end else upto
-        while after < upto:
+        while after < upto or store.knows_its_end:
             self.check_open()
             rows = observed(store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
             yield from (make_record(row) for row in rows if row[2] is not EXPIRED)
-            if len(rows) < count:
+            if len(rows) < count and not (rows and store.knows_its_end):
                 return
             after = rows[-1][0]
             if upto == MAX_ID and not store.knows_its_end:

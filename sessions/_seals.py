@@ -20,6 +20,7 @@ from .errors import SealBrokenError
 
 _BYTES = 16
 UNSEALED = "it was written without the key"
+OTHER_HISTORY = "it does not go on from that seal: it is an earlier history, or was changed since"
 
 # What stands before the first row.
 GENESIS = bytes(_BYTES)

@@ -238,6 +238,14 @@ def low_id_error(row_id: int) -> SchemaError:
     )
 
 
+def unordered_error() -> SchemaError:
+    """Say that a new row got a lower id than one that was there."""
+    return SchemaError(
+        "the ids of new messages are not above those before them, by which messages are ordered, and nothing was "
+        "changed; let the sequence count up, behind all ids that are there, and keep none ahead (CACHE 1)"
+    )
+
+
 def used_up_error() -> SchemaError:
     """Say that there are no higher ids."""
     return SchemaError(

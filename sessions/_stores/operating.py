@@ -169,8 +169,10 @@ def _delete_locked(
 ) -> tuple[int, int]:
     with dialect.transaction(connection):
         # In the order in which writes take them.
-        for session_id in sorted(set(session_ids)) if dialect.seals else ():
-            dialect.change(connection, "hold_seal", {"session_id": session_id})
+        if dialect.seals and session_ids:
+            dialect.change(
+                connection, "hold_seals", {"ids": dialect.list_parameter(connection, sorted(set(session_ids)))}
+            )
         locked = lock(session_ids)
         if idle is not None and locked:
             # Where the first has waited for a writer, it may not have seen what that has written.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sessions._items import BEFORE_ALL, MAX_ID, read_time
 from sessions._sealing import Verified, moved_error
-from sessions._seals import GENESIS, UNSEALED, End, Sealed, Seals, broken_error, without_seal
+from sessions._seals import GENESIS, OTHER_HISTORY, UNSEALED, End, Sealed, Seals, broken_error, without_seal
 
 from .store import SealableStore
 
@@ -32,7 +32,6 @@ _CHANGED = "it, its time, its place or what stood before it is not as it was wri
 _CUT = "what stood behind it is missing, or stands in another place"
 _NO_END = "its end is missing"
 _NOT_OURS = "its end seal was not made with this key"
-_OTHER_HISTORY = "it does not go on from that seal: it is an earlier history, or was changed since"
 
 # Where something is broken, by the row's id, None where there is none; and what.
 Breaks = dict[int | None, str]
@@ -75,6 +74,7 @@ class Whole(NamedTuple):
 
     ids: array[int]
     seals: bytearray
+    generation: int  # of its end
     verified: Verified
     breaks: Breaks
 
@@ -176,8 +176,9 @@ class SealReader:
         if since is not None and (end.generation if end else 0) < since.generation:
             goes_on = False
         if not goes_on:
-            breaks.setdefault(None, _OTHER_HISTORY)
-        return Whole(ids, seals, Verified(len(ids), sealed, len(ids) - sealed, text or ""), breaks)
+            breaks.setdefault(None, OTHER_HISTORY)
+        verified = Verified(len(ids), sealed, len(ids) - sealed, text or "")
+        return Whole(ids, seals, end.generation if end else 0, verified, breaks)
 
     def tries(self, session_id: str) -> Iterator[None]:
         """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""

@@ -28,7 +28,7 @@ from sessions.errors import (
     taken_error,
 )
 
-from .checked import KEPT_ROWS, CheckedRows, kept_rows, mark
+from .checked import KEPT_ROWS, CheckedRows, KeptRows, record_of
 from .passing import PassingStore
 from .seal_reading import Newest, SealReader, Tail
 from .settling import with_token
@@ -71,13 +71,15 @@ class SealedStore(PassingStore):
         return (rows[-1].id, rows[0].id) if rows else (0, 0)
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
-        rows = [row for row in reversed(self._window(session_id, MAX_ID)) if after < row.id <= upto]
-        return [(row.id, row.created_at, MarkedText.of(row.text, mark(row, {}))) for row in rows[:count]]
+        rows, _, breaks = self._reader.window(session_id, MAX_ID)
+        self._reader.tell(session_id, breaks)
+        wanted = [row for row in reversed(rows) if after < row.id <= upto]
+        return [record_of(row, breaks) for row in wanted[:count]]
 
     def for_records(self, session_id: str, limit: int | None) -> Store:
         if limit is not None and limit <= KEPT_ROWS:
-            return kept_rows(self, self._reader, session_id, limit)
-        return CheckedRows(self, self._rows, self._seals, self._reader, session_id)
+            return KeptRows(self, self._reader, session_id, limit)
+        return CheckedRows(self, self._rows, self._seals, self._reader, session_id, limit)
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         found = self._rows.search(literal, after=after, prefix=prefix, count=count)
@@ -226,7 +228,7 @@ class SealedStore(PassingStore):
         if upto and all(row.id != upto for row in rows):
             raise gone_error(session_id, upto)
         wanted = [row for row in reversed(rows) if upto is None or row.id <= upto]
-        texts = [MarkedText.of(row.text, mark(row, {})) for row in wanted]
+        texts = [record_of(row, {})[2] for row in wanted]
         times = [str(row.created_at) for row in wanted]
         there = self._read_tail(new_id)
         if there.position:

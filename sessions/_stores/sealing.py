@@ -12,7 +12,7 @@ from sessions._dialects.dialect import Dialect, may_be_cut
 from sessions._items import MAX_ID, RecordRow
 from sessions._leases import Lease
 from sessions._sealing import SealedWrite, SealMovedError, generation_of, moved_error
-from sessions.errors import LeaseLostError, kept_error, taken_error, unknown_error
+from sessions.errors import LeaseLostError, kept_error, taken_error, unknown_error, unordered_error
 
 from .operating import is_there
 from .settling import newest_of_batch
@@ -108,7 +108,7 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
             raise kept_error(session_id)
     if write.rewritten:
         _rewrite(dialect, connection, session_id, write)
-    newest = dialect.load(connection, session_id, write.texts, write.times) if write.texts else 0
+    newest = _load(dialect, connection, session_id, write) if write.texts else 0
     if write.after is None:
         removed = dialect.change(connection, "delete_session", {"session_id": session_id})
         if not removed and dialect.lock(connection, session_id):
@@ -117,6 +117,16 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
         times = {"created_at": write.created_at or None, "updated_at": write.updated_at or None}
         dialect.change(connection, "set_session_times", {"session_id": session_id} | times)
     return newest or (dialect.newest_range(connection, session_id, 1)[1] if write.rewritten else 0)
+
+
+def _load(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> int:
+    """Write rows behind those that are there; raise SchemaError where the database numbers them otherwise."""
+    before = dialect.newest_id(connection, session_id)
+    newest = dialect.load(connection, session_id, write.texts, write.times)
+    count = len(write.texts)
+    if len(dialect.record_rows(connection, session_id, after=before, upto=newest, count=count)) < count:
+        raise unordered_error()
+    return newest
 
 
 def _rewrite(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> None:

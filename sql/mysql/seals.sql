@@ -71,14 +71,18 @@ WHERE session_id = %(session_id)s;
 DELETE FROM agent_session_seals
 WHERE session_id IN %(ids)s;
 
--- name: hold_seal
--- Keeps out every write under seals to the session, also the first one, until the transaction ends.
-INSERT INTO agent_session_seals (session_id, seal)
-VALUES (%(session_id)s, '')
-ON DUPLICATE KEY UPDATE session_id = VALUES(session_id);
+-- name: hold_seals
+-- Keeps out every write under seals to some sessions, also the first one, until the transaction ends: the gaps where
+-- there is no row are locked too.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+FROM agent_session_seals
+WHERE session_id IN %(ids)s
+ORDER BY session_id
+LIMIT 18446744073709551615
+FOR UPDATE;
 
 -- name: remove_held_seals
--- Those that hold_seal has made.
+-- Those that hold_seals has made.
 DELETE FROM agent_session_seals
 WHERE session_id IN %(ids)s
     AND seal = '';

@@ -67,15 +67,17 @@ WHERE session_id = %(session_id)s;
 DELETE FROM agent_session_seals
 WHERE session_id = ANY (%(ids)b::text[]);
 
--- name: hold_seal
--- Keeps out every write under seals to the session, also the first one, until the transaction ends.
+-- name: hold_seals
+-- Keeps out every write under seals to some sessions, also the first one, until the transaction ends.
 INSERT INTO agent_session_seals (session_id, seal)
-VALUES (%(session_id)s, '')
+SELECT DISTINCT id, ''
+FROM unnest(%(ids)b::text[]) AS given (id)
+ORDER BY id
 ON CONFLICT (session_id) DO UPDATE
 SET seal = agent_session_seals.seal;
 
 -- name: remove_held_seals
--- Those that hold_seal has made.
+-- Those that hold_seals has made.
 DELETE FROM agent_session_seals
 WHERE session_id = ANY (%(ids)b::text[])
     AND seal = '';

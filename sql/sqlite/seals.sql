@@ -45,15 +45,17 @@ WHERE session_id = :session_id;
 DELETE FROM agent_session_seals
 WHERE session_id IN (SELECT value FROM json_each(:ids));
 
--- name: hold_seal
--- Keeps out every write under seals to the session, also the first one, until the transaction ends.
+-- name: hold_seals
+-- Keeps out every write under seals to some sessions, also the first one, until the transaction ends.
 INSERT INTO agent_session_seals (session_id, seal)
-VALUES (:session_id, '')
+SELECT value, ''
+FROM json_each(:ids)
+WHERE TRUE
 ON CONFLICT (session_id) DO UPDATE
 SET seal = agent_session_seals.seal;
 
 -- name: remove_held_seals
--- Those that hold_seal has made.
+-- Those that hold_seals has made.
 DELETE FROM agent_session_seals
 WHERE session_id IN (SELECT value FROM json_each(:ids))
     AND seal = '';

@@ -310,6 +310,54 @@ def test_an_older_version_behind_the_first_page_is_refused(sql_url: str) -> None
         _between_pages(sql_url, put_back)
 
 
+@pytest.mark.parametrize("shift", [-100, 0])
+def test_records_with_a_limit_do_not_go_by_ids(sqlite_url: str, shift: int) -> None:
+    with sessions.connect(sqlite_url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*HISTORY))
+        execute_sql(sqlite_url, "UPDATE agent_messages SET id = id - %s", (_ids(sqlite_url)[-1] + shift,))
+        for limit in (2, 5, 2000):
+            assert texts(record.item or {} for record in session.records(limit)) == HISTORY[-limit:]
+
+
+@pytest.mark.parametrize("ours", [[], ["ours"]], ids=["of others alone", "behind ours"])
+def test_rows_of_others_are_read_once_though_one_is_removed_meanwhile(sql_url: str, ours: list[str]) -> None:
+    theirs = list(map(str, range(60)))
+    with sessions.connect(sql_url, integrity_key=KEY, unsealed="accept") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*ours))
+        _by_another(sql_url, *theirs)
+        records = session.records()
+        found = [next(records)]
+        session.pop_item()
+        found += records
+    assert texts(record.item or {} for record in found) == [*ours, *theirs[:-1]]
+
+
+def test_a_report_reads_all_though_a_row_is_removed_meanwhile(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, on_broken_seal="report") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*map(str, range(60))))
+        records = session.records()
+        found = [next(records)]
+        with sessions.connect(sql_url, integrity_key=KEY) as other:
+            other.session("chat_1").delete_record(_ids(sql_url)[30])
+        found += records
+        assert [record.seal for record in found] == ["sealed"] * 59
+
+
+def test_a_report_marks_what_was_forged_between_two_pages(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, on_broken_seal="report") as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*map(str, range(60))))
+        records = session.records()
+        found = [next(records)]
+        _put(sql_url, _ids(sql_url)[40], stored_texts(sql_url)[40].replace('"40"', '"forged"'))
+        found += records
+    assert {record.seal for record in found if record.item == item("forged")} == {"broken"}
+    assert len(found) == 60
+
+
 def test_records_go_on_where_others_have_removed_what_comes(sql_url: str) -> None:
     def remove() -> None:
         with sessions.connect(sql_url, integrity_key=KEY) as backend:
