@@ -352,7 +352,7 @@ WHERE session_id = %(session_id)s
 SELECT CONVERT(CONVERT(page.session_id USING utf8mb4) USING binary), page.id, page.created_at, CASE
     WHEN INSTR(page.message_data, %(literal)s) > 0
         OR INSTR(page.message_data, %(escape)s) > 0
-        OR CHARSET(page.message_data) = 'binary' AND INSTR(page.message_data, X'00') > 0
+        OR CHARSET(page.message_data) = _ascii 'binary' AND INSTR(page.message_data, X'00') > 0
         THEN CONVERT(CONVERT(page.message_data USING utf8mb4) USING binary)
 END
 FROM (

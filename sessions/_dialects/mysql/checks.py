@@ -51,9 +51,11 @@ def engine_check(engines: Mapping[str, str]) -> Check:
     return Check("engine", "error", f"{' and '.join(wrong)}, without transactions", "ALTER TABLE .. ENGINE = InnoDB")
 
 
-def temporary_checks(table: str, definition: str) -> list[Check]:
+def temporary_checks(table: str, definition: str | bytes) -> list[Check]:
     """Say that an application's connection has a table of its own in the place of everybody's."""
-    if not definition.startswith("CREATE TEMPORARY"):
+    # In the character set of its answers, which may take two bytes for a letter.
+    words = definition.encode() if isinstance(definition, str) else definition.replace(b"\0", b"")
+    if not words.startswith(b"CREATE TEMPORARY"):
         return []
     remedy = f"DROP TEMPORARY TABLE {table}, or bind a connection without it"
     return [Check("durability", "error", f"{table} is a temporary table: it ends with the connection", remedy)]

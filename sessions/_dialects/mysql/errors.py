@@ -228,7 +228,28 @@ CONNECT_ERRORS = (
 )
 # Errors whose text repeats no value: those above but for some, and what has names alone in it.
 _QUOTING_NOTHING = (frozenset(_FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, CUT, WRONG_VALUE, TOO_LONG}).union(
-    (1015, 1030, 1036, 1048, 1093, 1094, 1118, 1136, 1158, 1159, 1160, 1161, 1194, 1195, 1227, 1242, 1267, 1270, 1271),
+    (
+        1015,
+        1030,
+        1036,
+        1048,
+        1093,
+        1094,
+        1104,
+        1118,
+        1136,
+        1158,
+        1159,
+        1160,
+        1161,
+        1194,
+        1195,
+        1227,
+        1242,
+        1267,
+        1270,
+        1271,
+    ),
     (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1451, 1452, 1456, 1785, 1786, 3819, 4025, 9001),
 )
 # What a trigger raises says what it wants.
