@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hmac import compare_digest, digest
+from time import time_ns
 from typing import NamedTuple
 
 from ._items import RecordRow, read_time, stored_text
@@ -106,8 +107,8 @@ class Seals:
 
     def new_end(self, session_id: str, old: End | None, count: int, seal: bytes) -> End:
         """Make the end seal that follows one."""
-        # Its beginning is random: a conversation that was cleared does not come back to an end it has had.
-        generation = old.generation + 1 if old else int.from_bytes(os.urandom(5), "big")
+        # It begins with the moment, so that one that was cleared and made anew is later than what it was.
+        generation = old.generation + 1 if old else time_ns() // 1000
         return self._made_end(session_id, generation, count, seal)
 
     def _made_end(self, session_id: str, generation: int, count: int, seal: bytes) -> End:
