@@ -4,8 +4,8 @@ EXTRA ?= dev
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest-sdk
 WITHOUT_SERVERS = --backends=memory,sqlite,sqlite-memory
-# As many processes as cores; all tests of a server in one of them.
-PARALLEL = -n auto --dist loadgroup
+# As many processes as cores, and three at least, for they often wait; all tests of a server in one of them.
+PARALLEL = -n $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores : 3))) --dist loadgroup
 SOURCES = pyproject.toml README.md LICENSE $(shell find sessions sql -type f -not -name '*.pyc')
 
 # Each process of the tests would compile all of them again.
