@@ -31,6 +31,7 @@ ROWS = 1000
 # What a plan of each statement is asked with.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "newest_items": {"session_id": "chat_1", "count": 20, "upto": MAX_ID},
+    "sealed_rows": {"session_id": "chat_1", "count": 20},
     "records": {"session_id": "chat_1", "after": 17, "upto": MAX_ID, "count": 20},
     "newest_range": {"session_id": "chat_1", "count": 20},
     "pop_item": {"session_id": "chat_1"},
@@ -309,13 +310,13 @@ def test_postgresql_forgets_the_plan_of_a_small_table_after_some_seconds(
 # --- MySQL and MariaDB
 
 
-def _mysql_plan(url: str, name: str) -> list[dict[str, Any]]:
+def _mysql_plan(url: str, name: str, tables: tuple[str, ...] = ("agent_messages",)) -> list[dict[str, Any]]:
     from pymysql.cursors import DictCursor
 
     with contextlib.closing(connect_raw(url)) as connection:
         cursor = connection.cursor(DictCursor)
         cursor.execute("EXPLAIN FORMAT=TRADITIONAL " + _statement(url, name), PARAMETERS[name])
-        return [row for row in cursor.fetchall() if row["table"] == "agent_messages"]
+        return [row for row in cursor.fetchall() if row["table"] in tables]
 
 
 MYSQL_STATEMENTS = (
@@ -426,3 +427,27 @@ def test_sqlite_reads_no_other_conversation_in_tables_of_others(sqlite_url: str,
         assert look.startswith("SEARCH agent_messages USING"), json.dumps(plan)
         assert "INDEX idx_agent_messages_session_" in look, json.dumps(plan)
     assert _sqlite_plan(url, "delete_item") == BY_ID
+
+
+# --- under seals
+
+
+@pytest.mark.parametrize("tables", ["ours", "of others"])
+def test_a_sealed_read_walks_an_index_of_the_session(sql_url: str, tables: str) -> None:
+    dialect = dialect_of(sql_url)
+    maker = {"sqlite": "sdk-sqlite", "postgresql": "sdk-asyncpg"}.get(dialect, "npm")
+    url = filled(sql_url, *([] if tables == "ours" else [maker]))
+    with sessions.connect(url, integrity_key="of a length that a key should have") as backend:
+        backend.session("another").get_items()  # makes the table of ends
+    name = "sealed_rows"
+    if dialect == "sqlite":
+        looks = [step for step in _sqlite_plan(url, name) if "agent_messages" in step]
+        assert [look.partition(" USING ")[0] for look in looks] == ["SEARCH agent_messages"], looks
+        assert "session_id=?" in looks[0]
+    elif dialect == "postgresql":
+        looks = _looks(_postgresql_plan(url, name))
+        assert ["session_id" in node["Index Cond"] for node in looks] == [True]
+    else:
+        [found, message] = _mysql_plan(url, name, ("found", "message"))
+        assert found["type"] in ("ref", "range")
+        assert message["type"] in ("eq_ref", "const")

@@ -253,10 +253,9 @@ class MemoryStore(SealableStore):
             known.updated_at = _seconds(part.updated_at, known.updated_at)
             return newest
 
-    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
+    def sealed_rows(self, session_id: str, *, count: int) -> tuple[str | None, list[RecordRow]]:
         with self._alone():
-            newest_first = (row for row in reversed(self._rows_of(session_id)) if row[0] <= upto)
-            return self._seals.get(session_id), list(islice(newest_first, count))
+            return self._seals.get(session_id), list(islice(reversed(self._rows_of(session_id)), count))
 
     def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
         with self._alone():

@@ -20,12 +20,9 @@ from .settling import newest_of_batch
 C = TypeVar("C")
 
 
-def sealed_rows(
-    dialect: Dialect[C], connection: C, session_id: str, *, count: int, upto: int
-) -> tuple[str | None, list[RecordRow]]:
+def sealed_rows(dialect: Dialect[C], connection: C, session_id: str, count: int) -> tuple[str | None, list[RecordRow]]:
     """Return the end seal and the newest rows, of one moment."""
-    parameters = {"session_id": session_id, "count": count, "upto": upto}
-    rows = dialect.execute(connection, "sealed_rows", parameters)
+    rows = dialect.execute(connection, "sealed_rows", {"session_id": session_id, "count": count})
     end = str(rows.pop(0)[3]) if rows and rows[0][0] else None
     return end, [(row_id, created_at, text) for _, row_id, created_at, text in rows]
 

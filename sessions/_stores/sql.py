@@ -219,9 +219,9 @@ class SQLStore(SealableStore, Generic[C]):
             settle=None if part.is_new else lambda connection: settle_load(self._dialect, connection, session_id, part),
         )
 
-    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
+    def sealed_rows(self, session_id: str, *, count: int) -> tuple[str | None, list[RecordRow]]:
         def read(connection: C) -> tuple[str | None, list[RecordRow]]:
-            return sealed_rows(self._dialect, connection, session_id, count=count, upto=upto)
+            return sealed_rows(self._dialect, connection, session_id, count)
 
         end, rows = self._attempts.run(read, settle=read, writes=False, create=self._dialect.create_seals)
         return end, numbered(rows)

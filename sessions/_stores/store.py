@@ -216,8 +216,8 @@ class SealableStore(Store):
     settles: bool = False  # an answer can be lost, and what it was an answer to is then looked for by its token
 
     @abstractmethod
-    def sealed_rows(self, session_id: str, *, count: int, upto: int = MAX_ID) -> tuple[str | None, list[RecordRow]]:
-        """Return the end seal, None where there is none, and at most count rows up to id upto, newest first.
+    def sealed_rows(self, session_id: str, *, count: int) -> tuple[str | None, list[RecordRow]]:
+        """Return the end seal, None where there is none, and at most count rows, newest first.
 
         Both are of one moment.
         """

@@ -2,7 +2,7 @@
 -- one that is presupposed, before it touches a row, and so keeps every other one out until it is committed.
 
 -- name: sealed_rows
--- The end seal of a session, and at most count of its rows up to id upto, newest first, all of one moment. The ids first,
+-- The end seal of a session, and at most count of its rows, newest first, all of one moment. The ids first,
 -- whoever has made the tables (queries.sql).
 SELECT 1, NULL, NULL, CONVERT(seal USING binary)
 FROM agent_session_seals
@@ -23,7 +23,6 @@ UNION ALL (
         AND message.id = found.id
     WHERE found.session_id >= %(session_id)s
         AND found.session_id <= %(session_id)s
-        AND found.id <= %(upto)s
     ORDER BY found.session_id DESC, found.id DESC
     LIMIT %(count)s
 )

@@ -4,7 +4,7 @@
 -- Of what is sent at once each step divides by zero, as in append_items, unless it has done as it was told.
 
 -- name: sealed_rows
--- The end seal of a session, and at most count of its rows up to id upto, newest first, all of one moment. In the order
+-- The end seal of a session, and at most count of its rows, newest first, all of one moment. In the order
 -- of newest_items.
 SELECT 1 AS is_end, NULL AS id, NULL AS created_at, seal AS message_data
 FROM agent_session_seals
@@ -13,7 +13,6 @@ UNION ALL (
     SELECT 0, id, to_json(created_at) #>> '{}', message_data::text
     FROM agent_messages
     WHERE session_id = ANY (ARRAY[%(session_id)s])
-        AND id <= %(upto)s
     ORDER BY session_id DESC, id DESC
     LIMIT %(count)s
 )

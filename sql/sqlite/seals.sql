@@ -2,7 +2,8 @@
 -- one that is presupposed, before it touches a row, and so keeps every other one out until it is committed.
 
 -- name: sealed_rows
--- The end seal of a session, and at most count of its rows up to id upto, newest first, all of one moment.
+-- The end seal of a session, and at most count of its rows, newest first, all of one moment; with likely() as in
+-- newest_items.
 SELECT is_end, id, created_at, message_data
 FROM (
     SELECT 1 AS is_end, NULL AS id, NULL AS created_at, seal AS message_data
@@ -14,7 +15,7 @@ FROM (
         SELECT id, created_at, message_data
         FROM agent_messages
         WHERE session_id = :session_id
-            AND likely(id <= :upto)
+            AND likely(id <= 9223372036854775807)
         ORDER BY id DESC
         LIMIT :count
     ) AS newest
