@@ -441,12 +441,12 @@ def test_a_sealed_read_walks_an_index_of_the_session(sql_url: str, tables: str) 
         backend.session("another").get_items()  # makes the table of ends
     name = "sealed_rows"
     if dialect == "sqlite":
-        looks = [step for step in _sqlite_plan(url, name) if "agent_messages" in step]
-        assert [look.partition(" USING ")[0] for look in looks] == ["SEARCH agent_messages"], looks
-        assert "session_id=?" in looks[0]
+        [step] = [step for step in _sqlite_plan(url, name) if "agent_messages" in step]
+        assert step.startswith("SEARCH agent_messages USING")
+        assert "session_id=?" in step
     elif dialect == "postgresql":
-        looks = _looks(_postgresql_plan(url, name))
-        assert ["session_id" in node["Index Cond"] for node in looks] == [True]
+        [node] = _looks(_postgresql_plan(url, name))
+        assert "session_id" in node["Index Cond"]
     else:
         [found, message] = _mysql_plan(url, name, ("found", "message"))
         assert found["type"] in ("ref", "range")
