@@ -603,6 +603,15 @@ def test_deleting_beside_who_makes_a_conversation_leaves_it_whole(sql_url: str) 
         backend.session("chat_1").verify()
 
 
+def test_the_table_of_ends_is_made_once_by_many(sql_url: str) -> None:
+    def write(number: int) -> None:
+        with sessions.connect(sql_url, integrity_key=KEY) as backend:
+            backend.session(f"chat_{number}").add_items(items("a"))
+
+    in_threads(8, write)
+    assert len(execute_sql(sql_url, "SELECT session_id FROM agent_session_seals")) == 8
+
+
 def test_nothing_is_deleted_before_the_first_seal(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.session("chat_1").add_items(items("a"))

@@ -388,6 +388,12 @@ class PostgresDialect(Dialect[PGConnection]):
             super().create_leases(connection)
             self._check_lasts(connection, self.leases_table)
 
+    def create_seals(self, connection: PGConnection) -> None:
+        with self.transaction(connection):
+            self.execute(connection, "lock_schema", {})
+            super().create_seals(connection)
+            self._check_lasts(connection, self.seals_table)
+
     def create_tables(self, connection: PGConnection) -> None:
         with self.transaction(connection):
             self.execute(connection, "lock_schema", {})
