@@ -160,7 +160,8 @@ async def test_what_the_sdk_skips_is_an_error_here_and_stays(make_url: Callable[
         other = EncryptedSession("chat", they, "another key, also long enough")  # type: ignore[arg-type]
         await _encrypted(they).add_items(_ITEMS)
         await they.add_items(_numbers(1, 1))
-        assert await other.get_items() == []
+        # What is plain older ones of the SDK give as it is.
+        assert not any(item in _ITEMS for item in await other.get_items())
         with sessions.Session.from_url("chat", url, encryption_key="another key, also long enough") as ours:
             for read in (ours.get_items, ours.pop_item):
                 with pytest.raises(sessions.DecryptionError):
