@@ -100,7 +100,8 @@ class EncryptedStore(PassingStore):
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         # No database sees what an envelope holds.
         rows = self._store.search("", after=after, prefix=prefix, count=count)
-        given = ((*row[:3], self._given(row[0], row[1], row[3])) for row in rows)
+        # Without a text comes what was removed while a sealed conversation was looked at.
+        given = (row if row[3] is None else (*row[:3], self._given(row[0], row[1], row[3])) for row in rows)
         return [
             (session_id, row_id, made, None if text is EXPIRED else text) for session_id, row_id, made, text in given
         ]
