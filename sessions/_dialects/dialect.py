@@ -229,9 +229,7 @@ class Dialect(ABC, Generic[C]):
             [(row_id, text), *others] = rows
             if text is None:
                 raise hidden_error(session_id, row_id)
-            # Nobody can have been quicker.
-            if not self.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
-                raise kept_error(session_id)
+            self.delete_item(connection, session_id, row_id)
             return (row_id, text), others[0][0] if others else 0
 
     def clear(self, connection: C, session_id: str, lease: Lease | None) -> None:
@@ -354,6 +352,11 @@ class Dialect(ABC, Generic[C]):
     def newest_id(self, connection: C, session_id: str) -> int:
         """Return the id of the newest row, 0 when there is none; as it is now, a snapshot may be older."""
         return self.newest_range(connection, session_id, 1)[1]
+
+    def delete_item(self, connection: C, session_id: str, row_id: int) -> None:
+        """Delete a row that is locked, so nobody can be quicker; raise DatabaseError when something keeps it."""
+        if not self.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
+            raise kept_error(session_id)
 
     def delete_items(self, connection: C, session_id: str) -> None:
         """Delete the rows; raise DatabaseError when something keeps one."""

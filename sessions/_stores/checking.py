@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter, time
 from typing import NoReturn, TypeVar
@@ -32,6 +32,7 @@ _NUMBER = re.compile(r"(big|medium|small|tiny)?int|numeric|decimal", re.IGNORECA
 
 _LEASE_COLUMNS = ("session_id", "token", "expires_at")
 _SEAL_COLUMNS = ("session_id", "seal")
+_OTHER_NAME = "choose another sessions_table, after which it is named"
 
 
 class _UndoneError(SessionsError):
@@ -104,9 +105,15 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
 def _strange(columns: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
     """Say which table lacks a column of ours, as those of another application do."""
     for (table, found), wanted in zip(columns.items(), _COLUMNS, strict=True):
-        if found and (lacking := [name for name in wanted if name not in found]):
-            return f"{table} has no column {' and no column '.join(lacking)}; it is another application's"
+        if found and (lacking := _lacking(table, found, wanted)):
+            return lacking
     return ""
+
+
+def _lacking(table: str, found: Collection[str], wanted: Sequence[str]) -> str:
+    """Say which of the columns that we want a table has not."""
+    missing = " and no column ".join(name for name in wanted if name not in found)
+    return f"{table} has no column {missing}; it is another application's" if missing else ""
 
 
 def _leases_check(dialect: Dialect[C], connection: C) -> Check:
@@ -115,13 +122,8 @@ def _leases_check(dialect: Dialect[C], connection: C) -> Check:
     found = _columns(dialect, connection, table)
     if not found:
         return Check("leases", "ok", f"no {table}, which exclusive() makes", fix=dialect.statements["create_leases"])
-    if lacking := [name for name in _LEASE_COLUMNS if name not in found]:
-        return Check(
-            "leases",
-            "error",
-            f"{table} has no column {' and no column '.join(lacking)}; it is another application's",
-            "choose another sessions_table, after which it is named, before you use exclusive()",
-        )
+    if lacking := _lacking(table, found, _LEASE_COLUMNS):
+        return Check("leases", "error", lacking, f"{_OTHER_NAME}, before you use exclusive()")
     kind = found["token"][0]
     if (width := re.search(r"char.*\((\d+)\)", kind, re.IGNORECASE)) and int(width[1]) < TOKEN_CHARACTERS:
         return Check(
@@ -139,13 +141,8 @@ def _seals_check(dialect: Dialect[C], connection: C) -> Check:
     found = _columns(dialect, connection, table)
     if not found:
         return Check("seals", "ok", f"no {table}, which the first write makes", fix=dialect.statements["create_seals"])
-    if lacking := [name for name in _SEAL_COLUMNS if name not in found]:
-        return Check(
-            "seals",
-            "error",
-            f"{table} has no column {' and no column '.join(lacking)}; it is another application's",
-            "choose another sessions_table, after which it is named",
-        )
+    if lacking := _lacking(table, found, _SEAL_COLUMNS):
+        return Check("seals", "error", lacking, _OTHER_NAME)
     return Check("seals", "ok", f"{table}; `agent-sessions verify` looks at every conversation")
 
 
@@ -226,8 +223,7 @@ def _write(dialect: Dialect[C], connection: C, session_id: str) -> NoReturn:
     # As before a removal: what may be read need not be locked.
     if not dialect.lock(connection, session_id) or not is_there(dialect, connection, session_id, row_id):
         raise kept_error(session_id)
-    if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
-        raise kept_error(session_id)
+    dialect.delete_item(connection, session_id, row_id)
     if not dialect.change(connection, "delete_session", {"session_id": session_id}):
         raise kept_error(session_id)
     raise _UndoneError

@@ -85,8 +85,7 @@ def pop_checked(
         if not check((row_id, text)):
             return None, row_id
         dialect.lock_for_removal(connection, session_id)
-        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
-            raise kept_error(session_id)
+        dialect.delete_item(connection, session_id, row_id)
         return (row_id, text), others[0][0] if others else 0
 
 
@@ -118,8 +117,7 @@ def delete_record(dialect: Dialect[C], connection: C, session_id: str, row_id: i
         dialect.lock_for_removal(connection, session_id)
         if not is_there(dialect, connection, session_id, row_id):
             return False
-        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
-            raise kept_error(session_id)
+        dialect.delete_item(connection, session_id, row_id)
         return True
 
 

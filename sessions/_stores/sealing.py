@@ -101,8 +101,7 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
     if write.removed is not None:
         if not is_there(dialect, connection, session_id, write.removed):
             raise moved_error(session_id, write.before)
-        if not dialect.change(connection, "delete_item", {"session_id": session_id, "id": write.removed}):
-            raise kept_error(session_id)
+        dialect.delete_item(connection, session_id, write.removed)
     if write.rewritten:
         _rewrite(dialect, connection, session_id, write)
     newest = _load(dialect, connection, session_id, write) if write.texts else 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sessions._checks import Check, id_check, times_check, type_check
 from sessions._dialects.dialect import Columns
@@ -37,7 +38,23 @@ def _id_check(name: str, kind: str) -> Check:
     return type_check(name, kind, good=good, remedy="longer ids are refused; make it varchar(255) in both tables")
 
 
-def view_check(table: str) -> Check:
+def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: int) -> list[Check]:
+    """Ask what only PostgreSQL is asked; process is the number that the connection was told of its server session."""
+    [(_, _, _, answering)] = ask("server")
+    direct = process == answering
+    return [
+        Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
+        *(_view_check(table) for table in tables for (is_table,) in ask("kind", table) if not is_table),
+        *(_rule_check(table, rule) for table in tables for (rule,) in ask("rules", table)),
+        *(_sequence_check(name, found, counts_up=counts_up) for name, counts_up, found in ask("sequences", tables[1])),
+        *(_unfinished_check(name, drop) for table in tables for name, drop in ask("unfinished_indexes", table)),
+        *_lasting_checks(
+            {table: ask("persistence", table)[0][0] for table in tables}, [name for (name,) in ask("risky_settings")]
+        ),
+    ]
+
+
+def _view_check(table: str) -> Check:
     """Say that there is something else in the place of a table, of whose rows nothing tells that they were changed."""
     remedy = "name the table behind it by sessions_table and messages_table"
     return Check(
@@ -45,7 +62,7 @@ def view_check(table: str) -> Check:
     )
 
 
-def sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
+def _sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
     """Say that ids are given in another order than that of the writes: a conversation is then read in theirs."""
     fix = f"ALTER SEQUENCE {name} CACHE 1 NO CYCLE" if counts_up else ""
     anew = "INCREMENT 1 NO MINVALUE NO MAXVALUE START 1 RESTART <above every id> CACHE 1 NO CYCLE"
@@ -53,19 +70,19 @@ def sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
     return Check("sequence", "warning", f"{name} has {found}: ids are not in the order of the writes", remedy, fix)
 
 
-def unfinished_check(name: str, drop: str) -> Check:
+def _unfinished_check(name: str, drop: str) -> Check:
     """Say that an index was not made to its end: it is kept up by every write, and serves none."""
     return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", drop, drop)
 
 
-def rule_check(table: str, rule: str) -> Check:
+def _rule_check(table: str, rule: str) -> Check:
     """Say that statements are rewritten: what several do at once is refused then, or not done."""
     return Check(
         "rule", "error", f"{table} has the rule {rule}: writes fail, or are not done", f'DROP RULE "{rule}" ON {table}'
     )
 
 
-def lasting_checks(persistence: Mapping[str, str], settings: Sequence[str]) -> Iterator[Check]:
+def _lasting_checks(persistence: Mapping[str, str], settings: Sequence[str]) -> Iterator[Check]:
     """Judge whether what was acknowledged stays."""
     for table, kind in persistence.items():
         if kind == TEMPORARY:

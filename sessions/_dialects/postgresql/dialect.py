@@ -7,7 +7,7 @@ in transaction mode may stand between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from time import monotonic, sleep
@@ -33,16 +33,8 @@ from sessions.errors import (
     unlockable_error,
 )
 
-from .arrays import TextArray
-from .checks import (
-    TEMPORARY,
-    column_checks,
-    lasting_checks,
-    rule_check,
-    sequence_check,
-    unfinished_check,
-    view_check,
-)
+from .arrays import TextArray, array_of, is_large, parts_of
+from .checks import TEMPORARY, column_checks, own_checks
 from .connector import CANCEL_SECONDS, TimedConnection, check_engine
 from .errors import describe, is_goodbye, statement_failure
 from .prepared import PREPARED
@@ -52,10 +44,6 @@ from .values import PlainCursor, check_encoding
 
 PGConnection = psycopg.Connection[Any]
 T = TypeVar("T")
-
-# A larger batch, in characters, is a transaction of several statements: libpq and the server hold each of
-# them as a whole, and take none above 1 GB.
-_STATEMENT = 16 * 1024 * 1024
 
 # The statements that lock rows of the messages, where the others lock sessions.
 _LOCK_ITEMS = ("lock_newest_items", "find_item")
@@ -164,7 +152,7 @@ class PostgresDialect(Dialect[PGConnection]):
         connection.close()
 
     def list_parameter(self, connection: PGConnection, texts: Sequence[str]) -> object:
-        return _array(connection, texts)
+        return array_of(connection, texts)
 
     def orders_by_code_points(self, connection: PGConnection) -> bool:
         # Otherwise by their bytes in the database's encoding, which also may lack the character above a prefix.
@@ -215,8 +203,8 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def insert(self, connection: PGConnection, session_id: str, texts: Sequence[str]) -> int:
         newest = 0
-        for part in _parts(texts):
-            parameters = {"session_id": session_id, "items": _array(connection, part)}
+        for part in parts_of(texts):
+            parameters = {"session_id": session_id, "items": array_of(connection, part)}
             newest = self._newest_of(self.execute(connection, "insert_items", parameters), len(part), session_id)
         return newest
 
@@ -224,11 +212,11 @@ class PostgresDialect(Dialect[PGConnection]):
         if self.seals:
             self.execute(connection, "use_utc", {})
         newest = start = 0
-        for part in _parts(texts):
+        for part in parts_of(texts):
             parameters = {
                 "session_id": session_id,
-                "items": _array(connection, part),
-                "times": _array(connection, times[start : start + len(part)]),
+                "items": array_of(connection, part),
+                "times": array_of(connection, times[start : start + len(part)]),
             }
             newest = self._newest_of(self.execute(connection, "load_items", parameters), len(part), session_id)
             start += len(part)
@@ -252,9 +240,9 @@ class PostgresDialect(Dialect[PGConnection]):
         if_position: int | None,
         lease: Lease | None,
     ) -> int:
-        if not _is_large(texts) and not may_be_cut(session_id):
+        if not is_large(texts) and not may_be_cut(session_id):
             name = "append_items" if if_position is None else "append_items_at"
-            parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
+            parameters = {"session_id": session_id, "items": array_of(connection, texts), "position": if_position}
             match self._execute_checked(connection, name, parameters, lease):
                 case [(newest, _)] if newest:
                     return whole(newest)
@@ -269,8 +257,8 @@ class PostgresDialect(Dialect[PGConnection]):
         if_position: int | None,
         lease: Lease | None,
     ) -> int:
-        if not _is_large(texts) and not may_be_cut(session_id) and self._is_alone(connection):
-            parameters = {"session_id": session_id, "items": _array(connection, texts), "position": if_position}
+        if not is_large(texts) and not may_be_cut(session_id) and self._is_alone(connection):
+            parameters = {"session_id": session_id, "items": array_of(connection, texts), "position": if_position}
             match self._execute_checked(connection, "replace_items", parameters, lease):
                 case [(newest, 1, _)]:
                     return whole(newest or 0)
@@ -320,8 +308,7 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def _execute_under(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease) -> list[Any]:
         """Execute a statement in one transaction with what it presupposes, all of it sent at once."""
-        held = lease._asdict()
-        return self._execute_steps(connection, [("renew_lease", held), ("check_lease", held), (name, parameters)])
+        return self._execute_steps(connection, [*_guards(lease), (name, parameters)])
 
     def _execute_steps(self, connection: PGConnection, named: Sequence[tuple[str, Parameters]]) -> list[Any]:
         """Execute statements in one transaction, all of them sent at once; return the rows of the last one."""
@@ -344,26 +331,14 @@ class PostgresDialect(Dialect[PGConnection]):
     def write_sealed(
         self, connection: PGConnection, session_id: str, write: SealedWrite, lease: Lease | None
     ) -> int | None:
-        steps = steps_of(write)
-        if steps is None or not self._is_alone(connection) or not _takes_pipelines(connection):
+        if is_large(write.texts) or not self._is_alone(connection) or not _takes_pipelines(connection):
             return None
-        if _is_large(write.texts):
+        items, times = array_of(connection, write.texts), array_of(connection, write.times)
+        steps = steps_of(session_id, write, items, times)
+        if steps is None:
             return None
-        parameters = {
-            "session_id": session_id,
-            "before": write.before,
-            "seal": write.marked,
-            "items": _array(connection, write.texts),
-            "times": _array(connection, write.times),
-            "position": write.position,
-            "id": write.removed,
-        }
-        # Behind a removal of all nothing is the newest.
-        appended = {**parameters, "position": None if write.removes_all else write.position}
-        guards = [] if lease is None else [(name, lease._asdict()) for name in ("renew_lease", "check_lease")]
-        named = [*guards, *((name, appended if name == "append_sealed" else parameters) for name in steps)]
         try:
-            rows = self._execute_steps(connection, named)
+            rows = self._execute_steps(connection, [*_guards(lease), *steps])
         except own(psycopg.errors.DivisionByZero):
             if write.is_guess:
                 raise moved_error(session_id, None) from None
@@ -418,40 +393,10 @@ class PostgresDialect(Dialect[PGConnection]):
         PlainCursor(connection).execute(statement)
 
     def own_checks(self, connection: PGConnection) -> list[Check]:
-        [(_, _, _, process)] = self.execute(connection, "server", {})
-        direct = process == connection.pgconn.backend_pid
-        unfinished = [
-            unfinished_check(name, drop)
-            for table in self.tables
-            for name, drop in self.execute(connection, "unfinished_indexes", self.named(table))
-        ]
-        views = [
-            view_check(table)
-            for table in self.tables
-            for (is_table,) in self.execute(connection, "kind", self.named(table))
-            if not is_table
-        ]
-        sequences = [
-            sequence_check(name, found, counts_up=counts_up)
-            for name, counts_up, found in self.execute(connection, "sequences", self.named(self.tables[1]))
-        ]
-        rules = [
-            rule_check(table, rule)
-            for table in self.tables
-            for (rule,) in self.execute(connection, "rules", self.named(table))
-        ]
-        lasting = lasting_checks(
-            {table: self._persistence(connection, table) for table in self.tables},
-            [name for (name,) in self.execute(connection, "risky_settings", {})],
-        )
-        return [
-            Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
-            *views,
-            *rules,
-            *sequences,
-            *unfinished,
-            *lasting,
-        ]
+        def ask(name: str, table: str = "") -> list[Any]:
+            return self.execute(connection, name, self.named(table) if table else {})
+
+        return own_checks(ask, self.tables, connection.pgconn.backend_pid)
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
@@ -465,28 +410,12 @@ def _takes_pipelines(connection: PGConnection) -> bool:
     return isinstance(connection, TimedConnection) and psycopg.Pipeline.is_supported()
 
 
+def _guards(lease: Lease | None) -> list[tuple[str, Parameters]]:
+    """Return what keeps the statements behind it from being executed unless the lease is held."""
+    return [] if lease is None else [(name, lease._asdict()) for name in ("renew_lease", "check_lease")]
+
+
 def _expected(parameters: Parameters) -> int:
     """Return how many rows a statement locks at most, but for the one behind the newest, which it does not lock."""
     ids = parameters.get("ids")
     return ids.length if isinstance(ids, TextArray) else 1
-
-
-def _is_large(texts: Sequence[str]) -> bool:
-    return sum(map(len, texts)) > _STATEMENT
-
-
-def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut a batch into parts of at most a statement's size; an item that is larger is a part of its own."""
-    start = room = 0
-    for end, text in enumerate(texts):
-        room -= len(text)
-        if room < 0:
-            if end > start:
-                yield texts[start:end]
-            start, room = end, _STATEMENT - len(text)
-    if start < len(texts):
-        yield texts[start:]
-
-
-def _array(connection: PGConnection, texts: Sequence[str]) -> TextArray:
-    return TextArray(texts, connection.info.encoding)

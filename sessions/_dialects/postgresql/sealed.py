@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from sessions._dialects.dialect import Parameters
 from sessions._sealing import SealedWrite
 
+from .arrays import TextArray
 
-def steps_of(write: SealedWrite) -> list[str] | None:
-    """Return the names of the statements, which are sent at once; None for a write that takes others."""
+
+def steps_of(
+    session_id: str, write: SealedWrite, items: TextArray, times: TextArray
+) -> list[tuple[str, Parameters]] | None:
+    """Return the statements, which are sent at once, with their parameters; None for a write that takes others."""
     if not write.is_common:
         return None
+    parameters = {
+        "session_id": session_id,
+        "before": write.before,
+        "seal": write.marked,
+        "items": items,
+        "times": times,
+        "position": write.position,
+        "id": write.removed,
+    }
+    # Behind a removal of all nothing is the newest.
+    appended = {**parameters, "position": None if write.removes_all else write.position}
+    return [(name, appended if name == "append_sealed" else parameters) for name in _names_of(write)]
+
+
+def _names_of(write: SealedWrite) -> list[str]:
     steps = ["make_seal_or_fail" if write.before is None else "move_seal_or_fail"]
     if write.after is None:
         return [*steps, "remove_seal", "lock_session_for_removal", "delete_items", "check_emptied", "delete_session"]
