@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -23,6 +23,7 @@ from sessions._command.arguments import make_parser, rotated
 from sessions._command.main import main
 from sessions._command.progress import Progress
 from sessions._command.terminal import Stream
+from support.command import Result, Run, run_command
 from support.rivals import set_updated_at
 from support.samples import item, items, plant, texts
 from support.servers import execute_sql, with_parts
@@ -48,22 +49,6 @@ CONVERSATION: list[dict[str, Any]] = [
 ]
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def objects(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines]
-
-
-Run = Callable[..., Result]
-
 NOT_ASKED = "agent-sessions: --yes required when not running interactively\n"
 
 
@@ -76,14 +61,7 @@ def run(sql_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
             backend.session(name).add_items(items("Hello, the lamp", "Good day", name))
             set_updated_at(backend, name, time.time() - 86_400 * (number + 1))
 
-    def run(*arguments: str) -> Result:
-        try:
-            status = main(arguments)
-        except SystemExit as exc:
-            status = int(exc.code or 0)
-        return Result(status, *capsys.readouterr())
-
-    return run
+    return lambda *arguments: run_command(capsys, arguments)
 
 
 @pytest.fixture
@@ -93,10 +71,7 @@ def sqlite_run(make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str
     with sessions.connect(url) as backend:
         backend.session("chat_1").add_items(CONVERSATION)
 
-        def run(*arguments: str) -> Result:
-            return Result(main([*arguments, "--url", url]), *capsys.readouterr())
-
-        yield run
+        yield lambda *arguments: run_command(capsys, [*arguments, "--url", url])
 
 
 # --- ls, show, grep

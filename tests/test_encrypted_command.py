@@ -6,31 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import sessions
 from sessions._command.main import main
+from support.command import Result, Run, run_command
 from support.samples import item, items, plant, stored_texts, texts
 from support.servers import execute_sql
 
 KEY = "a key of many random characters, the first"
 OTHER = "a key of many random characters, the second"
 SECRET = "the lid is cracked"
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -54,11 +41,7 @@ def run(sql_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         backend.session("chat_2").add_items(items("hello"))
 
     def run(*arguments: str) -> Result:
-        try:
-            status = main(arguments)
-        except SystemExit as exc:
-            status = int(exc.code or 0)
-        result = Result(status, *capsys.readouterr())
+        result = run_command(capsys, arguments)
         assert KEY not in result.out + result.err
         assert OTHER not in result.out + result.err
         return result

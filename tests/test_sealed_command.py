@@ -1,28 +1,17 @@
 """The command `agent-sessions` on sealed conversations: of a broken one it says one line, and nothing of a row."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import sessions
-from sessions._command.main import main
+from support.command import Result, Run, run_command
 from support.samples import items, plant, stored_texts
 from support.servers import execute_sql
 
 KEY = "a key of many random characters, the first"
 OTHER = "a key of many random characters, the second"
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -36,11 +25,7 @@ def run(sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
 
     def run(*arguments: str, keys: str | None = "keys") -> Result:
         named = [] if keys is None else ["--integrity-key-file", str(tmp_path / keys)]
-        try:
-            status = main([*arguments, *named])
-        except SystemExit as exc:
-            status = int(exc.code or 0)
-        result = Result(status, *capsys.readouterr())
+        result = run_command(capsys, [*arguments, *named])
         assert KEY not in result.out + result.err
         return result
 
