@@ -14,7 +14,7 @@ from pathlib import Path
 # Run as a folder: the tests' own modules are beside it.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import child, growth, imports, key_layout, plots, projection, report, workloads
+from benchmarks import child, growth, imports, key_layout, plots, projection, report, threads, workloads
 from benchmarks.contestants import make_tables, measure_keys
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.results import DIALECTS, WORKLOADS, Results
@@ -44,6 +44,7 @@ def main() -> None:
         help="only what more messages would cost by what --growth has kept in --output: the bytes of a message, the "
         "server's memory, the time that a page takes from its disk",
     )
+    parser.add_argument("--threads", action="store_true", help="only 1, 2 and 8 threads on one backend")
     parser.add_argument("--fast", action="store_true", help="ours with the extra [fast], where the floor has json")
     parser.add_argument(
         "--keys", action="store_true", help="ours with an integrity_key and an encryption_key, no peers"
@@ -79,6 +80,9 @@ def main() -> None:
         _grow(arguments, dialects)
         return
     sizes = QUICK if arguments.quick else Sizes()
+    if arguments.threads:
+        _thread(dialects, arguments.seconds or sizes.seconds)
+        return
     _measure(arguments, dialects, dataclasses.replace(sizes, seconds=arguments.seconds or sizes.seconds))
 
 
@@ -96,6 +100,14 @@ def _grow(arguments: argparse.Namespace, dialects: list[str]) -> None:
                 growth.save(path, found)
     text, memory, disk = arguments.calculate or projection.USUAL
     print("\n" + projection.render(found, projection.Machine(int(text), memory * 2**30, disk / 1e3)))
+
+
+def _thread(dialects: list[str], seconds: float) -> None:
+    for dialect in dialects:
+        with _databases(dialect, Results()) as database, database() as url:
+            print(f"\n{dialect}, {report.machine()}")
+            for line in threads.measure(url, seconds):
+                print(line)
 
 
 def _begins(prefix: str, names: Sequence[str]) -> bool:
