@@ -3,6 +3,8 @@ VENV ?= .venv
 EXTRA ?= dev
 BIN = $(VENV)/bin
 OLDEST = .venv-oldest-sdk
+FREE_THREADED = .venv-free-threaded
+FREE_THREADED_PYTHON ?= python3.14t
 WITHOUT_SERVERS = --backends=memory,sqlite,sqlite-memory
 # As many processes as cores, and three at least, for they often wait; all tests of a server in one of them.
 PARALLEL = -n $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores : 3))) --dist loadgroup
@@ -14,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # hatchling dates what it packs by a constant then: the same bytes from a checkout and from an sdist, whenever it is.
 unexport SOURCE_DATE_EPOCH
 
-.PHONY: help demo test test-fast test-faults test-cluster test-matrix test-oldest-sdk coverage lint typecheck wheel bench
+.PHONY: help demo test test-fast test-faults test-cluster test-matrix test-oldest-sdk test-free-threaded coverage lint typecheck wheel bench
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +46,15 @@ test-oldest-sdk: ## the SDK's adapter on the oldest OpenAI Agents SDK that we su
 	$(MAKE) --no-print-directory $(OLDEST)/wheel VENV=$(OLDEST) EXTRA=test
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check 'openai-agents==0.18.3'
 	$(OLDEST)/bin/pytest $(WITHOUT_SERVERS) tests/openai_agents tests/interop $(ARGS)
+
+# Without psycopg's binary, which has no wheel for it: its Python part looks for a libpq of the system.
+test-free-threaded: wheel ## the contract, the faults and the threads on FREE_THREADED_PYTHON, python3.14t
+	$(FREE_THREADED_PYTHON) -c 'import sys; assert not sys._is_gil_enabled(), sys.version'
+	$(FREE_THREADED_PYTHON) -m venv $(FREE_THREADED)
+	$(FREE_THREADED)/bin/pip install --quiet --no-compile --disable-pip-version-check psycopg 'pymysql[rsa]' msgspec aiosqlite dbutils \
+	    hypothesis 'openai-agents[encrypt,sqlalchemy]' psycopg-pool pytest pytest-xdist testcontainers
+	$(FREE_THREADED)/bin/pip install --quiet --no-deps --force-reinstall dist/*.whl
+	$(FREE_THREADED)/bin/pytest $(PARALLEL) tests/contract tests/faults tests/openai_agents tests/test_threads_and_fork.py $(ARGS)
 
 coverage: $(VENV)/wheel ## every test, and which lines they reach
 	$(BIN)/coverage erase
