@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from _thread import RLock
 from collections.abc import Iterator
 from contextlib import suppress
 from inspect import CO_VARARGS
@@ -15,21 +15,37 @@ from .errors import ConnectionFailedError
 E = TypeVar("E", bound=BaseException)
 
 
-def is_held(lock: threading.RLock) -> bool:
-    """Tell whether this thread holds the lock."""
-    return bool(lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001  (as threading.Condition asks it)
+class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, which it is not
+    """A threading.RLock that no signal handler's exception leaves held.
 
-
-def refuse_reentry(lock: threading.RLock, what: str) -> None:
-    """Raise where this thread holds the lock: what it has interrupted can only go on when the call returns.
-
-    To be asked before the lock is taken. On the same connection one would read the answer that the other waits for.
+    In CPython 3.14 a `with` looks for signals when it has entered and is not yet left after an error. It does not
+    behind a function of Python, and the release, which is C's, is done before it looks.
     """
-    if is_held(lock):
-        raise ConnectionFailedError(
-            f"{what} is in the middle of an operation which this call has interrupted; "
-            "in a signal handler, __del__ or callback use another connection, or note what is to be done later"
-        )
+
+    def __enter__(self) -> bool:  # type: ignore[override]  # takes nothing, as a `with` gives nothing
+        try:
+            return self.acquire()
+        except BaseException:
+            try:  # noqa: SIM105  (a call more is one more at which to be interrupted)
+                self.release()
+            except RuntimeError:
+                pass  # it was interrupted without it
+            raise
+
+    def is_held(self) -> bool:
+        """Tell whether this thread holds it."""
+        return bool(self._is_owned())  # type: ignore[attr-defined]  # as threading.Condition asks
+
+    def refuse_reentry(self, what: str) -> None:
+        """Raise where this thread holds it: what it has interrupted can only go on when the call returns.
+
+        To be asked before it is taken. On the same connection one would read the answer that the other waits for.
+        """
+        if self.is_held():
+            raise ConnectionFailedError(
+                f"{what} is in the middle of an operation which this call has interrupted; "
+                "in a signal handler, __del__ or callback use another connection, or note what is to be done later"
+            )
 
 
 def raised_by_a_handler(exc: BaseException) -> bool:

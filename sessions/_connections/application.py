@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -18,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
-from sessions._reentry import is_own, own, refuse_reentry, suppress_own
+from sessions._reentry import Lock, is_own, own, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
 from .fork import process_lock
@@ -93,7 +92,7 @@ class _Turns:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection  # kept, so that its id stays its own
-        self.lock = threading.RLock()
+        self.lock = Lock()
 
 
 _turns: WeakValueDictionary[tuple[int, int], _Turns] = WeakValueDictionary()
@@ -128,7 +127,7 @@ class BoundConnection:
         if self._closed:
             raise closed_error()
         _check_process(self._process, "bound connection", "bind one of this process")
-        refuse_reentry(self._turns.lock, "the bound connection")
+        self._turns.lock.refuse_reentry("the bound connection")
         with self._turns.lock, self._joined(writes=writes):
             yield self._connection
 
@@ -231,7 +230,7 @@ class ApplicationPool:
         connection = self._borrow(stack)
         # A pool may lend one to several threads.
         turns = _turns_on(connection)
-        refuse_reentry(turns.lock, "the connection that the pool has lent")
+        turns.lock.refuse_reentry("the connection that the pool has lent")
         with turns.lock:
             try:
                 self._check(connection)

@@ -7,9 +7,10 @@ only they can: they keep every thread out of what is shared at the moment of the
 from __future__ import annotations
 
 import os
-import threading
 from typing import Protocol
 from weakref import WeakSet
+
+from sessions._reentry import Lock
 
 
 class Forkable(Protocol):
@@ -30,7 +31,7 @@ _told: list[Forkable] = []
 # The process for which all of them are ready.
 _process = os.getpid()
 # Held through a fork: the interpreter lets several threads fork at once. A child never waits for its parent's.
-_locks: dict[int, threading.RLock] = {}
+_locks: dict[int, Lock] = {}
 
 
 def tell_of_forks(forkable: Forkable) -> None:
@@ -48,9 +49,9 @@ def check_process() -> None:
                 _begin_anew()
 
 
-def process_lock() -> threading.RLock:
+def process_lock() -> Lock:
     """Return the lock of this process: a child never waits for a thread that it does not have."""
-    return _locks.setdefault(os.getpid(), threading.RLock())
+    return _locks.setdefault(os.getpid(), Lock())
 
 
 def _begin_anew() -> None:

@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from sessions._dialects.connector import Connector
-from sessions._reentry import is_held, refuse_reentry
+from sessions._reentry import Lock
 from sessions.errors import ConnectionFailedError, closed_error
 
 from .fork import check_process, tell_of_forks
@@ -99,7 +99,7 @@ class Pool(Generic[C]):
         tell_of_forks(self)
 
     def _start_empty(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Lock()
         # The newest last.
         self._idle: list[_Idle[C]] = []
         # The places taken. Each knows its lease weakly, and goes with it.
@@ -123,7 +123,7 @@ class Pool(Generic[C]):
             waits = not self._places or (bool(self._queue) and (not self._idle or self._is_late()))
             if not waits:
                 self._give_place(lease)
-        if waits and is_held(self._lock):
+        if waits and self._lock.is_held():
             self._take_at_once(lease)
         elif waits:
             self._wait_for_place(lease)
@@ -160,7 +160,7 @@ class Pool(Generic[C]):
     def _take_at_once(self, lease: _Lease[C]) -> None:
         """Take a place for a call that has interrupted one in here, which keeps all others out until then."""
         if not self._places:
-            refuse_reentry(self._lock, "the pool")
+            self._lock.refuse_reentry("the pool")
         self._give_place(lease)
 
     def _wait_for_place(self, lease: _Lease[C]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
-from sessions._reentry import refuse_reentry
+from sessions._reentry import Lock
 from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import busy_error, check_position, closed_error, gone_error, lost_lease_error, taken_error
@@ -40,7 +39,7 @@ class MemoryStore(SealableStore):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._sessions: dict[str, _Conversation] = {}
         # The token of each lease, and the moment at which it expires.
         self._leases: dict[str, tuple[str, float]] = {}
@@ -56,11 +55,11 @@ class MemoryStore(SealableStore):
         self._lock.release()
 
     def begin_anew(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
-    def _alone(self) -> threading.RLock:
+    def _alone(self) -> Lock:
         check_process()
-        refuse_reentry(self._lock, "memory:")
+        self._lock.refuse_reentry("memory:")
         return self._lock
 
     @property

@@ -6,7 +6,6 @@ written since, it is done again behind that. Only where the end is not known doe
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -53,7 +52,7 @@ class SealedStore(PassingStore):
         self._reader = SealReader(store, self._seals)
         self._accepts = store.options.unsealed == "accept"
         # Where threads race here, what is out of date makes a write begin anew.
-        self._tails: OrderedDict[str, Tail] = OrderedDict()
+        self._tails: dict[str, Tail] = {}
 
     # Reads
 
@@ -327,8 +326,9 @@ class SealedStore(PassingStore):
             tail = tail._replace(newest=None)
         self._tails[session_id] = tail
         while len(self._tails) > _ENDS:
-            with suppress(KeyError):
-                self._tails.popitem(last=False)
+            # Another thread may be here too.
+            with suppress(KeyError, RuntimeError, StopIteration):
+                del self._tails[next(iter(self._tails))]
 
     def _change(
         self,

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -27,6 +28,7 @@ import sessions
 from faults.oracle import Figures, Ledger
 from sessions import Session, _exclusive
 from sessions._dialects.postgresql import prepared
+from sessions._reentry import Lock
 from sessions._stores.attempts import Attempts
 from support.claims import OPERATIONS, each_mysql
 from support.proxy import Proxy
@@ -432,6 +434,41 @@ def test_ctrl_c_at_any_time_leaves_a_usable_session(
         assert eventually(lambda: open_transactions(url) == 0)
 
 
+def test_no_signal_leaves_a_lock_held(rng: random.Random) -> None:
+    lock = Lock()
+
+    def hold(times: int) -> None:
+        for _ in range(times):
+            with lock:
+                pass
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(500):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 2e-4))
+                hold(10_000)
+            assert not lock.is_held()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_lock_that_was_not_had_is_nobodys_to_release() -> None:
+    lock = Lock()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(lock.acquire).result()
+        with _time_limit(KeyboardInterrupt), pytest.raises(KeyboardInterrupt), lock:
+            pass
+        assert not lock.is_held()
+        other.submit(lock.release).result()
+    with lock:
+        assert lock.is_held()
+
+
 # Behind what instructions Python looks for signals.
 _CHECKED = ("RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW")
 
@@ -469,7 +506,6 @@ class _Interrupt:
 
 @pytest.mark.slow
 @pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="CPython 148874: a signal can undo any with statement")
 def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
     with sessions.connect(url) as backend:
         session, other = backend.session("chat_1"), backend.session("chat_1")

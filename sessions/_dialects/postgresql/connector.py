@@ -236,6 +236,7 @@ class PostgresConnector:
             isinstance(exc, Exception)
             and status == TransactionStatus.IDLE
             and not connection.pgconn.pipeline_status
+            and not connection.lock.locked()  # as a signal may leave it, see Lock
             and not sqlstate.startswith(CONNECT_ANEW_AFTER)
         )
 

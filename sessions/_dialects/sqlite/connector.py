@@ -6,14 +6,13 @@ import logging
 import os
 import sqlite3
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from sessions._dialects.failures import AttemptFailed, Failure
-from sessions._reentry import own, suppress_own
+from sessions._reentry import Lock, own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConnectionFailedError
 
@@ -40,7 +39,7 @@ class Writers:
 
     def restart(self) -> None:
         """Begin anew in a forked child, where a thread that held the lock does not exist."""
-        self.lock = threading.RLock()
+        self.lock = Lock()
 
 
 # How often a file is opened again that is replaced at just that moment.

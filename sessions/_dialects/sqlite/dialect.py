@@ -16,7 +16,7 @@ from typing import Any
 from sessions._checks import Check, times_check
 from sessions._dialects.dialect import Dialect, Parameters
 from sessions._dialects.failures import Failure
-from sessions._reentry import own, refuse_reentry, suppress_own
+from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id_error, numberless_error
 
@@ -79,7 +79,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             yield
             return
         deadline = monotonic() + self._statement_timeout
-        refuse_reentry(self.writers.lock, "the database")
+        self.writers.lock.refuse_reentry("the database")
         # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
         with self.writers.lock:
             if monotonic() > deadline:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from contextlib import suppress
 from typing import NamedTuple
 
 from sessions._dialects.failures import raised_by_a_handler
+from sessions._reentry import Lock
 
 # A device and a number on it; None where there is no file.
 Identity = tuple[int, int] | None
@@ -22,7 +22,7 @@ Identity = tuple[int, int] | None
 _MAX_ABOUT = 4096
 
 # Held while a file is made: to close it lets go of the locks of every connection of this process to it (fcntl(2)).
-_making = threading.Lock()
+_making = Lock()
 
 
 class Files(NamedTuple):
