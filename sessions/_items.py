@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from json.encoder import c_make_encoder, encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
 from json.scanner import make_scanner
 from typing import Any, NamedTuple
@@ -124,14 +125,17 @@ def decode_item(text: object) -> Item | None:
     return item if isinstance(item, dict) else None
 
 
-def _read_first(text: str) -> Item | None:
-    """Look for the quick reader, which takes as long to import as all else here, when there is something to read."""
+_read_quickly: Callable[[str], Item | None] | None = None
+
+
+@cache
+def find_quick_reader() -> None:
+    """Look for the quick reader once, before anything is read.
+
+    A child of a process that forks while another thread imports something waits for that without end.
+    """
     global _read_quickly  # noqa: PLW0603  (there is one interpreter)
     _read_quickly = quick_reader()
-    return decode_item(text)
-
-
-_read_quickly: Callable[[str], Item | None] | None = _read_first
 
 
 class MarkedText(str):

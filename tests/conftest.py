@@ -254,6 +254,7 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
     quick = quick_reader() if request.param == "msgspec" else None
     assert (quick is None) == (request.param == "json")
+    _items.find_quick_reader()  # or the first store would, and put its own in the place of this one
     monkeypatch.setattr(_items, "_read_quickly", quick)
 
 

@@ -76,16 +76,18 @@ def test_what_is_read_quickly_is_what_json_reads(read: Any, text: str) -> None:
 
 _READ = """
 import json, sys, threading, sessions
+before = "msgspec" in sys.modules
 session = sessions.Session.from_url("chat_1", "sqlite::memory:")
+looked = sys.modules["sessions._items"]._read_quickly
 items = [{"content": "\\U0001f600", "n": [2**64, -0.0, 1e23]}, {"deep": json.loads("[" * 890 + "]" * 890)}]
 session.add_items(items)
-before = "msgspec" in sys.modules
 found = []
 read = threading.Thread(target=lambda: found.extend(session.get_items()))
 read.start()
 read.join()
 assert repr(found) == repr(items)
-print(before, "msgspec" in sys.modules, sys.modules["sessions._items"]._read_quickly is not None)
+assert sys.modules["sessions._items"]._read_quickly is looked
+print(before, "msgspec" in sys.modules, looked is not None)
 """
 
 
@@ -101,7 +103,7 @@ def read_in_a_process(before: str = "", **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_quick_reader_is_loaded_when_there_is_something_to_read() -> None:
+def test_the_quick_reader_is_loaded_with_the_first_backend_and_not_later() -> None:
     assert read_in_a_process() == "False True True"
 
 
@@ -147,13 +149,13 @@ class Late(Exception): ...
 def end(number, frame):
     raise Late
 signal.signal(signal.SIGALRM, end)
-session = sessions.InMemorySession("chat_1")
-session.add_items([{"n": 1}])
 try:
-    session.get_items()
+    sessions.InMemorySession("chat_1")
 except Late:
     print("late")
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
+session = sessions.InMemorySession("chat_1")
+session.add_items([{"n": 1}])
 print(session.get_items())
 """
 

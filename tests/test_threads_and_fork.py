@@ -4,6 +4,8 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -489,6 +491,32 @@ def test_a_handler_is_served_before_what_it_has_interrupted(sqlite_url: str) -> 
             assert texts(backend.session("chat_1").get_items()) == ["a"]
         holder.join()
         assert found == [["a"]]
+
+
+_IMPORTS = """
+import sys, sessions
+backend = sessions.connect(sys.argv[1], **eval(sys.argv[2]))
+before = set(sys.modules)
+session = backend.session("chat_1")
+session.add_items([{"role": "user", "content": "\\ud83d"}, {"role": "user", "content": "b"}])
+session.get_items(limit=1, whole_turns=True)
+list(session.records())
+session.pop_item()
+with session.exclusive():
+    session.replace_items([])
+backend.list_sessions(), list(backend.search("b")), backend.stats(), backend.check()
+session.clear_session()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("keys", [{}, {"encryption_key": "k" * 32, "integrity_key": "k" * 32}], ids=["plain", "keys"])
+def test_no_operation_imports_anything(url: str, keys: dict[str, str]) -> None:
+    """A child forked amid an import by another thread would wait for that without end."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _IMPORTS, url, repr(keys)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_backend_that_is_dropped_during_a_fork_waits_for_nobody(sql_url: str) -> None:

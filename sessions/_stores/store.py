@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
 from sessions._dialects.failures import raised_by_a_handler
-from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._items import MAX_ID, RecordRow, Row, SearchRow, find_quick_reader
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, OperationHooks
@@ -55,6 +55,7 @@ class Store(ABC):
     renews_in_background: bool = True  # a connection of the application is not for a thread of ours
 
     def __init__(self, options: Options) -> None:
+        find_quick_reader()
         self.options = options
         hooks = options.on_operation
         self.hooks = Hooks(hooks) if callable(hooks) or hooks else None

@@ -65,6 +65,7 @@ def main() -> None:
     if arguments.keys:
         measure_keys()
     if not arguments.fast:
+        _items.find_quick_reader()
         _items._read_quickly = None
     if arguments.child:
         task, name, url, count = arguments.child

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  (that of a host's name: no fork is to fall into an import amid an operation)
 import logging
 import random
 import sys
