@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from weakref import WeakValueDictionary
 
 from sessions._dialects.failures import AttemptFailed, Failure
@@ -42,8 +43,11 @@ class Writers:
         self.lock = Lock()
 
 
-# How often a file is opened again that is replaced at just that moment.
-_MAX_OPENINGS = 5
+# After how many seconds a file is opened again that is replaced, or closed by another thread, at just that moment.
+_PAUSES = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+# Without the GIL a statement belongs to the thread that has made it: one that is kept keeps the file open until that
+# thread goes on, whoever closes the connection.
+_KEPT_STATEMENTS = 0 if "free-threading" in sys.version else 128
 
 
 class FileConnection(sqlite3.Connection):
@@ -90,7 +94,9 @@ class FileConnector:
     def open(self) -> FileConnection:
         try:
             _refuse_unsafe(self._path)
-            for _ in range(_MAX_OPENINGS):
+            for pause in _PAUSES:
+                if pause:
+                    sleep(pause)
                 connection = self._open_once()
                 if connection is not None:
                     return connection
@@ -242,7 +248,13 @@ class MemoryConnector:
 
 def _connect(uri: str, timeout: float) -> FileConnection:
     return sqlite3.connect(
-        uri, timeout=timeout, isolation_level=None, check_same_thread=False, factory=FileConnection, uri=True
+        uri,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=FileConnection,
+        cached_statements=_KEPT_STATEMENTS,
+        uri=True,
     )
 
 
