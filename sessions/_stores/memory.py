@@ -73,10 +73,11 @@ class MemoryStore(SealableStore):
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
         with self._alone():
-            newest_first = reversed(self._rows_of(session_id))
-            return [
-                (row_id, text) for row_id, _, text in islice((row for row in newest_first if row[0] <= upto), count)
-            ]
+            rows = self._rows_of(session_id)
+            end = bisect_right(rows, upto, key=_id_of)
+            rows = rows[max(end - count, 0) : end]
+        # Outside: what is made of them others need not wait for.
+        return [(row_id, text) for row_id, _, text in reversed(rows)]
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
         with self._alone():

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from sessions._checks import Check
+from sessions._connections.fork import process_lock
 from sessions._dialects.dialect import Dialect, numbered
 from sessions._items import MAX_ID, RecordRow, Row, SearchRow
 from sessions._leases import Lease
@@ -56,7 +57,9 @@ _opened: weakref.WeakSet[Store] = weakref.WeakSet()
 
 def close_all() -> None:
     """Close what this process has open, at its end."""
-    for store in list(_opened):
+    with process_lock():
+        stores = list(_opened)
+    for store in stores:
         store.close()
 
 
@@ -75,7 +78,8 @@ class SQLStore(SealableStore, Generic[C]):
         self._close = weakref.finalize(self, lender.abandon)
         # By itself it would do so at exit before what was registered with atexit earlier, whatever made the first one.
         self._close.atexit = False
-        _opened.add(self)
+        with process_lock():
+            _opened.add(self)
 
     @property
     def surroundings(self) -> str:
