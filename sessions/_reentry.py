@@ -24,13 +24,14 @@ class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, whic
 
     def __enter__(self) -> bool:  # type: ignore[override]  # takes nothing, as a `with` gives nothing
         try:
-            return self.acquire()
+            entered = self.acquire()
         except BaseException:
             try:  # noqa: SIM105  (a call more is one more at which to be interrupted)
                 self.release()
             except RuntimeError:
                 pass  # it was interrupted without it
             raise
+        return entered
 
     def is_held(self) -> bool:
         """Tell whether this thread holds it."""

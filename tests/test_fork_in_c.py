@@ -125,7 +125,7 @@ def test_what_was_in_use_is_refused_in_the_child_and_unharmed_in_the_parent(
             gc.collect()
             return refusals
 
-        with lender_of(backend).connection(writes=True) as connection:
+        with lender_of(backend).lease() as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE agent_messages SET message_data = '{\"n\": 1}'")
             refusals = Child(work).result()

@@ -387,7 +387,7 @@ def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
     # As after a Ctrl-C between two steps of ours: nobody gives the place back, and nobody says so.
     with sessions.connect(sqlite_url, pool_size=1, connection_timeout=0.2) as backend:
         pool = lender_of(backend)
-        lease = pool.connection(writes=False)
+        lease = pool.lease()
         pool.take(lease)
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(backend.session("chat_1").get_items()))
@@ -410,11 +410,11 @@ def test_who_waits_longest_for_a_connection_is_served_first(sqlite_url: str) -> 
         pool = lender_of(backend)
 
         def use(name: str) -> None:
-            with pool.connection(writes=False):
+            with pool.lease():
                 served.append(name)
 
         threads = [threading.Thread(target=use, args=(f"thread {number}",)) for number in range(3)]
-        with pool.connection(writes=False):
+        with pool.lease():
             for number, thread in enumerate(threads, 1):
                 thread.start()
                 assert eventually(partial(_wait_in, pool, number))
@@ -451,7 +451,7 @@ def test_who_is_interrupted_while_waiting_for_a_connection_keeps_nobody_else_wai
             found.append(served.wait(20))  # as a handler that goes on for long
 
         def hold() -> None:
-            with pool.connection(writes=False):
+            with pool.lease():
                 held.set()
                 assert eventually(partial(_wait_in, pool, 1))
                 interrupt()
@@ -477,7 +477,7 @@ def test_a_handler_is_served_before_what_it_has_interrupted(sqlite_url: str) -> 
         backend.session("chat_1").add_items(items("a"))
 
         def hold() -> None:
-            with pool.connection(writes=False):
+            with pool.lease():
                 held.set()
                 assert eventually(partial(_wait_in, pool, 1))
                 interrupt()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sessions._dialects.dialect import Dialect
@@ -21,6 +21,8 @@ from sessions._reentry import Lock, is_own, own, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
 from .fork import process_lock
+
+T = TypeVar("T")
 
 logger = logging.getLogger("sessions")
 
@@ -121,18 +123,24 @@ class BoundConnection:
         self._turns = _turns_on(connection)
         self._closed = False
 
-    @contextmanager
-    def connection(self, *, writes: bool) -> Iterator[Any]:
-        """Lend it; an error takes back what the operation did and leaves the rest of the transaction."""
+    def lend(self, use: Callable[[Any], T], *, writes: bool) -> T:
+        """Lend it to a function; an error takes back what that did and leaves the rest of the transaction."""
         if self._closed:
             raise closed_error()
         _check_process(self._process, "bound connection", "bind one of this process")
         self._turns.lock.refuse_reentry("the bound connection")
-        with self._turns.lock, self._joined(writes=writes):
-            yield self._connection
+        with self._turns.lock:
+            goes_on = self._join(writes=writes)
+            try:
+                return self._in_savepoint(use) if goes_on is None else self._in_transaction(use, goes_on=goes_on)
+            finally:
+                self._dialect.end_turn(self._connection)
 
-    def _joined(self, *, writes: bool) -> AbstractContextManager[None]:
-        """Become a part of the application's transaction, or of the one that its driver would begin now."""
+    def _join(self, *, writes: bool) -> bool | None:
+        """Become a part of the application's transaction, or of the one that its driver would begin now.
+
+        None: in a savepoint; else whether there is one that goes on behind the operation.
+        """
         connection = self._connection
         try:
             self._dialect.check_lent(connection)
@@ -140,9 +148,8 @@ class BoundConnection:
                 self._execute("savepoint")
                 # Only from that answer PyMySQL learns that a query has begun one, or a deadlock has ended it.
                 if self._dialect.in_transaction(connection):
-                    return self._savepoint()
-            if self._dialect.join_transaction(connection, writes=writes):
-                return self._transaction(goes_on=True)
+                    return None
+            return self._dialect.join_transaction(connection, writes=writes)
         except own(self._dialect.driver_error) as exc:
             raise AttemptFailed(self._dialect.failure(exc), exc) from None
         except own(SessionsError):
@@ -150,17 +157,17 @@ class BoundConnection:
         except BaseException as exc:
             self._dialect.close_if_interrupted(connection, exc)
             raise
-        return self._transaction(goes_on=False)
 
-    @contextmanager
-    def _savepoint(self) -> Iterator[None]:
+    def _in_savepoint(self, use: Callable[[Any], T]) -> T:
+        done = False
         try:
-            yield
+            result = use(self._connection)
+            done = True
             self._execute("release_savepoint")
-        except GeneratorExit:
-            raise  # the collector's, of what a signal has interrupted: another operation may be going on by now
         except BaseException as exc:
             self._dialect.close_if_interrupted(self._connection, exc)
+            if done and not is_own(exc, self._dialect.driver_error):
+                raise  # behind the operation: where the savepoint is gone, PostgreSQL would give up the transaction
             try:
                 self._execute("rollback_to_savepoint")
                 self._execute("release_savepoint")
@@ -170,17 +177,15 @@ class BoundConnection:
                     failure = self._dialect.failure(exc)
                     raise AttemptFailed(replace(failure, remedy=_ALL_GONE), exc) from None
             raise
+        return result
 
-    @contextmanager
-    def _transaction(self, *, goes_on: bool) -> Iterator[None]:
+    def _in_transaction(self, use: Callable[[Any], T], *, goes_on: bool) -> T:
         """Undo what fails or is interrupted; goes_on: what succeeds the application is to commit, with all of its own.
 
         In autocommit an operation is a transaction of its own, which it has ended itself unless it was interrupted.
         """
         try:
-            yield
-        except GeneratorExit:
-            raise  # as above
+            return use(self._connection)
         except BaseException as exc:
             # An answer that nobody has read would be taken for the next statement's.
             self._dialect.close_if_interrupted(self._connection, exc)
@@ -212,21 +217,21 @@ class ApplicationPool:
         self._process = os.getpid()
         self._closed = False
 
-    @contextmanager
-    def connection(self, *, writes: bool) -> Iterator[Any]:
-        """Lend a connection for one operation, which is committed or rolled back."""
+    def lend(self, use: Callable[[Any], T], *, writes: bool) -> T:
+        """Lend a connection to a function; what that has done is committed or rolled back."""
         if self._closed:
             raise closed_error()
         _check_process(self._process, "pool", "make one in each process")
         stack = ExitStack()
         try:
-            yield from self._lend(stack)
+            result = self._lend(stack, use)
         except BaseException as exc:
             self._give_back(stack, exc)
             raise
         self._give_back(stack, None)
+        return result
 
-    def _lend(self, stack: ExitStack) -> Iterator[Any]:
+    def _lend(self, stack: ExitStack, use: Callable[[Any], T]) -> T:
         connection = self._borrow(stack)
         # A pool may lend one to several threads.
         turns = _turns_on(connection)
@@ -234,15 +239,18 @@ class ApplicationPool:
         with turns.lock:
             try:
                 self._check(connection)
-                yield connection
+                result = use(connection)
                 if self._dialect.may_be_in_transaction(connection):
                     self._dialect.commit(connection)
+                return result
             except BaseException as exc:
                 self._dialect.close_if_interrupted(connection, exc)
                 with suppress_own(self._dialect.driver_error):
                     if self._dialect.may_be_in_transaction(connection):
                         self._dialect.roll_back(connection)
                 raise
+            finally:
+                self._dialect.end_turn(connection)
 
     def _borrow(self, stack: ExitStack) -> Any:
         """Borrow a connection until the stack ends; what the pool raises has happened before anything was sent."""

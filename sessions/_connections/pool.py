@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -23,6 +24,7 @@ from sessions.errors import ConnectionFailedError, closed_error
 from .fork import check_process, tell_of_forks
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 # How long a fork waits for the operations of a quiescing pool (SQLite) to end.
 _QUIESCE_SECONDS = 5.0
@@ -112,8 +114,19 @@ class Pool(Generic[C]):
         self._first_since = 0.0
         self._abandoned = False
 
-    def connection(self, *, writes: bool) -> _Lease[C]:
-        """Lend a connection; after an error it is kept only if the connector can restore it."""
+    def lend(self, use: Callable[[C], T], *, writes: bool) -> T:
+        """Lend a connection to a function; after an error it is kept only if the connector can restore it."""
+        lease = self.lease()
+        try:
+            result = use(self.take(lease))
+            self.give_back(lease, keep=True)
+        except BaseException as exc:
+            lease.__exit__(type(exc), exc, None)
+            raise
+        return result
+
+    def lease(self) -> _Lease[C]:
+        """Return a lease, which has a connection in its block."""
         return _Lease(self)
 
     def take(self, lease: _Lease[C]) -> C:
@@ -236,6 +249,8 @@ class Pool(Generic[C]):
         with self._lock:
             if lease.place not in self._busy:
                 return  # taken before a fork, by the parent: the child has forgotten it
+            # First: who is interrupted in here may come again.
+            self._busy.discard(lease.place)
             connection = lease.connection
             if connection is not None:
                 if keep and not self._closed:
@@ -245,7 +260,6 @@ class Pool(Generic[C]):
                 if not keep:
                     # Forgotten on the way, or the server is the primary no longer: what was used since then is well.
                     self._close_idle_since(lease.taken)
-            self._busy.discard(lease.place)
             last = self._closed and not self._busy
             if self._queue:
                 self._call_next()

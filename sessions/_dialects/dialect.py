@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, TypeVar
@@ -33,6 +32,7 @@ from sessions.errors import (
 
 from .failures import Failure, printable
 from .statements import leases_table, load_statements, seals_table
+from .transaction import Transaction
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -137,9 +137,30 @@ class Dialect(ABC, Generic[C]):
         """Tell whether ids are ordered by their code points, so that those with a prefix stand side by side."""
         return True
 
-    @abstractmethod
-    def transaction(self, connection: C) -> AbstractContextManager[object]:
+    def transaction(self, connection: C) -> Transaction[C]:
         """Make the block one transaction that may write, or a part of the one that is open."""
+        return Transaction(self, connection)
+
+    def joins(self, connection: C) -> bool:
+        """Tell whether a block is a part of what is open, or of what the driver begins by itself."""
+        return self.in_transaction(connection)
+
+    def begin(self, connection: C) -> None:
+        """Begin a transaction that may write."""
+        self.execute(connection, "begin", {})
+
+    def finish(self, connection: C) -> None:
+        """Commit the transaction of a block."""
+        self.commit(connection)
+
+    def undo(self, connection: C, exc: BaseException) -> None:
+        """Take back the transaction of a block after an exception; nothing where none is open."""
+        self.close_if_interrupted(connection, exc)
+        with suppress_own(self.driver_error):
+            self.roll_back(connection)
+
+    def end_turn(self, connection: C) -> None:
+        """Let other threads write, where an interrupted transaction on the connection keeps them from it."""
 
     def commit(self, connection: C) -> None:
         """End the open transaction."""

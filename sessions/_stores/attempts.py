@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
@@ -42,8 +41,11 @@ logger = logging.getLogger("sessions")
 class Lender(Protocol[C_co]):
     """Where connections come from: a pool of ours or the application's, or one connection of its own."""
 
-    def connection(self, *, writes: bool) -> AbstractContextManager[C_co]:
-        """Lend a connection for one operation; writes: it is to change something."""
+    def lend(self, use: Callable[[C_co], T], *, writes: bool) -> T:
+        """Lend a connection to a function for one operation; writes: it is to change something.
+
+        No context manager that a generator makes: an exception of a signal handler can leave that suspended.
+        """
 
     def close(self) -> None:
         """Close what is ours; may be called twice."""
@@ -106,15 +108,19 @@ class Attempts(Generic[C]):
         """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""
         session: Orphan | None = None
         lent = False
+
+        def use(connection: C) -> T:
+            nonlocal lent, orphan, session
+            lent = True
+            if orphan is not None:
+                self._wait_for_end(connection, orphan)
+                orphan = None
+            if writes and (number := self._dialect.server_session(connection)) is not None:
+                session = Orphan(number, time.monotonic(), self._dialect.server_of(connection))
+            return operation(connection)
+
         try:
-            with self._lender.connection(writes=writes) as connection:
-                lent = True
-                if orphan is not None:
-                    self._wait_for_end(connection, orphan)
-                    orphan = None
-                if writes and (number := self._dialect.server_session(connection)) is not None:
-                    session = Orphan(number, time.monotonic(), self._dialect.server_of(connection))
-                return operation(connection)
+            return self._lender.lend(use, writes=writes)
         except AttemptFailed as exc:
             exc.orphan = orphan
             raise

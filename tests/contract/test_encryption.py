@@ -644,7 +644,7 @@ def test_a_write_that_was_rekeyed_before_its_answer_is_found_again(server_url: s
     with sessions.connect(server_url, encryption_key=[OTHER, KEY]) as backend:
         assert backend.rekey().records == 1
         store = backend._store._store  # type: ignore[attr-defined]
-        with store._lender.connection(writes=True) as connection:
+        with store._lender.lease() as connection:
             newest = settle_append(store._dialect, connection, Call("chat_1", [written]))
         assert newest == backend.session("chat_1").position()
         assert texts(backend.session("chat_1").get_items()) == ["a"]

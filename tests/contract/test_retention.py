@@ -40,7 +40,7 @@ def age_items(backend: Backend, name: str, days: float) -> None:
     if store.dialect_name != "memory":
         moment = {"sqlite": "datetime(?, 'unixepoch')", "postgresql": "to_timestamp(%s)", "mysql": "FROM_UNIXTIME(%s)"}
         mark = "?" if store.dialect_name == "sqlite" else "%s"
-        with store._attempts._lender.connection(writes=True) as connection:
+        with store._attempts._lender.lease() as connection:
             connection.cursor().execute(
                 f"UPDATE agent_messages SET created_at = {moment[store.dialect_name]} WHERE session_id = {mark}",
                 (time.time() - days * 86_400, name),

@@ -22,7 +22,7 @@ ONCE: dict[str, Any] = {"max_retries": 1, "retry_delay": 0.001, "statement_timeo
 def open_idle(backend: sessions.Backend, count: int) -> list[Any]:
     """Let the backend have so many idle connections; return them."""
     with contextlib.ExitStack() as stack:
-        return [stack.enter_context(lender_of(backend).connection(writes=False)) for _ in range(count)]
+        return [stack.enter_context(lender_of(backend).lease()) for _ in range(count)]
 
 
 def test_after_one_forgotten_connection_a_fresh_one_is_tried(server_url: str) -> None:
@@ -55,11 +55,11 @@ def test_after_one_read_only_connection_a_fresh_one_is_tried(server_url: str) ->
 def test_what_was_used_since_is_still_trusted(server_url: str) -> None:
     with sessions.connect(server_url) as backend:
         lender = lender_of(backend)
-        lost = lender.connection(writes=False)
+        lost = lender.lease()
         lender.take(lost)
         [used] = open_idle(backend, 1)
         lender.give_back(lost, keep=False)
-        with lender.connection(writes=False) as connection:
+        with lender.lease() as connection:
             assert connection is used
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -32,7 +33,7 @@ from sessions._reentry import Lock
 from sessions._stores.attempts import Attempts
 from support.claims import OPERATIONS, each_mysql
 from support.proxy import Proxy
-from support.rivals import eventually, locked_session, open_transactions, others, waiting
+from support.rivals import eventually, lender_of, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql, mysql_processes
 
@@ -469,22 +470,56 @@ def test_a_lock_that_was_not_had_is_nobodys_to_release() -> None:
         assert lock.is_held()
 
 
+def _bound(stack: contextlib.ExitStack, url: str, *, begins: bool) -> Session:
+    connection = stack.enter_context(contextlib.closing(connect_raw(url)))
+    if begins:
+        connection.cursor().execute("BEGIN")
+    return sessions.bind(connection).session("chat_1")
+
+
+class _Keeping:
+    """Keeps what is raised, with all that its frames hold."""
+
+    def __init__(self, kept: list[BaseException]) -> None:
+        self._kept = kept
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        if exc is not None:
+            self._kept.append(exc)
+
+
 # Behind what instructions Python looks for signals.
 _CHECKED = ("RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW")
 
 
 @functools.cache
 def _checks(code: CodeType) -> frozenset[int]:
-    """The places of a function at which a signal's handler can raise."""
-    steps = list(dis.get_instructions(code))
-    return frozenset(later.offset for step, later in itertools.pairwise(steps) if step.opname in _CHECKED)
+    """The places of a function at which a signal's handler can raise.
+
+    It raises in the call before them, so only those are as good that the same clause is for.
+    """
+    entries = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
+
+    def clause(offset: int) -> object:
+        return next((entry.target for entry in entries if entry.start <= offset < entry.end), None)
+
+    steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
+    return frozenset(
+        later.offset
+        for step, later in itertools.pairwise(steps)
+        if step.opname in _CHECKED and clause(step.offset) == clause(later.offset)
+    )
 
 
 class _Interrupt:
-    """Ctrl-C at one of the places in what makes a block at which it can fall, counted from the first."""
+    """Ctrl-C at one of the places in some modules at which it can fall, counted from the first."""
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, *modules: str) -> None:
         self.left = place
+        self._modules = modules
 
     def __enter__(self) -> None:
         sys.settrace(self._trace)
@@ -493,7 +528,7 @@ class _Interrupt:
         sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != _exclusive.__file__:
+        if not frame.f_code.co_filename.startswith(self._modules):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and frame.f_lasti in _checks(frame.f_code):
@@ -512,7 +547,7 @@ def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
         with session.exclusive():
             session.add_items(items("a"))
         for place in itertools.count(1):
-            interrupt = _Interrupt(place)
+            interrupt = _Interrupt(place, _exclusive.__file__)
             with contextlib.suppress(KeyboardInterrupt), interrupt, session.exclusive(lease=0.2):
                 pass
             gc.collect()  # what an error keeps
@@ -524,6 +559,46 @@ def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
                 break
         assert place > 20
         assert eventually(lambda: "sessions-lease" not in [thread.name for thread in threading.enumerate()])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
+@pytest.mark.parametrize("how", ["own", "bind", "bind in autocommit"])
+def test_an_exception_anywhere_in_a_write_leaves_nothing_to_go_on_later(
+    sql_url: str, how: str, rng: random.Random
+) -> None:
+    """It is kept, and forgotten by another thread, when the connection has something else to do."""
+    modules = str(Path(sessions.__file__).parent), contextlib.__file__
+    with sessions.connect(sql_url, pool_size=1, statement_timeout=5.0) as backend, ThreadPoolExecutor(1) as other:
+        acknowledged = ["first"]
+        backend.session("chat_1").add_items(items("first"))
+        # A server is connected to anew after each of them.
+        step = 1 if dialect_of(sql_url) == "sqlite" else 7
+        for place in itertools.count(rng.randint(1, step), step):
+            with contextlib.ExitStack() as stack:
+                session = backend.session("chat_1") if how == "own" else _bound(stack, sql_url, begins=how == "bind")
+                kept: list[BaseException] = []
+                interrupt = _Interrupt(place, *modules)
+                with contextlib.suppress(KeyboardInterrupt), _Keeping(kept), interrupt:
+                    session.add_items(items(f"interrupted {place}"))
+                text = f"after {place}"
+                try:
+                    session.add_items(items(text))
+                except sessions.ConnectionFailedError:
+                    assert how != "own"  # an application's connection that was closed is opened by the application
+                    session = _bound(stack, sql_url, begins=how == "bind")
+                    session.add_items(items(text))
+                other.submit(kept.clear).result(timeout=10)
+                if how == "bind":
+                    lender_of(session)._connection.commit()
+                acknowledged.append(text)
+            if how == "own":
+                other.submit(backend.session("chat_2").add_items, items(text)).result(timeout=10)
+            if interrupt.left:
+                break
+        found = [text for text in texts(backend.session("chat_1").get_items()) if not text.startswith("interrupted")]
+        assert found == acknowledged
+        assert place > 20
 
 
 def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_every_connection_of_a_pool_goes_on_with_the_restored_file(
 ) -> None:
     with contextlib.ExitStack() as in_use:
         for _ in range(4):
-            in_use.enter_context(pool_of(backend).connection(writes=False))
+            in_use.enter_context(pool_of(backend).lease())
     shell(way, path)
     in_threads(4, lambda number: backend.session("chat_1").add_items(items(f"new {number}")))
     backend.close()
@@ -140,7 +140,7 @@ def test_a_connection_in_use_during_a_restore_loses_nothing_acknowledged(
     path: Path, backend: sessions.Backend, session: Session, way: str
 ) -> None:
     written = []
-    with pool_of(backend).connection(writes=False):
+    with pool_of(backend).lease():
         shell(way, path)
         # Where the file itself is the same, nobody can have it anew before this connection has let go of it.
         with contextlib.suppress(ConnectionFailedError):

@@ -314,7 +314,7 @@ def test_a_session_that_waits_for_its_lost_client_is_ended(
     with sessions.connect(postgresql_url) as backend, connect_raw(postgresql_url) as orphan:
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
         leave(orphan)
-        with lender_of(backend).connection(writes=False) as connection:
+        with lender_of(backend).lease() as connection:
 
             def is_executing() -> bool | None:
                 return dialect.is_executing(connection, orphan.info.backend_pid, age=0.0, waiting=0.0)  # type: ignore[no-any-return]
@@ -335,7 +335,7 @@ def test_a_row_that_another_one_makes_is_held_once_that_has_ended(server_url: st
         found: list[tuple[bool, bool]] = []
 
         def hold() -> None:
-            with lender_of(backend).connection(writes=True) as connection, dialect.transaction(connection):
+            with lender_of(backend).lease() as connection, dialect.transaction(connection):
                 found.append((dialect.hold(connection, "new"), dialect.has_items(connection, "new")))
 
         holder = threading.Thread(target=hold)

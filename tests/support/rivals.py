@@ -22,7 +22,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 def connection_of(ours: Any) -> Any:
     """The driver's connection of a backend or a session that has one; a context manager."""
-    return lender_of(ours).connection(writes=False)
+    return lender_of(ours).lease()
 
 
 def lender_of(ours: Any) -> Any:
@@ -142,7 +142,7 @@ def set_updated_at(ours: Any, session_id: str, seconds: float) -> None:
         return
     moment = {"sqlite": "datetime(?, 'unixepoch')", "postgresql": "to_timestamp(%s)", "mysql": "FROM_UNIXTIME(%s)"}
     mark = "?" if store.dialect_name == "sqlite" else "%s"
-    with store._attempts._lender.connection(writes=True) as connection:
+    with store._attempts._lender.lease() as connection:
         connection.cursor().execute(
             f"UPDATE agent_sessions SET updated_at = {moment[store.dialect_name]} WHERE session_id = {mark}",
             (seconds, session_id),

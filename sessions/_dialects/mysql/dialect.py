@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pymysql
@@ -136,22 +135,6 @@ class MySQLDialect(Dialect[MyConnection]):
     def check_lent(self, connection: MyConnection) -> None:
         read_all_results(connection)
         check_engine(connection, self.engine, comment=None)
-
-    @contextmanager
-    def transaction(self, connection: MyConnection) -> Iterator[None]:
-        if self.in_transaction(connection):
-            yield
-            return
-        try:
-            # Within: a signal handler may raise before its answer is read.
-            self.execute(connection, "begin", {})
-            yield
-            self.commit(connection)
-        except BaseException as exc:
-            self.close_if_interrupted(connection, exc)
-            with suppress_own(pymysql.Error):
-                self.roll_back(connection)
-            raise
 
     def commit(self, connection: MyConnection) -> None:
         self.execute(connection, "commit", {})

@@ -8,7 +8,6 @@ in transaction mode may stand between.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -158,11 +157,9 @@ class PostgresDialect(Dialect[PGConnection]):
         # Otherwise by their bytes in the database's encoding, which also may lack the character above a prefix.
         return connection.pgconn.parameter_status(b"server_encoding") == b"UTF8"
 
-    def transaction(self, connection: PGConnection) -> AbstractContextManager[object]:
-        if not connection.autocommit and not self.in_transaction(connection):
-            # psycopg begins by itself; whoever lent the connection ends it.
-            return nullcontext()
-        return connection.transaction()
+    def joins(self, connection: PGConnection) -> bool:
+        # Without autocommit psycopg begins by itself; whoever lent the connection ends it.
+        return self.in_transaction(connection) or not connection.autocommit
 
     def in_transaction(self, connection: PGConnection) -> bool:
         return connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
@@ -173,13 +170,23 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def or_else(self, connection: PGConnection, ask: Callable[[], T], otherwise: Callable[[], T]) -> T:
         joined = self.in_transaction(connection)
+        if joined:
+            self.execute(connection, "savepoint", {})
         try:
-            with self.transaction(connection) if joined else nullcontext():
-                return ask()
-        except own(psycopg.errors.FeatureNotSupported):
-            if not joined and self.in_transaction(connection):
-                self.roll_back(connection)  # psycopg began it with the question
+            answer = ask()
+        except BaseException as exc:
+            with suppress_own(psycopg.Error):
+                if joined:
+                    self.execute(connection, "rollback_to_savepoint", {})
+                    self.execute(connection, "release_savepoint", {})
+                elif self.in_transaction(connection):
+                    self.roll_back(connection)  # psycopg began it with the question
+            if not is_own(exc, psycopg.errors.FeatureNotSupported):
+                raise
             return otherwise()
+        if joined:
+            self.execute(connection, "release_savepoint", {})
+        return answer
 
     def page_of_sessions(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
         def ask() -> list[Any]:

@@ -40,7 +40,22 @@ class Writers:
 
     def restart(self) -> None:
         """Begin anew in a forked child, where a thread that held the lock does not exist."""
-        self.lock = Lock()
+        self._lock = Lock()
+        self._writing: sqlite3.Connection | None = None
+
+    def take(self, connection: sqlite3.Connection) -> None:
+        """Wait for the turn; a connection has it until end()."""
+        self._lock.refuse_reentry("the database")
+        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
+        with self._lock:
+            self._writing = connection
+            self._lock.acquire()
+
+    def end(self, connection: sqlite3.Connection) -> None:
+        """Give the turn to the next one, if this connection has it."""
+        if self._writing is connection and self._lock.is_held():
+            self._writing = None
+            self._lock.release()
 
 
 # After how many seconds a file is opened again that is replaced, or closed by another thread, at just that moment.
@@ -182,7 +197,10 @@ class FileConnector:
         return connection.is_in_place()
 
     def restore(self, connection: FileConnection, exc: BaseException) -> bool:
-        return _roll_back(connection)
+        try:
+            return _roll_back(connection)
+        finally:
+            self._writers.end(connection)
 
     def inherit(self, idle: Sequence[FileConnection], busy: Sequence[FileConnection | None]) -> None:
         self._writers.restart()
@@ -232,7 +250,10 @@ class MemoryConnector:
         return True
 
     def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
-        return _roll_back(connection)
+        try:
+            return _roll_back(connection)
+        finally:
+            self._writers.end(connection)
 
     def inherit(self, idle: Sequence[sqlite3.Connection], busy: Sequence[sqlite3.Connection | None]) -> None:
         self._writers.restart()

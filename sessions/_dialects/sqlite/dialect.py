@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -73,28 +72,29 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         # In UTF-16 by its bytes.
         return bool(self.execute(connection, "encoding", {}) == [("UTF-8",)])
 
-    @contextmanager
-    def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
-        if connection.in_transaction:
-            yield
-            return
+    def begin(self, connection: sqlite3.Connection) -> None:
         deadline = monotonic() + self._statement_timeout
-        self.writers.lock.refuse_reentry("the database")
-        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
-        with self.writers.lock:
-            if monotonic() > deadline:
-                raise sqlite3.OperationalError("database is locked")
-            try:
-                # Within: a signal handler may raise when it has been executed.
-                run(connection, self.statements["begin"])
-                yield
-                _check_place(connection, MOVED)
-                run(connection, self.statements["commit"])
-            except BaseException:
+        self.writers.take(connection)
+        if monotonic() > deadline:
+            raise sqlite3.OperationalError("database is locked")
+        run(connection, self.statements["begin"])
+
+    def finish(self, connection: sqlite3.Connection) -> None:
+        _check_place(connection, MOVED)
+        run(connection, self.statements["commit"])
+        self.writers.end(connection)
+        _check_place(connection, MOVED_DURING_COMMIT)
+
+    def undo(self, connection: sqlite3.Connection, exc: BaseException) -> None:
+        try:
+            if connection.in_transaction:
                 with suppress_own(sqlite3.Error):
                     run(connection, self.statements["rollback"])
-                raise
-        _check_place(connection, MOVED_DURING_COMMIT)
+        finally:
+            self.writers.end(connection)
+
+    def end_turn(self, connection: sqlite3.Connection) -> None:
+        self.writers.end(connection)
 
     def check_lent(self, connection: sqlite3.Connection) -> None:
         # What is written to it would be gone with the connection, and what is there is hidden by it.
