@@ -29,6 +29,7 @@ class _Conversation:
     rows: list[RecordRow]
     created_at: float = field(default_factory=time)
     updated_at: float = field(default_factory=time)
+    seal: str | None = None
 
 
 class MemoryStore(SealableStore):
@@ -43,7 +44,6 @@ class MemoryStore(SealableStore):
         self._sessions: dict[str, _Conversation] = {}
         # The token of each lease, and the moment at which it expires.
         self._leases: dict[str, tuple[str, float]] = {}
-        self._seals: dict[str, str] = {}
         self._last_id = 0
         self._closed = False
         tell_of_forks(self)
@@ -121,7 +121,7 @@ class MemoryStore(SealableStore):
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         with self._alone():
-            self._rows_under(lease, session_id).clear()
+            self._rows_under(lease, session_id)
             self._sessions.pop(session_id, None)
 
     def take_lease(self, lease: Lease) -> None:
@@ -168,8 +168,6 @@ class MemoryStore(SealableStore):
                 for session_id in set(session_ids) & set(self._sessions)
                 if idle is None or self._sessions[session_id].updated_at <= idle
             ]
-            for session_id in doomed:
-                self._seals.pop(session_id, None)
             return len(doomed), sum(len(self._sessions.pop(session_id).rows) for session_id in doomed)
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
@@ -255,7 +253,8 @@ class MemoryStore(SealableStore):
 
     def sealed_rows(self, session_id: str, *, count: int) -> tuple[str | None, list[RecordRow]]:
         with self._alone():
-            return self._seals.get(session_id), list(islice(reversed(self._rows_of(session_id)), count))
+            rows = list(islice(reversed(self._rows_of(session_id)), count))
+            return self._seal_of(session_id), rows
 
     def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
         with self._alone():
@@ -265,7 +264,7 @@ class MemoryStore(SealableStore):
             rows = [] if write.removes_all else list(there)
             if write.is_new and session_id in self._sessions:
                 raise taken_error(session_id)
-            found = self._seals.get(session_id)
+            found = self._seal_of(session_id)
             if found != write.before or write.position not in (None, _position(there)):
                 raise moved_error(session_id, found)
             texts = dict(write.rewritten)
@@ -274,22 +273,19 @@ class MemoryStore(SealableStore):
             kept += [(row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered]
             if write.after is None:
                 self._sessions.pop(session_id, None)
-                self._seals.pop(session_id, None)
                 return 0
-            self._seals[session_id] = write.after
+            now = time()
             before = self._sessions.get(session_id)
-            written = before.updated_at if write.keeps_time and before else 0.0
-            newest = self._put(session_id, kept)
-            known = self._sessions[session_id]
-            known.updated_at = written or known.updated_at
-            known.created_at = _seconds(write.created_at or "", known.created_at)
-            known.updated_at = _seconds(write.updated_at or "", known.updated_at)
-            return newest
+            created_at = _seconds(write.created_at or "", before.created_at if before else now)
+            updated_at = _seconds(write.updated_at or "", before.updated_at if write.keeps_time and before else now)
+            # At once: rows without their seal are broken to who is interrupted in between.
+            self._sessions[session_id] = _Conversation(kept, created_at, updated_at, write.after)
+            return _position(kept)
 
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
         with self._alone():
             self._rows_of("")
-            return sorted(session_id for session_id in self._seals if session_id > after)[:count]
+            return sorted(name for name, known in self._sessions.items() if known.seal and name > after)[:count]
 
     def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
         with self._alone():
@@ -325,6 +321,10 @@ class MemoryStore(SealableStore):
             raise closed_error()
         known = self._sessions.get(session_id)
         return known.rows if known else []
+
+    def _seal_of(self, session_id: str) -> str | None:
+        known = self._sessions.get(session_id)
+        return known.seal if known else None
 
     def _number(self, texts: Sequence[str]) -> list[RecordRow]:
         first = self._last_id + 1

@@ -601,6 +601,26 @@ def test_an_exception_anywhere_in_a_write_leaves_nothing_to_go_on_later(
         assert place > 20
 
 
+@pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
+@pytest.mark.parametrize("name", ["add_items", "pop_item", "replace_items", "clear_session", "delete_sessions"])
+def test_ctrl_c_anywhere_in_memory_breaks_no_seal(name: str) -> None:
+    with sessions.connect("memory:", integrity_key="k" * 32) as backend:
+        for place in itertools.count(1):
+            session = backend.session(f"chat_{place}")
+            session.add_items(items("a", "b"))
+            interrupt = _Interrupt(place, str(Path(sessions.__file__).parent))
+            with contextlib.suppress(KeyboardInterrupt), interrupt:
+                if name == "delete_sessions":
+                    backend.delete_sessions([session.session_id])
+                else:
+                    OPERATIONS[name](session)
+            session.verify()
+            assert len(session.get_items()) <= 4
+            if interrupt.left:
+                break
+        assert place > 20
+
+
 def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from sessions._dialects.sqlite import connector
 
