@@ -30,7 +30,7 @@ from sessions.errors import (
     wrong_id_error,
 )
 
-from .failures import Failure, printable
+from .failures import Failure, printable, without_values
 from .statements import leases_table, load_statements, seals_table
 from .transaction import Transaction
 
@@ -459,6 +459,10 @@ class Dialect(ABC, Generic[C]):
     def describe(self, exc: BaseException) -> str:
         """Say in the database's words what failed, without any value of a statement, in one line."""
         return printable(self.words_of(exc))
+
+    def cause(self, exc: BaseException) -> BaseException:
+        """Return what an error of ours may have as its cause: the driver's exception without any value of a row."""
+        return without_values(exc) if isinstance(exc, self.driver_error) else exc
 
     @abstractmethod
     def words_of(self, exc: BaseException) -> str:

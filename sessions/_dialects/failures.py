@@ -6,6 +6,7 @@ permanent is named; a refusal to connect that nobody has named may pass, and is 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -80,6 +81,9 @@ REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=Tru
 FAILED = Failure(to_create="see the cause, or create the tables by other means")
 
 
+_A_TEXT = re.compile(r"\{|(?:\b[xX]'|\b0x|\\x)7[bB]")
+
+
 class Orphan(NamedTuple):
     """The server session of a lost connection, which may still be executing what was sent."""
 
@@ -109,6 +113,25 @@ def is_of_an_answer(exc: Exception) -> bool:
     if isinstance(exc, (UnicodeEncodeError, MemoryError, RecursionError, OSError)) or raised_by_a_handler(exc):
         return False
     return type(exc).__module__ in ("builtins", "struct")
+
+
+def without_values(exc: BaseException) -> BaseException:
+    """Return a copy of a driver's exception without its frames, and with its words up to where a row is quoted.
+
+    PostgreSQL does so in what stands behind its first words; a text of ours begins with a brace, also in hexadecimal.
+    """
+    *number, said = exc.args or ("",)
+    words = getattr(getattr(exc, "diag", None), "message_primary", None) or str(said)
+    if (quoted := _A_TEXT.search(words)) is not None:
+        words = words[: quoted.start()] + "..."
+    try:
+        copy = type(exc)(*number, words)
+    except TypeError:
+        return exc
+    for name in ("sqlstate", "sqlite_errorcode", "sqlite_errorname"):
+        if (value := getattr(exc, name, None)) is not None:
+            setattr(copy, name, value)
+    return copy
 
 
 def printable(words: str) -> str:

@@ -71,12 +71,13 @@ class Attempts(Generic[C]):
         writes: bool = True,
         may_create: bool = True,
         create: Callable[[C], None] | None = None,
+        creates: bool = False,
     ) -> T:
         """Run operation on a connection, again after transient failures.
 
         settle takes operation's place once it may have been committed; None: nothing
         can find that out, so OutcomeUnknownError is raised. create makes the tables
-        that it finds missing; None: those of conversations.
+        that it finds missing; None: those of conversations. creates: that is what operation does.
         """
         waits: _Waits | None = None
         may_create = may_create and self._options.create_tables
@@ -98,7 +99,8 @@ class Attempts(Generic[C]):
             waits = waits or _Waits(self._options)
             wait = waits.after(failure) if may_pass and not (unsettled and settle is None) else None
             if wait is None:
-                raise self._error(failure, cause, unsettled=unsettled) from cause
+                error = self._error(failure, cause, unsettled=unsettled, creates=creates)
+                raise error from self._dialect.cause(cause)
             level = logging.INFO if failure.is_collision else logging.WARNING
             logger.log(level, "%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
             time.sleep(wait)
@@ -169,19 +171,14 @@ class Attempts(Generic[C]):
     def create_missing_tables(self, create: Callable[[C], None] | None = None) -> None:
         """Create the tables; raise SchemaError with the right that is missing."""
         create = create or self._dialect.create_tables
-        try:
-            self.run(create, settle=create, may_create=False)
-        except own(DatabaseError) as exc:
-            cause = exc.__cause__
-            remedy = self._dialect.failure(cause).to_create if isinstance(cause, Exception) else ""
-            if not cause or not remedy:
-                raise
-            what = self._dialect.describe(cause)
-            raise SchemaError(
-                f"{self._where}: the tables are missing and cannot be created: {what}; {remedy}"
-            ) from cause
+        self.run(create, settle=create, may_create=False, creates=True)
 
-    def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool) -> SessionsError:
+    def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool, creates: bool) -> SessionsError:
+        if creates and failure.to_create and failure.error is DatabaseError:
+            what = self._dialect.describe(cause)
+            return SchemaError(
+                f"{self._where}: the tables are missing and cannot be created: {what}; {failure.to_create}"
+            )
         what = f"{self._where}: {self._dialect.describe(cause)}; {failure.remedy}"
         return self._unknown(what) if unsettled else failure.error(what)
 

@@ -1,5 +1,9 @@
 """Clause 10: a failed write leaves no row, no open transaction, no lock, and a usable session."""
 
+import contextlib
+import random
+import string
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +12,7 @@ import sessions
 from support.claims import OPERATIONS
 from support.rivals import open_transactions
 from support.samples import item, items, refuse_poisoned_rows, stored_sessions, texts
-from support.servers import execute_sql
+from support.servers import connect_raw, execute_sql
 
 
 @pytest.fixture
@@ -31,6 +35,20 @@ def test_a_failed_add_leaves_nothing_and_a_usable_session(poisoned: sessions.Bac
         assert texts(session.get_items()) == old + ["b"] * number
         assert (name in stored_sessions(sql_url)) == bool(old or number)
         session.add_items(items("b"))
+
+
+@pytest.mark.parametrize("how", ["own", "bind"])
+def test_no_traceback_holds_an_item(server_url: str, how: str) -> None:
+    secret = "".join(random.choices(string.ascii_letters, k=20))
+    with sessions.connect(server_url) as backend, contextlib.closing(connect_raw(server_url)) as connection:
+        backend.session("chat_0").add_items(items("a"))
+        check = "CHECK (position('poison' IN message_data) = 0)"
+        execute_sql(server_url, f"ALTER TABLE agent_messages ADD CONSTRAINT no_poison {check}")
+        session = (backend if how == "own" else sessions.bind(connection)).session("chat_0")
+        with pytest.raises(sessions.DatabaseError) as caught:
+            session.add_items(items(f"{secret} poison"))
+        assert isinstance(caught.value.__cause__, Exception)
+        assert secret not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_failed_add_leaves_no_transaction_and_no_lock(poisoned: sessions.Backend, sql_url: str) -> None:
