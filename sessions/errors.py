@@ -1,7 +1,8 @@
 """The errors that this library raises.
 
 Each is a SessionsError and also the builtin that a caller would expect. The
-driver's own exception is the __cause__; no message holds an item or a password.
+driver's own exception is the __cause__, without its frames and without what quotes a
+row. No message holds an item or a password.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Session:
         as they are asked for: a history of any length takes little memory, and between
         two pages neither a connection nor a transaction is held. Rows that others add
         after the second page was begun, or remove before their page is read, are not seen.
-        Raises ValueError and TypeError as get_items() does.
+        The iterator belongs to one thread. Raises ValueError and TypeError as get_items() does.
         """
         return self._history.records(limit)
 
