@@ -12,6 +12,7 @@ from typing import Any
 
 from ._items import BEFORE_ALL, EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
+from ._plain import plain
 from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
@@ -67,7 +68,7 @@ class History:
         if limit is None:
             limit = MAX_ID
         _check_limit(limit)
-        limit = min(limit, MAX_ID)
+        limit = min(plain(limit), MAX_ID)
         if limit == 0:
             return [], self.position()
         count = limit
@@ -98,6 +99,7 @@ class History:
     def add(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self.check_open()
         _check_if_position(if_position)
+        if_position = plain(if_position)
         texts = self._encode("add_items", items)
         if not texts:
             return self._newest if if_position is None else self._checked_position(if_position)
@@ -122,6 +124,7 @@ class History:
     def replace(self, items: Iterable[Mapping[str, Any]], *, if_position: int | None = None) -> int:
         self.check_open()
         _check_if_position(if_position)
+        if_position = plain(if_position)
         texts = self._encode("replace_items", items)
         known = self._newest
         store = observed(self.store, "replace_items")
@@ -143,18 +146,20 @@ class History:
         self.check_open()
         if upto is not None:
             _check_row_id("upto", upto)
-        observed(self.store, "fork").fork(self.session_id, new_id, upto=upto, lease=self._lease())
+        observed(self.store, "fork").fork(self.session_id, new_id, upto=plain(upto), lease=self._lease())
 
     def delete_record(self, row_id: int) -> bool:
         """Delete one row; False when there is none."""
         self.check_open()
         _check_row_id("record_id", row_id)
+        row_id = plain(row_id)
         return observed(self.store, "delete_record").delete_record(self.session_id, row_id, lease=self._lease())
 
     def replace_record(self, row_id: int, item: Mapping[str, Any]) -> None:
         """Put an item in place of a row's."""
         self.check_open()
         _check_row_id("record_id", row_id)
+        row_id = plain(row_id)
         [text] = self._encode("replace_record", [item])
         store = observed(self.store, "replace_record")
         if not store.replace_record(self.session_id, row_id, text, lease=self._lease()):
@@ -172,7 +177,7 @@ class History:
         self.check_open()
         if limit is not None:
             _check_limit(limit)
-        return self._iterate_records(limit)
+        return self._iterate_records(plain(limit))
 
     def seal(self) -> str:
         """Return the seal of the history as it is."""
@@ -184,7 +189,7 @@ class History:
         self.check_open()
         if since is not None and not isinstance(since, str):
             raise TypeError(f"since is a {type(since).__name__}; pass what seal() returned")
-        return observed(self.store, "verify").verify(self.session_id, since)
+        return observed(self.store, "verify").verify(self.session_id, plain(since))
 
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
         after, upto, count, seen = BEFORE_ALL, MAX_ID, _FIRST_PAGE, 0

@@ -6,6 +6,8 @@ import math
 import os
 from typing import NamedTuple, Protocol
 
+from ._plain import plain
+
 _TOKEN_BYTES = 16
 TOKEN_CHARACTERS = 2 * _TOKEN_BYTES
 _MAX_SECONDS = 31_536_000.0
@@ -35,7 +37,7 @@ class Holder(Protocol):
 
 def new_lease(session_id: str, seconds: float) -> Lease:
     """Make a lease that is not taken yet; of the system, for a forked process would draw the same token."""
-    return Lease(session_id, os.urandom(_TOKEN_BYTES).hex(), max(1, round(seconds * 1_000_000)))
+    return Lease(session_id, os.urandom(_TOKEN_BYTES).hex(), max(1, round(plain(seconds) * 1_000_000)))
 
 
 def check_seconds(name: str, value: object, *, zero: bool) -> None:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from ._items import MAX_ID, read_time
+from ._plain import plain
 
 Order = Literal["updated", "id"]
 
@@ -86,6 +87,7 @@ def listing_from(
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is a {type(prefix).__name__}; pass a str")
     updated, session_id = _position(after, order)
+    prefix = plain(prefix)
     return Listing(
         order="updated" if order == "updated" else "id",
         newest_first=order == "updated" if newest_first is None else newest_first,
@@ -93,8 +95,8 @@ def listing_from(
         idle=None if idle_since is None else moment_from("idle_since", idle_since).timestamp(),
         updated=updated,
         session_id=session_id,
-        count=limit,
-        count_limit=MAX_ID - 1 if count_limit is None else count_limit,
+        count=plain(limit),
+        count_limit=MAX_ID - 1 if count_limit is None else plain(count_limit),
     )
 
 
@@ -184,7 +186,7 @@ def pattern(prefix: str) -> str:
 def _position(after: SessionInfo | str | None, order: str) -> tuple[str | None, str | None]:
     if after is None:
         return None, None
-    cursor = after.cursor if isinstance(after, SessionInfo) else after
+    cursor = plain(after.cursor if isinstance(after, SessionInfo) else after)
     if not isinstance(cursor, str):
         raise TypeError(f"after is a {type(after).__name__}; pass a SessionInfo or its cursor")
     updated, separator, session_id = cursor.partition(_SEPARATOR)

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from ._listing import Listing, SessionInfo, listing_from, moment_from, page_from, pages
+from ._plain import plain
 from ._stores.store import Store
 
 # A batch ends with the session that brings it to so many rows, or with so many sessions.
@@ -40,7 +41,7 @@ def prune(
 ) -> Pruned:
     """Delete the sessions that nobody has written to since a moment; with dry_run only count them."""
     moment = moment_from("older_than", older_than)
-    kept = (keep_prefix,) if isinstance(keep_prefix, str) else tuple(keep_prefix)
+    kept = tuple(map(plain, (keep_prefix,) if isinstance(keep_prefix, str) else keep_prefix))
     if not all(kept):
         raise ValueError(f"keep_prefix is {keep_prefix!r}; pass a str or several, none of them empty")
     sessions = items = 0

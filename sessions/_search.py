@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ._items import BEFORE_ALL, Record, make_record
+from ._plain import plain
 from ._stores.store import Store
 
 # How many rows are looked at with one statement.
@@ -40,7 +41,7 @@ def search(store: Store, text: str, *, prefix: str | None, ignore_case: bool) ->
         raise ValueError("text is empty; pass what the records contain")
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is a {type(prefix).__name__}; pass a str")
-    return _search(store, text, prefix or "", ignore_case=ignore_case)
+    return _search(store, plain(text), plain(prefix or ""), ignore_case=ignore_case)
 
 
 def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Iterator[Match]:

@@ -14,6 +14,7 @@ from typing import Protocol
 from ._history import History
 from ._items import Record
 from ._parts import Part
+from ._plain import plain
 from ._stores.store import Store
 from .errors import ConflictError, InvalidItemError
 
@@ -82,7 +83,7 @@ def _compare(session_id: str, there: Iterable[Record], rows: Iterator[Row]) -> i
     position = 0
     for count, record in enumerate(there, 1):
         row = next(rows, None)
-        if row is None or row.text != record.text or not _is_same_time(row.created_at, record.created_at):
+        if row is None or plain(row.text) != record.text or not _is_same_time(row.created_at, record.created_at):
             raise ConflictError(
                 f"session {session_id!r} is there already, and its row {count} is another one; "
                 "clear it first, or choose another id"
@@ -101,10 +102,11 @@ def _parts(session_id: str, rows: Iterator[Row], *, whole: bool = False) -> Iter
     times: list[str] = []
     size = 0
     for row in rows:
-        check_text(row.text, f"a record of session {session_id!r}")
-        texts.append(row.text)
+        text = plain(row.text)
+        check_text(text, f"a record of session {session_id!r}")
+        texts.append(text)
         times.append(_text(row.created_at))
-        size += len(row.text)
+        size += len(text)
         if not whole and (size >= _CHARACTERS or len(texts) == _ROWS):
             yield texts, times
             texts, times, size = [], [], 0

@@ -9,6 +9,7 @@ from typing import Any, Self, Unpack, overload
 
 from ._checks import Check
 from ._listing import Order, SessionInfo, check_count, listing_from, page_from
+from ._plain import plain
 from ._rekeying import Rekeyed, rekey
 from ._retention import Pruned, delete_sessions, prune
 from ._sealing import Verified
@@ -21,7 +22,7 @@ from ._stores.store import Store
 from ._transfer import Row, load
 from ._verifying import verify
 from .errors import InvalidURLError, SealBrokenError, closed_error, kind_of
-from .session import Session, check_session_id
+from .session import Session, checked_session_id
 
 
 @overload
@@ -225,7 +226,7 @@ class Backend:
         if self.closed:
             raise closed_error()
         check_count("biggest", biggest)
-        return stats(observed(self._store, "stats"), prefix=prefix, biggest=biggest)
+        return stats(observed(self._store, "stats"), prefix=prefix, biggest=plain(biggest))
 
     def load(
         self,
@@ -252,7 +253,7 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
-        check_session_id(session_id)
+        session_id = checked_session_id(session_id)
         store = observed(self._store, "load")
         return load(store, session_id, records, created_at=created_at, updated_at=updated_at, on_existing=on_existing)
 
@@ -282,7 +283,8 @@ class Backend:
         ids = None if session_ids is None else self._ids(session_ids)
         if self.closed:
             raise closed_error()
-        return verify(self._store, ids, since or {})
+        seals = {plain(session_id): plain(seal) for session_id, seal in (since or {}).items()}
+        return verify(self._store, ids, seals)
 
     def check(self, *, fix: bool = False) -> list[Check]:
         """Look whether the database is as it should be: what was asked, what is there, and what to do.
@@ -308,10 +310,7 @@ class Backend:
             raise closed_error()
         if isinstance(session_ids, str):
             raise TypeError("session_ids is a str; pass a list of ids")
-        ids = list(session_ids)
-        for session_id in ids:
-            check_session_id(session_id)
-        return ids
+        return [checked_session_id(session_id) for session_id in session_ids]
 
     @property
     def closed(self) -> bool:

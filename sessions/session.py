@@ -11,6 +11,7 @@ from ._exclusive import Exclusive
 from ._history import History
 from ._items import Item, Record
 from ._leases import check_seconds
+from ._plain import plain
 from ._sdk import check_direct_use
 from ._sealing import Verified
 from ._settings.options import Keywords
@@ -30,7 +31,7 @@ class Session:
     """
 
     def __init__(self, session_id: str, store: Store, *, owns_store: bool = False) -> None:
-        check_session_id(session_id)
+        session_id = checked_session_id(session_id)
         if not isinstance(store, Store):
             raise TypeError(
                 f"store is a {kind_of(store)}; write sessions.Session.from_url(session_id, url), "
@@ -43,7 +44,7 @@ class Session:
     @classmethod
     def from_url(cls, session_id: str, url: str, **options: Unpack[Keywords]) -> Self:
         """Make a session on a backend of its own, which close() closes; the options are those of connect()."""
-        check_session_id(session_id)
+        session_id = checked_session_id(session_id)
         return cls(session_id, open_url(url, options), owns_store=True)
 
     def __repr__(self) -> str:
@@ -133,7 +134,7 @@ class Session:
         is there already or no record here has the id upto, OutcomeUnknownError when the
         connection was lost before the answer came.
         """
-        check_session_id(new_id)
+        new_id = checked_session_id(new_id)
         self._history.fork(new_id, upto=upto)
         return Session(new_id, self._history.store)
 
@@ -211,8 +212,9 @@ class InMemorySession(Session):
         )
 
 
-def check_session_id(session_id: object) -> None:
-    """Raise TypeError or ValueError for what is no id of a session."""
+def checked_session_id(session_id: object) -> str:
+    """Return the exact text of an id; raise TypeError or ValueError for what is no id of a session."""
+    session_id = plain(session_id)
     if not isinstance(session_id, str):
         raise TypeError(f"session_id is a {kind_of(session_id)}; pass a str")
     if not 1 <= len(session_id) <= _MAX_SESSION_ID:
@@ -224,3 +226,4 @@ def check_session_id(session_id: object) -> None:
             session_id.encode()
         except UnicodeEncodeError:
             raise ValueError(f"session_id {session_id!r} contains a lone surrogate; use valid Unicode") from None
+    return session_id

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from sessions._transfer import check_text
 from sessions.errors import InvalidItemError
-from sessions.session import check_session_id
+from sessions.session import checked_session_id
 
 from .failing import BadFileError
 
@@ -139,8 +139,7 @@ def _object(number: int, line: bytes) -> dict[str, Any]:
 
 def _line(number: int, found: dict[str, Any]) -> Head | Line:
     try:
-        session_id = found["session_id"]
-        check_session_id(session_id)
+        session_id = checked_session_id(found["session_id"])
         created_at = _moment(found, "created_at")
         updated_at = _moment(found, "updated_at")
     except (TypeError, ValueError) as exc:

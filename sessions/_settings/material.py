@@ -8,6 +8,7 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 
+from sessions._plain import plain
 from sessions.errors import ConfigurationError, TLSError
 
 _WANTED = {"key": ("private key", b"PRIVATE KEY-----"), "crl": ("revocation list", b"-----BEGIN X509 CRL-----")}
@@ -18,6 +19,7 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL
 
 def read_pem(name: str, value: object) -> bytes:
     """Return PEM from a path, PEM text or bytes; only its blocks, without what stands between them."""
+    value = plain(value)
     if isinstance(value, str) and "-----BEGIN" in value:
         data = value.encode()
     elif isinstance(value, (bytes, bytearray)):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from sessions._operation import OperationHooks
+from sessions._plain import plain
 from sessions.errors import ConfigurationError, kind_of
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Options:
     encryption_ttl: float | None = None
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            object.__setattr__(self, option.name, plain(getattr(self, option.name)))
         switches = (
             "create_tables",
             "whole_turns",
@@ -164,7 +167,7 @@ def check_special(options: Options, dialect: str, own: Collection[str]) -> None:
 
 def password_of(password: Password) -> str:
     """Ask for the password: a token may have expired since the last connection."""
-    asked = password() if callable(password) else password
+    asked = plain(password() if callable(password) else password)
     if not isinstance(asked, str):
         raise ConfigurationError(f"the password callable returned a {type(asked).__name__}; return a str")
     # Not by what encode() raises, which has the password in it.
@@ -180,7 +183,7 @@ def integrity_keys(given: object) -> list[bytes]:
         raise ConfigurationError(
             "integrity_key is neither a str or bytes nor a list of them; pass the newest key first"
         )
-    found = [_key_bytes(key) for key in keys]
+    found = [_key_bytes(plain(key)) for key in keys]
     if min(map(len, found)) < _LEAST_KEY:
         raise ConfigurationError(
             f"integrity_key has fewer than {_LEAST_KEY} bytes; make one with "
@@ -219,7 +222,7 @@ def _checked_keys(name: str, keys: object) -> tuple[str, ...] | None:
     """Return one key or several as several; raise ConfigurationError, without any of them, for what is none."""
     if keys is None:
         return None
-    found = (keys,) if isinstance(keys, str) else tuple(keys) if isinstance(keys, (list, tuple)) else ()
+    found = (keys,) if isinstance(keys, str) else tuple(map(plain, keys)) if isinstance(keys, (list, tuple)) else ()
     if not found:
         raise ConfigurationError(f"{name} is a {kind_of(keys)} without a key; pass a str, or a list, the newest first")
     for key in found:

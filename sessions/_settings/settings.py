@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sessions._plain import plain
 from sessions.errors import ConfigurationError, InvalidURLError, SessionsError
 
 from .options import Keywords, Options, check_special, options_from
@@ -70,6 +71,8 @@ def _left_to_the_environment(address: Address) -> Mapping[str, str]:
 def _with_url(address: Address, options: Keywords) -> Options:
     """Add what the URL says about an option; raise ConfigurationError where the two differ."""
     keywords: Keywords = {**options}
+    if "password" in keywords:
+        keywords["password"] = plain(keywords["password"])
     if address.password is not None:
         if keywords.get("password") not in (None, address.password):
             raise ConfigurationError("the URL and password= give different passwords; keep one")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from sessions._plain import plain
 from sessions.errors import ConfigurationError, InvalidURLError, TLSError
 
 from .certificates import validity_of
@@ -144,6 +145,7 @@ def _mode_of(text: str) -> str:
 def _with_material(mode: str, ca: object, cert: object, key: object, password: object) -> TLS:
     if mode in ("disable", "prefer") and (cert is not None or key is not None):
         raise ConfigurationError(f"a client certificate is given, but mode {mode!r} does not require TLS; drop one")
+    password = plain(password)
     if password is not None and not isinstance(password, str):
         raise ConfigurationError(f"ssl 'key_password' is a {type(password).__name__}; pass a str")
     cert_pem = None if cert is None else read_pem("cert", cert)

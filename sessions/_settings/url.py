@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from sessions._plain import plain
 from sessions.errors import InvalidURLError, kind_of
 
 from .tls_words import canonical, hint_for
@@ -50,6 +51,7 @@ def _printable(text: str) -> str:
 
 def split_scheme(url: object, schemes: Collection[str]) -> tuple[str, str]:
     """Return the scheme, without a "+driver", and what stands behind its colon."""
+    url = plain(url)
     if not isinstance(url, str):
         raise InvalidURLError(
             f"the URL is a {kind_of(url)}; pass a str such as 'sqlite:chat.db' "

@@ -1,6 +1,10 @@
 """Clause 7: session ids are compared exactly, and checked before any SQL."""
 
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
+from enum import Enum, IntEnum
 from typing import Any
 
 import pytest
@@ -110,3 +114,149 @@ def test_a_bad_id_is_refused_before_any_sql(bad: Any) -> None:
         for make in (backend.session, lambda bad: sessions.Session.from_url(bad, url), sessions.InMemorySession):
             with refused(ValueError if isinstance(bad, str) else (TypeError, ValueError)):
                 make(bad)
+
+
+# --- what is more than a str
+
+
+class Hidden(str):
+    """Shows no id, compares with none, and is sent as something else to whoever asks."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "***"
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __conform__(self, protocol: object) -> str:
+        return "conformed"
+
+    def __len__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def encode(self, *_: str) -> bytes:
+        return b"encoded"
+
+    def replace(self, *_: Any) -> str:
+        return "replaced"
+
+    def startswith(self, *_: Any) -> bool:
+        return False
+
+
+class Escaping(str):
+    """Escapes what it is added to, as markupsafe.Markup does."""
+
+    __slots__ = ()
+
+    def __add__(self, other: object) -> str:
+        return "&#39;"
+
+    __radd__ = __add__
+
+    def translate(self, *_: Any) -> str:
+        return "&#39;"
+
+
+class Adapted(str):
+    """sqlite3 has an adapter for it."""
+
+    __slots__ = ()
+
+
+class Room(str, Enum):  # noqa: UP042  (a StrEnum shows its text)
+    """Shows its name."""
+
+    KITCHEN = "room' 1"
+    HALL = "room' 2"
+
+
+class Count(IntEnum):
+    ONE = 1
+    TWO = 2
+
+
+@pytest.fixture
+def adapted() -> Iterator[Callable[[str], str]]:
+    sqlite3.register_adapter(Adapted, lambda _: "adapted")
+    yield Adapted
+    del sqlite3.adapters[Adapted, sqlite3.PrepareProtocol]
+
+
+@pytest.fixture(params=["Hidden", "Escaping", "Adapted", "Room"])
+def subclass(request: pytest.FixtureRequest, adapted: Callable[[str], str]) -> Callable[[str], str]:
+    """What makes a text of a subclass of str."""
+    kinds: dict[str, Callable[[str], str]] = {"Hidden": Hidden, "Escaping": Escaping, "Adapted": adapted, "Room": Room}
+    return kinds[request.param]
+
+
+def test_an_id_of_a_subclass_of_str_is_its_plain_text(
+    backend: sessions.Backend, url: str, subclass: Callable[[str], str]
+) -> None:
+    one, two = "room' 1", "room' 2"
+    session = backend.session(subclass(one))
+    assert (type(session.session_id), session.session_id) == (str, one)
+    session.add_items(items("a", "b"))
+    backend.session(two).add_items(items("other"))
+    if "memory" not in url:
+        assert stored_sessions(url) == [one, two]
+    assert texts(backend.session(one).get_items()) == texts(session.get_items()) == ["a", "b"]
+    with session.exclusive():
+        session.add_items(items("c"))
+    session.pop_item()
+    assert list(backend.sizes([subclass(one)])) == list(backend.first_messages([subclass(one)])) == [one]
+    assert [info.session_id for info in backend.list_sessions(prefix=subclass(one))] == [one]
+    assert [match.session_id for match in backend.search("a", prefix=subclass(one))] == [one]
+    assert backend.stats(prefix=subclass(one)).sessions == 1
+    session.clear_session()
+    assert backend.session(two).fork(subclass(one)).session_id == one
+    assert texts(backend.session(one).get_items()) == ["other"]
+    assert backend.delete_sessions([subclass(one)]) == 1
+    backend.load(subclass(one), backend.session(two).records())
+    assert sorted(info.session_id for info in backend.list_sessions()) == [one, two]
+
+
+def test_a_text_or_number_of_a_subclass_is_taken_for_what_it_holds(backend: sessions.Backend) -> None:
+    for session_id in ("keep' 1", "other' 2"):
+        backend.session(session_id).add_items(items("it's", "b"))
+    session = backend.session("keep' 1")
+    assert texts(session.get_items(Count.ONE)) == ["b"]
+    assert [record.item for record in session.records(Count.ONE)] == items("b")
+    for kind in (Hidden, Escaping):
+        assert {match.session_id for match in backend.search(kind("it's"))} == {"keep' 1", "other' 2"}
+        [first] = backend.list_sessions(order="id", limit=Count.ONE, count_limit=Count.ONE)
+        [second] = backend.list_sessions(order="id", limit=Count.ONE, after=kind(first.cursor))
+        assert (first.session_id, second.session_id) == ("keep' 1", "other' 2")
+    backend.prune(timedelta(seconds=-60), keep_prefix=[Hidden("keep' 1")])
+    assert [info.session_id for info in backend.list_sessions()] == ["keep' 1"]
+    position = type("Position", (int,), {"__str__": lambda _: "0", "__format__": lambda *_: "0"})(session.position())
+    session.add_items(items("c"), if_position=position)
+    session.fork("fork", upto=position)
+    assert texts(backend.session("fork").get_items()) == ["it's", "b"]
+    assert session.delete_record(position)
+
+
+def test_urls_options_and_passwords_of_a_subclass_are_their_plain_texts(url: str) -> None:
+    tables: Any = {"sessions_table": Hidden("rooms"), "messages_table": Hidden("words")}
+    options = tables if "memory" not in url else {}
+    with sessions.connect(Hidden(url), **options, max_retries=Count.TWO) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        assert texts(backend.session("chat_1").get_items()) == ["a"]
+        assert "***" not in repr(backend)
+    if "@" in url:
+        user, _, rest = url.partition("@")
+        begin, _, password = user.rpartition(":")
+        given: Any
+        for given in (Hidden(password), lambda: Hidden(password)):
+            with sessions.connect(f"{begin}@{rest}", password=given, create_tables=False, **options) as backend:
+                assert texts(backend.session("chat_1").get_items()) == ["a"]
