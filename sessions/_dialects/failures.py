@@ -82,6 +82,9 @@ FAILED = Failure(to_create="see the cause, or create the tables by other means")
 
 
 _A_TEXT = re.compile(r"\{|(?:\b[xX]'|\b0x|\\x)7[bB]")
+# What a socket raises, and what looks up a host's name, and where the classes of that are.
+_SYSTEMS = (OSError, RuntimeError, ValueError)
+_OF_THE_SYSTEM = ("builtins", "socket", "ssl", "io")
 
 
 class Orphan(NamedTuple):
@@ -145,13 +148,26 @@ def printable(words: str) -> str:
     )
 
 
+def is_an_applications(exc: BaseException) -> bool:
+    """Tell whether an application has let an exception be raised in the middle of a call, by whatever means.
+
+    A handler's, or one of a kind that Python and the system raise, but with a class of its own. An OSError without a
+    word, as PyThreadState_SetAsyncExc raises a bare TimeoutError, is not the system's either: its own say what failed.
+    """
+    if raised_by_a_handler(exc):
+        return True
+    if not isinstance(exc, _SYSTEMS):
+        return False
+    return type(exc).__module__ not in _OF_THE_SYSTEM or (isinstance(exc, OSError) and not exc.args)
+
+
 def raise_a_handlers(exc: BaseException, handled: BaseException | None) -> None:
-    """Raise what a signal handler has raised, if a driver or a codec took it for an error of its own.
+    """Raise what an application let be raised, if a driver or a codec took it for an error of its own.
 
     handled was raised before, and is being handled by the application.
     """
     cause = exc.__cause__ or exc.__context__
     while cause is not None and cause is not handled:
-        if raised_by_a_handler(cause):
+        if is_an_applications(cause):
             raise cause from None
         cause = cause.__cause__ or cause.__context__

@@ -7,9 +7,10 @@ import os
 import select
 import socket
 import struct
-from contextlib import suppress
 from time import monotonic
 from typing import Any
+
+from sessions._reentry import suppress_own
 
 # A flow that is used so often no middlebox forgets, and one that was lost is noticed while it is idle.
 KEEPALIVE_SECONDS = 60
@@ -45,7 +46,7 @@ def is_readable(fileno: int) -> bool:
 
 def waiting_bytes(fileno: int) -> int:
     """Return how much a socket has to read, up to a bound."""
-    with suppress(OSError), socket.socket(fileno=os.dup(fileno)) as end:
+    with suppress_own(OSError), socket.socket(fileno=os.dup(fileno)) as end:
         return len(end.recv(_PEEK, socket.MSG_PEEK))
     return 0
 
@@ -55,7 +56,7 @@ def forget_unsent(end: socket.socket) -> None:
 
     A network that was gone for a while would deliver it after the outcome has been settled.
     """
-    with suppress(OSError):
+    with suppress_own(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -63,11 +64,11 @@ def keep_alive(end: socket.socket) -> None:
     """Let the kernel notice that a connection is dead, in use or idle, as far as this platform can."""
     if end.family == getattr(socket, "AF_UNIX", None):
         return
-    with suppress(OSError):
+    with suppress_own(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _TCP_OPTIONS.items():
         if hasattr(socket, name):
-            with suppress(OSError):
+            with suppress_own(OSError):
                 end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
@@ -125,7 +126,7 @@ class TimedReader(io.RawIOBase):
         if late:
             self._deadline.note(count or 0)
             if self._deadline.is_over:
-                raise TimeoutError  # as the socket's own
+                raise TimeoutError("timed out")  # as the socket's own
         return count
 
     def close(self) -> None:

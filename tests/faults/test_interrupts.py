@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import ctypes
 import dis
 import functools
 import gc
@@ -11,6 +12,7 @@ import random
 import signal
 import socket
 import sqlite3
+import ssl
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ import sessions
 from faults.oracle import Figures, Ledger
 from sessions import Session, _exclusive
 from sessions._dialects.postgresql import prepared
+from sessions._dialects.sockets import TimedReader
 from sessions._reentry import Lock
 from sessions._stores.attempts import Attempts
 from support.claims import OPERATIONS, each_mysql
@@ -753,3 +756,119 @@ def test_a_time_limit_is_no_sign_of_a_wrong_host_name(
         assert type(caught.value) is kind
     finally:
         codecs.unregister(find)
+
+
+class _JobTimeoutError(TimeoutError):
+    """A time limit of an application's own kind, which is an OSError to whoever sends and reads."""
+
+
+def _asynchronously(kind: type[BaseException]) -> None:
+    """Raise it in this thread as PyThreadState_SetAsyncExc does: between two steps, without an argument or a frame."""
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    set_exception(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(kind))
+
+
+def _by_a_handler_that_forgets(kind: type[BaseException]) -> None:
+    def handle(*arguments: object) -> None:
+        del arguments
+        raise kind("the time is up")
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.raise_signal(signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _interrupt_behind_sending(monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], None]) -> list[bool]:
+    """Interrupt once, behind the next bytes that a socket has sent."""
+    fallen: list[bool] = []
+    for kind in (socket.socket, ssl.SSLSocket):
+        send: Any = kind.sendall
+
+        def sending(end: Any, data: bytes, *flags: int, send: Any = send) -> None:
+            send(end, data, *flags)
+            if not fallen:
+                fallen.append(True)
+                interrupt()
+
+        monkeypatch.setattr(kind, "sendall", sending)
+    return fallen
+
+
+@each_mysql
+@pytest.mark.parametrize("lender", ["own", "pool"])
+@pytest.mark.parametrize(
+    ("raise_it", "kind"),
+    [
+        pytest.param(_asynchronously, _JobTimeoutError, id="asynchronously"),
+        pytest.param(_asynchronously, TimeoutError, id="asynchronously and bare"),
+        pytest.param(_by_a_handler_that_forgets, _JobTimeoutError, id="by a handler that forgets its frame"),
+    ],
+)
+def test_a_time_limit_behind_a_packet_that_was_sent_ends_the_write_and_does_not_repeat_it(
+    raise_it: Callable[[Any], None], kind: Any, lender: str, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _lent("own", server_url) as witness, _lent(lender, server_url) as session:
+        witness.add_items(items("a"))
+        session.get_items()
+        fallen = _interrupt_behind_sending(monkeypatch, lambda: raise_it(kind))
+        with pytest.raises(kind) as caught:
+            session.add_items(items("b"))
+        assert type(caught.value) is kind
+        assert fallen
+        assert texts(witness.get_items()) in (["a"], ["a", "b"])
+
+
+@each_mysql
+@pytest.mark.parametrize("kind", [ConnectionResetError, TimeoutError, OSError])
+def test_a_handlers_error_that_looks_like_the_sockets_does_not_repeat_a_write(
+    kind: type[OSError], server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _lent("own", server_url) as witness, _lent("own", server_url) as session:
+        witness.add_items(items("a"))
+        session.get_items()
+        fallen = _interrupt_behind_sending(monkeypatch, lambda: _by_a_handler_that_forgets(kind))
+        with contextlib.suppress(kind):
+            session.add_items(items("b"))
+        assert fallen
+        assert texts(witness.get_items()) in (["a"], ["a", "b"])
+
+
+@each_mysql
+@pytest.mark.parametrize("kind", [_JobTimeoutError, TimeoutError])
+def test_a_time_limit_amid_an_answer_is_not_taken_for_a_lost_connection(
+    kind: type[BaseException], server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _lent("own", server_url) as session:
+        session.add_items(items("a"))
+        reading: Any = TimedReader.readinto
+
+        def interrupted(reader: TimedReader, buffer: Any) -> Any:
+            monkeypatch.undo()
+            _asynchronously(kind)
+            return reading(reader, buffer)
+
+        monkeypatch.setattr(TimedReader, "readinto", interrupted)
+        with pytest.raises(kind) as caught:
+            session.get_items()
+        assert type(caught.value) is kind
+        assert texts(session.get_items()) == ["a"]
+
+
+@each_mysql
+def test_a_time_limit_while_connecting_is_no_missing_package(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class JobTimeoutError(RuntimeError):
+        pass
+
+    look_up = socket.getaddrinfo
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        _asynchronously(JobTimeoutError)
+        return look_up(*args, **options)
+
+    with Session.from_url("chat_1", server_url, max_retries=0) as session:
+        monkeypatch.setattr(socket, "getaddrinfo", interrupted)
+        with pytest.raises(JobTimeoutError):
+            session.get_items()

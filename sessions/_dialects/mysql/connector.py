@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
-from sessions._dialects.failures import AttemptFailed, raise_a_handlers
+from sessions._dialects.failures import AttemptFailed, is_an_applications, raise_a_handlers
 from sessions._dialects.sockets import is_readable
 from sessions._reentry import own, suppress_own
 from sessions._settings.options import password_of
@@ -128,6 +128,8 @@ class MySQLConnector:
         except own(ConfigurationError):
             raise  # by what was understood: the next clause is for what was not
         except own(*CONNECT_ERRORS) as exc:
+            if is_an_applications(exc):
+                raise
             raise_a_handlers(exc, handled)
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR
 
-from sessions._dialects.failures import is_of_an_answer, raise_a_handlers
+from sessions._dialects.failures import is_an_applications, is_of_an_answer, raise_a_handlers
 from sessions._dialects.sockets import Deadline, TimedReader, forget_unsent, keep_alive
 from sessions._engines import check_mysql
 from sessions._reentry import is_own, own, suppress_own
@@ -48,6 +48,9 @@ _NOTHING = Result((), 0, 0)
 
 # How that begins which MariaDB answers with rows; the second is check_item.
 _QUERIES = ("SELECT", "/*!50700 DO */")
+
+# Whose functions are between the driver's and the system's.
+_SENDING = ("pymysql.connections", "socket", "ssl")
 
 # How long to wait for the end of a statement that is killed.
 _KILL_SECONDS = 2.0
@@ -316,6 +319,8 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
             option = "statement_timeout" if isinstance(connection, PacketConnection) else "its read_timeout"
             seconds = connection._read_timeout  # type: ignore[attr-defined]  # noqa: SLF001
             raise NoAnswerError(CR.CR_SERVER_LOST, f"no answer within {option} ({seconds:g} s)") from exc
+        if errno_of(exc) == CR.CR_SERVER_GONE_ERROR and not _is_of_sending(exc.__context__):
+            raise pymysql.OperationalError(CR.CR_SERVER_LOST, *exc.args[1:]) from exc
         raise
     except Exception as exc:
         # PyMySQL's own words for what is no packet have no number.
@@ -344,6 +349,21 @@ def _was_too_late(connection: MyConnection, exc: pymysql.OperationalError) -> bo
     cause = exc.__context__
     late = isinstance(cause, TimeoutError) and cause.errno is None and errno_of(exc) == CR.CR_SERVER_LOST
     return late and not connecting
+
+
+def _is_of_sending(cause: BaseException | None) -> bool:
+    """Tell whether sending itself has failed, so that the server cannot have had the whole packet.
+
+    PyMySQL takes whatever OSError leaves sendall() for that, also one that something else has raised behind it.
+    """
+    if cause is None:
+        return True  # it is the server's word, or the driver's before it has sent anything
+    step = cause.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals.get("__name__") not in _SENDING:
+            return False
+        step = step.tb_next
+    return isinstance(cause, OSError) and not is_an_applications(cause)
 
 
 def send_compound(connection: PacketConnection, frame: str, statements: Sequence[str]) -> list[Result]:

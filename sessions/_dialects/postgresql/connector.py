@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Generator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -229,7 +228,7 @@ class PostgresConnector:
         if status == TransactionStatus.ACTIVE:
             with suppress_own(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
-            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+            with suppress_own(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
                 forget_unsent(end)
         sqlstate = getattr(exc, "sqlstate", None) or ""
         return (
