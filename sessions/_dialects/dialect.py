@@ -30,7 +30,7 @@ from sessions.errors import (
     wrong_id_error,
 )
 
-from .failures import Failure, printable, without_values
+from .failures import Failure, Opened, printable, without_values
 from .statements import leases_table, load_statements, seals_table
 from .transaction import Transaction
 
@@ -418,9 +418,20 @@ class Dialect(ABC, Generic[C]):
         rows = self.execute(connection, "orphan_is_busy", parameters)
         return bool(rows[0][0]) if rows else None
 
-    def end_session(self, connection: C, number: int, *, age: float) -> None:
-        """End an idle server session whose connection was lost, where that is allowed."""
-        parameters = {"id": number, "age": age, "own": self.server_session(connection)}
+    def opened(self, connection: C) -> Opened | None:
+        """Return when a connection was opened; None where nobody noted it, or nobody asks."""
+        return None
+
+    def end_session(self, connection: C, number: int, *, age: float, opened: Opened | None) -> None:
+        """End an idle server session whose connection was lost, where that is allowed, if it began with that."""
+        ages = opened.ages() if opened is not None else (None, None)
+        parameters = {
+            "id": number,
+            "age": age,
+            "own": self.server_session(connection),
+            "monotonic_age": ages[0],
+            "clock_age": ages[1],
+        }
         with suppress_own(self.driver_error):
             self.execute(connection, "end_session", parameters)
 

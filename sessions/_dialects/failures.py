@@ -7,6 +7,7 @@ permanent is named; a refusal to connect that nobody has named may pass, and is 
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -87,12 +88,28 @@ _SYSTEMS = (OSError, RuntimeError, ValueError)
 _OF_THE_SYSTEM = ("builtins", "socket", "ssl", "io")
 
 
+class Opened(NamedTuple):
+    """When a connection was opened, by two clocks: one may stand still while the machine sleeps, the other be set."""
+
+    monotonic: float
+    time: float
+
+    @classmethod
+    def now(cls) -> Opened:
+        return cls(time.monotonic(), time.time())
+
+    def ages(self) -> tuple[float, float]:
+        """Return the seconds since then, by each clock."""
+        return time.monotonic() - self.monotonic, time.time() - self.time
+
+
 class Orphan(NamedTuple):
     """The server session of a lost connection, which may still be executing what was sent."""
 
     number: int
     seen: float  # a time.monotonic() at which it was open: after a restart the number may be another's
     server: str = ""  # that it belongs to; on another one the number is a stranger's
+    opened: Opened | None = None  # its connection; None where that is not known
 
 
 class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)

@@ -118,7 +118,8 @@ class Attempts(Generic[C]):
                 self._wait_for_end(connection, orphan)
                 orphan = None
             if writes and (number := self._dialect.server_session(connection)) is not None:
-                session = Orphan(number, time.monotonic(), self._dialect.server_of(connection))
+                server, opened = self._dialect.server_of(connection), self._dialect.opened(connection)
+                session = Orphan(number, time.monotonic(), server, opened)
             return operation(connection)
 
         try:
@@ -146,7 +147,7 @@ class Attempts(Generic[C]):
         is seen at once where the server learns of the loss; an idle one that stays, for
         instance behind a cut cable, is ended, so that what is held up on its way to it is not done
         later. Where that is not allowed it has nothing left to do after a few seconds.
-        Another server knows nothing of it.
+        Another server knows nothing of it, and may have given its number to somebody else.
         """
         if self._dialect.server_of(connection) != orphan.server:
             return
@@ -157,7 +158,7 @@ class Attempts(Generic[C]):
             age, waiting = time.monotonic() - orphan.seen, time.monotonic() - now
             busy = self._dialect.is_executing(connection, orphan.number, age=age, waiting=waiting)
             if busy is False and not ended:
-                self._dialect.end_session(connection, orphan.number, age=age)
+                self._dialect.end_session(connection, orphan.number, age=age, opened=orphan.opened)
                 ended = True
             if busy is None or time.monotonic() > (patience if busy else idle_patience):
                 break

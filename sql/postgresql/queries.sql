@@ -496,7 +496,9 @@ WHERE pid <> pg_backend_pid()
 LIMIT 1;
 
 -- name: end_session
--- The session of orphan_is_busy, if it executes nothing and no pooler stands between.
+-- The session of orphan_is_busy, if it executes nothing, no pooler stands between, and it began when the connection
+-- that was lost was opened, by one of our clocks at least: after a failover another server may have given the number to
+-- somebody else. Where it is not known when that was, nothing is ended.
 SELECT pg_terminate_backend(pid)
 FROM pg_catalog.pg_stat_activity
 WHERE pid = %(id)s
@@ -505,7 +507,11 @@ WHERE pid = %(id)s
     AND datname = current_database()
     AND usename = session_user
     AND (state = 'idle' OR wait_event = 'ClientRead')
-    AND coalesce(backend_start < clock_timestamp() - make_interval(secs => %(age)s), TRUE);
+    AND backend_start < clock_timestamp() - make_interval(secs => %(age)s)
+    AND (
+        abs(extract(epoch FROM clock_timestamp() - backend_start)::float8 - %(monotonic_age)s::float8) <= 10
+        OR abs(extract(epoch FROM clock_timestamp() - backend_start)::float8 - %(clock_age)s::float8) <= 10
+    );
 
 -- name: savepoint
 SAVEPOINT agent_sql_sessions;

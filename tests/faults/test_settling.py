@@ -20,6 +20,8 @@ import pytest
 import sessions
 from faults.writers import at_first_retry
 from sessions import ConflictError, OutcomeUnknownError, SchemaError, Session
+from sessions._dialects.failures import Opened, Orphan
+from sessions._stores import attempts
 from support.children import fork_in_c
 from support.claims import refused
 from support.proxy import Proxy, When
@@ -320,9 +322,60 @@ def test_a_session_that_waits_for_its_lost_client_is_ended(
                 return dialect.is_executing(connection, orphan.info.backend_pid, age=0.0, waiting=0.0)  # type: ignore[no-any-return]
 
             assert eventually(lambda: is_executing() is False)
-            dialect.end_session(connection, orphan.info.backend_pid, age=0.0)
+            dialect.end_session(connection, orphan.info.backend_pid, age=0.0, opened=Opened.now())
             assert eventually(lambda: is_executing() is None)
         orphan.close()
+
+
+_HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("ages", "is_ended"),
+    [
+        pytest.param((0.0, 0.0), True, id="its own"),
+        pytest.param((0.0, _HOUR), True, id="its own, the clock was set"),
+        pytest.param((-_HOUR, 0.0), True, id="its own, the machine slept"),
+        pytest.param((_HOUR, _HOUR), False, id="older"),
+        pytest.param((-_HOUR, -_HOUR), False, id="younger"),
+        pytest.param(None, False, id="not known"),
+    ],
+)
+def test_a_session_is_ended_that_began_when_the_lost_connection_was_opened(
+    postgresql_url: str, ages: tuple[float, float] | None, is_ended: bool
+) -> None:
+    """After a failover another server may have given the number to somebody else."""
+    with sessions.connect(postgresql_url) as backend, connect_raw(postgresql_url) as orphan:
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+        orphan.execute("BEGIN")
+        opened = ages and Opened(time.monotonic() - ages[0], time.time() - ages[1])
+        with lender_of(backend).connection(writes=False) as connection:
+            dialect.end_session(connection, orphan.info.backend_pid, age=0.0, opened=opened)
+        with pytest.raises(psycopg.OperationalError) if is_ended else contextlib.nullcontext():
+            orphan.execute("COMMIT")
+        orphan.close()
+
+
+def test_a_stranger_with_the_number_of_a_lost_session_goes_on(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Proxy(postgresql_url) as proxy,
+        sessions.connect(proxy.url, pool_size=1, retry_delay=0.001) as backend,
+        connect_raw(postgresql_url) as stranger,
+    ):
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        with lender_of(backend).connection(writes=False) as connection:
+            connection.opened = Opened(*(moment - _HOUR for moment in connection.opened))
+        monkeypatch.setattr(attempts, "Orphan", lambda _, *rest: Orphan(stranger.info.backend_pid, *rest))
+        monkeypatch.setattr(attempts, "_IDLE_ORPHAN_SECONDS", 0.2)
+        stranger.execute("BEGIN")
+        proxy.cut(packet=1, when="before")
+        session.add_items(items("b"))
+        assert proxy.was_cut
+        stranger.execute("COMMIT")
+        assert texts(session.get_items()) == ["a", "b"]
 
 
 @pytest.mark.parametrize("when", ["committed", "rolled back"])

@@ -16,7 +16,7 @@ from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of
-from sessions._dialects.failures import TRY_AGAIN, Failure
+from sessions._dialects.failures import TRY_AGAIN, Failure, Opened
 from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
 from sessions._reentry import own, suppress_own
@@ -358,7 +358,7 @@ class MySQLDialect(Dialect[MyConnection]):
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
         self.execute(connection, "delete_items", {"session_id": session_id})
 
-    def end_session(self, connection: MyConnection, number: int, *, age: float) -> None:
+    def end_session(self, connection: MyConnection, number: int, *, age: float, opened: Opened | None) -> None:
         with suppress_own(pymysql.Error):
             if self.execute(connection, "idle_session", {"id": number}):
                 self.execute(connection, "end_session", {"id": number})

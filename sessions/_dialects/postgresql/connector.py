@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from sessions._dialects.failures import AttemptFailed, Failure, is_of_an_answer
+from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
 from sessions._reentry import own, suppress_own
@@ -57,6 +57,7 @@ class TimedConnection(SQLStateConnection):
     """A connection on which no statement waits for ever; psycopg itself has no such limit."""
 
     statement_timeout: float
+    opened: Opened
     notices: Notices
     prepared: Prepared | None = None
 
@@ -175,6 +176,7 @@ class PostgresConnector:
                 prepare_threshold=None,
                 **parameters,
             )
+            opened = Opened.now()
         except own(psycopg.Error) as exc:
             # A copy: psycopg's own carries the connection's settings, password included.
             raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
@@ -195,6 +197,7 @@ class PostgresConnector:
         if self._has_several_hosts:
             files, parameters = self._parameters
             self._parameters = files, with_host_first(parameters, connection.info.host, connection.info.port)
+        connection.opened = opened
         connection.statement_timeout = self._options.statement_timeout
         connection.notices = Notices()
         if self._options.prepared_statements and can_prepare():

@@ -17,7 +17,7 @@ from psycopg.pq import TransactionStatus
 
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of, whole
-from sessions._dialects.failures import Failure, is_of_an_answer
+from sessions._dialects.failures import Failure, Opened, is_of_an_answer
 from sessions._dialects.sockets import is_readable
 from sessions._items import Row
 from sessions._leases import Lease
@@ -392,6 +392,9 @@ class PostgresDialect(Dialect[PGConnection]):
 
     def server_session(self, connection: PGConnection) -> int | None:
         return connection.pgconn.backend_pid
+
+    def opened(self, connection: PGConnection) -> Opened | None:
+        return connection.opened if isinstance(connection, TimedConnection) else None
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
         return column_checks(sessions, messages, self.statements)
