@@ -81,7 +81,7 @@ LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user,
 REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=True)
 FAILED = Failure(to_create="see the cause, or create the tables by other means")
 
-
+# How a text of ours begins, plain or in hexadecimal.
 _A_TEXT = re.compile(r"\{|(?:\b[xX]'|\b0x|\\x)7[bB]")
 # What a socket raises, and what looks up a host's name, and where the classes of that are.
 _SYSTEMS = (OSError, RuntimeError, ValueError)

@@ -349,7 +349,7 @@ def test_a_session_is_ended_that_began_when_the_lost_connection_was_opened(
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
         orphan.execute("BEGIN")
         opened = ages and Opened(time.monotonic() - ages[0], time.time() - ages[1])
-        with lender_of(backend).connection(writes=False) as connection:
+        with lender_of(backend).lease() as connection:
             dialect.end_session(connection, orphan.info.backend_pid, age=0.0, opened=opened)
         with pytest.raises(psycopg.OperationalError) if is_ended else contextlib.nullcontext():
             orphan.execute("COMMIT")
@@ -366,7 +366,7 @@ def test_a_stranger_with_the_number_of_a_lost_session_goes_on(
     ):
         session = backend.session("chat_1")
         session.add_items(items("a"))
-        with lender_of(backend).connection(writes=False) as connection:
+        with lender_of(backend).lease() as connection:
             connection.opened = Opened(*(moment - _HOUR for moment in connection.opened))
         monkeypatch.setattr(attempts, "Orphan", lambda _, *rest: Orphan(stranger.info.backend_pid, *rest))
         monkeypatch.setattr(attempts, "_IDLE_ORPHAN_SECONDS", 0.2)
