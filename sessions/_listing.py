@@ -6,17 +6,24 @@ time of its last write as the database has it, and its id.
 
 from __future__ import annotations
 
+import logging
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ._items import MAX_ID, read_time
 from ._plain import plain
 
 Order = Literal["updated", "id"]
+
+R = TypeVar("R")
+
+logger = logging.getLogger("sessions")
 
 # Session id, created_at and updated_at in the database's own form, the seconds since then, and the number
 # of items, capped.
@@ -30,6 +37,9 @@ FirstRow = tuple[str, str | None]
 
 # What an item of a user contains, in the two ways in which JSON is spaced.
 USER_ROLES = ('"role": "user"', '"role":"user"')
+
+# A seal is of ids of at most so many bytes, a fourth of which are characters at least.
+_LONGEST_ID = 2**16 // 4 - 1
 
 # Between the two halves of a cursor; a time has none.
 _SEPARATOR = "|"
@@ -123,8 +133,13 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value}; pass 1 or more")
 
 
-def page_from(rows: Sequence[SessionRow]) -> list[SessionInfo]:
-    """Make a page of its rows."""
+def page_from(ask: Callable[[Listing], Sequence[SessionRow]], listing: Listing) -> list[SessionInfo]:
+    """Ask for a page, and make what it shows of its rows; empty when there are no more.
+
+    What can_be_asked_for() refuses is left out, with a warning.
+    """
+    left_out, given = _rows_to_give(lambda count: ask(replace(listing, count=count)), listing.count, lambda row: row[0])
+    tell_left_out(row[0] for row in left_out)
     return [
         SessionInfo(
             session_id,
@@ -134,8 +149,64 @@ def page_from(rows: Sequence[SessionRow]) -> list[SessionInfo]:
             f"{'' if updated_at is None else updated_at}{_SEPARATOR}{session_id}",
             None if idle is None else float(idle),
         )
-        for session_id, created_at, updated_at, idle, items in rows
+        for session_id, created_at, updated_at, idle, items in given
     ]
+
+
+def ids_behind(ask: Callable[[str, int], Sequence[str]], count: int) -> Iterator[str]:
+    """Iterate over ids in order, count at a time; ask is given the one to go on behind, at first the empty text.
+
+    What can_be_asked_for() refuses is left out, with a warning.
+    """
+    after: str = ""
+    while True:
+        left_out, given = _rows_to_give(partial(ask, after), count, lambda session_id: session_id)
+        tell_left_out(left_out)
+        yield from given
+        # The empty text asks for all of them: that id alone is the last one.
+        if not given or not given[-1]:
+            return
+        after = given[-1]
+
+
+def _rows_to_give(
+    ask: Callable[[int], Sequence[R]], count: int, id_of: Callable[[R], object]
+) -> tuple[list[R], list[R]]:
+    """Return the rows of a page that are left out, and those that are given, at most count and none only at the end.
+
+    No page goes on behind what is left out, which no parameter may be able to name: more is asked for instead.
+    """
+    asked = count
+    while True:
+        rows = ask(asked)
+        given = [row for row in rows if can_be_asked_for(id_of(row))][:count]
+        is_end = len(rows) < asked
+        if given or is_end:
+            break
+        asked = min(2 * asked, MAX_ID - 1)
+    # Those behind the last that is given come with the next page.
+    passed = rows if is_end and not given else rows[: rows.index(given[-1])]
+    return [row for row in passed if not can_be_asked_for(id_of(row))], given
+
+
+def can_be_asked_for(session_id: object) -> bool:
+    """Tell whether an id that a database has can be given to it again, whoever has made it.
+
+    It may be longer than ours, or empty, but it is text in Unicode, without a NUL, at which SQLite's JSON ends.
+    """
+    if not isinstance(session_id, str) or "\0" in session_id or len(session_id) > _LONGEST_ID:
+        return False
+    return session_id.isascii() or session_id.encode(errors="ignore").decode() == session_id
+
+
+def tell_left_out(session_ids: Iterable[object]) -> None:
+    """Warn of each id that is left out."""
+    for session_id in session_ids:
+        logger.warning(
+            "the session %s was left out: its id, which another program has made, is no text without a NUL; "
+            "give it another one",
+            reprlib.repr(session_id),
+        )
 
 
 def pages(page_behind: Callable[[SessionInfo | None], list[SessionInfo]]) -> Iterator[list[SessionInfo]]:

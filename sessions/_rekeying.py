@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from ._listing import SessionInfo, listing_from, page_from, pages
+from ._listing import SessionInfo, ids_behind, listing_from, page_from, pages
 from ._statistics import unlisted_sessions
 from ._stores.observing import observed
 from ._stores.store import Store
@@ -59,11 +59,8 @@ def _page(store: Store, after: SessionInfo | None) -> list[SessionInfo]:
     listing = listing_from(
         prefix=None, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1
     )
-    return page_from(store.list_sessions(listing))
+    return page_from(store.list_sessions, listing)
 
 
 def _sealed_ids(store: Store) -> Iterator[str]:
-    after = ""
-    while ids := store.sealed_sessions(after=after, count=_PAGE):
-        yield from ids
-        after = ids[-1]
+    return ids_behind(lambda after, count: store.sealed_sessions(after=after, count=count), _PAGE)

@@ -72,7 +72,7 @@ def _batches(store: Store, moment: datetime, kept: tuple[str, ...], *, exact: bo
 
 
 def _idle(store: Store, moment: datetime, *, exact: bool) -> Iterator[SessionInfo]:
-    return chain.from_iterable(pages(lambda after: page_from(store.list_sessions(_page(moment, after, exact=exact)))))
+    return chain.from_iterable(pages(lambda after: page_from(store.list_sessions, _page(moment, after, exact=exact))))
 
 
 def _page(moment: datetime, after: SessionInfo | None, *, exact: bool) -> Listing:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ._items import BEFORE_ALL, Record, make_record
+from ._listing import can_be_asked_for, tell_left_out
 from ._plain import plain
 from ._stores.store import Store
 
@@ -53,8 +54,12 @@ def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Itera
             if stored is None:
                 continue
             record = make_record((row_id, created_at, stored))
-            if any(True for _ in texts_with(record, text, ignore_case=ignore_case)):
+            if not any(True for _ in texts_with(record, text, ignore_case=ignore_case)):
+                continue
+            if can_be_asked_for(session_id):
                 yield Match(session_id, record)
+            else:
+                tell_left_out([session_id])
         after = rows[-1][1]
 
 

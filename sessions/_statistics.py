@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ._items import decode_item
-from ._listing import SessionInfo, listing_from, page_from, pages
+from ._listing import SessionInfo, ids_behind, listing_from, page_from, pages
 from ._stores.store import Store
 
 # How many sessions are asked for with one statement.
@@ -98,17 +98,14 @@ def stats(store: Store, *, prefix: str | None, biggest: int) -> Stats:
 
 def unlisted_sessions(store: Store) -> Iterator[str]:
     """Find the sessions that have rows and no row of their own."""
-    after = ""
-    while page := store.unlisted_sessions(after=after, count=_PAGE):
-        yield from page
-        after = page[-1]
+    return ids_behind(lambda after, count: store.unlisted_sessions(after=after, count=count), _PAGE)
 
 
 def _page(store: Store, prefix: str | None, after: SessionInfo | None) -> list[SessionInfo]:
     listing = listing_from(
         prefix=prefix, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1
     )
-    return page_from(store.list_sessions(listing))
+    return page_from(store.list_sessions, listing)
 
 
 def _batches(session_ids: Iterable[str]) -> Iterator[list[str]]:

@@ -22,7 +22,7 @@ from ._stores.store import Store
 from ._transfer import Row, load
 from ._verifying import verify
 from .errors import InvalidURLError, SealBrokenError, closed_error, kind_of
-from .session import Session, checked_session_id
+from .session import Session, checked_session_id, known_session_id
 
 
 @overload
@@ -143,6 +143,10 @@ class Backend:
         without a write since then, or in the timedelta before now.
         Rows are counted up to count_limit, None: all of them. Raises TypeError or ValueError for
         arguments that mean nothing.
+
+        Ids that other programs have made may be empty, or longer than ours, and are taken by all that
+        takes ids to read and to delete, but session() and load(). One that is no text (bytes that are not
+        UTF-8, or with a NUL) is left out, with a warning in the log that names it.
         """
         if self.closed:
             raise closed_error()
@@ -155,7 +159,7 @@ class Backend:
             after=after,
             count_limit=count_limit,
         )
-        return page_from(observed(self._store, "list_sessions").list_sessions(listing))
+        return page_from(observed(self._store, "list_sessions").list_sessions, listing)
 
     def delete_sessions(self, session_ids: Iterable[str]) -> int:
         """Delete conversations with all that they hold; return how many of them there were.
@@ -310,7 +314,7 @@ class Backend:
             raise closed_error()
         if isinstance(session_ids, str):
             raise TypeError("session_ids is a str; pass a list of ids")
-        return [checked_session_id(session_id) for session_id in session_ids]
+        return [known_session_id(session_id) for session_id in session_ids]
 
     @property
     def closed(self) -> bool:

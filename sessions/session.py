@@ -214,11 +214,17 @@ class InMemorySession(Session):
 
 def checked_session_id(session_id: object) -> str:
     """Return the exact text of an id; raise TypeError or ValueError for what is no id of a session."""
+    session_id = known_session_id(session_id)
+    if not 1 <= len(session_id) <= _MAX_SESSION_ID:
+        raise ValueError(f"session_id has {len(session_id)} characters; use 1 to {_MAX_SESSION_ID}")
+    return session_id
+
+
+def known_session_id(session_id: object) -> str:
+    """Return the exact text of an id that another program may have made: of any length, also none."""
     session_id = plain(session_id)
     if not isinstance(session_id, str):
         raise TypeError(f"session_id is a {kind_of(session_id)}; pass a str")
-    if not 1 <= len(session_id) <= _MAX_SESSION_ID:
-        raise ValueError(f"session_id has {len(session_id)} characters; use 1 to {_MAX_SESSION_ID}")
     if "\0" in session_id:
         raise ValueError(f"session_id {session_id!r} contains a NUL character; remove it")
     if not session_id.isascii():

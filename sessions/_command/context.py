@@ -9,7 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sessions import SessionInfo, SQLiteBackend
+from sessions._history import History
 from sessions._listing import pages
+from sessions.session import known_session_id
 
 from .progress import Progress
 from .terminal import Stream
@@ -31,6 +33,11 @@ class CommandFailedError(Exception):
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+
+
+def history_of(backend: Backend, session_id: str) -> History:
+    """Return what a conversation holds, also one of another program whose id is none of ours."""
+    return History(known_session_id(session_id), backend._store)  # noqa: SLF001  (session() refuses it)
 
 
 @dataclass
@@ -102,9 +109,10 @@ class Context:
             # A collation that pads with blanks has what goes on with a control character before it.
             if info.session_id[len(session_id)] >= " ":
                 break
-        if self.backend.session(session_id).position():
+        history = history_of(self.backend, session_id)
+        if history.position():
             # Another program removed its row alone: what it says is there all the same, and `grep` finds it.
-            items = sum(1 for _ in self.backend.session(session_id).records())
+            items = sum(1 for _ in history.records())
             return SessionInfo(session_id, None, None, items, NO_ROW, None)
         return None
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sessions._transfer import OvertakenError
 from sessions.errors import ConflictError, DatabaseError, InvalidItemError
+from sessions.session import checked_session_id
 
-from .context import CommandFailedError, Context
+from .context import CommandFailedError, Context, history_of
 from .database import is_one_place
 from .exported import END, HEADER, VERSION, Export, Head, Line
 from .forms import count_of, iso
@@ -37,7 +38,7 @@ def write_export(context: Context) -> None:
         }
         out.line(json.dumps(head))
         lines += 1
-        for record in context.backend.session(info.session_id).records():
+        for record in history_of(context.backend, info.session_id).records():
             created_at = iso(record.created_at, utc=context.utc)
             row = {"session_id": info.session_id, "id": record.id, "created_at": created_at}
             out.line(json.dumps(row | {"text": record.text}))
@@ -101,11 +102,18 @@ def copy(context: Context, target: Backend) -> int:
         raise CommandFailedError("the source and the target are one database; name another one", 2)
     progress = context.progress("copy")
     copied: list[str] = []
+    foreign: list[str] = []
     refused: dict[str, str] = {}
     records = 0
     for info in context.chosen():
+        try:
+            checked_session_id(info.session_id)
+        except ValueError as exc:
+            refused[info.session_id] = f"it was not copied: {exc}"
+            foreign.append(info.session_id)
+            continue
         copied.append(info.session_id)
-        rows = _counted(source.session(info.session_id).records(), progress)
+        rows = _counted(history_of(source, info.session_id).records(), progress)
         try:
             with _named(info.session_id):
                 records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
@@ -118,6 +126,7 @@ def copy(context: Context, target: Backend) -> int:
         except InvalidItemError as exc:
             refused[info.session_id] = str(exc)
     differ = [session_id for session_id in copied if _checksum(source, session_id) != _checksum(target, session_id)]
+    differ = foreign + differ
     seconds = progress.end()
     for session_id in differ:
         why = refused.get(session_id, "was written to meanwhile; copy it again")
@@ -146,7 +155,7 @@ def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:
 def _checksum(backend: Backend, session_id: str) -> bytes:
     """Of all texts in their order, with their times to the second."""
     found = hashlib.sha256()
-    for record in backend.session(session_id).records():
+    for record in history_of(backend, session_id).records():
         moment = record.created_at and record.created_at.replace(microsecond=0)
         found.update(json.dumps([iso(moment, utc=False), record.text]).encode())
     return found.digest()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .context import Context
+from .context import Context, history_of
 from .drawing import Drawing, draw_heading
 from .forms import record_object
 from .reindent import json_of
 from .transcript import Entry, entries
 
 if TYPE_CHECKING:
-    from sessions import Record, Session, SessionInfo
+    from sessions import Record, SessionInfo
+    from sessions._history import History
 
 # How many records are looked at while following, at first.
 _PAGE = 500
@@ -21,7 +22,7 @@ _PAGE = 500
 def show(info: SessionInfo, context: Context) -> None:
     """Show the newest records, and go on with what is added where that is wanted."""
     wanted, out, err = context.arguments, context.out, context.err
-    session = context.backend.session(info.session_id)
+    session = history_of(context.backend, info.session_id)
     limit = None if wanted.all else wanted.limit
     records = list(session.records(limit))
     if not (wanted.raw or wanted.json):
@@ -40,7 +41,7 @@ def show(info: SessionInfo, context: Context) -> None:
             last = max((record.id for record in records), default=last)
 
 
-def _behind(session: Session, last: int) -> list[Record]:
+def _behind(session: History, last: int) -> list[Record]:
     """The records behind one: as many of the newest are looked at as it takes to come to it."""
     count = _PAGE
     while len(records := list(session.records(count))) == count and records[0].id > last:

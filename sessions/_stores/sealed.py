@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow, read_time
 from sessions._leases import Lease
-from sessions._listing import USER_ROLES, FirstRow
+from sessions._listing import USER_ROLES, FirstRow, can_be_asked_for
 from sessions._parts import Part
 from sessions._sealing import SealedWrite, SealMovedError, Verified, moved_error
 from sessions._seals import GENESIS, Sealed, Seals, split, whole_second, without_seal
@@ -82,6 +82,7 @@ class SealedStore(PassingStore):
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         found = self._rows.search(literal, after=after, prefix=prefix, count=count)
+        found = [row for row in found if can_be_asked_for(row[0])]
         texts: dict[tuple[str, int], str] = {}
         for session_id in sorted({row[0] for row in found if row[3] is not None}):
             # Not what was found, of which it is not known what stands around it.

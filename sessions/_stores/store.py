@@ -167,7 +167,10 @@ class Store(ABC):
 
     @abstractmethod
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
-        """Return at most count ids behind one, in order, of sessions that have rows and no row of their own."""
+        """Return at most count ids behind one, in order, of sessions that have rows and no row of their own.
+
+        Behind the empty text come all of them, the empty id too.
+        """
 
     @abstractmethod
     def check(self, *, fix: bool) -> list[Check]:

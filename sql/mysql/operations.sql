@@ -231,13 +231,12 @@ ORDER BY session_id
 LIMIT 18446744073709551615;
 
 -- name: unlisted_sessions
--- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key. Where a collation
--- pads with blanks, some stand below the empty id.
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key; behind the
+-- empty text all of them, the empty id too. Where a collation pads with blanks, some stand below that.
 /*M!100203 SET STATEMENT max_sort_length = 65536 FOR */
 SELECT CAST(CONVERT(session_id USING utf8mb4) AS BINARY)
 FROM agent_messages
 WHERE (CHAR_LENGTH(%(after)s) = 0 OR session_id > %(after)s)
-    AND OCTET_LENGTH(session_id) > 0
     AND NOT EXISTS (
         SELECT 1
         FROM agent_sessions

@@ -241,10 +241,12 @@ FROM agent_sessions
 WHERE session_id = %(session_id)s;
 
 -- name: unlisted_sessions
--- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key; behind the
+-- empty text all of them, the empty id too.
 SELECT session_id
 FROM agent_messages
-WHERE session_id COLLATE "C" > %(after)s
+WHERE session_id COLLATE "C" >= %(after)s
+    AND (session_id COLLATE "C" <> %(after)s OR %(after)s = '')
     AND NOT EXISTS (
         SELECT
         FROM agent_sessions

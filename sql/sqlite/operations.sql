@@ -86,7 +86,8 @@ FROM (
     WHERE session_id >= :prefix
         AND session_id < coalesce(:above_prefix, x'ff')
         AND substr(session_id, 1, length(:prefix)) = :prefix
-        AND session_id > coalesce(:session_id, '')
+        AND session_id >= coalesce(:session_id, '')
+        AND session_id IS NOT :session_id
         AND updated <= coalesce(datetime(:idle - 1, 'unixepoch'), x'ff')
     ORDER BY session_id
     LIMIT :count
@@ -150,10 +151,12 @@ WHERE session_id IN (SELECT value FROM json_each(:ids))
 ORDER BY session_id;
 
 -- name: unlisted_sessions
--- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key.
+-- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key; behind the
+-- empty text all of them, the empty id too.
 SELECT +session_id
 FROM agent_messages
-WHERE session_id > :after
+WHERE session_id >= :after
+    AND (session_id <> :after OR :after = '')
     AND NOT EXISTS (
         SELECT 1
         FROM agent_sessions
