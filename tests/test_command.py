@@ -639,12 +639,41 @@ def test_missing_tables_are_answered_with_a_command(tmp_path: Path, capsys: pyte
     assert "create_tables" not in err
 
 
-@pytest.mark.parametrize("wrong", ["--url {} lsx", "{} ls", "ls {}", "--color {} ls"])
-def test_no_message_repeats_a_password(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:hunter2@127.0.0.1/x",
+        "postgresql://127.0.0.1/x?user=app&password=hunter2",
+        "postgresql://app:a/hunter2@127.0.0.1/x",
+        "postgresql://app:a hunter2@127.0.0.1/x",
+        "postgresql://app:a@hunter2@127.0.0.1/x",
+        "postgresql://app:a: hunter2\n'\"@127.0.0.1/x",
+        "hunter2 postgresql://app@127.0.0.1/x",
+    ],
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("--url {} lsx", "{} ls", "ls {}", "--color {} ls", "--color={} ls", "ls --limit {}", "ls --limit={}"),
+        *("ls --all={}", "ls --nothing={}", "ls --tls={}", "prune --older-than {}", "schema {}", "ls {} {}"),
+        *("show chat_1 {}", "fork a b --upto {}", "import f --on-existing {}", "{}"),
+    ],
+)
+def test_no_wrong_usage_repeats_a_password(wrong: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(wrong.format("postgresql://app:hunter2@127.0.0.1/x").split())
+        main([word.format(url) for word in wrong.split()])
     printed = capsys.readouterr()
+    assert printed.err
     assert "hunter2" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("wrong", ["show {}", "rm {} --yes", "import {}", "export {}", "ls --password-file {}"])
+def test_no_failure_repeats_the_password_of_a_url_in_the_place_of_something_else(wrong: str, run: Run) -> None:
+    for url in ("postgresql://app@h/x?password=hunter2", "mysql://app:hunter2 '\n@h/x"):
+        result = run(*(word.format(url) for word in wrong.split()))
+        assert result.status
+        assert result.err
+        assert "hunter2" not in result.out + result.err
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -56,11 +55,15 @@ def rotated(written: Sequence[str]) -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong, without the password of a URL."""
+    """Says in one line what is wrong, without anything of a URL, in which a password may stand anywhere."""
 
     def error(self, message: str) -> NoReturn:
-        message = harmless(re.sub(r"//[^/@\s]*@", "//***@", message))
-        if message.startswith("unrecognized arguments"):
+        # What was given stands behind the colon, and may have blanks, quotes and colons of its own.
+        what, _, given = message.partition(": ")
+        if "://" in given:
+            message = f"{what}: a URL stands there, which is not repeated; a database is named by --url"
+        message = harmless(message)
+        if message.startswith("unrecognized arguments") and "://" not in given:
             message += "; put a text of several words, or an id with blanks, in quotes"
         self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` says more)\n")
 

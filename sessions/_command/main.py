@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .arguments import make_parser, rotated
 from .escapes import cell, id_from
 from .terminal import OutputError, Stream, drop_unwritten
+
+_SERVER = re.compile(r"(?:postgres|postgresql|mysql|mariadb)(?:\+\w+)?://", re.IGNORECASE)
 
 # What can be interrupted and given once more.
 _SCHEMA = ("create_sessions", "create_messages", "create_leases", "create_seals")
@@ -92,8 +96,18 @@ def _run(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
     except (SessionsError, CommandFailedError, OSError, ValueError) as exc:
         if arguments.debug:
             raise
-        err.line(f"agent-sessions: {cell(said(exc))}")
+        err.line(f"agent-sessions: {cell(_without_urls(said(exc), arguments))}")
         return exc.status if isinstance(exc, CommandFailedError) else status_of(exc)
+
+
+def _without_urls(text: str, arguments: argparse.Namespace) -> str:
+    """Leave out what was given in the wrong place and names a server: a password may stand anywhere in it."""
+    for value in vars(arguments).values():
+        for given in value if isinstance(value, list) else [value]:
+            if isinstance(given, str) and _SERVER.search(given):
+                for form in (given, repr(given)[1:-1], repr(str(Path(given)))[1:-1]):
+                    text = text.replace(form, "***")
+    return text
 
 
 def _with_backend(arguments: argparse.Namespace, out: Stream, err: Stream) -> int:
