@@ -264,12 +264,24 @@ ORDER BY page.id;
 
 -- name: load_item
 -- A row with the time that it was made at; whole seconds, as the column's default. Without one that can be
--- read, now.
+-- read, now. datetime() rounds a fraction, and the last one of all up to no time: it is cut, and the zone behind it kept.
 INSERT INTO agent_messages (session_id, message_data, created_at)
-VALUES (:session_id, :message_data, coalesce(datetime(:created_at), CURRENT_TIMESTAMP));
+VALUES (:session_id, :message_data, coalesce(
+    datetime(substr(:created_at, 1, 19) || ltrim(substr(:created_at, 20), '.0123456789')),
+    datetime(:created_at),
+    CURRENT_TIMESTAMP
+));
 
 -- name: set_session_times
 UPDATE agent_sessions
-SET created_at = coalesce(datetime(:created_at), created_at),
-    updated_at = coalesce(datetime(:updated_at), updated_at)
+SET created_at = coalesce(
+        datetime(substr(:created_at, 1, 19) || ltrim(substr(:created_at, 20), '.0123456789')),
+        datetime(:created_at),
+        created_at
+    ),
+    updated_at = coalesce(
+        datetime(substr(:updated_at, 1, 19) || ltrim(substr(:updated_at, 20), '.0123456789')),
+        datetime(:updated_at),
+        updated_at
+    )
 WHERE session_id = :session_id;

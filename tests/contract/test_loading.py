@@ -267,3 +267,25 @@ def test_half_a_character_is_refused_by_name_and_nothing_is_written(backend: Bac
 def test_another_word_for_what_is_there_is_refused(backend: Backend) -> None:
     with pytest.raises(ValueError, match="pass 'fail', 'append' or 'replace'"):
         backend.load("chat_1", [], on_existing="skip")
+
+
+def test_the_last_microsecond_of_a_second_belongs_to_it(backend: Backend) -> None:
+    moment = datetime(2020, 1, 2, 3, 4, 59, 999999)  # noqa: DTZ001
+    rows = [Record(1, moment, None, "{}")]
+    assert backend.load("chat_1", rows, created_at=moment, updated_at=moment) == 1
+    assert backend.load("chat_1", rows, created_at=moment, updated_at=moment) == 0
+    [info], [record] = backend.list_sessions(), backend.session("chat_1").records()
+    for found in (record.created_at, info.created_at, info.updated_at):
+        assert found is not None
+        assert found.replace(microsecond=0) == moment.replace(microsecond=0)
+
+
+def test_the_last_moment_that_python_has_is_no_other_on_sqlite(sqlite_url: str) -> None:
+    # MySQL's TIMESTAMP ends in 2106, which is an error; SQLite has no error for what is no time.
+    latest = datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001
+    rows = [Record(1, latest, None, "{}")]
+    with sessions.connect(sqlite_url) as backend:
+        assert backend.load("chat_1", rows, created_at=latest, updated_at=latest) == 1
+        assert backend.load("chat_1", rows, created_at=latest, updated_at=latest) == 0
+        [info], [record] = backend.list_sessions(), backend.session("chat_1").records()
+    assert {record.created_at, info.created_at, info.updated_at} == {latest.replace(microsecond=0)}
