@@ -152,8 +152,6 @@ def assert_option_refused(url: str, **options: Any) -> None:
         pytest.param({"sessions_table": "AGENT_MESSAGES"}, id="one-table-for-both-but-for-case"),
         pytest.param({"sessions_table": "chat", "messages_table": "chat_leases"}, id="one-table-for-leases-too"),
         pytest.param({"messages_table": "Agent_Session_Leases"}, id="one-table-for-leases-too-but-for-case"),
-        pytest.param({"sessions_table": f"{'x' * 56}_leases"}, id="one-table-for-leases-too-once-cut"),
-        pytest.param({"sessions_table": f"{'é' * 28}_leases"}, id="one-table-for-leases-too-once-cut-by-bytes"),
         pytest.param({"sessions_table": "agent_messages_by_session"}, id="one-name-for-table-and-index"),
     ],
 )

@@ -21,8 +21,7 @@ _TABLE = re.compile(r"\b(agent_sessions|agent_messages|agent_session_leases|agen
 # PostgreSQL cuts longer identifiers.
 _MAX_NAME = 63
 
-_LEASES = "_leases"
-_SEALS = "_seals"
+_DIGEST_CHARACTERS = 10
 
 
 def _folder() -> Path:
@@ -43,19 +42,31 @@ def _blocks(dialect: str) -> Mapping[str, str]:
 
 
 def leases_table(sessions_table: str) -> str:
-    """Return the name of the table of leases: agent_session_leases beside agent_sessions."""
-    return _beside(sessions_table, _LEASES)
+    """Return the name of the table of leases: agent_session_leases beside agent_sessions, no two beside one name."""
+    return _beside(sessions_table, "_lease")
 
 
 def seals_table(sessions_table: str) -> str:
-    """Return the name of the table of end seals: agent_session_seals beside agent_sessions."""
-    return _beside(sessions_table, _SEALS)
+    """Return the name of the table of end seals: agent_session_seals beside agent_sessions, no two beside one name."""
+    return _beside(sessions_table, "_seal")
 
 
 def _beside(sessions_table: str, ending: str) -> str:
     schema, dot, name = sessions_table.rpartition(".")
-    stem = name.removesuffix("s") if name.endswith("sessions") else name
-    return schema + dot + stem.encode()[: _MAX_NAME - len(ending)].decode(errors="ignore") + ending
+    if name.endswith("sessions"):
+        return schema + dot + _joined(name.removesuffix("s"), f"{ending}s", name)
+    # chat_session would have the names of chat_sessions, also where the case of a name does not count.
+    return schema + dot + _joined(name, ending if name.lower().endswith("session") else f"{ending}s", name)
+
+
+def _joined(stem: str, ending: str, name: str) -> str:
+    """Put an ending behind a name; where that is too long, behind its beginning and a digest of the name."""
+    if len((stem + ending).encode()) <= _MAX_NAME:
+        return stem + ending
+    from hashlib import sha256  # 16 ms, for names that hardly anybody has
+
+    ending = f"_{sha256(name.encode()).hexdigest()[:_DIGEST_CHARACTERS]}{ending}"
+    return stem.encode()[: _MAX_NAME - len(ending)].decode(errors="ignore") + ending
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +89,7 @@ def load_statements(dialect: str, sessions_table: str, messages_table: str, *, q
         table = tables[match[1]]
         schema, dot, name = table.rpartition(".")
         if match[2]:  # an index, which is made in its table's schema
-            name = name[: _MAX_NAME - len(match[2])] + match[2]
+            name = _joined(name, match[2], name)
         # MySQL has the names of indexes table by table.
         is_alone = dialect == "mysql" and match[2]
         if not is_alone and made.setdefault(f"{schema}{dot}{name}".lower(), match[0]) != match[0]:

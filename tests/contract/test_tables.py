@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import sessions
+from sessions._dialects.statements import leases_table, seals_table
 from support.claims import OPERATIONS, WRITES, Operation, each_mysql, each_operation, refused, use_everything
 from support.samples import in_threads, items, make_tables_without_foreign_key, stored_sessions, texts
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
@@ -274,6 +275,37 @@ def test_a_name_that_is_accepted_works(sql_url: str, length: int) -> None:
     with session:
         use_everything(session)
     assert raw_table_names(sql_url) == set(names)
+
+
+# Some are alike but for their last letter, for the case of letters, or in all that a database would keep.
+ALIKE = [
+    *("agent_sessions", "agent_session", "chat_sessions", "chat_session", "chat_SESSION", "chatSESSIONS", "chat_lease"),
+    *("chat", "chats", "chat_", "session", "sessions", "s", "chat_session_", "chat_sessions_", "chat_sessionss"),
+    *("x" * length for length in range(50, 64)),
+    *("x" * length + ending for length in (45, 47, 48, 55, 56) for ending in ("session", "sessions", "a", "b")),
+    *("é" * 28 + ending for ending in ("session", "é", "a", "b")),
+]
+
+
+def test_no_two_names_have_one_table_of_leases_or_of_seals() -> None:
+    assert leases_table("agent_sessions") == "agent_session_leases"
+    assert seals_table("agent_sessions") == "agent_session_seals"
+    names = {name for name in ALIKE if len(name.encode()) <= 63}
+    beside = {make(name) for make in (leases_table, seals_table) for name in names}
+    assert len(beside) == 2 * len(names)
+    assert len({name.lower() for name in beside}) == 2 * len({name.lower() for name in names})
+    assert max(len(name.encode()) for name in beside) == 63
+    assert leases_table("one.chat") == "one.chat_leases"
+
+
+@pytest.mark.parametrize("names", [("chat_sessions", "chat_session"), ("x" * 57 + "a", "x" * 57 + "b")], ids=repr)
+def test_backends_with_names_alike_have_leases_of_their_own(sql_url: str, names: tuple[str, str]) -> None:
+    with contextlib.ExitStack() as stack:
+        for number, name in enumerate(names):
+            session = stack.enter_context(named(sql_url, name, f"messages_{number}"))
+            stack.enter_context(session.exclusive(timeout=0))
+            session.add_items(items(name))
+            assert texts(session.get_items()) == [name]
 
 
 @pytest.mark.parametrize("schemas", [("My Schema", "My Schema"), ("one", "two")], ids=["one", "two"])
