@@ -533,3 +533,17 @@ def test_half_a_character_is_not_blamed_on_the_character_set(sql_url: str) -> No
         backend.session("chat_1").add_items([{"a": 1}])
         with refused(sessions.DatabaseError, match="lone surrogate"):
             backend.list_sessions(prefix="\ud800")
+
+
+def test_a_relative_path_in_a_directory_that_was_removed_is_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with refused(sessions.ConfigurationError, match=r"current directory.*sqlite:////chat\.db for an absolute path"):
+        sessions.connect("sqlite:chat.db")
+    with sessions.connect(f"sqlite:///{tmp_path}/chat.db") as backend:
+        backend.session("chat_1").add_items([{"n": 1}])
+    monkeypatch.undo()

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from sessions._dialects.failures import AttemptFailed, Failure
 from sessions._reentry import Lock, own, suppress_own
 from sessions._settings.options import Options
-from sessions.errors import ConnectionFailedError
+from sessions.errors import ConfigurationError, ConnectionFailedError
 
 from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, UNNAMEABLE, failure_of
 from .files import Files, Identity, files_at, is_mounted, make_private
@@ -94,7 +94,13 @@ class FileConnector:
 
     def __init__(self, path: str, options: Options, statements: Mapping[str, str], writers: Writers) -> None:
         # A later chdir() must not lead to another file.
-        self._path = os.path.abspath(path)
+        try:
+            self._path = os.path.abspath(path)
+        except own(OSError) as exc:
+            raise ConfigurationError(
+                f"the path {path!r} begins at the current directory, which cannot be told "
+                f"({exc.strerror or type(exc).__name__}); write sqlite:////{path} for an absolute path"
+            ) from None
         self._remedy = "create the directory, or give this process access to it"
         if self._path != path and not Path(path).is_absolute():
             self._remedy += f" ({path!r} begins at the current directory; write sqlite:////{path} for an absolute path)"
