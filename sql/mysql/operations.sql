@@ -11,7 +11,8 @@
 -- that are not ours.
 --
 -- None is idle whose time is not known: not a number, which the server would take for one, nor a day, of which a write may
--- have been at the end, nor 0000-00-00.
+-- have been at the end, nor 0000-00-00. A moment is a local time here: of the hour that comes twice it is told from what
+-- was written later by the time that has passed since.
 --
 -- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
@@ -43,7 +44,9 @@ FROM (
         )
         AND (
             %(idle)s IS NULL
-            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            OR updated_at <= LEAST(
+                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+            )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
         )
@@ -87,7 +90,9 @@ FROM (
         )
         AND (
             %(idle)s IS NULL
-            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            OR updated_at <= LEAST(
+                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+            )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
         )
@@ -127,7 +132,9 @@ FROM (
     WHERE (%(session_id)s IS NULL OR session_id > %(session_id)s)
         AND (
             %(idle)s IS NULL
-            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            OR updated_at <= LEAST(
+                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+            )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
         )
@@ -167,7 +174,9 @@ FROM (
     WHERE (%(session_id)s IS NULL OR session_id < %(session_id)s)
         AND (
             %(idle)s IS NULL
-            OR updated_at <= FROM_UNIXTIME(%(idle)s)
+            OR updated_at <= LEAST(
+                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+            )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
         )
@@ -256,11 +265,15 @@ WHERE session_id IN %(ids)s
     AND (
         %(idle)s IS NULL
         OR (
-            updated_at <= FROM_UNIXTIME(%(idle)s) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
+            updated_at <= LEAST(
+                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+            ) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
             AND COALESCE((
-                SELECT created_at <= FROM_UNIXTIME(%(idle)s)
+                SELECT created_at <= LEAST(
+                    FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                )
                     AND LEFT(CAST(created_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
                 FROM agent_messages
                 WHERE session_id = agent_sessions.session_id

@@ -506,9 +506,13 @@ LIMIT 1;
 -- server's clock, and whether that was a removal. Columns of whole seconds have lost up to one, and
 -- who adds may have gone back by another (touch_session). A removal noted its time a second or two
 -- ahead (lock_session_for_removal), so that it is in a later second than the newest row; who adds is
--- not. A row that is dated in the future tells nothing, so it counts as a removal.
+-- not. A row that is dated in the future tells nothing, so it counts as a removal. Both by instants and by local times,
+-- of which the nearer counts: where summer time begins the one tells an hour too much, and where it ends MySQL may have
+-- noted an instant an hour early, in the hour that comes twice.
 SELECT
-    UNIX_TIMESTAMP(now) - UNIX_TIMESTAMP(updated_at) + is_removal - (MICROSECOND(updated_at) = 0) * (2 - is_removal),
+    LEAST(
+        UNIX_TIMESTAMP(now) - UNIX_TIMESTAMP(updated_at), TIMESTAMPDIFF(MICROSECOND, updated_at, now) / 1000000
+    ) + is_removal - (MICROSECOND(updated_at) = 0) * (2 - is_removal),
     is_removal
 FROM (
     SELECT

@@ -12,7 +12,7 @@
 
 -- name: sessions_newest_first
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
-    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM CURRENT_TIMESTAMP - page.updated_at::timestamptz)::float8
 END, (
     SELECT count(*)
     FROM (
@@ -45,7 +45,7 @@ ORDER BY page.updated_at DESC, page.session_id COLLATE "C" DESC;
 
 -- name: sessions_oldest_first
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
-    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM CURRENT_TIMESTAMP - page.updated_at::timestamptz)::float8
 END, (
     SELECT count(*)
     FROM (
@@ -99,7 +99,7 @@ ORDER BY page.updated_at, page.session_id COLLATE "C";
 
 -- name: sessions_by_id
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
-    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM CURRENT_TIMESTAMP - page.updated_at::timestamptz)::float8
 END, (
     SELECT count(*)
     FROM (
@@ -130,7 +130,7 @@ ORDER BY page.session_id COLLATE "C";
 
 -- name: sessions_by_id_descending
 SELECT page.session_id, to_json(page.created_at) #>> '{}', to_json(page.updated_at) #>> '{}', CASE
-    WHEN isfinite(page.updated_at) THEN extract(epoch FROM localtimestamp - page.updated_at)::float8
+    WHEN isfinite(page.updated_at) THEN extract(epoch FROM CURRENT_TIMESTAMP - page.updated_at::timestamptz)::float8
 END, (
     SELECT count(*)
     FROM (
@@ -163,7 +163,7 @@ ORDER BY page.session_id COLLATE "C" DESC;
 -- Differs: the pages of a listing in each of its orders, without the numbers of items, for Citus: no statement can
 -- count them besides, up to a limit, where the tables are distributed.
 SELECT session_id, to_json(created_at) #>> '{}', to_json(updated_at) #>> '{}', CASE
-    WHEN isfinite(updated_at) THEN extract(epoch FROM localtimestamp - updated_at)::float8
+    WHEN isfinite(updated_at) THEN extract(epoch FROM CURRENT_TIMESTAMP - updated_at::timestamptz)::float8
 END
 FROM agent_sessions
 WHERE starts_with(session_id, %(prefix)s)

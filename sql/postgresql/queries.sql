@@ -443,11 +443,12 @@ LIMIT 1;
 -- name: last_change
 -- Differs: SQLite loses no answer. How many seconds ago the session's row was written, by this
 -- server's clock, and whether that was a removal: whoever adds a row dates it no earlier. A row
--- that is dated in the future tells nothing, so it counts as one.
+-- that is dated in the future tells nothing, so it counts as one. By instants: where summer time begins, two local times
+-- lie an hour further apart. One that comes twice is taken for the later, so that nothing counts as older than it is.
 SELECT
-    extract(epoch FROM clock.now - session.updated_at)::numeric,
-    coalesce(newest.created_at < session.updated_at OR newest.created_at > clock.now, TRUE)
-FROM (SELECT clock_timestamp()::timestamp AS now) AS clock
+    extract(epoch FROM clock.now - session.updated_at::timestamptz)::numeric,
+    coalesce(newest.created_at < session.updated_at OR newest.created_at::timestamptz > clock.now, TRUE)
+FROM (SELECT clock_timestamp() AS now) AS clock
 CROSS JOIN agent_sessions AS session
 LEFT JOIN (
     SELECT created_at

@@ -1,17 +1,22 @@
 """Times in other forms than ours: what is no time that we know is listed once, and never taken for an old one."""
 
 import contextlib
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import pymysql
 import pytest
 
 import sessions
 from sessions import Backend
 from sessions._command.main import main
 from support.claims import each_mysql
+from support.rivals import connection_of
 from support.samples import items
-from support.servers import connect_raw, dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
 DAY = timedelta(days=1)
 IDS = [f"chat_{n}" for n in range(5)]
@@ -206,3 +211,69 @@ def test_a_row_of_a_time_that_is_not_known_keeps_its_conversation(sqlite_url: st
         execute_raw(sqlite_url, "UPDATE agent_messages SET created_at = strftime('%s', 'now') * 1000")
         assert backend.prune(DAY) == (0, 0)
         assert strange_times(backend).startswith("created_at of messages is ")
+
+
+# The clocks went forward, or back, half a minute ago.
+_POSIX_ZONES = {"start": "AAA0BBB-1,{day}/{time},364/23", "end": "AAA0BBB-1,{day_before}/0,{day}/{time}"}
+
+
+@pytest.mark.parametrize("boundary", _POSIX_ZONES)
+def test_the_age_of_a_change_is_no_hour_too_high_where_summer_time_starts_or_ends(
+    postgresql_url: str, boundary: str
+) -> None:
+    moment = datetime.now(UTC) - timedelta(seconds=30)
+    local = moment if boundary == "start" else moment + timedelta(hours=1)
+    day = local.timetuple().tm_yday - 1
+    zone = _POSIX_ZONES[boundary].format(day=day, day_before=max(day - 30, 0), time=f"{local:%H:%M:%S}")
+    url = with_parts(postgresql_url, query=f"options={quote(f'-c TimeZone={zone}')}")
+    with sessions.connect(url, pool_size=1) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+        with connection_of(backend) as connection:
+            for seconds in (10, 60, 120):
+                written = f"clock_timestamp() - INTERVAL '{seconds} seconds'"
+                connection.execute(f"UPDATE agent_sessions SET updated_at = {written}")
+                age = dialect.last_change(connection, "chat_1").age
+                assert age < seconds + 1
+                assert age > seconds - 1 or boundary == "end"
+        [info] = backend.list_sessions()
+        assert info.idle is not None
+        assert info.idle < 121
+
+
+# Of Europe/Berlin in 2026: the hour from 2 to 3 o'clock is left out, and comes twice.
+_START, _END = datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)
+_MINUTES = (-90, -50, -10, -1, 1, 10, 50, 70, 90)
+
+
+@each_mysql
+@pytest.mark.parametrize("boundary", [_START, _END], ids=["start", "end"])
+@pytest.mark.parametrize("declared", [None, "DATETIME(6)"], ids=["our tables", "local times"])
+def test_nothing_counts_as_older_than_it_is_where_summer_time_starts_or_ends(
+    server_url: str, boundary: datetime, declared: str | None
+) -> None:
+    if declared is not None:
+        make(server_url, declared, "CURRENT_TIMESTAMP(6)")
+    with sessions.connect(server_url, pool_size=1) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+
+        def ask(statement: str) -> None:
+            with connection_of(backend) as connection:
+                connection.query(statement)
+
+        try:
+            ask("SET time_zone = 'Europe/Berlin'")
+        except pymysql.OperationalError:
+            pytest.skip("the server knows no time zones by name")
+        moments = [boundary + timedelta(minutes=minutes) for minutes in _MINUTES]
+        for written, now in itertools.combinations(moments, 2):
+            ask(f"SET timestamp = {written.timestamp()}")
+            session.add_items(items("b"))
+            ask(f"SET timestamp = {now.timestamp()}")
+            with connection_of(backend) as connection:
+                age = dialect.last_change(connection, "chat_1").age
+            assert age <= (now - written).total_seconds() + 1
+            assert not backend.list_sessions(idle_since=written - timedelta(minutes=1))
+            assert backend.list_sessions(idle_since=written + timedelta(seconds=2)) or boundary is _END
