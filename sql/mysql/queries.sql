@@ -430,13 +430,14 @@ SELECT @@max_allowed_packet, @@auto_increment_increment, @@insert_id, @@version_
 LIMIT 1;
 
 -- name: about_server
--- Differs: what packet_limit tells, but for insert_id, who the server is, whether it takes writes, and whether it has what
+-- Differs: what packet_limit tells, who the server is, whether it takes writes, and whether it has what
 -- makes it one of a cluster: on MySQL a plugin, which need not be in use, on MariaDB, where that is part of it, what
 -- switches it on. To look among all variables takes several times as long. What a server does not know is an error, and
 -- it is asked for packet_limit and server_variables.
 SELECT
     @@max_allowed_packet,
     @@auto_increment_increment,
+    @@insert_id,
     @@version_comment,
     @@version,
     @@hostname,

@@ -14,8 +14,9 @@ import pymysql
 import pytest
 
 import sessions
+from sessions._dialects.mysql.packets import PacketConnection
 from sessions._leases import new_lease
-from support.claims import operate, refused
+from support.claims import each_mysql, operate, refused
 from support.proxy import Proxy
 from support.rivals import connection_of
 from support.samples import item, items, stored_sessions, stored_texts, texts
@@ -319,15 +320,14 @@ def test_our_own_connection_to_mysql_keeps_the_contract_whatever_init_connect_sa
     own_server: Server, dialect: str
 ) -> None:
     for setting in SETTINGS:
-        # One that gives the first row of every connection the same number serves nobody.
-        if dialect not in setting.dialects or setting.refused == "insert_id":
+        if dialect not in setting.dialects:
             continue
         with own_server.database() as admin_url, user_of(admin_url) as url, Proxy(url) as proxy:
             if not may_set(url, setting):
                 continue
             execute_sql(own_server.url, "SET GLOBAL init_connect = %s", (setting.statement,))
             with sessions.connect(proxy.url, retry_delay=0.001, ensure_ascii=False) as backend:
-                if setting.refused == "READ ONLY":
+                if setting.refused in ("READ ONLY", "insert_id"):
                     with refused(sessions.SessionsError, match=setting.refused):
                         live(backend, NAMES)
                     continue
@@ -339,6 +339,21 @@ def test_our_own_connection_to_mysql_keeps_the_contract_whatever_init_connect_sa
                 assert proxy.was_cut, setting
                 assert texts(session.get_items()) == ["lost"], setting
             assert_our_tables(admin_url)
+
+
+@each_mysql
+def test_our_own_connection_whose_next_id_is_given_is_refused(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by init_connect, which is for all users of a server."""
+    connect = PacketConnection.connect
+
+    def connect_and_set(connection: PacketConnection, *arguments: Any) -> None:
+        connect(connection, *arguments)
+        connection.query("SET insert_id = 7")
+
+    make_tables(server_url)
+    monkeypatch.setattr(PacketConnection, "connect", connect_and_set)
+    with sessions.connect(server_url) as backend, refused(sessions.ConfigurationError, match="insert_id is 7"):
+        backend.session("chat_1").add_items(items("a", "b"))
 
 
 def may_set(url: str, setting: Setting) -> bool:

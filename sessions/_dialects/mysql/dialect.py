@@ -51,6 +51,7 @@ from .packets import (
     read_all_results,
     send,
 )
+from .preparing import check_no_id_is_forced
 from .sealed import steps_of
 from .transactions import Packet, cut, insert, transact, transact_insert
 from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
@@ -276,10 +277,7 @@ class MySQLDialect(Dialect[MyConnection]):
             return connection.packet_limit, connection.id_step
         [(limit, step, forced_id, comment)] = self.execute(connection, "packet_limit", {})
         check_engine(connection, self.engine, comment=comment)
-        if forced_id:
-            raise ConfigurationError(
-                f"the connection's insert_id is {forced_id}, which would number a message out of its turn; set it to 0"
-            )
+        check_no_id_is_forced(forced_id)
         return limit, step
 
     def pop(self, connection: MyConnection, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:

@@ -8,6 +8,7 @@ import pymysql
 
 from sessions._reentry import own
 from sessions._settings.options import Options
+from sessions.errors import ConfigurationError
 
 from .cluster import GALERA, GROUP, server_from, with_galera_status, with_members
 from .errors import NO_RIGHT, errno_of
@@ -22,6 +23,14 @@ _LOCKING_STATEMENTS = 3
 
 # What about_server tells behind the limits.
 _ABOUT = ("version", "hostname", "port", "server_id", "read_only", "super_read_only", "offline_mode")
+
+
+def check_no_id_is_forced(insert_id: int) -> None:
+    """Refuse a connection whose insert_id somebody has set, be it a server's init_connect."""
+    if insert_id:
+        raise ConfigurationError(
+            f"the connection's insert_id is {insert_id}, which would number a message out of its turn; set it to 0"
+        )
 
 
 class Preparation:
@@ -64,7 +73,8 @@ class Preparation:
 
     def _ask(self, connection: PacketConnection) -> None:
         *_, about = send(connection, *self._settings, self._statements["about_server"])
-        [(connection.packet_limit, connection.id_step, comment, *values, clustered)] = about.rows
+        [(connection.packet_limit, connection.id_step, forced_id, comment, *values, clustered)] = about.rows
+        check_no_id_is_forced(forced_id)
         check_engine(connection, self._options.engine, comment=comment)
         variables = list(zip(_ABOUT, values, strict=True))
         connection.server = server_from(variables)
@@ -78,7 +88,8 @@ class Preparation:
         """Ask a server that does not know of something what it does know."""
         variables, limit = self._statements["server_variables"], self._statements["packet_limit"]
         *_, answer, limits = send(connection, *self._settings, variables, limit)
-        [(connection.packet_limit, connection.id_step, _, comment)] = limits.rows
+        [(connection.packet_limit, connection.id_step, forced_id, comment)] = limits.rows
+        check_no_id_is_forced(forced_id)
         check_engine(connection, self._options.engine, comment=comment)
         connection.server = server_from(answer.rows)
 
