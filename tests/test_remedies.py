@@ -236,6 +236,26 @@ def test_of_a_primary_that_a_setting_keeps_from_writing_the_setting_is_named(pos
         assert texts(session.get_items()) == ["a"]
 
 
+def test_of_an_applications_read_only_transaction_the_remedy_is_another_one(server_url: str) -> None:
+    with Session.from_url("chat_1", server_url) as session:
+        session.add_items(items("a"))
+    with contextlib.closing(connect_raw(server_url)) as connection:
+        connection.cursor().execute("START TRANSACTION READ ONLY")
+        with refused(DatabaseError, match="begin one that may write"):
+            sessions.bind(connection).session("chat_1").add_items(items("b"))
+
+
+@pytest.mark.parametrize("server_url", ["mariadb"], indirect=True)
+def test_another_option_than_read_only_is_no_reason_to_look_for_a_primary(server_url: str) -> None:
+    with Session.from_url("chat_1", server_url) as session:
+        session.add_items(items("a"))
+    with contextlib.closing(connect_raw(server_url)) as connection:
+        connection.cursor().execute("SET max_session_mem_used = 8192")
+        with pytest.raises(DatabaseError, match="max-session-mem-used") as caught:
+            sessions.bind(connection).session("chat_1").add_items(items("x" * 100_000))
+        assert "primary" not in str(caught.value)
+
+
 def test_a_time_limit_of_the_servers_is_named(postgresql_url: str) -> None:
     with Session.from_url("chat_1", postgresql_url) as session:
         session.add_items(items("a"))

@@ -67,6 +67,11 @@ TOO_SLOW = replace(
     "statement_timeout",
 )
 READ_ONLY = Failure(DatabaseError, "connect to the primary server", transient=True, is_away=True)
+READ_ONLY_TRANSACTION = replace(
+    READ_ONLY,
+    remedy="the transaction is read-only: begin one that may write or, if this server takes no writes, connect to the "
+    "primary server",
+)
 NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
 OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
 UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")

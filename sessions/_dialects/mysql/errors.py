@@ -76,6 +76,7 @@ _NO_SUCH_TIME = Failure(
     "give the server the time zone +00:00",
 )
 _OWN_COLUMN = Failure(DatabaseError, "a column that the table computes, or a trigger, refuses a value; see the cause")
+_OPTION = Failure(DatabaseError, "let an administrator change the option that the server names")
 _UNIQUE = Failure(
     DatabaseError, "a unique index of yours on one of the two tables refuses it: drop it, or put id into it"
 )
@@ -113,6 +114,10 @@ _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
 DUPLICATE_KEY = 1062
 WRONG_NUMBER, CUT, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1264, 1265, 1292, 1366, 1406
+
+# An option of the server's, whose name stands in the words as it is written on a command line.
+OPTION_REFUSES = 1290
+_READ_ONLY_OPTION = re.compile(r"--(super[-_])?read[-_]only\b")
 
 _TOO_LONG_FOR: Mapping[str, Failure] = {
     "message_data": Failure(DatabaseError, "widen the column message_data to LONGTEXT"),
@@ -164,7 +169,7 @@ _FAILURES: Mapping[int, Failure] = {
     WRONG_NUMBER: _OWN_COLUMN,
     CUT: _TOO_LONG,
     1275: _PLUGIN,
-    1290: failures.READ_ONLY,
+    OPTION_REFUSES: _OPTION,
     1317: _CANCELLED,
     1364: failures.OTHER_TABLES,
     WRONG_VALUE: _OWN_COLUMN,
@@ -175,7 +180,7 @@ _FAILURES: Mapping[int, Failure] = {
     1524: _PLUGIN,
     1637: _TRY_LATER,
     1698: _NO_PASSWORD,
-    1792: failures.READ_ONLY,
+    1792: failures.READ_ONLY_TRANSACTION,
     1820: _EXPIRED,
     1836: failures.READ_ONLY,
     1862: _EXPIRED,
@@ -266,7 +271,7 @@ NO_SUCH_THREAD = 1094
 TRUNCATED = (CUT, WRONG_VALUE, TOO_LONG)
 # After these a new connection is better: it may lead to the server that is now the primary, and has rights that
 # were granted meanwhile.
-CONNECT_ANEW_AFTER = (1047, 1142, 1143, 1290, 1792, 1836, 3098, 3100)
+CONNECT_ANEW_AFTER = (1047, 1142, 1143, OPTION_REFUSES, 1792, 1836, 3098, 3100)
 NO_RIGHT = 1142
 NOT_FOR_TABLE = 3098
 
@@ -287,6 +292,8 @@ def statement_failure(exc: Exception) -> Failure:
     errno = errno_of(exc)
     if errno == WRONG_TIME and _TIME.search(str(exc.args[-1])):
         return _NO_SUCH_TIME
+    if errno == OPTION_REFUSES and _READ_ONLY_OPTION.search(str(exc.args[-1])):
+        return failures.READ_ONLY
     name = _LAST_NAME.search(str(exc.args[-1])) if errno in _FAILURES_OF else None
     if name and (failure := _FAILURES_OF[errno].get(name[1])) is not None:
         return failure

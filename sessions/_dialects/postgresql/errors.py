@@ -70,7 +70,7 @@ _FAILURES: Mapping[str, Failure] = {
     "23502": failures.OTHER_TABLES,
     "23503": failures.TRY_AGAIN,  # the session was cleared by another one at this moment
     "23505": Failure(DatabaseError, "ids are given that exist, as after a restore: set the id column's sequence anew"),
-    "25006": failures.READ_ONLY,
+    "25006": failures.READ_ONLY_TRANSACTION,
     "57P": failures.GONE,
     "57P05": replace(failures.GONE, remedy="raise idle_session_timeout, or give a shorter max_idle"),
     "08": failures.LOST,
