@@ -189,6 +189,12 @@ class Dialect(ABC, Generic[C]):
         """Ask what a server whose tables are distributed may refuse to ask about several sessions; then otherwise."""
         return ask()
 
+    def for_ids_that_can_be(
+        self, connection: C, session_ids: Sequence[str], do: Callable[[Sequence[str]], T], nothing: T
+    ) -> T:
+        """Do something about sessions, without those whose ids the columns cannot hold; nothing where none is left."""
+        return do(session_ids)
+
     # One attempt of each operation
 
     def newest_rows(self, connection: C, session_id: str, *, count: int, upto: int) -> list[Row]:

@@ -151,11 +151,14 @@ def delete_sessions(
         asked = [{"session_id": session_id, "idle": idle} for session_id in sorted(set(ids))]
         return [row[0] for one in asked for row in dialect.locked(connection, "lock_idle_session", one)]
 
-    return dialect.or_else(
-        connection,
-        lambda: _delete_locked(dialect, connection, session_ids, idle, lock),
-        lambda: _delete_locked(dialect, connection, session_ids, idle, lock_each),
-    )
+    def delete(ids: Sequence[str]) -> tuple[int, int]:
+        return dialect.or_else(
+            connection,
+            lambda: _delete_locked(dialect, connection, ids, idle, lock),
+            lambda: _delete_locked(dialect, connection, ids, idle, lock_each),
+        )
+
+    return dialect.for_ids_that_can_be(connection, session_ids, delete, (0, 0))
 
 
 def _delete_locked(

@@ -195,3 +195,23 @@ def test_sessions_without_numbers_of_rows_are_checked(sqlite_url: str) -> None:
 def _confused(url: str) -> str | None:
     with sessions.connect(url) as backend:
         return next((check.found for check in backend.check() if check.name == "exact ids"), None)
+
+
+@each_mysql
+@pytest.mark.parametrize("character_set", ["latin1", "utf8mb3"])
+def test_an_id_that_the_columns_cannot_hold_keeps_no_other_from_being_deleted(
+    server_url: str, character_set: str
+) -> None:
+    with sessions.connect(server_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        kind = f"VARCHAR(190) CHARACTER SET {character_set} COLLATE {character_set}_bin NOT NULL"
+        for statement in (
+            "ALTER TABLE agent_messages DROP FOREIGN KEY agent_messages_ibfk_1",
+            f"ALTER TABLE agent_messages MODIFY session_id {kind}",
+            f"ALTER TABLE agent_sessions MODIFY session_id {kind}",
+        ):
+            execute_sql(server_url, statement)
+        backend.session("chat_2").add_items(items("b"))
+        assert backend.delete_sessions(["\U0001f600"]) == 0
+        assert backend.delete_sessions(["chat_1", "\U0001f600"]) == 1
+        assert [info.session_id for info in backend.list_sessions()] == ["chat_2"]

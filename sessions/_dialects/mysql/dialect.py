@@ -170,10 +170,32 @@ class MySQLDialect(Dialect[MyConnection]):
         try:
             return self.execute(connection, name, {**parameters, **bounds})
         except own(pymysql.Error) as exc:
-            if errno_of(exc) not in (CANNOT_CONVERT, MIXED_COLLATIONS):
+            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
                 raise
         # The column's character set has nothing beyond.
         return self.execute(connection, name, {**parameters, **bounds, "beyond": None, "above_prefix": None})
+
+    def for_ids_that_can_be(
+        self, connection: MyConnection, session_ids: Sequence[str], do: Callable[[Sequence[str]], T], nothing: T
+    ) -> T:
+        try:
+            return do(session_ids)
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
+                raise
+        possible = [session_id for session_id in session_ids if self._can_be(connection, session_id)]
+        return do(possible) if possible else nothing
+
+    def _can_be(self, connection: MyConnection, session_id: str) -> bool:
+        """Tell whether the columns' character sets have what an id consists of."""
+        try:
+            for name in ("lock_session", "lock_newest_id"):
+                self.execute(connection, name, {"session_id": session_id})
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
+                raise
+            return False
+        return True
 
     def append(
         self,

@@ -265,7 +265,7 @@ OUT_OF_RANGE = 1690
 # MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment. And,
 # with MariaDB's number behind it, a column cannot be compared with a character that its set lacks.
 CANNOT_CONVERT = 3854
-MIXED_COLLATIONS = 1267
+MIXED_COLLATIONS = (1267, 1270, 1271)  # of two, three or more values
 NO_SUCH_THREAD = 1094
 # A value was stored truncated or changed; a warning where the mode is not strict.
 TRUNCATED = (CUT, WRONG_VALUE, TOO_LONG)
