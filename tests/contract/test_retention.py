@@ -74,7 +74,7 @@ def test_more_conversations_than_a_batch_holds_are_deleted(backend: Backend) -> 
     assert listed(backend) == ["other"]
 
 
-@pytest.mark.parametrize(("wrong", "error"), [("chat_1", TypeError), ([17], TypeError), (["ok", ""], ValueError)])
+@pytest.mark.parametrize(("wrong", "error"), [("chat_1", TypeError), ([17], TypeError), (["ok", "a\0b"], ValueError)])
 def test_what_is_no_list_of_ids_deletes_nothing(backend: Backend, wrong: Any, error: type[Exception]) -> None:
     backend.session("ok").add_items(items("x"))
     with pytest.raises(error, match="session_id"):

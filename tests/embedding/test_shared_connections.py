@@ -120,25 +120,21 @@ def test_a_call_that_interrupts_another_one_on_its_connection_is_refused(
     assert refusals
 
 
-class _Calling(str):  # noqa: SLOT000  (a test sets call)
-    """An id that calls somebody when it is looked up."""
-
-    call: Callable[[], None]
-
-    def __hash__(self) -> int:
-        self.call()
-        return super().__hash__()
-
-
-def test_a_call_that_interrupts_another_one_in_memory_is_refused() -> None:
+def test_a_call_that_interrupts_another_one_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with sessions.connect("memory:") as backend:
-        session_id = _Calling("alice")
-        session_id.call = lambda: None
-        session = backend.session(session_id)
+        session = backend.session("alice")
         session.add_items(items("a"))
-        session_id.call = lambda: backend.session("bob").add_items(items("b"))
+        store: Any = backend._store
+        number = store._number
+
+        def interrupted(texts: Any) -> Any:
+            backend.session("bob").add_items(items("b"))
+            return number(texts)
+
+        monkeypatch.setattr(store, "_number", interrupted)
         with refused(sessions.ConnectionFailedError, match="interrupted"):
             session.add_items(items("c"))
+        monkeypatch.undo()
         assert backend.session("bob").get_items() == []
 
 

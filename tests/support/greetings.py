@@ -77,7 +77,7 @@ class MySQLGreeting(Greeting):
         numbers = itertools.count(1)
         _send(peer, numbers, *[_ok(_MORE_RESULTS)] * statements.count(b"; "))
         about = (self._version, b"db.example.com", b"3306", b"1", b"0", b"0", b"0", b"0")
-        values = (b"67108864", b"1", self._comment, *about)
+        values = (b"67108864", b"1", b"0", self._comment, *about)
         kinds = [_LONGLONG if value.isdigit() else _VAR_STRING for value in values]
         end = b"\xfe\0\0" + struct.pack("<H", _AUTOCOMMIT)
         _send(peer, numbers, bytes([len(values)]), *map(_column, kinds), end, b"".join(map(_text, values)), end)
