@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import timedelta
 from enum import Enum, IntEnum
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -257,6 +258,6 @@ def test_urls_options_and_passwords_of_a_subclass_are_their_plain_texts(url: str
         user, _, rest = url.partition("@")
         begin, _, password = user.rpartition(":")
         given: Any
-        for given in (Hidden(password), lambda: Hidden(password)):
+        for given in (Hidden(unquote(password)), lambda: Hidden(unquote(password))):
             with sessions.connect(f"{begin}@{rest}", password=given, create_tables=False, **options) as backend:
                 assert texts(backend.session("chat_1").get_items()) == ["a"]
