@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import sessions
 from interop.tables import OTHERS, make_tables
 from sessions import Backend, Check
-from support.samples import items
+from support.claims import each_mysql
+from support.samples import items, texts
 from support.servers import connect_raw, execute_sql, with_parts
 
 
@@ -183,6 +185,36 @@ def test_a_temporary_table_in_the_place_of_ours_is_an_error(postgresql_url: str)
         found = sessions.bind(connection).check()
     [check] = [check for check in found if check.name == "durability"]
     assert (check.verdict, "agent_messages" in check.found) == ("error", True)
+
+
+def test_an_encoding_that_keeps_characters_as_others_is_an_error(postgresql_url: str) -> None:
+    execute_sql(postgresql_url, "DROP DATABASE IF EXISTS mixing")
+    execute_sql(postgresql_url, "CREATE DATABASE mixing ENCODING 'EUC_JP' LOCALE 'C' TEMPLATE template0")
+    try:
+        with sessions.connect(with_parts(postgresql_url, database="mixing")) as backend:
+            backend.session("a\u00a6").add_items(items("a"))
+            assert texts(backend.session("a\uffe4").get_items()) == ["a"]
+            assert verdicts(backend)["encoding"] == "error"
+    finally:
+        execute_sql(postgresql_url, "DROP DATABASE mixing WITH (FORCE)")
+
+
+@each_mysql
+@pytest.mark.parametrize(("characters", "one", "other"), [("tis620", "A", "\U00010041"), ("cp932", "\u6659", "\u6661")])
+def test_a_character_set_that_keeps_characters_as_others_is_an_error(
+    server_url: str, characters: str, one: str, other: str
+) -> None:
+    with sessions.connect(server_url) as backend:
+        backend.session("first").add_items(items("a"))
+    [(_, made)] = execute_sql(server_url, "SHOW CREATE TABLE agent_messages")
+    execute_sql(server_url, "DROP TABLE agent_messages")
+    column = f"session_id VARCHAR(255) CHARACTER SET {characters} COLLATE {characters}_bin NOT NULL"
+    execute_sql(server_url, f"ALTER TABLE agent_sessions MODIFY {column}")
+    execute_sql(server_url, re.sub("`session_id` varchar[^,]*", column, made, count=1))
+    with sessions.connect(server_url) as backend:
+        backend.session(one).add_items(items("a"))
+        assert texts(backend.session(other).get_items()) == ["a"]
+        assert verdicts(backend)["session_id"] == "error"
 
 
 @pytest.mark.parametrize(

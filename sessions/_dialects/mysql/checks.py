@@ -13,6 +13,8 @@ from .cluster import GROUP, Server
 # Longer ones are refused, or cut where the server is not strict.
 _SHORT_TEXTS = ("tinytext", "text", "varchar")
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32}
+# They keep some characters as others: U+10000 and what follows as U+0000 and what follows, U+6661 as U+6659.
+_MIXING = ("tis620", "cp932")
 # Of others it cannot be told when a conversation was written to.
 _TIMES = ("timestamp", "datetime")
 
@@ -82,6 +84,13 @@ def cascade_check(table: str, name: str) -> Check:
 def _collation_check(name: str, collation: str) -> Check:
     if collation.endswith(("_0900_bin", "_nopad_bin")):
         return Check(name, "ok", f"compared exactly ({collation})")
+    if collation.startswith(_MIXING):
+        return Check(
+            name,
+            "error",
+            f"{collation}: some characters are kept as others, and ids that differ in them are one conversation",
+            "give the column the character set and the collation of `agent-sessions schema mysql`",
+        )
     what = "trailing blanks" if collation.endswith("_bin") else "case, accents or trailing blanks"
     return Check(
         name,

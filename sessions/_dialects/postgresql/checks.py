@@ -11,6 +11,8 @@ from sessions._dialects.dialect import Columns
 # pg_class.relpersistence.
 TEMPORARY = "t"
 _UNLOGGED = "u"
+# The encodings whose conversion makes one character of two, of all that a server can have.
+_MIXING = ("EUC_JP",)
 # The last id of each type.
 _ENDS = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
 
@@ -38,12 +40,16 @@ def _id_check(name: str, kind: str) -> Check:
     return type_check(name, kind, good=good, remedy="longer ids are refused; make it varchar(255) in both tables")
 
 
-def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: int) -> list[Check]:
-    """Ask what only PostgreSQL is asked; process is the number that the connection was told of its server session."""
+def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: int, encoding: str) -> list[Check]:
+    """Ask what only PostgreSQL is asked.
+
+    process is the number that the connection was told of its server session, encoding that of the database.
+    """
     [(_, _, _, answering)] = ask("server")
     direct = process == answering
     return [
         Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
+        *([_encoding_check(encoding)] if encoding in _MIXING else []),
         *(_view_check(table) for table in tables for (is_table,) in ask("kind", table) if not is_table),
         *(_rule_check(table, rule) for table in tables for (rule,) in ask("rules", table)),
         *(_sequence_check(name, found, counts_up=counts_up) for name, counts_up, found in ask("sequences", tables[1])),
@@ -52,6 +58,12 @@ def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: in
             {table: ask("persistence", table)[0][0] for table in tables}, [name for (name,) in ask("risky_settings")]
         ),
     ]
+
+
+def _encoding_check(encoding: str) -> Check:
+    """Say that two characters are kept as one."""
+    found = f"{encoding}: U+00A6 is kept as U+FFE4, and ids that differ in them are one conversation"
+    return Check("encoding", "error", found, "move the tables to a database in UTF8")
 
 
 def _view_check(table: str) -> Check:

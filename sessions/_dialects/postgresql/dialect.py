@@ -406,7 +406,8 @@ class PostgresDialect(Dialect[PGConnection]):
         def ask(name: str, table: str = "") -> list[Any]:
             return self.execute(connection, name, self.named(table) if table else {})
 
-        return own_checks(ask, self.tables, connection.pgconn.backend_pid)
+        encoding = (connection.pgconn.parameter_status(b"server_encoding") or b"").decode()
+        return own_checks(ask, self.tables, connection.pgconn.backend_pid, encoding)
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
