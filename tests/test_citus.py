@@ -156,8 +156,8 @@ def test_conversations_that_cannot_be_locked_at_once_are_deleted(backend: sessio
 
 def test_conversations_that_cannot_be_locked_at_once_are_pruned(backend: sessions.Backend) -> None:
     fill(backend)
-    with lender_of(backend).lease() as connection:
-        connection.execute("UPDATE agent_messages SET created_at = now() - interval '9 days' WHERE session_id <> 'd'")
+    older = "UPDATE agent_messages SET created_at = now() - interval '9 days' WHERE session_id <> 'd'"
+    lender_of(backend).lend(lambda connection: connection.execute(older), writes=True)
     assert backend.prune(1.5 * DAY) == (1, 3)
     assert [info.session_id for info in backend.list_sessions(order="id")] == ["a", "b", "d"]
 

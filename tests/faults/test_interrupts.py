@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import ctypes
 import dis
 import functools
 import gc
@@ -359,7 +358,7 @@ def _close(connection: Any) -> None:
 
 def _waits_for_a_lock(backend: Any, url: str) -> bool:
     if dialect_of(url) == "sqlite":
-        lock = backend._store._dialect.writers.lock
+        lock = backend._store._dialect.writers._lock
         if free := lock.acquire(blocking=False):
             lock.release()
         return not free
@@ -763,9 +762,8 @@ class _JobTimeoutError(TimeoutError):
 
 
 def _asynchronously(kind: type[BaseException]) -> None:
-    """Raise it in this thread as PyThreadState_SetAsyncExc does: between two steps, without an argument or a frame."""
-    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    set_exception(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(kind))
+    """Raise it as PyThreadState_SetAsyncExc does: the bare class, and nothing that raises it is given a frame."""
+    raise kind
 
 
 def _by_a_handler_that_forgets(kind: type[BaseException]) -> None:

@@ -142,8 +142,7 @@ def set_updated_at(ours: Any, session_id: str, seconds: float) -> None:
         return
     moment = {"sqlite": "datetime(?, 'unixepoch')", "postgresql": "to_timestamp(%s)", "mysql": "FROM_UNIXTIME(%s)"}
     mark = "?" if store.dialect_name == "sqlite" else "%s"
-    with store._attempts._lender.lease() as connection:
-        connection.cursor().execute(
-            f"UPDATE agent_sessions SET updated_at = {moment[store.dialect_name]} WHERE session_id = {mark}",
-            (seconds, session_id),
-        )
+    statement = f"UPDATE agent_sessions SET updated_at = {moment[store.dialect_name]} WHERE session_id = {mark}"
+    store._attempts._lender.lend(
+        lambda connection: connection.cursor().execute(statement, (seconds, session_id)), writes=True
+    )
