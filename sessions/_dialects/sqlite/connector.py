@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from sessions._dialects.failures import AttemptFailed, Failure
@@ -144,7 +145,7 @@ class FileConnector:
         self._unmounted = before.database
         if not _agrees(before):
             return None
-        connection = _connect(f"{Path(target).as_uri()}?mode=rw", self._timeout)
+        connection = _connect(f"{_uri_of(target)}?mode=rw", self._timeout)
         try:
             has_log = self._prepare(connection)
             connection.path, connection.target = self._path, target
@@ -271,6 +272,11 @@ class MemoryConnector:
     def release(self) -> None:
         if self._kept is not None:
             self._kept.close()
+
+
+def _uri_of(path: str) -> str:
+    """Return what Path.as_uri() does, for which Python 3.14 imports all of urllib.request."""
+    return Path(path).as_uri() if os.name == "nt" else f"file://{quote(os.fsencode(path))}"
 
 
 def _connect(uri: str, timeout: float) -> FileConnection:
