@@ -103,7 +103,9 @@ class Options:
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            object.__setattr__(self, option.name, plain(getattr(self, option.name)))
+            given = getattr(self, option.name)
+            if (exact := plain(given)) is not given:
+                object.__setattr__(self, option.name, exact)
         switches = (
             "create_tables",
             "whole_turns",

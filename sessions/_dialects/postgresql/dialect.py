@@ -338,12 +338,12 @@ class PostgresDialect(Dialect[PGConnection]):
     def write_sealed(
         self, connection: PGConnection, session_id: str, write: SealedWrite, lease: Lease | None
     ) -> int | None:
-        if is_large(write.texts) or not self._is_alone(connection) or not _takes_pipelines(connection):
+        if not write.is_common or is_large(write.texts):
+            return None
+        if not self._is_alone(connection) or not _takes_pipelines(connection):
             return None
         items, times = array_of(connection, write.texts), array_of(connection, write.times)
         steps = steps_of(session_id, write, items, times)
-        if steps is None:
-            return None
         try:
             rows = self._execute_steps(connection, [*_guards(lease), *steps])
         except own(psycopg.errors.DivisionByZero):

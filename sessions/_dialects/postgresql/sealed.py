@@ -8,12 +8,8 @@ from sessions._sealing import SealedWrite
 from .arrays import TextArray
 
 
-def steps_of(
-    session_id: str, write: SealedWrite, items: TextArray, times: TextArray
-) -> list[tuple[str, Parameters]] | None:
-    """Return the statements, which are sent at once, with their parameters; None for a write that takes others."""
-    if not write.is_common:
-        return None
+def steps_of(session_id: str, write: SealedWrite, items: TextArray, times: TextArray) -> list[tuple[str, Parameters]]:
+    """Return the statements of a common write, which are sent at once, with their parameters."""
     parameters = {
         "session_id": session_id,
         "before": write.before,
