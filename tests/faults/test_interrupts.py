@@ -524,6 +524,7 @@ class _Interrupt:
         self._modules = modules
 
     def __enter__(self) -> None:
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it in settrace() alone
         sys.settrace(self._trace)
 
     def __exit__(self, *_: object) -> None:
