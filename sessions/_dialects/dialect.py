@@ -257,7 +257,7 @@ class Dialect(ABC, Generic[C]):
             if text is None:
                 raise hidden_error(session_id, row_id)
             self.delete_item(connection, session_id, row_id)
-            return (row_id, text), others[0][0] if others else 0
+            return (row_id, text), whole(others[0][0]) if others else 0
 
     def clear(self, connection: C, session_id: str, lease: Lease | None) -> None:
         """Delete the rows and then the session row, whether or not the tables cascade."""

@@ -74,7 +74,7 @@ RETURNING session_id::text;
 -- INSERT reads from the locked row, so no other batch comes between; its time is that row's
 -- and is never below that of the newest row, or the order by (created_at, id) would differ
 -- from the one by id.
--- A row that a trigger or rule drops, or puts elsewhere, or that gets no id above 0, is a division by
+-- A row that a trigger or rule drops, or puts elsewhere, or that gets no whole id above 0, is a division by
 -- zero, which undoes all; 0 means that the session's row was not written, and so not locked.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
@@ -95,7 +95,7 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
+    RETURNING CASE WHEN session_id = %(session_id)s AND id = id::bigint THEN id END AS id
 )
 SELECT coalesce(max(id), 0), 1 / (
     count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
@@ -146,7 +146,7 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
+    RETURNING CASE WHEN session_id = %(session_id)s AND id = id::bigint THEN id END AS id
 )
 SELECT coalesce(max(id), 0), 1 / (
     count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
@@ -176,8 +176,8 @@ RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(sess
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
 -- without it, the loser of the race would find nothing although rows remain. The order
 -- is that of newest_items. Guarded by `seen`. Also says which row is the newest then, and
--- whether it was its turn. A row that something keeps, or whose text is hidden, is a division by zero, as in
--- append_items.
+-- whether it was its turn. A row that something keeps, or whose text is hidden, or an id that is no whole
+-- number, is a division by zero, as in append_items.
 WITH seen AS (
     SELECT xmin AS version
     FROM agent_sessions
@@ -219,7 +219,11 @@ found AS MATERIALIZED (
     FROM turn
     LEFT JOIN message ON TRUE
 )
-SELECT id, message_data, newest, is_ours, 1 / (message_data IS NOT NULL OR coalesce(id, newest) IS NULL OR NOT is_ours)::integer
+SELECT id, message_data, newest, is_ours, 1 / (
+    (message_data IS NOT NULL OR coalesce(id, newest) IS NULL OR NOT is_ours)
+    AND coalesce(id = id::bigint, TRUE)
+    AND coalesce(newest = newest::bigint, TRUE)
+)::integer
 FROM found;
 
 -- name: lock_newest_items
@@ -367,7 +371,7 @@ message AS (
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
-    RETURNING CASE WHEN session_id = %(session_id)s THEN id END AS id
+    RETURNING CASE WHEN session_id = %(session_id)s AND id = id::bigint THEN id END AS id
 ),
 counted AS (
     SELECT

@@ -126,7 +126,7 @@ WITH message AS (
     SELECT %(session_id)s::varchar, item.text, item.time::timestamp
     FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
     ORDER BY item.n
-    RETURNING CASE WHEN session_id::text = %(session_id)s THEN id END AS id
+    RETURNING CASE WHEN session_id::text = %(session_id)s AND id = id::bigint THEN id END AS id
 ),
 newest AS (
     SELECT coalesce(max(id), 0) AS id

@@ -7,7 +7,7 @@ import pytest
 
 import sessions
 from sessions import Session
-from support.claims import each_mysql
+from support.claims import OPERATIONS, each_mysql
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -59,6 +59,36 @@ def test_numeric_ids_are_ints(kind: str, postgresql_url: str) -> None:
         assert [type(record.id) for record in session.records()] == [int, int]
         assert type(session.position()) is int
         session.add_items(items("c"), if_position=session.position())
+
+
+@pytest.mark.parametrize("kind", ["NUMERIC", "DOUBLE PRECISION"])
+@pytest.mark.parametrize("fraction", [1, 2])
+@pytest.mark.parametrize("name", ["pop_item", "add_items", "replace_items", "clear_session"])
+def test_what_stops_at_an_id_that_is_no_whole_number_has_changed_nothing(
+    name: str, fraction: int, kind: str, postgresql_url: str
+) -> None:
+    execute_sql(postgresql_url, "CREATE SEQUENCE numbers")
+    make(postgresql_url, row_id=f"{kind} DEFAULT nextval('numbers') PRIMARY KEY")
+    with Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items(*"ab"))
+        execute_sql(postgresql_url, f"UPDATE agent_messages SET id = id - 0.5 WHERE id = {fraction}")
+        try:
+            OPERATIONS[name](session)
+        except sessions.SchemaError:
+            assert stored(postgresql_url) == 2
+        else:
+            assert name != "pop_item"
+
+
+@pytest.mark.parametrize("name", ["add_items", "replace_items"])
+def test_rows_that_get_no_whole_number_on_postgresql_are_refused_and_not_written(
+    name: str, postgresql_url: str
+) -> None:
+    execute_sql(postgresql_url, "CREATE SEQUENCE numbers")
+    make(postgresql_url, row_id="NUMERIC DEFAULT nextval('numbers') + 0.5 PRIMARY KEY")
+    with Session.from_url("chat_1", postgresql_url) as session, pytest.raises(sessions.SchemaError, match="id"):
+        getattr(session, name)(items(*"ab"))
+    assert stored(postgresql_url) == 0
 
 
 @pytest.mark.parametrize("name", ["add_items", "replace_items"])
