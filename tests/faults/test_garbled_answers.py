@@ -12,6 +12,9 @@ from support.proxy import Proxy
 from support.rivals import connection_of
 from support.samples import items, texts
 
+# One of them is not ended: so many seconds its end is waited for.
+_PATIENCE = 5
+
 # Packets of MySQL's protocol: a request for a file of ours, and a result whose column has no name.
 _FILE = b"\x0b\0\0\x01\xfb/etc/hosts"
 _NAMELESS = b"\x01\0\0\x01\x01" + b"\x0a\0\0\x02\x03def\xfb\xfb\xfb\xfb\xfb\xfb"
@@ -44,7 +47,9 @@ _POSTGRESQL: dict[str, Callable[[bytes], bytes]] = {
 def _is_written_once(url: str, garble: Callable[[bytes], bytes], write: str) -> None:
     with (
         Proxy(url) as proxy,
-        sessions.Session.from_url("chat_1", proxy.url, ssl=False, retry_delay=0.001) as session,
+        sessions.Session.from_url(
+            "chat_1", proxy.url, ssl=False, statement_timeout=_PATIENCE, retry_delay=0.001
+        ) as session,
     ):
         session.add_items(items("a"))
         proxy.garble(garble)
@@ -77,7 +82,10 @@ def test_a_write_whose_answer_postgresql_garbles_is_there_once(postgresql_url: s
 
 @each_mysql
 def test_a_rollback_whose_answer_is_garbled_leaves_a_usable_session(server_url: str) -> None:
-    with Proxy(server_url) as proxy, sessions.Session.from_url("chat_1", proxy.url, ssl=False) as session:
+    with (
+        Proxy(server_url) as proxy,
+        sessions.Session.from_url("chat_1", proxy.url, ssl=False, statement_timeout=_PATIENCE) as session,
+    ):
         session.add_items(items("a"))
         with contextlib.suppress(sessions.ConflictError), connection_of(session):
             proxy.garble(_MYSQL["a column without a name"])
