@@ -90,9 +90,9 @@ def volatile(part: Expr | None) -> list[str]:
 
 
 def of_the_moment(part: Expr | None) -> list[str]:
-    """What is not immutable; among it a cast to anything but text."""
-    casts = [cast.sql() for cast in part.find_all(exp.Cast) if not cast.is_type("text")] if part is not None else []
-    return [name for name, _ in functions(part) if name not in IMMUTABLE] + casts
+    """What is not immutable; among it a cast to anything but text or a whole number, which no setting changes."""
+    casts = [cast for cast in part.find_all(exp.Cast) if not cast.is_type("text", "bigint")] if part is not None else []
+    return [name for name, _ in functions(part) if name not in IMMUTABLE] + [cast.sql() for cast in casts]
 
 
 def meets_a_column(part: Expr | None) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sessions._dialects.dialect import Dialect
+from sessions._dialects.driver import Driver
 from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
 from sessions._reentry import Lock, is_own, own, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
@@ -116,9 +116,9 @@ def _turns_on(connection: Any) -> _Turns:
 class BoundConnection:
     """Lends the application's connection, each time within its transaction and a savepoint of ours."""
 
-    def __init__(self, connection: Any, dialect: Dialect[Any]) -> None:
+    def __init__(self, connection: Any, driver: Driver[Any]) -> None:
         self._connection = connection
-        self._dialect = dialect
+        self._driver = driver
         self._process = os.getpid()
         self._turns = _turns_on(connection)
         self._closed = False
@@ -134,7 +134,7 @@ class BoundConnection:
             try:
                 return self._in_savepoint(use) if goes_on is None else self._in_transaction(use, goes_on=goes_on)
             finally:
-                self._dialect.end_turn(self._connection)
+                self._driver.end_turn(self._connection)
 
     def _join(self, *, writes: bool) -> bool | None:
         """Become a part of the application's transaction, or of the one that its driver would begin now.
@@ -143,19 +143,19 @@ class BoundConnection:
         """
         connection = self._connection
         try:
-            self._dialect.check_lent(connection)
-            if self._dialect.may_be_in_transaction(connection):
+            self._driver.check_lent(connection)
+            if self._driver.may_be_in_transaction(connection):
                 self._execute("savepoint")
                 # Only from that answer PyMySQL learns that a query has begun one, or a deadlock has ended it.
-                if self._dialect.in_transaction(connection):
+                if self._driver.in_transaction(connection):
                     return None
-            return self._dialect.join_transaction(connection, writes=writes)
-        except own(self._dialect.driver_error) as exc:
-            raise AttemptFailed(self._dialect.failure(exc), exc) from None
+            return self._driver.join_transaction(connection, writes=writes)
+        except own(self._driver.driver_error) as exc:
+            raise AttemptFailed(self._driver.failure(exc), exc) from None
         except own(SessionsError):
             raise  # said by check_lent() before anything was sent
         except BaseException as exc:
-            self._dialect.close_if_interrupted(connection, exc)
+            self._driver.close_if_interrupted(connection, exc)
             raise
 
     def _in_savepoint(self, use: Callable[[Any], T]) -> T:
@@ -165,16 +165,16 @@ class BoundConnection:
             done = True
             self._execute("release_savepoint")
         except BaseException as exc:
-            self._dialect.close_if_interrupted(self._connection, exc)
-            if done and not is_own(exc, self._dialect.driver_error):
+            self._driver.close_if_interrupted(self._connection, exc)
+            if done and not is_own(exc, self._driver.driver_error):
                 raise  # behind the operation: where the savepoint is gone, PostgreSQL would give up the transaction
             try:
                 self._execute("rollback_to_savepoint")
                 self._execute("release_savepoint")
-            except own(self._dialect.driver_error):
+            except own(self._driver.driver_error):
                 # The connection was lost, or a deadlock took the transaction, savepoints and all.
-                if is_own(exc, self._dialect.driver_error):
-                    failure = self._dialect.failure(exc)
+                if is_own(exc, self._driver.driver_error):
+                    failure = self._driver.failure(exc)
                     raise AttemptFailed(replace(failure, remedy=_ALL_GONE), exc) from None
             raise
         return result
@@ -188,17 +188,17 @@ class BoundConnection:
             return use(self._connection)
         except BaseException as exc:
             # An answer that nobody has read would be taken for the next statement's.
-            self._dialect.close_if_interrupted(self._connection, exc)
-            with suppress_own(self._dialect.driver_error):
-                if goes_on or self._dialect.in_transaction(self._connection):
-                    self._dialect.roll_back(self._connection)
-            if goes_on and is_own(exc, self._dialect.driver_error):
+            self._driver.close_if_interrupted(self._connection, exc)
+            with suppress_own(self._driver.driver_error):
+                if goes_on or self._driver.in_transaction(self._connection):
+                    self._driver.roll_back(self._connection)
+            if goes_on and is_own(exc, self._driver.driver_error):
                 # Nothing of it can have been committed.
-                raise AttemptFailed(self._dialect.failure(exc), exc) from None
+                raise AttemptFailed(self._driver.failure(exc), exc) from None
             raise
 
     def _execute(self, name: str) -> None:
-        self._dialect.execute(self._connection, name, {})
+        self._driver.execute(self._connection, name, {})
 
     def close(self) -> None:
         """Let go of the connection, which stays open."""
@@ -210,10 +210,10 @@ class BoundConnection:
 class ApplicationPool:
     """Lends connections of the application's pool, and gives each back without an open transaction."""
 
-    def __init__(self, pool: Any, dialect: Dialect[Any], check_kind: Callable[[Any], object]) -> None:
+    def __init__(self, pool: Any, driver: Driver[Any], check_kind: Callable[[Any], object]) -> None:
         self._pool = pool
         self._check_kind = check_kind  # raises ConfigurationError for a connection of another driver
-        self._dialect = dialect
+        self._driver = driver
         self._process = os.getpid()
         self._closed = False
 
@@ -240,17 +240,17 @@ class ApplicationPool:
             try:
                 self._check(connection)
                 result = use(connection)
-                if self._dialect.may_be_in_transaction(connection):
-                    self._dialect.commit(connection)
+                if self._driver.may_be_in_transaction(connection):
+                    self._driver.commit(connection)
                 return result
             except BaseException as exc:
-                self._dialect.close_if_interrupted(connection, exc)
-                with suppress_own(self._dialect.driver_error):
-                    if self._dialect.may_be_in_transaction(connection):
-                        self._dialect.roll_back(connection)
+                self._driver.close_if_interrupted(connection, exc)
+                with suppress_own(self._driver.driver_error):
+                    if self._driver.may_be_in_transaction(connection):
+                        self._driver.roll_back(connection)
                 raise
             finally:
-                self._dialect.end_turn(connection)
+                self._driver.end_turn(connection)
 
     def _borrow(self, stack: ExitStack) -> Any:
         """Borrow a connection until the stack ends; what the pool raises has happened before anything was sent."""
@@ -265,8 +265,8 @@ class ApplicationPool:
 
     def _check(self, connection: Any) -> None:
         try:
-            self._dialect.check_lent(connection)
-        except own(self._dialect.driver_error) as exc:
+            self._driver.check_lent(connection)
+        except own(self._driver.driver_error) as exc:
             raise AttemptFailed(_NOT_LENT, exc) from None
 
     def _give_back(self, stack: ExitStack, exc: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""One attempt of each operation on a connection, and what the driver's exceptions mean.
+"""One attempt of each operation on a connection.
 
 A dialect knows nothing of where the connection comes from, nor of repetition. The
 operations here need several round trips; a server's dialect replaces the common ones
@@ -7,19 +7,16 @@ by one.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sessions._checks import Check
-from sessions._engines import check_name
 from sessions._items import BEFORE_ALL, MAX_ID, RecordRow, Row
 from sessions._leases import Lease
-from sessions._reentry import suppress_own
 from sessions._sealing import SealedWrite
-from sessions._settings.options import Options
 from sessions.errors import (
     check_position,
     cut_error,
@@ -30,14 +27,11 @@ from sessions.errors import (
     wrong_id_error,
 )
 
-from .failures import Failure, Opened, printable, without_values
-from .statements import leases_table, load_statements, seals_table
-from .transaction import Transaction
+from .driver import Driver, Parameters
 
 C = TypeVar("C")
 T = TypeVar("T")
 R = TypeVar("R", bound=tuple[Any, ...])
-Parameters = Mapping[str, Any]
 # The type and the collation of each column, by its name.
 Columns = Mapping[str, tuple[str, str]]
 
@@ -85,115 +79,15 @@ class Change:
     is_removal: bool  # rows were removed by it, or may have been
 
 
-class Dialect(ABC, Generic[C]):
-    """The words of one database, for two tables; C is its driver's connection."""
+class Dialect(Driver[C]):
+    """The operations in one database, for two tables."""
 
-    name: ClassVar[str]
-    identifier_quote: ClassVar[str]
-    driver_error: ClassVar[type[Exception]]
     # Reads the newest rows and keeps everybody else from the first of them.
     lock_newest_statement: ClassVar[str] = "lock_newest_items"
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
     settles: ClassVar[bool] = True
-    # What is around the server, such as a cluster, and how it is dealt with; empty where there is nothing to say.
-    surroundings: str = ""
     # Every index ends with the primary key, whether or not it says so.
     indexes_hold_the_key: ClassVar[bool] = False
-
-    def __init__(self, options: Options) -> None:
-        check_name(options.engine, self.name)
-        self.engine = options.engine
-        self.tables = (options.sessions_table, options.messages_table)
-        self.leases_table = leases_table(options.sessions_table)
-        self.seals_table = seals_table(options.sessions_table)
-        # Conversations are deleted with their end seals.
-        self.seals = options.integrity_key is not None
-        self.statements = load_statements(
-            self.name, options.sessions_table, options.messages_table, quote=self.identifier_quote
-        )
-
-    # Statements and transactions
-
-    @abstractmethod
-    def execute(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
-        """Execute a statement by name and return its rows, if any, as tuples."""
-
-    @abstractmethod
-    def change(self, connection: C, name: str, parameters: Parameters) -> int:
-        """Execute a statement by name and return how many rows it has written, removed or locked."""
-
-    def locked(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
-        """Execute a statement that locks what it finds, by an id in its first column; return the rows."""
-        return self.execute(connection, name, parameters)
-
-    def check_lent(self, connection: C) -> None:
-        """Raise ConfigurationError for a connection of the application that is in a state we cannot work in."""
-
-    def list_parameter(self, connection: C, texts: Sequence[str]) -> object:
-        """Return texts as one parameter, in the form that the statements want."""
-        return list(texts)
-
-    def orders_by_code_points(self, connection: C) -> bool:
-        """Tell whether ids are ordered by their code points, so that those with a prefix stand side by side."""
-        return True
-
-    def transaction(self, connection: C) -> Transaction[C]:
-        """Make the block one transaction that may write, or a part of the one that is open."""
-        return Transaction(self, connection)
-
-    def joins(self, connection: C) -> bool:
-        """Tell whether a block is a part of what is open, or of what the driver begins by itself."""
-        return self.in_transaction(connection)
-
-    def begin(self, connection: C) -> None:
-        """Begin a transaction that may write."""
-        self.execute(connection, "begin", {})
-
-    def finish(self, connection: C) -> None:
-        """Commit the transaction of a block."""
-        self.commit(connection)
-
-    def undo(self, connection: C, exc: BaseException) -> None:
-        """Take back the transaction of a block after an exception; nothing where none is open."""
-        self.close_if_interrupted(connection, exc)
-        with suppress_own(self.driver_error):
-            self.roll_back(connection)
-
-    def end_turn(self, connection: C) -> None:
-        """Let other threads write, where an interrupted transaction on the connection keeps them from it."""
-
-    def commit(self, connection: C) -> None:
-        """End the open transaction."""
-        connection.commit()  # type: ignore[attr-defined]  # every driver's has it
-
-    def roll_back(self, connection: C) -> None:
-        """Undo the open transaction."""
-        connection.rollback()  # type: ignore[attr-defined]
-
-    @abstractmethod
-    def in_transaction(self, connection: C) -> bool:
-        """Tell whether a transaction is open."""
-
-    def may_be_in_transaction(self, connection: C) -> bool:
-        """Tell whether one may be open of which the driver does not know."""
-        return self.in_transaction(connection)
-
-    @abstractmethod
-    def join_transaction(self, connection: C, *, writes: bool) -> bool:
-        """Begin a transaction where the connection's driver would do so now; tell whether one is open then."""
-
-    def close_if_interrupted(self, connection: C, exc: BaseException) -> None:
-        """After a signal handler's exception close a connection that cannot tell which answer comes next."""
-
-    def or_else(self, connection: C, ask: Callable[[], T], otherwise: Callable[[], T]) -> T:
-        """Ask what a server whose tables are distributed may refuse to ask about several sessions; then otherwise."""
-        return ask()
-
-    def for_ids_that_can_be(
-        self, connection: C, session_ids: Sequence[str], do: Callable[[Sequence[str]], T], nothing: T
-    ) -> T:
-        """Do something about sessions, without those whose ids the columns cannot hold; nothing where none is left."""
-        return do(session_ids)
 
     # One attempt of each operation
 
@@ -219,6 +113,10 @@ class Dialect(ABC, Generic[C]):
     def page_of_sessions(self, connection: C, name: str, parameters: Parameters) -> list[Any]:
         """Return a page of a listing, by the name of its statement."""
         return self.execute(connection, name, parameters)
+
+    def orders_by_code_points(self, connection: C) -> bool:
+        """Tell whether ids are ordered by their code points, so that those with a prefix stand side by side."""
+        return True
 
     def append(
         self, connection: C, session_id: str, texts: Sequence[str], if_position: int | None, lease: Lease | None
@@ -270,11 +168,22 @@ class Dialect(ABC, Generic[C]):
             ):
                 raise kept_error(session_id)
 
+    def write_sealed(self, connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int | None:
+        """Do a write under seals in one round trip; return the newest id, or 0, or None where nothing was done."""
+        return None
+
+    # Tables
+
     def create_tables(self, connection: C) -> None:
         """Create the tables that are missing."""
         with self.transaction(connection):
             for name in ("create_sessions", "create_messages"):
                 self.execute(connection, name, {})
+
+    def create_leases(self, connection: C) -> None:
+        """Create the table of leases, if it is missing."""
+        with self.transaction(connection):
+            self.execute(connection, "create_leases", {})
 
     def create_seals(self, connection: C) -> None:
         """Create all tables of sealed conversations that are missing."""
@@ -282,16 +191,19 @@ class Dialect(ABC, Generic[C]):
         with self.transaction(connection):
             self.execute(connection, "create_seals", {})
 
-    def write_sealed(self, connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int | None:
-        """Do a write under seals in one round trip; return the newest id, or 0, or None where nothing was done."""
-        return None
+    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
+        """Judge the types of the columns."""
+        return []
+
+    def own_checks(self, connection: C) -> list[Check]:
+        """Ask what only this database is asked."""
+        return []
+
+    @abstractmethod
+    def mend(self, connection: C, statement: str) -> None:
+        """Execute what a Check proposes."""
 
     # Leases
-
-    def create_leases(self, connection: C) -> None:
-        """Create the table of leases, if it is missing."""
-        with self.transaction(connection):
-            self.execute(connection, "create_leases", {})
 
     def take_lease(self, connection: C, lease: Lease) -> bool:
         """Take a lease that nobody holds, or that has expired; False when another one holds it."""
@@ -307,10 +219,6 @@ class Dialect(ABC, Generic[C]):
     def release_lease(self, connection: C, lease: Lease) -> bool:
         """Give a lease back; False when it was not held any more."""
         return bool(self.change_alone(connection, "release_lease", lease._asdict()))
-
-    def change_alone(self, connection: C, name: str, parameters: Parameters) -> int:
-        """Execute a statement that is a transaction of its own, unless one is open."""
-        return self.change(connection, name, parameters)
 
     # Parts of an operation, in an open transaction
 
@@ -404,83 +312,3 @@ class Dialect(ABC, Generic[C]):
         """Tell when the session's row was written last, and by what; None when there is no row."""
         rows = self.execute(connection, "last_change", {"session_id": session_id})
         return Change(age=float(rows[0][0]), is_removal=bool(rows[0][1])) if rows else None
-
-    # The server's sessions
-
-    def server_session(self, connection: C) -> int | None:
-        """Return the server's number for a connection; None without a server."""
-        return None
-
-    def server_of(self, connection: C) -> str:
-        """Name the server that a connection leads to; the same name for all where there is one."""
-        return ""
-
-    def is_executing(self, connection: C, number: int, *, age: float, waiting: float) -> bool | None:
-        """Tell whether a server session older than age seconds is executing something; None when it has ended.
-
-        waiting is for how many seconds this has been asked.
-        """
-        parameters = {"id": number, "age": age, "waiting": waiting, "own": self.server_session(connection)}
-        rows = self.execute(connection, "orphan_is_busy", parameters)
-        return bool(rows[0][0]) if rows else None
-
-    def opened(self, connection: C) -> Opened | None:
-        """Return when a connection was opened; None where nobody noted it, or nobody asks."""
-        return None
-
-    def end_session(self, connection: C, number: int, *, age: float, opened: Opened | None) -> None:
-        """End an idle server session whose connection was lost, where that is allowed, if it began with that."""
-        ages = opened.ages() if opened is not None else (None, None)
-        parameters = {
-            "id": number,
-            "age": age,
-            "own": self.server_session(connection),
-            "monotonic_age": ages[0],
-            "clock_age": ages[1],
-        }
-        with suppress_own(self.driver_error):
-            self.execute(connection, "end_session", parameters)
-
-    # What check() asks, and mends
-
-    @abstractmethod
-    def mend(self, connection: C, statement: str) -> None:
-        """Execute what a Check proposes."""
-
-    def named(self, table: str) -> dict[str, Any]:
-        """Return the parameters by which a table is looked for in the database's catalogue."""
-        schema, _, name = table.rpartition(".")
-        return {"schema": schema or None, "name": name, "table": self._quoted(table)}
-
-    def _quoted(self, table: str) -> str:
-        return ".".join(f"{self.identifier_quote}{part}{self.identifier_quote}" for part in table.split("."))
-
-    def tls_in_use(self, connection: C) -> str:
-        """Say the version of TLS, where the statement `server` does not."""
-        return ""
-
-    def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
-        """Judge the types of the columns."""
-        return []
-
-    def own_checks(self, connection: C) -> list[Check]:
-        """Ask what only this database is asked."""
-        return []
-
-    # Failures
-
-    @abstractmethod
-    def failure(self, exc: Exception) -> Failure:
-        """Say what an exception of the driver means."""
-
-    def describe(self, exc: BaseException) -> str:
-        """Say in the database's words what failed, without any value of a statement, in one line."""
-        return printable(self.words_of(exc))
-
-    def cause(self, exc: BaseException) -> BaseException:
-        """Return what an error of ours may have as its cause: the driver's exception without any value of a row."""
-        return without_values(exc) if isinstance(exc, self.driver_error) else exc
-
-    @abstractmethod
-    def words_of(self, exc: BaseException) -> str:
-        """Return the database's words where they are known to quote nothing, and else the error's number."""

@@ -15,7 +15,7 @@ from sqlalchemy.pool import QueuePool
 
 import sessions
 from embedding.application import connect_as, connected, run
-from sessions._dialects.postgresql import dialect as postgresql
+from sessions._dialects.postgresql import driver as postgresql
 from support.claims import each_mysql, refused
 from support.rivals import connection_of
 from support.samples import in_threads, items, texts

@@ -1,60 +1,34 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
 On our own connections a write is one transaction in one of the forms of transactions.py, on those of the application
-its statements are sent one by one. Values are put into statements on this side (values.py): plainly on our own
-connections, whose character set and sql_mode are known.
+its statements are sent one by one.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import SERVER_STATUS
 
 from sessions._checks import Check
-from sessions._dialects.dialect import Columns, Dialect, Parameters, may_be_cut, position_of
-from sessions._dialects.failures import TRY_AGAIN, Failure, Opened
+from sessions._dialects.dialect import Columns, Dialect, may_be_cut, position_of
+from sessions._dialects.driver import Parameters
 from sessions._items import MAX_ID, Row
 from sessions._leases import Lease
-from sessions._reentry import own, suppress_own
+from sessions._reentry import own
 from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
 from .checks import cascade_check, cluster_check, column_checks, engine_check, temporary_checks
-from .cluster import GALERA, Server
-from .errors import (
-    CANNOT_CONVERT,
-    DUPLICATE_KEY,
-    MIXED_COLLATIONS,
-    MORE_THAN_ONE_ROW,
-    NO_CASCADE,
-    NOT_FOR_TABLE,
-    OUT_OF_RANGE,
-    NoAnswerError,
-    describe,
-    errno_of,
-    statement_failure,
-)
-from .layout import is_known, note, suiting
-from .packets import (
-    MyConnection,
-    PacketConnection,
-    Result,
-    check_engine,
-    end_interrupted,
-    end_statement,
-    has_told_its_status,
-    read_all_results,
-    send,
-)
+from .driver import MySQLDriver, quotes
+from .errors import CANNOT_CONVERT, MIXED_COLLATIONS, MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
+from .layout import note
+from .packets import MyConnection, PacketConnection, Result, check_engine, send
 from .preparing import check_no_id_is_forced
 from .sealed import steps_of
 from .transactions import Packet, cut, insert, transact, transact_insert
-from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
 
 T = TypeVar("T")
 
@@ -64,25 +38,15 @@ _MAX_MESSAGES_TABLE = 56
 # How many rows are copied in one round trip.
 _COPIES = 100
 
-_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
-# An id may be BIGINT UNSIGNED, and higher than MAX_ID; what is there is read.
-_NO_BOUND = str(2**64 - 1)
-
-# A statement that only reads, with or without a setting of its own.
-_READ = re.compile(r"(/\*M!.*\*/\s+)?SELECT\b")
-
 # MariaDB takes it for the last of all when it looks for a prefix by the index.
 _LAST_OF_PLANE = "\uffff"
 # Nobody has an id with a NUL.
 _FIRST = "\x01"
 
 
-class MySQLDialect(Dialect[MyConnection]):
-    """The words of MySQL and MariaDB."""
+class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
+    """The operations in MySQL and MariaDB."""
 
-    name = "mysql"
-    identifier_quote = "`"
-    driver_error = pymysql.Error
     indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
@@ -92,64 +56,11 @@ class MySQLDialect(Dialect[MyConnection]):
                 f"use at most {_MAX_MESSAGES_TABLE} characters"
             )
         super().__init__(options)
-        self._server = Server()
-
-    def meet(self, server: Server) -> None:
-        """Note what a new connection has told of its server."""
-        self._server, self.surroundings = server, str(server)
-
-    def server_of(self, connection: MyConnection) -> str:
-        return connection.server.name if isinstance(connection, PacketConnection) else ""
-
-    def _with_parameters(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
-        """Put the parameters, escaped, into statements."""
-        quote, _ = _quotes(connection)
-        escaped = {name: literal(value, quote) for name, value in parameters.items()}
-        if parameters.get("upto") == MAX_ID:
-            escaped["upto"] = _NO_BOUND
-        table = self.tables[1]
-        return [self.statements[suiting(connection, table, name)] % escaped for name in names]
-
-    def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
-        if name == "first_items" and not is_known(connection, self.tables[1]):
-            self.newest_rows(connection, "", count=0, upto=0)  # for what it tells
-        try:
-            [result] = send(connection, *self._with_parameters(connection, [name], parameters))
-        except own(NoAnswerError):
-            # It would be executed on, beside the next attempt. A write is waited for instead: it may be on its way to a
-            # replica that its commit needs.
-            if _READ.match(self.statements[name]):
-                end_statement(connection, self.statements["still_busy"])
-            raise
-        note(connection, self.tables[1], name, result)
-        return list(result.rows)
-
-    def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
-        [result] = send(connection, *self._with_parameters(connection, [name], parameters))
-        return len(result.rows) or result.changed
 
     def touch(self, connection: MyConnection, session_id: str) -> None:
         # A row that is touched twice at one time does not change; no trigger of these servers suppresses one.
         self.execute(connection, "touch_session", {"session_id": session_id})
         self.check_id_is_kept(connection, session_id)
-
-    def check_lent(self, connection: MyConnection) -> None:
-        read_all_results(connection)
-        check_engine(connection, self.engine, comment=None)
-
-    def commit(self, connection: MyConnection) -> None:
-        self.execute(connection, "commit", {})
-
-    def roll_back(self, connection: MyConnection) -> None:
-        self.execute(connection, "rollback", {})
-
-    def in_transaction(self, connection: MyConnection) -> bool:
-        status: int = connection.server_status  # type: ignore[attr-defined]
-        return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
-
-    def may_be_in_transaction(self, connection: MyConnection) -> bool:
-        # A SELECT may have begun one.
-        return self.in_transaction(connection) or not (connection.get_autocommit() or has_told_its_status(connection))
 
     def create_tables(self, connection: MyConnection) -> None:
         refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades
@@ -158,12 +69,6 @@ class MySQLDialect(Dialect[MyConnection]):
 
     def create_leases(self, connection: MyConnection) -> None:
         self.execute(connection, "create_leases", {})
-
-    def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
-        if not self.in_transaction(connection) and not connection.get_autocommit():
-            # The next statement begins one. START TRANSACTION would end LOCK TABLES.
-            connection.server_status |= SERVER_STATUS.SERVER_STATUS_IN_TRANS  # type: ignore[attr-defined]
-        return self.in_transaction(connection)
 
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         bounds = {"beyond": parameters["prefix"] + _LAST_OF_PLANE, "below": parameters["prefix"] + _FIRST}
@@ -174,28 +79,6 @@ class MySQLDialect(Dialect[MyConnection]):
                 raise
         # The column's character set has nothing beyond.
         return self.execute(connection, name, {**parameters, **bounds, "beyond": None, "above_prefix": None})
-
-    def for_ids_that_can_be(
-        self, connection: MyConnection, session_ids: Sequence[str], do: Callable[[Sequence[str]], T], nothing: T
-    ) -> T:
-        try:
-            return do(session_ids)
-        except own(pymysql.Error) as exc:
-            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
-                raise
-        possible = [session_id for session_id in session_ids if self._can_be(connection, session_id)]
-        return do(possible) if possible else nothing
-
-    def _can_be(self, connection: MyConnection, session_id: str) -> bool:
-        """Tell whether the columns' character sets have what an id consists of."""
-        try:
-            for name in ("lock_session", "lock_newest_id"):
-                self.execute(connection, name, {"session_id": session_id})
-        except own(pymysql.Error) as exc:
-            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
-                raise
-            return False
-        return True
 
     def append(
         self,
@@ -239,17 +122,17 @@ class MySQLDialect(Dialect[MyConnection]):
         check = [] if if_position is None else ["check_position"]
         parameters = {"session_id": session_id, "position": if_position}
         before = self._checks_of(connection, lease)
-        before += self._with_parameters(connection, ["touch_session", *check, *then], parameters)
+        before += self.with_parameters(connection, ["touch_session", *check, *then], parameters)
         packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
         return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
 
     def _checks_of(self, connection: MyConnection, lease: Lease | None) -> list[str]:
         """Return what keeps the statements behind it from being executed unless the lease is held."""
         names = ["renew_lease", "check_lease"]
-        return [] if lease is None else self._with_parameters(connection, names, lease._asdict())
+        return [] if lease is None else self.with_parameters(connection, names, lease._asdict())
 
     def _keep_lease(self, connection: MyConnection, name: str, lease: Lease) -> bool:
-        statements = self._with_parameters(connection, [name, "find_lease"], lease._asdict())
+        statements = self.with_parameters(connection, [name, "find_lease"], lease._asdict())
         if isinstance(connection, PacketConnection):
             _, found = send(connection, *statements)
         else:
@@ -280,18 +163,18 @@ class MySQLDialect(Dialect[MyConnection]):
         at_once = _COPIES if isinstance(connection, PacketConnection) else 1
         for start in range(0, len(ids), at_once):
             part = [{**parameters, "id": row_id} for row_id in ids[start : start + at_once]]
-            send(connection, *(self._with_parameters(connection, ["copy_item"], one)[0] for one in part))
+            send(connection, *(self.with_parameters(connection, ["copy_item"], one)[0] for one in part))
 
     def _packets(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str], limit: int
     ) -> Iterator[Packet]:
         def check(count: int) -> str:
             name = "check_item" if count == 1 else "check_items"
-            [statement] = self._with_parameters(connection, [name], {"session_id": session_id, "count": count})
+            [statement] = self.with_parameters(connection, [name], {"session_id": session_id, "count": count})
             return statement
 
         statement = self.statements["load_item" if times else "insert_item"]
-        return cut(statement, session_id, texts, times, _quotes(connection), limit, check)
+        return cut(statement, session_id, texts, times, quotes(connection), limit, check)
 
     def _limits(self, connection: MyConnection) -> tuple[int, int]:
         """Return the bytes that a packet may have, and the step from one id to the next."""
@@ -338,7 +221,7 @@ class MySQLDialect(Dialect[MyConnection]):
         }
         if not write.texts:
             return None if self._transact(connection, names, parameters, lease) is None else 0
-        before = self._checks_of(connection, lease) + self._with_parameters(connection, names, parameters)
+        before = self._checks_of(connection, lease) + self.with_parameters(connection, names, parameters)
         packets = self._packets(connection, session_id, write.texts, write.times, connection.packet_limit)
         return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
 
@@ -348,27 +231,8 @@ class MySQLDialect(Dialect[MyConnection]):
         """Run statements as one transaction; None, and nothing is done, where they have to go singly, or may not."""
         if not isinstance(connection, PacketConnection):
             return None
-        statements = self._checks_of(connection, lease) + self._with_parameters(connection, names, parameters)
+        statements = self._checks_of(connection, lease) + self.with_parameters(connection, names, parameters)
         return _if_passed(connection, lambda: transact(connection, self.statements, statements))
-
-    def server_session(self, connection: MyConnection) -> int | None:
-        return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
-
-    def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
-        end_interrupted(connection, exc, self.statements["still_busy"])
-
-    def is_executing(self, connection: MyConnection, number: int, *, age: float, waiting: float) -> bool | None:
-        # SHOW knows no LIMIT: with sql_select_limit = 0 there is no answer.
-        uptimes = [integer(value) for _, value in self.execute(connection, "uptime", {})]
-        # After a restart the numbers begin anew. The time is whole seconds, rounded down.
-        if any(uptime + 1 < age for uptime in uptimes):
-            return None
-        try:
-            return super().is_executing(connection, number, age=age, waiting=waiting)
-        except own(pymysql.Error) as exc:
-            if errno_of(exc) != CANNOT_CONVERT:
-                raise
-            return True  # so it is asked again
 
     def newest_id(self, connection: MyConnection, session_id: str) -> int:
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
@@ -377,16 +241,6 @@ class MySQLDialect(Dialect[MyConnection]):
     def delete_items(self, connection: MyConnection, session_id: str) -> None:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
         self.execute(connection, "delete_items", {"session_id": session_id})
-
-    def end_session(self, connection: MyConnection, number: int, *, age: float, opened: Opened | None) -> None:
-        with suppress_own(pymysql.Error):
-            if self.execute(connection, "idle_session", {"id": number}):
-                self.execute(connection, "end_session", {"id": number})
-
-    def tls_in_use(self, connection: MyConnection) -> str:
-        # Not from SHOW STATUS, which knows no LIMIT.
-        version = getattr(connection._sock, "version", None)  # type: ignore[attr-defined]  # noqa: SLF001
-        return (version() or "") if version else ""
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
         return column_checks(sessions, messages, self.statements)
@@ -409,18 +263,6 @@ class MySQLDialect(Dialect[MyConnection]):
     def _engine(self, connection: MyConnection, table: str) -> str:
         return str(self.execute(connection, "engine", self.named(table))[0][0])
 
-    def failure(self, exc: Exception) -> Failure:
-        errno = errno_of(exc)
-        if errno == NOT_FOR_TABLE and self._server.refuses_cascades:
-            return NO_CASCADE
-        # Galera's nodes share the ids out anew when one comes or goes, and for a moment two may take the same.
-        if errno == DUPLICATE_KEY and self._server.cluster == GALERA:
-            return TRY_AGAIN
-        return statement_failure(exc)
-
-    def words_of(self, exc: BaseException) -> str:
-        return describe(exc)
-
 
 def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | None:
     """Run a transaction; None, and it is rolled back, when a check within it did not hold."""
@@ -431,10 +273,3 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
             raise
     connection.rollback()
     return None
-
-
-def _quotes(connection: MyConnection) -> tuple[Quote, Quote]:
-    """Say how short and long texts are quoted."""
-    # A proxy may not keep the mode that we set.
-    plainly = isinstance(connection, PacketConnection) and not connection.server_status & _NO_BACKSLASH_ESCAPES
-    return (quote_plain,) * 2 if plainly else (quote_short, quote_long)

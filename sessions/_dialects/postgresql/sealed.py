@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessions._dialects.dialect import Parameters
+from sessions._dialects.driver import Parameters
 from sessions._sealing import SealedWrite
 
 from .arrays import TextArray

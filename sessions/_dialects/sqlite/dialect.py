@@ -13,7 +13,8 @@ from time import monotonic
 from typing import Any
 
 from sessions._checks import Check, times_check
-from sessions._dialects.dialect import Dialect, Parameters
+from sessions._dialects.dialect import Dialect
+from sessions._dialects.driver import Parameters
 from sessions._dialects.failures import Failure
 from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sessions._dialects.dialect import Parameters
+from sessions._dialects.driver import Parameters
 from sessions._reentry import suppress_own
 
 # Where an adapter for a type of our parameters would be.

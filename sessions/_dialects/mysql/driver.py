@@ -1,0 +1,195 @@
+"""How statements get to MySQL and MariaDB through PyMySQL, and what they and their failures do to a connection.
+
+Values are put into statements on this side (values.py): plainly on our own connections, whose character set and
+sql_mode are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import pymysql
+from pymysql.constants import SERVER_STATUS
+
+from sessions._dialects.driver import Driver, Parameters
+from sessions._dialects.failures import TRY_AGAIN, Failure, Opened
+from sessions._items import MAX_ID
+from sessions._reentry import own, suppress_own
+from sessions._settings.options import Options
+
+from .cluster import GALERA, Server
+from .errors import (
+    CANNOT_CONVERT,
+    DUPLICATE_KEY,
+    MIXED_COLLATIONS,
+    NO_CASCADE,
+    NOT_FOR_TABLE,
+    NoAnswerError,
+    describe,
+    errno_of,
+    statement_failure,
+)
+from .layout import is_known, note, suiting
+from .packets import (
+    MyConnection,
+    PacketConnection,
+    check_engine,
+    end_interrupted,
+    end_statement,
+    has_told_its_status,
+    read_all_results,
+    send,
+)
+from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
+
+T = TypeVar("T")
+
+_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+# An id may be BIGINT UNSIGNED, and higher than MAX_ID; what is there is read.
+_NO_BOUND = str(2**64 - 1)
+
+# A statement that only reads, with or without a setting of its own.
+_READ = re.compile(r"(/\*M!.*\*/\s+)?SELECT\b")
+
+
+class MySQLDriver(Driver[MyConnection]):
+    """Statements on connections of PyMySQL."""
+
+    name = "mysql"
+    identifier_quote = "`"
+    driver_error = pymysql.Error
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._server = Server()
+
+    def meet(self, server: Server) -> None:
+        """Note what a new connection has told of its server."""
+        self._server, self.surroundings = server, str(server)
+
+    def server_of(self, connection: MyConnection) -> str:
+        return connection.server.name if isinstance(connection, PacketConnection) else ""
+
+    def with_parameters(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
+        """Put the parameters, escaped, into statements."""
+        quote, _ = quotes(connection)
+        escaped = {name: literal(value, quote) for name, value in parameters.items()}
+        if parameters.get("upto") == MAX_ID:
+            escaped["upto"] = _NO_BOUND
+        table = self.tables[1]
+        return [self.statements[suiting(connection, table, name)] % escaped for name in names]
+
+    def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        if name == "first_items" and not is_known(connection, self.tables[1]):
+            # For what it tells.
+            self.execute(connection, "newest_items", {"session_id": "", "count": 0, "upto": 0})
+        try:
+            [result] = send(connection, *self.with_parameters(connection, [name], parameters))
+        except own(NoAnswerError):
+            # It would be executed on, beside the next attempt. A write is waited for instead: it may be on its way to a
+            # replica that its commit needs.
+            if _READ.match(self.statements[name]):
+                end_statement(connection, self.statements["still_busy"])
+            raise
+        note(connection, self.tables[1], name, result)
+        return list(result.rows)
+
+    def change(self, connection: MyConnection, name: str, parameters: Parameters) -> int:
+        [result] = send(connection, *self.with_parameters(connection, [name], parameters))
+        return len(result.rows) or result.changed
+
+    def for_ids_that_can_be(
+        self, connection: MyConnection, session_ids: Sequence[str], do: Callable[[Sequence[str]], T], nothing: T
+    ) -> T:
+        try:
+            return do(session_ids)
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
+                raise
+        possible = [session_id for session_id in session_ids if self._can_be(connection, session_id)]
+        return do(possible) if possible else nothing
+
+    def _can_be(self, connection: MyConnection, session_id: str) -> bool:
+        """Tell whether the columns' character sets have what an id consists of."""
+        try:
+            for name in ("lock_session", "lock_newest_id"):
+                self.execute(connection, name, {"session_id": session_id})
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
+                raise
+            return False
+        return True
+
+    def check_lent(self, connection: MyConnection) -> None:
+        read_all_results(connection)
+        check_engine(connection, self.engine, comment=None)
+
+    def commit(self, connection: MyConnection) -> None:
+        self.execute(connection, "commit", {})
+
+    def roll_back(self, connection: MyConnection) -> None:
+        self.execute(connection, "rollback", {})
+
+    def in_transaction(self, connection: MyConnection) -> bool:
+        status: int = connection.server_status  # type: ignore[attr-defined]
+        return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def may_be_in_transaction(self, connection: MyConnection) -> bool:
+        # A SELECT may have begun one.
+        return self.in_transaction(connection) or not (connection.get_autocommit() or has_told_its_status(connection))
+
+    def join_transaction(self, connection: MyConnection, *, writes: bool) -> bool:
+        if not self.in_transaction(connection) and not connection.get_autocommit():
+            # The next statement begins one. START TRANSACTION would end LOCK TABLES.
+            connection.server_status |= SERVER_STATUS.SERVER_STATUS_IN_TRANS  # type: ignore[attr-defined]
+        return self.in_transaction(connection)
+
+    def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
+        end_interrupted(connection, exc, self.statements["still_busy"])
+
+    def server_session(self, connection: MyConnection) -> int | None:
+        return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
+
+    def is_executing(self, connection: MyConnection, number: int, *, age: float, waiting: float) -> bool | None:
+        # SHOW knows no LIMIT: with sql_select_limit = 0 there is no answer.
+        uptimes = [integer(value) for _, value in self.execute(connection, "uptime", {})]
+        # After a restart the numbers begin anew. The time is whole seconds, rounded down.
+        if any(uptime + 1 < age for uptime in uptimes):
+            return None
+        try:
+            return super().is_executing(connection, number, age=age, waiting=waiting)
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) != CANNOT_CONVERT:
+                raise
+            return True  # so it is asked again
+
+    def end_session(self, connection: MyConnection, number: int, *, age: float, opened: Opened | None) -> None:
+        with suppress_own(pymysql.Error):
+            if self.execute(connection, "idle_session", {"id": number}):
+                self.execute(connection, "end_session", {"id": number})
+
+    def tls_in_use(self, connection: MyConnection) -> str:
+        # Not from SHOW STATUS, which knows no LIMIT.
+        version = getattr(connection._sock, "version", None)  # type: ignore[attr-defined]  # noqa: SLF001
+        return (version() or "") if version else ""
+
+    def failure(self, exc: Exception) -> Failure:
+        errno = errno_of(exc)
+        if errno == NOT_FOR_TABLE and self._server.refuses_cascades:
+            return NO_CASCADE
+        # Galera's nodes share the ids out anew when one comes or goes, and for a moment two may take the same.
+        if errno == DUPLICATE_KEY and self._server.cluster == GALERA:
+            return TRY_AGAIN
+        return statement_failure(exc)
+
+    def words_of(self, exc: BaseException) -> str:
+        return describe(exc)
+
+
+def quotes(connection: MyConnection) -> tuple[Quote, Quote]:
+    """Say how short and long texts are quoted."""
+    # A proxy may not keep the mode that we set.
+    plainly = isinstance(connection, PacketConnection) and not connection.server_status & _NO_BACKSLASH_ESCAPES
+    return (quote_plain,) * 2 if plainly else (quote_short, quote_long)
