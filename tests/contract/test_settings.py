@@ -14,7 +14,7 @@ import pymysql
 import pytest
 
 import sessions
-from sessions._dialects.mysql.packets import PacketConnection
+from sessions._dialects.mysql.connection import PacketConnection
 from sessions._leases import new_lease
 from support.claims import each_mysql, operate, refused
 from support.proxy import Proxy

@@ -22,7 +22,9 @@ from sessions._settings.settings import Settings
 from sessions._settings.tls import TLS, make_context
 from sessions.errors import ConfigurationError, ConnectionFailedError
 
+from .answers import is_in_step
 from .cluster import Server
+from .connection import PacketConnection
 from .errors import (
     CONNECT_ANEW_AFTER,
     CONNECT_ERRORS,
@@ -31,7 +33,7 @@ from .errors import (
     elsewhere,
     errno_of,
 )
-from .packets import PacketConnection, end_interrupted, is_in_step
+from .packets import end_interrupted, roll_back
 from .preparing import Preparation
 from .values import DECODERS
 
@@ -158,7 +160,7 @@ class MySQLConnector:
             return False
         try:
             # After an error in the middle of a packet its transaction is still open.
-            connection.rollback()
+            roll_back(connection)
         except own(pymysql.Error):
             return False
         return True

@@ -21,11 +21,13 @@ from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
+from .answers import MyConnection, Result
 from .checks import cascade_check, cluster_check, column_checks, engine_check, temporary_checks
+from .connection import PacketConnection
 from .driver import MySQLDriver, quotes
 from .errors import CANNOT_CONVERT, MIXED_COLLATIONS, MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
 from .layout import note
-from .packets import MyConnection, PacketConnection, Result, check_engine, send
+from .packets import check_engine, roll_back, send
 from .preparing import check_no_id_is_forced
 from .sealed import steps_of
 from .transactions import Packet, cut, insert, transact, transact_insert
@@ -271,5 +273,5 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
     except own(pymysql.Error) as exc:
         if errno_of(exc) not in (MORE_THAN_ONE_ROW, OUT_OF_RANGE):
             raise
-    connection.rollback()
+    roll_back(connection)
     return None

@@ -19,7 +19,9 @@ from sessions._items import MAX_ID
 from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
 
+from .answers import MyConnection, has_told_its_status
 from .cluster import GALERA, Server
+from .connection import PacketConnection
 from .errors import (
     CANNOT_CONVERT,
     DUPLICATE_KEY,
@@ -33,12 +35,9 @@ from .errors import (
 )
 from .layout import is_known, note, suiting
 from .packets import (
-    MyConnection,
-    PacketConnection,
     check_engine,
     end_interrupted,
     end_statement,
-    has_told_its_status,
     read_all_results,
     send,
 )

@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 
 from pymysql.constants import FLAG
 
-from .packets import MyConnection, PacketConnection, Result
+from .answers import MyConnection, Result
+from .connection import PacketConnection
 
 _IDS_FIRST = {
     "all_items": "all_items_ids_first",

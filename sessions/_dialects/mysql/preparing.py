@@ -11,8 +11,9 @@ from sessions._settings.options import Options
 from sessions.errors import ConfigurationError
 
 from .cluster import GALERA, GROUP, server_from, with_galera_status, with_members
+from .connection import PacketConnection
 from .errors import NO_RIGHT, errno_of
-from .packets import PacketConnection, check_engine, send
+from .packets import check_engine, send
 
 # The server gives up a lock so many seconds before we give up the server: its answer
 # leaves nothing in doubt.

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from sessions.errors import DatabaseError, numberless_error
 
+from .answers import MyConnection, Result
 from .cluster import GALERA
-from .packets import MyConnection, PacketConnection, Result, send, send_compound
+from .connection import PacketConnection
+from .packets import send, send_compound
 from .values import Quote, literal
 
 # Large batches are cut into packets of about so many bytes, or one item each if that is larger.
