@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from _thread import RLock
-from collections.abc import Iterator
+from _thread import RLock, allocate_lock, start_new_thread
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from inspect import CO_VARARGS
 from types import FrameType, TracebackType
@@ -13,6 +13,10 @@ from typing import TypeGuard, TypeVar
 from .errors import ConnectionFailedError
 
 E = TypeVar("E", bound=BaseException)
+
+
+# How often who waits for what may not be interrupted looks by itself.
+_LOOK_SECONDS = 0.1
 
 
 class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, which it is not
@@ -49,6 +53,41 @@ class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, whic
             )
 
 
+def uninterrupted(work: Callable[[], object]) -> None:
+    """Do something to its end, and raise behind it what has interrupted that.
+
+    In a thread of its own, for no signal handler runs there: who presses Ctrl-C twice interrupts what the first one is
+    being answered by.
+    """
+    ended: list[BaseException | None] = []
+    end = allocate_lock()
+    end.acquire()
+
+    def run() -> None:
+        failed: BaseException | None = None
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001  (raised in the thread that waits)
+            failed = exc
+        ended.append(failed)
+        end.release()
+
+    try:
+        start_new_thread(run, ())
+    except own(RuntimeError):  # there are no more threads
+        run()
+    interruption: BaseException | None = None
+    while not ended:
+        try:
+            end.acquire(timeout=_LOOK_SECONDS)
+        except BaseException as exc:  # noqa: BLE001  (raised below)
+            interruption = exc
+    if interruption is not None:
+        raise interruption
+    if ended[0] is not None:
+        raise ended[0]
+
+
 def raised_by_a_handler(exc: BaseException) -> bool:
     """Tell whether a signal handler has raised an exception, of whatever kind.
 
@@ -57,7 +96,7 @@ def raised_by_a_handler(exc: BaseException) -> bool:
     """
     traceback = exc.__traceback__
     while traceback is not None:
-        if any(isinstance(argument, FrameType) for argument in _arguments(traceback.tb_frame)):
+        if any(isinstance(argument, FrameType) for argument in _arguments(traceback)):
             return True
         traceback = traceback.tb_next
     return False
@@ -90,7 +129,9 @@ class suppress_own(suppress):  # noqa: N801  (as suppress)
         return (exc is None or not raised_by_a_handler(exc)) and super().__exit__(kind, exc, traceback)
 
 
-def _arguments(frame: FrameType) -> Iterator[object]:
+def _arguments(step: TracebackType) -> Iterator[object]:
+    # Given no frame: where the stack ends in here, this would pass for a handler.
+    frame = step.tb_frame
     code = frame.f_code
     names = code.co_varnames
     for name in names[: code.co_argcount]:

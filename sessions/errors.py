@@ -93,7 +93,7 @@ class DecryptionError(SessionsError):
 
 
 class OutcomeUnknownError(SessionsError):
-    """The connection was lost during a write, which may or may not have happened."""
+    """A write was cut off, as by a lost connection, and may or may not have happened."""
 
 
 class DatabaseError(SessionsError):
@@ -160,6 +160,14 @@ def cut_error(session_id: str) -> DatabaseError:
     return DatabaseError(
         f"session_id {session_id!r} would be stored without its last characters, as another one, and nothing was "
         "changed; widen the columns session_id to VARCHAR(255)"
+    )
+
+
+def noncharacter_error() -> DatabaseError:
+    """Say that a file cannot tell an id, or keep a text, of these characters."""
+    return DatabaseError(
+        "the file is in UTF-16, in which SQLite replaces U+FFFE and U+FFFF, so that two ids would be one; nothing was "
+        "changed: use other ids, ensure_ascii=True for such texts, or a file in UTF-8"
     )
 
 

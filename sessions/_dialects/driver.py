@@ -58,6 +58,10 @@ class Driver(ABC, Generic[C]):
         """Execute a statement that locks what it finds, by an id in its first column; return the rows."""
         return self.execute(connection, name, parameters)
 
+    def may_lack_a_part(self, connection: C) -> bool:
+        """Tell whether a part of an answer, such as one of a UNION's, may be missing without an error."""
+        return False
+
     def list_parameter(self, connection: C, texts: Sequence[str]) -> object:
         """Return texts as one parameter, in the form that the statements want."""
         return list(texts)
@@ -121,6 +125,10 @@ class Driver(ABC, Generic[C]):
     @abstractmethod
     def in_transaction(self, connection: C) -> bool:
         """Tell whether a transaction is open."""
+
+    def was_begun(self, connection: C) -> bool:
+        """Tell whether a transaction is open that somebody has begun, not the driver for whatever comes."""
+        return self.in_transaction(connection)
 
     def may_be_in_transaction(self, connection: C) -> bool:
         """Tell whether one may be open of which the driver does not know."""

@@ -18,6 +18,9 @@ from .tls_words import canonical, hint_for
 
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
+# A label of a host's name is shorter.
+_LABEL_END = 64
+
 
 @dataclass(frozen=True)
 class Address:
@@ -117,7 +120,7 @@ def _parse_hosts(host: str | None, port: str | None, hostinfo: str) -> tuple[tup
         if len(ports) not in (1, len(names)):
             raise InvalidURLError("the URL gives another number of ports than of hosts; give one, or one each")
         ports = ports * len(names) if len(ports) == 1 else ports
-        return tuple((name, _parse_port(number)) for name, number in zip(names, ports, strict=True))
+        return tuple((_checked_host(name), _parse_port(number)) for name, number in zip(names, ports, strict=True))
     if not hostinfo:
         return (("", _parse_port(port)),) if port else ()
     return tuple(_parse_host(part) for part in hostinfo.split(","))
@@ -131,7 +134,15 @@ def _parse_host(part: str) -> tuple[str, int | None]:
             "and write %3A and %40 for ':' and '@' in a password"
         )
     literal, name, port = match.groups()
-    return decode(literal or name, "host"), _parse_port(port)
+    return decode(literal, "host") if literal else _checked_host(decode(name, "host")), _parse_port(port)
+
+
+def _checked_host(name: str) -> str:
+    """Return a host's name; raise InvalidURLError for what is none (RFC 1035, 2.3.4); a path is that of a socket."""
+    labels = name.removesuffix(".").split(".")
+    if name and not name.startswith(("/", "@")) and not all(0 < len(label) < _LABEL_END for label in labels):
+        raise InvalidURLError("the host is no name: between two dots stand 1 to 63 characters; correct it")
+    return name
 
 
 def _parse_port(port: str | None) -> int | None:

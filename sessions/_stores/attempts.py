@@ -127,12 +127,17 @@ class Attempts(Generic[C]):
         except AttemptFailed as exc:
             exc.orphan = orphan
             raise
+        except (RecursionError, MemoryError) as exc:
+            # Where it has fallen says nothing of what was sent by then. Here, for own() wants more of what is used up.
+            if session is None or _is_a_handlers(exc):
+                raise
+            raise self._unknown(f"{self._where}: {type(exc).__name__} {exc}") from exc
         except own(UnicodeEncodeError) as exc:
             raise DatabaseError(f"{self._where}: {_unencodable(exc)}") from None  # it has the whole text in it
         except own(self._dialect.driver_error) as exc:
             failure = self._dialect.failure(exc)
             raise AttemptFailed(
-                failure, exc, sent=True, orphan=orphan or (session if failure.in_doubt else None)
+                failure, exc, sent=True, orphan=orphan or (session if failure.in_doubt and failure.is_away else None)
             ) from None
         except Exception as exc:
             # What keeps a lost write from being looked for does not say that it has not happened.
@@ -186,8 +191,7 @@ class Attempts(Generic[C]):
     @staticmethod
     def _unknown(what: str) -> OutcomeUnknownError:
         return OutcomeUnknownError(
-            f"{what}; the connection was lost during a write, which may or may not have happened: "
-            "compare get_items() with what you expect"
+            f"{what}; the write was cut off, and may or may not have happened: compare get_items() with what you expect"
         )
 
 
@@ -225,6 +229,13 @@ class _Waits:
         wait = self._rest if self._rest <= self._longest else _jittered(self._longest)
         self._rest -= wait
         return min(wait, left)
+
+
+def _is_a_handlers(exc: BaseException) -> bool:
+    try:
+        return raised_by_a_handler(exc)
+    except RecursionError:
+        return False  # no stack is left to look
 
 
 def _unencodable(exc: UnicodeEncodeError) -> str:

@@ -22,7 +22,10 @@ C = TypeVar("C")
 
 def sealed_rows(dialect: Dialect[C], connection: C, session_id: str, count: int) -> tuple[str | None, list[RecordRow]]:
     """Return the end seal and the newest rows, of one moment."""
-    rows = dialect.execute(connection, "sealed_rows", {"session_id": session_id, "count": count})
+    parameters = {"session_id": session_id, "count": count}
+    rows = dialect.execute(connection, "sealed_rows", parameters)
+    if len(rows) == 1 and count and dialect.may_lack_a_part(connection):
+        rows = dialect.execute(connection, "sealed_rows", parameters)
     end = str(rows.pop(0)[3]) if rows and rows[0][0] else None
     return end, [(row_id, created_at, text) for _, row_id, created_at, text in rows]
 
@@ -85,8 +88,8 @@ def _move(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrit
     found = _find(dialect, connection, session_id)
     if found != write.marked:
         raise moved_error(session_id, found)
-    if write.after is None:
-        dialect.change(connection, "remove_seal", {"session_id": session_id})
+    if write.after is None and not dialect.change(connection, "remove_seal", {"session_id": session_id}):
+        raise kept_error(session_id)
 
 
 def _find(dialect: Dialect[C], connection: C, session_id: str) -> str | None:

@@ -398,6 +398,37 @@ EXP(1000 * (%(count)s > (
 )))
 /*M!100000 LIMIT 1 */;
 
+-- name: check_session_changed
+-- Differs: behind what changes the session's row: fails as check_item does where that is there, and no row was changed.
+-- So MariaDB answers, without an error, to a statement that a time limit or KILL QUERY interrupts while it is planned.
+SELECT EXP(1000 * (ROW_COUNT() < 1 AND EXISTS (
+    SELECT session_id
+    FROM agent_sessions
+    WHERE session_id = %(session_id)s
+    FOR UPDATE
+)))
+LIMIT 1;
+
+-- name: check_items_found
+-- Differs: check_session_changed behind lock_newest_items.
+SELECT EXP(1000 * (FOUND_ROWS() < 1 AND EXISTS (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
+    FOR UPDATE
+)))
+LIMIT 1;
+
+-- name: check_items_deleted
+-- Differs: check_session_changed behind what deletes one or all of the session's rows.
+SELECT EXP(1000 * (ROW_COUNT() < 1 AND EXISTS (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = %(session_id)s
+    FOR UPDATE
+)))
+LIMIT 1;
+
 -- name: newest_ids
 -- Differs: behind an INSERT that was refused, to say why.
 SELECT LAST_INSERT_ID(), @@auto_increment_increment

@@ -2,7 +2,8 @@
 -- compared byte for byte, trailing spaces included, which needs one collation on MySQL
 -- and another on MariaDB; each server reads the comment that is meant for it. A session's
 -- times have microseconds, since a lost write is settled by what happened since; a message's
--- have none, or those of writers that write whole seconds would sort before ours.
+-- have none, or those of writers that write whole seconds would sort before ours. The row format is the default, and
+-- said: in COMPACT, which a server may have as its default, no id of 255 characters is indexed.
 
 -- name: create_sessions
 CREATE TABLE IF NOT EXISTS agent_sessions (
@@ -11,7 +12,7 @@ CREATE TABLE IF NOT EXISTS agent_sessions (
         NOT NULL PRIMARY KEY,
     created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
-) ENGINE = InnoDB;
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
 
 -- name: create_messages
 -- Differs: the primary key begins with the session, so that InnoDB keeps the rows of a
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS agent_messages (
     PRIMARY KEY (session_id, id),
     UNIQUE KEY (id),
     FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id) ON DELETE CASCADE
-) ENGINE = InnoDB;
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
 
 -- name: create_messages_without_cascade
 -- Differs: create_messages without ON DELETE CASCADE, which a group with several primaries refuses where it checks
@@ -41,7 +42,7 @@ CREATE TABLE IF NOT EXISTS agent_messages (
     PRIMARY KEY (session_id, id),
     UNIQUE KEY (id),
     FOREIGN KEY (session_id) REFERENCES agent_sessions (session_id)
-) ENGINE = InnoDB;
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
 
 -- name: create_leases
 -- Made when exclusive() first wants it: who may write to a conversation under it, and until when by this server's
@@ -52,7 +53,7 @@ CREATE TABLE IF NOT EXISTS agent_session_leases (
         NOT NULL PRIMARY KEY,
     token VARCHAR(32) CHARACTER SET ascii NOT NULL,
     expires_at DATETIME(6) NOT NULL
-) ENGINE = InnoDB;
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
 
 -- name: create_seals
 -- Made when a conversation is first sealed: what its end is. The conversation may go without it, hence no foreign key.
@@ -61,4 +62,4 @@ CREATE TABLE IF NOT EXISTS agent_session_seals (
         CHARACTER SET utf8mb4 COLLATE /*!80017 utf8mb4_0900_bin */ /*M!100203 utf8mb4_nopad_bin */
         NOT NULL PRIMARY KEY,
     seal VARCHAR(200) CHARACTER SET ascii NOT NULL
-) ENGINE = InnoDB;
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;

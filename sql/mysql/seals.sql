@@ -66,6 +66,16 @@ LIMIT 1;
 DELETE FROM agent_session_seals
 WHERE session_id = %(session_id)s;
 
+-- name: check_seal_removed
+-- Differs: check_session_changed behind remove_seal.
+SELECT EXP(1000 * (ROW_COUNT() < 1 AND EXISTS (
+    SELECT session_id
+    FROM agent_session_seals
+    WHERE session_id = %(session_id)s
+    FOR UPDATE
+)))
+LIMIT 1;
+
 -- name: remove_seals
 DELETE FROM agent_session_seals
 WHERE session_id IN %(ids)s;

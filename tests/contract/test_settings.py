@@ -316,6 +316,17 @@ def own_server(dialect: str, start_server: Callable[..., Any]) -> Iterator[Serve
 @pytest.mark.parametrize(
     "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")], scope="module"
 )
+def test_an_init_connect_that_fails_is_named(own_server: Server) -> None:
+    with own_server.database() as admin_url, user_of(admin_url) as url:
+        execute_sql(own_server.url, "SET GLOBAL init_connect = 'SELECT * FROM nowhere.logins'")
+        with refused(sessions.ConnectionFailedError, match="init_connect"), sessions.connect(url) as backend:
+            backend.session("chat_1").get_items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mysql", "mariadb")], scope="module"
+)
 def test_our_own_connection_to_mysql_keeps_the_contract_whatever_init_connect_says(
     own_server: Server, dialect: str
 ) -> None:
@@ -398,3 +409,15 @@ def test_a_file_in_another_encoding_keeps_the_contract(make_url: Callable[[str],
         connection.execute("CREATE TABLE first (id INTEGER)")
     with sessions.connect(url, ensure_ascii=False) as backend:
         live(backend, NAMES)
+        # SQLite puts another character there in place of these.
+        for name in ("user\uffff", "user\ufffe"):
+            for call in (backend.session(name).get_items, lambda: backend.session(name).add_items(items("a"))):  # noqa: B023
+                with refused(sessions.DatabaseError, match="UTF-16"):
+                    call()
+        session = backend.session("user\ufffd")
+        with refused(sessions.DatabaseError, match="UTF-16"):
+            session.add_items(items("a\uffff"))
+        assert session.get_items() == []
+    with sessions.connect(url) as backend:
+        backend.session("user\ufffd").add_items(items("a\uffff"))
+        assert texts(backend.session("user\ufffd").get_items()) == ["a\uffff"]

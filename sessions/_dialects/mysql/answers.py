@@ -60,6 +60,11 @@ def read_answer(connection: Any) -> None:
         awaited.pop()
 
 
+def is_mariadb(connection: MyConnection) -> bool:
+    """Tell whether it leads to MariaDB, by what the server has said at first."""
+    return "mariadb" in str(connection.server_version).lower()  # type: ignore[attr-defined]
+
+
 def has_told_its_status(connection: MyConnection) -> bool:
     """Tell whether the last answer said if a transaction is open, as rows do not to PyMySQL."""
     answer = answer_of(connection)

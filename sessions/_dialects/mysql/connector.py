@@ -148,6 +148,8 @@ class MySQLConnector:
 
     def close(self, connection: PacketConnection) -> None:
         with suppress_own(pymysql.Error):
+            # Where restore() was interrupted before it began.
+            end_interrupted(connection, KeyboardInterrupt(), self._statements["still_busy"])
             connection.close()
 
     def is_alive(self, connection: PacketConnection) -> bool:

@@ -6,7 +6,7 @@ its statements are sent one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pymysql
@@ -37,6 +37,17 @@ T = TypeVar("T")
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
 
+# What tells, in one transaction with it, that a statement was executed: see MySQLDriver.
+_PROOFS = {
+    "touch_session": "check_session_changed",
+    "lock_session_for_removal": "check_session_changed",
+    "delete_session": "check_session_changed",
+    "lock_newest_items": "check_items_found",
+    "delete_items": "check_items_deleted",
+    "delete_newest_item": "check_items_deleted",
+    "remove_seal": "check_seal_removed",
+}
+
 # How many rows are copied in one round trip.
 _COPIES = 100
 
@@ -58,11 +69,6 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
                 f"use at most {_MAX_MESSAGES_TABLE} characters"
             )
         super().__init__(options)
-
-    def touch(self, connection: MyConnection, session_id: str) -> None:
-        # A row that is touched twice at one time does not change; no trigger of these servers suppresses one.
-        self.execute(connection, "touch_session", {"session_id": session_id})
-        self.check_id_is_kept(connection, session_id)
 
     def create_tables(self, connection: MyConnection) -> None:
         refused = isinstance(connection, PacketConnection) and connection.server.refuses_cascades
@@ -124,7 +130,7 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         check = [] if if_position is None else ["check_position"]
         parameters = {"session_id": session_id, "position": if_position}
         before = self._checks_of(connection, lease)
-        before += self.with_parameters(connection, ["touch_session", *check, *then], parameters)
+        before += self.with_parameters(connection, _proved(connection, ["touch_session", *check, *then]), parameters)
         packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
         return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
 
@@ -192,8 +198,9 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         results = self._transact(connection, names, {"session_id": session_id, "count": 2}, lease)
         if results is None:
             return super().pop(connection, session_id, lease)
-        note(connection, self.tables[1], "lock_newest_items", results[-2])
-        rows = results[-2].rows
+        newest = results["lock_newest_items"]
+        note(connection, self.tables[1], "lock_newest_items", newest)
+        rows = newest.rows
         return rows[0] if rows else None, rows[1][0] if len(rows) > 1 else 0
 
     def clear(self, connection: MyConnection, session_id: str, lease: Lease | None) -> None:
@@ -223,18 +230,21 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         }
         if not write.texts:
             return None if self._transact(connection, names, parameters, lease) is None else 0
-        before = self._checks_of(connection, lease) + self.with_parameters(connection, names, parameters)
+        before = self._checks_of(connection, lease)
+        before += self.with_parameters(connection, _proved(connection, names), parameters)
         packets = self._packets(connection, session_id, write.texts, write.times, connection.packet_limit)
         return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
 
     def _transact(
-        self, connection: MyConnection, names: Iterable[str], parameters: Parameters, lease: Lease | None
-    ) -> list[Result] | None:
+        self, connection: MyConnection, names: Sequence[str], parameters: Parameters, lease: Lease | None
+    ) -> dict[str, Result] | None:
         """Run statements as one transaction; None, and nothing is done, where they have to go singly, or may not."""
         if not isinstance(connection, PacketConnection):
             return None
-        statements = self._checks_of(connection, lease) + self.with_parameters(connection, names, parameters)
-        return _if_passed(connection, lambda: transact(connection, self.statements, statements))
+        steps = _proved(connection, names)
+        statements = self._checks_of(connection, lease) + self.with_parameters(connection, steps, parameters)
+        results = _if_passed(connection, lambda: transact(connection, self.statements, statements))
+        return None if results is None else dict(zip(steps, results[-len(steps) :], strict=True))
 
     def newest_id(self, connection: MyConnection, session_id: str) -> int:
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
@@ -242,7 +252,7 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def delete_items(self, connection: MyConnection, session_id: str) -> None:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
-        self.execute(connection, "delete_items", {"session_id": session_id})
+        self.change(connection, "delete_items", {"session_id": session_id})
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:
         return column_checks(sessions, messages, self.statements)
@@ -264,6 +274,13 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def _engine(self, connection: MyConnection, table: str) -> str:
         return str(self.execute(connection, "engine", self.named(table))[0][0])
+
+
+def _proved(connection: PacketConnection, names: Sequence[str]) -> list[str]:
+    """Return the names of statements, each with that of what proves it behind it."""
+    if not connection.server.is_mariadb:
+        return list(names)
+    return [step for name in names for step in (name, _PROOFS.get(name)) if step is not None]
 
 
 def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | None:

@@ -83,6 +83,9 @@ _UNIQUE = Failure(
 _FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
 _MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
 _CANCELLED = Failure(DatabaseError, "someone cancelled it, or a time limit of the server did; nothing was written")
+_CUT_COMMIT = Failure(
+    DatabaseError, "someone cancelled it, or a time limit of the server did: see its max_statement_time", in_doubt=True
+)
 _DUPLICATE = Failure(
     DatabaseError,
     "ids are given that exist: set the table's AUTO_INCREMENT anew, or make id a BIGINT if it has reached its end",
@@ -113,6 +116,9 @@ _LEFT_GROUP = Failure(
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
 DUPLICATE_KEY = 1062
+INIT_CONNECT = 1184
+# By KILL QUERY, by a time limit of MariaDB's.
+INTERRUPTED = (1317, 1969)
 WRONG_NUMBER, CUT, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1264, 1265, 1292, 1366, 1406
 
 # An option of the server's, whose name stands in the words as it is written on a command line.
@@ -160,6 +166,10 @@ _FAILURES: Mapping[int, Failure] = {
     1146: failures.NO_TABLES,
     1153: Failure(DatabaseError, "raise the server's max_allowed_packet"),
     1180: failures.TRY_AGAIN,  # during COMMIT: a deadlock in a group; Galera torn apart
+    INIT_CONNECT: Failure(
+        ConnectionFailedError,
+        "let an administrator correct the server's init_connect, or grant this user what it needs",
+    ),
     1203: failures.BUSY,
     1205: failures.LOCKED,
     1206: _TRY_LATER,
@@ -280,6 +290,10 @@ class NoAnswerError(pymysql.OperationalError):
     """A statement that the server has not answered in time, and may still be executing."""
 
 
+class CutCommitError(pymysql.OperationalError):
+    """An interrupted statement that held the commit: MariaDB says so also where that was done."""
+
+
 def errno_of(exc: BaseException) -> int:
     """Return the error's number; -1 when it has none."""
     return exc.args[0] if exc.args and isinstance(exc.args[0], int) else -1
@@ -289,6 +303,8 @@ def statement_failure(exc: Exception) -> Failure:
     """Say what an exception of a statement means."""
     if isinstance(exc, NoAnswerError):
         return failures.NO_ANSWER
+    if isinstance(exc, CutCommitError):
+        return _CUT_COMMIT
     errno = errno_of(exc)
     if errno == WRONG_TIME and _TIME.search(str(exc.args[-1])):
         return _NO_SUCH_TIME

@@ -17,7 +17,7 @@ from pymysql.constants import COMMAND, CR
 
 from sessions._dialects.failures import is_an_applications, is_of_an_answer, raise_a_handlers
 from sessions._engines import check_mysql
-from sessions._reentry import is_own, own, suppress_own
+from sessions._reentry import is_own, own, suppress_own, uninterrupted
 from sessions.errors import ConfigurationError
 
 from .answers import (
@@ -27,11 +27,21 @@ from .answers import (
     answers_awaited,
     await_answers,
     is_in_step,
+    is_mariadb,
     read_answer,
     result_of,
 )
 from .connection import PacketConnection
-from .errors import CANNOT_CONVERT, CONNECT_ERRORS, NO_SUCH_THREAD, TRUNCATED, NoAnswerError, errno_of
+from .errors import (
+    CANNOT_CONVERT,
+    CONNECT_ERRORS,
+    INTERRUPTED,
+    NO_SUCH_THREAD,
+    TRUNCATED,
+    CutCommitError,
+    NoAnswerError,
+    errno_of,
+)
 from .values import integer
 
 _NOTHING = Result((), 0, 0)
@@ -54,19 +64,28 @@ def check_engine(connection: MyConnection, named: str | None, *, comment: object
     check_mysql(named, version=str(version), comment=None if comment is None else str(comment))
 
 
-def send(connection: MyConnection, *statements: str, then: str | None = None) -> list[Result]:
+def send(
+    connection: MyConnection, *statements: str, then: str | None = None, before: int | None = None
+) -> list[Result]:
     """Send the statements in one round trip, or with `then` in two; return each one's result.
 
-    An error keeps `then` from being executed, and in one packet also every statement behind it.
+    An error keeps `then`, which commits, from being executed, and in one packet also every statement behind it. before:
+    so many answers come before it commits, where they are not one for each statement.
     """
+    results: list[Result] = []
     handled = sys.exc_info()[1]
     if not is_in_step(connection):
         # So that the driver refuses: what has interrupted an earlier one was not noticed.
         connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
     try:
-        return _sent(connection, statements, then)
+        _send_all(connection, statements, then, results)
     except own(pymysql.OperationalError) as exc:
         raise_a_handlers(exc, handled)
+        commits = then is not None and len(results) >= (len(statements) if before is None else before)
+        if commits and errno_of(exc) in INTERRUPTED and is_mariadb(connection):
+            if isinstance(connection, PacketConnection):
+                connection._force_close()  # noqa: SLF001  (so that its transaction has an end, whichever)
+            raise CutCommitError(*exc.args) from exc
         if _was_too_late(connection, exc):
             option = "statement_timeout" if isinstance(connection, PacketConnection) else "its read_timeout"
             seconds = connection._read_timeout  # type: ignore[attr-defined]  # noqa: SLF001
@@ -85,13 +104,18 @@ def send(connection: MyConnection, *statements: str, then: str | None = None) ->
         # At once, and on an application's connection before anybody else uses it.
         if not is_in_step(connection):
             connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+    return results
 
 
-def _sent(connection: MyConnection, statements: Sequence[str], then: str | None) -> list[Result]:
+def _send_all(connection: MyConnection, statements: Sequence[str], then: str | None, results: list[Result]) -> None:
+    """Send the statements, and note each one's result when it has come."""
     if isinstance(connection, PacketConnection) and not connection.multi_statements:
-        results = connection.send_ahead(statements) if statements else []
-        return results if then is None else results + _send_packet(connection, then)
-    return _send_packet(connection, "; ".join(statements if then is None else (*statements, then)))
+        if statements:
+            results += connection.send_ahead(statements)
+        if then is not None:
+            _send_packet(connection, then, results)
+    else:
+        _send_packet(connection, "; ".join(statements if then is None else (*statements, then)), results)
 
 
 def _was_too_late(connection: MyConnection, exc: pymysql.OperationalError) -> bool:
@@ -121,29 +145,27 @@ def _is_of_sending(cause: BaseException | None) -> bool:
 def send_compound(connection: PacketConnection, frame: str, statements: Sequence[str]) -> list[Result]:
     """Send the statements as one; return each one's result, which is empty but for queries."""
     # By itself, for it has several answers.
-    *results, _ = send(connection, then=frame % {"statements": "; ".join(statements)})
-    answers = iter(results)
-    return [next(answers) if statement.startswith(_QUERIES) else _NOTHING for statement in statements]
+    queries = [statement.startswith(_QUERIES) for statement in statements]
+    results = iter(send(connection, then=frame % {"statements": "; ".join(statements)}, before=sum(queries)))
+    return [next(results) if is_query else _NOTHING for is_query in queries]
 
 
-def _send_packet(connection: MyConnection, packet: str) -> list[Result]:
-    results = _exchange(connection, packet)
+def _send_packet(connection: MyConnection, packet: str, results: list[Result]) -> None:
+    _exchange(connection, packet, results)
     if not isinstance(connection, PacketConnection) and (count := answer_of(connection).warning_count):
         _refuse_what_was_truncated(connection, count)
-    return results
 
 
-def _exchange(connection: MyConnection, packet: str) -> list[Result]:
+def _exchange(connection: MyConnection, packet: str, results: list[Result]) -> None:
     command = packet.encode(connection.encoding)
     await_answers(connection, 1)
     connection._execute_command(COMMAND.COM_QUERY, command)  # type: ignore[attr-defined]  # noqa: SLF001
     read_answer(connection)
-    results = [result_of(connection)]
+    results.append(result_of(connection))
     # Every answer is read: an error left unread would be taken for the next packet's.
     while answer_of(connection).has_next:
         read_answer(connection)
         results.append(result_of(connection))
-    return results
 
 
 def roll_back(connection: PacketConnection) -> None:
@@ -180,7 +202,12 @@ def end_interrupted(connection: MyConnection, exc: BaseException, still_busy: st
 
 
 def end_statement(connection: MyConnection, still_busy: str) -> None:
-    """Kill what the server still executes for a connection that has been given up, and wait for its end.
+    """Kill what the server still executes for a connection that has been given up, and wait for its end."""
+    uninterrupted(lambda: _end_statement(connection, still_busy))
+
+
+def _end_statement(connection: MyConnection, still_busy: str) -> None:
+    """Kill and wait.
 
     Otherwise a write that waits for a lock, or for the disk, would be done after its caller has looked for it.
     still_busy is a statement that tells what the connection executes: another server may answer by now,
@@ -198,10 +225,11 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
             killed = False
             while monotonic() < deadline:
                 try:
-                    [answer] = _send_packet(twin, still_busy % {"id": number})
-                    if not answer.rows:
+                    answers: list[Result] = []
+                    _send_packet(twin, still_busy % {"id": number}, answers)
+                    if not answers[0].rows:
                         return
-                    if not killed and integer(answer.rows[0][0]):
+                    if not killed and integer(answers[0].rows[0][0]):
                         twin.query(f"KILL {number:d}")
                         killed = True
                 except own(pymysql.Error) as exc:
@@ -213,7 +241,9 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
 def _refuse_what_was_truncated(connection: MyConnection, count: int) -> None:
     """Raise what strict mode would have raised; an application's connection may be without it."""
     wrote = not answer_of(connection).field_count
-    [warnings] = _exchange(connection, "SHOW WARNINGS")
+    results: list[Result] = []
+    _exchange(connection, "SHOW WARNINGS", results)
+    [warnings] = results
     for _, errno, message in warnings.rows:
         if errno in TRUNCATED:
             raise pymysql.DataError(errno, message)

@@ -12,7 +12,7 @@ from sessions.errors import ConfigurationError
 
 from .cluster import GALERA, GROUP, server_from, with_galera_status, with_members
 from .connection import PacketConnection
-from .errors import NO_RIGHT, errno_of
+from .errors import INIT_CONNECT, NO_RIGHT, errno_of
 from .packets import check_engine, send
 
 # The server gives up a lock so many seconds before we give up the server: its answer
@@ -60,8 +60,8 @@ class Preparation:
         check_engine(connection, self._options.engine, comment=None)
         try:
             self._ask(connection)
-        except own(pymysql.Error):
-            if not connection.open:
+        except own(pymysql.Error) as exc:
+            if not connection.open or errno_of(exc) == INIT_CONNECT:
                 raise
             self._ask_for_all(connection)
         if connection.server.cluster == GALERA:

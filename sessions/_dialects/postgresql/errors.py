@@ -79,7 +79,11 @@ _FAILURES: Mapping[str, Failure] = {
     "25P04": replace(failures.LOST, remedy="raise transaction_timeout, or end what the statement waited for"),
     "53300": failures.BUSY,
     "53": Failure(DatabaseError, "free resources on the server; nothing was written"),
-    "57014": Failure(DatabaseError, "a lock was held for longer than statement_timeout, or someone cancelled it"),
+    "57014": Failure(
+        DatabaseError,
+        "it took longer than the server's statement_timeout (of the role, the database or PGOPTIONS), or someone "
+        "cancelled it; if another transaction held a lock, end that",
+    ),
     "42P01": failures.NO_TABLES,
     "3F000": Failure(
         SchemaError, "create the schema, and GRANT USAGE on it; or name one: sessions_table='schema.table'"

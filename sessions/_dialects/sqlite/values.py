@@ -9,6 +9,7 @@ from typing import Any
 
 from sessions._dialects.driver import Parameters
 from sessions._reentry import suppress_own
+from sessions.errors import noncharacter_error
 
 # Where an adapter for a type of our parameters would be.
 _ADAPTED = tuple((kind, sqlite3.PrepareProtocol) for kind in (str, int, float, bool, type(None)))
@@ -17,14 +18,14 @@ _ADAPTED = tuple((kind, sqlite3.PrepareProtocol) for kind in (str, int, float, b
 class _Plain:
     """A value in a type that nobody has an adapter for: sqlite3 then asks the value itself what to bind."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
         # None would mean that it does not know; SQLite takes NaN for NULL.
-        self._value = math.nan if value is None else value
+        self.value = math.nan if value is None else value
 
     def __conform__(self, protocol: object) -> Any:
-        return self._value
+        return self.value
 
 
 def unadapted(rows: Iterable[Parameters]) -> Iterable[Parameters]:
@@ -48,6 +49,8 @@ def run(
     try:
         # executemany() tells no id, and with PRAGMA count_changes not how many rows.
         for parameters in each:
+            if _has_noncharacters(parameters):
+                _check_encoding(connection)
             rows = cursor.execute(statement, parameters).fetchall()
             changed += cursor.rowcount
     except BaseException:
@@ -57,6 +60,20 @@ def run(
             cursor.close()
         raise
     return rows, changed, cursor.lastrowid
+
+
+def _has_noncharacters(parameters: Parameters) -> bool:
+    return any(
+        isinstance(value, str) and not value.isascii() and ("\ufffe" in value or "\uffff" in value)
+        for value in (getattr(value, "value", value) for value in parameters.values())
+    )
+
+
+def _check_encoding(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError for a file in UTF-16: SQLite puts U+FFFD there in place of each noncharacter."""
+    [(encoding,)] = sqlite3.Cursor(connection).execute("PRAGMA encoding").fetchall()
+    if encoding not in ("UTF-8", b"UTF-8"):
+        raise noncharacter_error()
 
 
 def fetch(

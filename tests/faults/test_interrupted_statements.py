@@ -1,0 +1,217 @@
+"""Statements of MariaDB's that a time limit or KILL QUERY interrupts: it answers some as if there were nothing to do.
+
+It does so where it is interrupted while it plans a statement, in one of some hundred interruptions, and it says that
+one was interrupted whose commit is done. Both are put here at one place, and met by chance.
+"""
+
+import contextlib
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pymysql
+import pytest
+
+import sessions
+from sessions import Session
+from support.claims import OPERATIONS
+from support.rivals import connection_of, others
+from support.samples import items, texts
+from support.servers import connect_raw
+
+_KEY = "k" * 32
+_CHANGES = (
+    "delete_newest_item",
+    "delete_item",
+    "delete_items",
+    "delete_session",
+    "lock_session_for_removal",
+    "remove_seal",
+)
+_QUERIES = ("lock_newest_items", "newest_items", "all_items", "records", "newest_range", "lock_newest_id")
+
+
+class _Once(dict[str, str]):
+    """The statements of a dialect, some of which are others the first time."""
+
+    def __init__(self, statements: Mapping[str, str], **others: str) -> None:
+        super().__init__(statements)
+        self._others = others
+
+    def __getitem__(self, name: str) -> str:
+        return self._others.pop(name, None) or super().__getitem__(name)
+
+
+def _skip(dialect: Any, name: str) -> None:
+    """Let a statement find nothing, once."""
+    statement = dialect.statements[name]
+    assert "WHERE " in statement
+    dialect.statements = _Once(dialect.statements, **{name: statement.replace("WHERE ", "WHERE FALSE AND ", 1)})
+
+
+@contextlib.contextmanager
+def _session(url: str, how: str) -> Iterator[Session]:
+    options: dict[str, Any] = {"integrity_key": _KEY} if how == "sealed" else {}
+    if how == "ahead":
+        options["multi_statements"] = False
+    if how != "bound":
+        with sessions.connect(url, **options) as backend:
+            yield backend.session("chat_1")
+        return
+    with Session.from_url("chat_1", url) as first:
+        first.get_items()  # makes the tables
+    with contextlib.closing(connect_raw(url)) as connection:
+        connection.autocommit(True)
+        yield sessions.bind(connection).session("chat_1")
+
+
+def _dialect(session: Session) -> Any:
+    store: Any = session._history.store
+    while not hasattr(store, "_dialect"):
+        store = store._store
+    return store._dialect
+
+
+_AFTER = {
+    "add_items": ["a", "b", "a", "b"],
+    "pop_item": ["a"],
+    "replace_items": ["a", "b", "c"],
+    "clear_session": [],
+}
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("how", ["own", "ahead", "bound", "sealed"])
+@pytest.mark.parametrize("name", ["pop_item", "replace_items", "clear_session"])
+@pytest.mark.parametrize("skipped", [*_CHANGES, "lock_newest_items", "lock_newest_id"])
+def test_a_write_of_which_a_statement_was_skipped_is_done(skipped: str, name: str, how: str, mariadb_url: str) -> None:
+    with _session(mariadb_url, how) as session, Session.from_url("chat_1", mariadb_url) as witness:
+        session.add_items(items("a", "b"))
+        _skip(_dialect(session), skipped)
+        answer = OPERATIONS[name](session)
+        assert name != "pop_item" or answer == items("b")[0]
+        assert texts(witness.get_items()) == _AFTER[name]
+        if how == "sealed":
+            session.verify()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("how", ["own", "bound", "sealed"])
+@pytest.mark.parametrize("skipped", _QUERIES)
+def test_a_query_that_was_skipped_is_asked_again(skipped: str, how: str, mariadb_url: str) -> None:
+    with _session(mariadb_url, how) as session:
+        session.add_items(items("a", "b"))
+        for read, found in _READS.items():
+            _skip(_dialect(session), skipped)
+            assert read(session) == found
+
+
+_READS: dict[Callable[[Session], object], object] = {
+    lambda session: texts(session.get_items()): ["a", "b"],
+    lambda session: texts(session.get_items(1)): ["b"],
+    lambda session: [record.item["content"] for record in session.records()]: ["a", "b"],  # type: ignore[index]
+    lambda session: session.position() > 0: True,
+}
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("how", ["own", "ahead", "bound"])
+@pytest.mark.parametrize("name", ["add_items", "pop_item", "replace_items", "clear_session"])
+def test_a_commit_that_was_done_and_interrupted_is_not_done_again(name: str, how: str, mariadb_url: str) -> None:
+    interrupted = "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'Query execution was interrupted'"
+    with _session(mariadb_url, how) as session, Session.from_url("chat_1", mariadb_url) as witness:
+        session.add_items(items("a", "b"))
+        dialect = _dialect(session)
+        commits = {
+            commit: f"BEGIN NOT ATOMIC {dialect.statements[commit]}; {interrupted}; END"
+            for commit in ("commit", "resume_autocommit")
+        }
+        compound = dialect.statements["compound"].replace("COMMIT;", f"COMMIT; {interrupted};")
+        dialect.statements = _Once(dialect.statements, **commits, compound=compound)
+        try:
+            OPERATIONS[name](session)
+            assert name != "pop_item"
+        except sessions.OutcomeUnknownError:
+            # Nothing finds it out, or it is not for us to repeat anything.
+            assert name == "pop_item" or how == "bound"
+        assert texts(witness.get_items()) == _AFTER[name]
+
+
+@pytest.mark.slow
+@pytest.mark.mariadb
+@pytest.mark.parametrize("multi_statements", [True, False])
+def test_what_is_acknowledged_beside_kill_query_is_so(
+    mariadb_url: str, multi_statements: bool, rng: random.Random
+) -> None:
+    wrong: list[str] = []
+    counts: Counter[str] = Counter()
+    over = threading.Event()
+    with (
+        sessions.connect(mariadb_url, max_retries=0, multi_statements=multi_statements) as backend,
+        sessions.connect(mariadb_url, pool_size=1) as quiet,
+    ):
+        with connection_of(quiet) as connection:
+            spared = {connection.thread_id()}
+        backend.session("chat_0").get_items()
+        threads = [
+            threading.Thread(target=_work, args=(number, backend, quiet, rng.random(), over, counts, wrong))
+            for number in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        with contextlib.closing(connect_raw(mariadb_url)) as killer, killer.cursor() as cursor:
+            spared.add(killer.thread_id())
+            while counts["kills"] < 2000 and not wrong:
+                numbers = [number for number in others(mariadb_url) if number not in spared]
+                for number in rng.choices(numbers, k=20) if numbers else ():
+                    with contextlib.suppress(pymysql.Error):  # it has gone
+                        cursor.execute(f"KILL QUERY {number}")
+                        counts["kills"] += 1
+                    over.wait(rng.random() * 0.004)
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert counts["done"] > 100
+    assert counts["interrupted"] > 10
+
+
+def _work(
+    number: int,
+    backend: sessions.Backend,
+    quiet: sessions.Backend,
+    seed: float,
+    over: threading.Event,
+    counts: Counter[str],
+    wrong: list[str],
+) -> None:
+    """Write, and compare what is acknowledged with what is there."""
+    session, witness = backend.session(f"chat_{number}"), quiet.session(f"chat_{number}")
+    rng, there = random.Random(seed), list[str]()
+    turn = 0
+    while not over.is_set():
+        turn += 1
+        name = rng.choice(["add_items", "add_items", "pop_item", "replace_items"])
+        try:
+            if name == "add_items":
+                session.add_items(items(str(turn)))
+                there = [*there, str(turn)]
+            elif name == "replace_items":
+                session.replace_items(items(str(turn)))
+                there = [str(turn)]
+            else:
+                session.pop_item()
+                there = there[:-1]
+            counts["done"] += 1
+        except sessions.SessionsError as exc:
+            counts["interrupted"] += 1
+            found = texts(witness.get_items())
+            if found != there and not isinstance(exc, sessions.OutcomeUnknownError):
+                wrong.append(f"{name} raised {exc}: {there[-3:]} is {found[-3:]}")
+            there = found
+            continue
+        if (found := texts(witness.get_items())) != there:
+            wrong.append(f"{name} was acknowledged: {there[-3:]} is {found[-3:]}")
+            there = found
