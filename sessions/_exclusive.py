@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ from types import TracebackType
 from weakref import ref
 
 from ._connections.fork import check_process, process_lock, tell_of_forks
-from ._dialects.failures import raised_by_a_handler
+from ._dialects.failures import raise_a_handlers, raised_by_a_handler
 from ._history import History
 from ._leases import Lease, new_lease
 from ._stores.observing import observed
@@ -168,11 +169,13 @@ class Hold:
 
     def _renew_in_background(self) -> None:
         what = (self._history.store, self._lease, self._reference, self._over)
+        handled = sys.exc_info()[1]
         try:
             threading.Thread(target=_renew, args=what, name="sessions-lease", daemon=True).start()
         except RuntimeError as exc:
             if raised_by_a_handler(exc):
                 raise
+            raise_a_handlers(exc, handled)  # start() has made another one of it
             # A process has no more of them, an isolated subinterpreter no daemons.
             logger.warning(
                 "session %r: no thread can be started to renew its lease (%s), so its writes alone renew it; "

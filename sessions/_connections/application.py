@@ -31,6 +31,7 @@ _WRAPPED_AS = ("driver_connection", "_con")
 
 _NAME_WITH_AT = re.compile(r"""(host|name|on) (["'])[^"']*@[^"']*\2""")
 _NOT_LENT = Failure(ConnectionFailedError, "see the pool's words")
+_LOST = "open another one and bind that; a transaction that was open is gone, and is to be run again from its start"
 _ALL_GONE = "your whole transaction is gone with it; run it again from its start"
 
 
@@ -130,9 +131,14 @@ class BoundConnection:
         _check_process(self._process, "bound connection", "bind one of this process")
         self._turns.lock.refuse_reentry("the bound connection")
         with self._turns.lock:
-            goes_on = self._join(writes=writes)
             try:
+                goes_on = self._join(writes=writes)
                 return self._in_savepoint(use) if goes_on is None else self._in_transaction(use, goes_on=goes_on)
+            except AttemptFailed as exc:
+                exc.failure = _of_the_applications(exc.failure)
+                raise
+            except own(self._driver.driver_error) as exc:
+                raise AttemptFailed(_of_the_applications(self._driver.failure(exc)), exc, sent=True) from None
             finally:
                 self._driver.end_turn(self._connection)
 
@@ -207,6 +213,12 @@ class BoundConnection:
     abandon = close
 
 
+def _of_the_applications(failure: Failure) -> Failure:
+    """Say for a lost connection what its owner can do."""
+    is_lost = failure.error is ConnectionFailedError and failure.is_away and failure.remedy != _ALL_GONE
+    return replace(failure, remedy=_LOST) if is_lost else failure
+
+
 class ApplicationPool:
     """Lends connections of the application's pool, and gives each back without an open transaction."""
 
@@ -237,8 +249,10 @@ class ApplicationPool:
         turns = _turns_on(connection)
         turns.lock.refuse_reentry("the connection that the pool has lent")
         with turns.lock:
+            is_ours = False
             try:
                 self._check(connection)
+                is_ours = True
                 result = use(connection)
                 if self._driver.may_be_in_transaction(connection):
                     self._driver.commit(connection)
@@ -246,7 +260,7 @@ class ApplicationPool:
             except BaseException as exc:
                 self._driver.close_if_interrupted(connection, exc)
                 with suppress_own(self._driver.driver_error):
-                    if self._driver.may_be_in_transaction(connection):
+                    if is_ours and self._driver.may_be_in_transaction(connection):
                         self._driver.roll_back(connection)
                 raise
             finally:
@@ -268,6 +282,11 @@ class ApplicationPool:
             self._driver.check_lent(connection)
         except own(self._driver.driver_error) as exc:
             raise AttemptFailed(_NOT_LENT, exc) from None
+        if self._driver.was_begun(connection):
+            raise ConfigurationError(
+                "the pool has lent a connection with an open transaction, which the operation would end; end it before "
+                "or, for work that is to be a part of it, use bind()"
+            )
 
     def _give_back(self, stack: ExitStack, exc: BaseException | None) -> None:
         """Give the connection back: what has come of the operation stands, whatever the pool says by then."""

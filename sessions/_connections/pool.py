@@ -121,7 +121,10 @@ class Pool(Generic[C]):
             result = use(self.take(lease))
             self.give_back(lease, keep=True)
         except BaseException as exc:
-            lease.__exit__(type(exc), exc, None)
+            try:
+                lease.__exit__(type(exc), exc, None)
+            finally:
+                self.give_back(lease, keep=False)  # where it was interrupted before it began
             raise
         return result
 

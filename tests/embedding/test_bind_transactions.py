@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import sessions
-from embedding.application import connected, orders, place_order, run
+from embedding.application import connected, end_connections, orders, place_order, prepare, run
 from support.samples import items, refuse_poisoned_rows, stored_sessions, stored_texts, texts
 from support.servers import dialect_of, execute_sql
 
@@ -267,3 +267,17 @@ def test_a_backend_binds_with_its_own_tables_and_limits(app_url: str, connection
         connection.commit()
         assert texts(pooled.session("chat_1").get_items()) == ["bound"]
     assert stored_texts(app_url) == []
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_bound_connection_that_was_ended_says_what_to_do(server_url: str, begun: bool) -> None:
+    prepare(server_url)
+    with connected(server_url, autocommit=not begun) as connection:
+        session = sessions.bind(connection).session("chat")
+        if begun:
+            place_order(connection, 1)
+        end_connections(server_url)
+        for call in (session.get_items, lambda: session.add_items(items("a"))):
+            with pytest.raises(sessions.ConnectionFailedError, match="open another one and bind that"):
+                call()
+    assert orders(server_url) == []

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import signal
 import sqlite3
+import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -413,3 +414,48 @@ def test_a_backend_that_is_dropped_keeps_no_pool(sqlite_url: str) -> None:
     del pool
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda session: session.get_items(), id="get_items"),
+        pytest.param(lambda session: session.add_items(items("a")), id="add_items"),
+        pytest.param(lambda session: session.add_items(items("a"), if_position=7), id="a conflict"),
+    ],
+)
+def test_a_connection_that_a_pool_lends_in_a_transaction_is_refused(
+    call: Callable[[sessions.Session], object], sql_url: str
+) -> None:
+    """As DBUtils' PersistentDB lends a thread its own, again and again."""
+    prepare(sql_url)
+    with closing(connect_as(sql_url, autocommit=False)) as connection:
+        pool = SimpleNamespace(connection=lambda: nullcontext(connection))
+        with sessions.connect(pool=pool) as backend:
+            session = backend.session("chat")
+            place_order(connection, 1)
+            with pytest.raises(sessions.ConfigurationError, match=r"bind\(\)"):
+                call(session)
+            place_order(connection, 2)
+            connection.commit()
+            assert orders(sql_url) == [1, 2]
+            session.add_items(items("a"))
+            assert texts(session.get_items()) == ["a"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3's attribute autocommit is of Python 3.12")
+def test_what_is_left_open_on_a_connection_with_the_attribute_autocommit_is_refused(sqlite_url: str) -> None:
+    """Its commit() and rollback() do nothing, so that no pool ends what is left open."""
+    prepare(sqlite_url)
+    options: dict[str, Any] = {"autocommit": True}
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), **options)) as connection:
+        pool = SimpleNamespace(connection=lambda: nullcontext(connection))
+        with sessions.connect(pool=pool) as backend:
+            backend.session("chat").add_items(items("a"))
+            connection.execute("BEGIN")
+            with pytest.raises(sessions.ConfigurationError, match="transaction"):
+                backend.session("chat").add_items(items("b"))
+            connection.execute("COMMIT")
+            backend.session("chat").add_items(items("c"))
+            assert not connection.in_transaction
+    assert stored_texts(sqlite_url, "chat") == ["a", "c"]

@@ -12,6 +12,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -472,9 +473,155 @@ def test_a_lock_that_was_not_had_is_nobodys_to_release() -> None:
         assert lock.is_held()
 
 
-def _bound(stack: contextlib.ExitStack, url: str, *, begins: bool) -> Session:
+@pytest.mark.parametrize("name", ["add_items", "pop_item", "replace_items", "clear_session"])
+@pytest.mark.parametrize("lender", ["own", "bind in autocommit"])
+@pytest.mark.parametrize("gap", [0.03, 0.06, 0.1])
+def test_a_write_that_ctrl_c_interrupts_twice_is_not_done_later(
+    gap: float, lender: str, name: str, server_url: str
+) -> None:
+    """The second one falls into what the first one is answered by, which takes some trips over the network."""
+    left = 2
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            signal.setitimer(signal.ITIMER_REAL, gap)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    with Session.from_url("chat_1", server_url) as witness, contextlib.ExitStack() as stack:
+        witness.add_items(items("a"))
+        proxy = stack.enter_context(Proxy(server_url, delay_to_server=0.02, delay_to_client=0.02))
+        with _lent(lender, proxy.url) as session, locked_session(server_url):
+            assert session.position() > 0  # connected
+            interrupter = threading.Thread(target=_alarm_when, args=(lambda: bool(waiting(server_url)),))
+            interrupter.start()
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    OPERATIONS[name](session)
+                left = 0
+            finally:
+                interrupter.join()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+            assert eventually(lambda: not waiting(server_url), seconds=5)
+        assert eventually(lambda: open_transactions(server_url) == 0)
+        assert texts(witness.get_items()) == ["a"]
+
+
+def _alarm_when(condition: Callable[[], bool]) -> None:
+    assert eventually(condition)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+
+@pytest.mark.parametrize("place", ["_Lease.__exit__", "Pool.restores", "Pool.give_back"])
+def test_an_interrupt_behind_another_leaves_no_turn_taken(
+    place: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sessions._connections import pool
+
+    kind, _, name = place.partition(".")
+    there = getattr(pool, kind)
+    original = getattr(there, name)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if not is_writing:
+            return original(*arguments, **options)
+        is_writing.pop()
+        raise KeyboardInterrupt
+
+    is_writing: list[bool] = []
+
+    def fail(*_: object) -> None:
+        is_writing.append(True)
+        raise ZeroDivisionError
+
+    with sessions.connect(sqlite_url, statement_timeout=1.0) as backend, ThreadPoolExecutor(1) as other:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        monkeypatch.setattr(there, name, interrupted)
+        monkeypatch.setattr(backend._store._dialect, "touch", fail)  # type: ignore[attr-defined]
+        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)):
+            session.add_items(items("b"))
+        monkeypatch.undo()
+        other.submit(session.add_items, items("c")).result(timeout=10)
+        session.add_items(items("d"))
+        assert texts(session.get_items()) == ["a", "c", "d"]
+
+
+def test_a_time_limit_while_a_lease_gets_its_thread_is_not_swallowed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thread.start() makes another exception of it: it lets go of a lock that it has not got again."""
+
+    def start(thread: threading.Thread) -> None:
+        try:
+            signal.raise_signal(signal.SIGALRM)
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _TimeIsUpError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Session.from_url("chat_1", url) as session:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            with pytest.raises(_TimeIsUpError), session.exclusive():
+                pass
+            monkeypatch.undo()
+            with session.exclusive():
+                session.add_items(items("a"))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+_CLOSE_TO_THE_LIMIT = """
+import sys, sessions
+_, url, name = sys.argv
+limit = 400
+
+def at(depth, call):
+    return at(depth - 1, call) if depth else call()
+
+with sessions.connect(url, max_retries=1, retry_delay=0.001) as backend:
+    backend.session("chat_0").add_items([{"n": 0}])
+    backend.session("chat_0").replace_items([{"n": 0}])
+    backend.session("chat_0").pop_item()
+    sys.setrecursionlimit(limit)
+    raised = 0
+    for depth in range(limit - 110, limit - 5):
+        session = backend.session(f"chat_{depth}")
+        session.add_items([{"n": 0}, {"n": 1}])
+        before = session.get_items()
+        write = getattr(session, name)
+        try:
+            at(depth, lambda: write([{"n": 2}]) if name in ("add_items", "replace_items") else write())
+        except sessions.OutcomeUnknownError:
+            raised += 1
+        except RecursionError:
+            raised += 1
+            assert session.get_items() == before, depth
+    assert raised > 5
+"""
+
+
+@pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage uses the stack too")
+@pytest.mark.parametrize("name", ["add_items", "pop_item", "replace_items", "clear_session"])
+def test_a_write_that_meets_the_end_of_the_stack_has_not_happened_or_may_have(name: str, server_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _CLOSE_TO_THE_LIMIT, server_url, name],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _bound(stack: contextlib.ExitStack, url: str, how: str) -> Session:
     connection = stack.enter_context(contextlib.closing(connect_raw(url)))
-    if begins:
+    if how == "bind with the attribute autocommit":
+        connection.autocommit = True
+    if how == "bind":
         connection.cursor().execute("BEGIN")
     return sessions.bind(connection).session("chat_1")
 
@@ -566,11 +713,13 @@ def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
-@pytest.mark.parametrize("how", ["own", "bind", "bind in autocommit"])
+@pytest.mark.parametrize("how", ["own", "bind", "bind in autocommit", "bind with the attribute autocommit"])
 def test_an_exception_anywhere_in_a_write_leaves_nothing_to_go_on_later(
     sql_url: str, how: str, rng: random.Random
 ) -> None:
     """It is kept, and forgotten by another thread, when the connection has something else to do."""
+    if how == "bind with the attribute autocommit" and (dialect_of(sql_url) != "sqlite" or sys.version_info < (3, 12)):
+        pytest.skip("it is sqlite3's, since Python 3.12")
     modules = str(Path(sessions.__file__).parent), contextlib.__file__
     with sessions.connect(sql_url, pool_size=1, statement_timeout=5.0) as backend, ThreadPoolExecutor(1) as other:
         acknowledged = ["first"]
@@ -579,7 +728,7 @@ def test_an_exception_anywhere_in_a_write_leaves_nothing_to_go_on_later(
         step = 1 if dialect_of(sql_url) == "sqlite" else 7
         for place in itertools.count(rng.randint(1, step), step):
             with contextlib.ExitStack() as stack:
-                session = backend.session("chat_1") if how == "own" else _bound(stack, sql_url, begins=how == "bind")
+                session = backend.session("chat_1") if how == "own" else _bound(stack, sql_url, how)
                 kept: list[BaseException] = []
                 interrupt = _Interrupt(place, *modules)
                 with contextlib.suppress(KeyboardInterrupt), _Keeping(kept), interrupt:
@@ -589,7 +738,7 @@ def test_an_exception_anywhere_in_a_write_leaves_nothing_to_go_on_later(
                     session.add_items(items(text))
                 except sessions.ConnectionFailedError:
                     assert how != "own"  # an application's connection that was closed is opened by the application
-                    session = _bound(stack, sql_url, begins=how == "bind")
+                    session = _bound(stack, sql_url, how)
                     session.add_items(items(text))
                 other.submit(kept.clear).result(timeout=10)
                 if how == "bind":

@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
-from sessions._reentry import own, suppress_own
+from sessions._reentry import own, suppress_own, uninterrupted
 from sessions._settings.key_files import KeyFiles
 from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
@@ -98,8 +98,17 @@ class TimedConnection(SQLStateConnection):
 
     def cancel_statement(self) -> None:
         """Let the server give up what it executes."""
-        with suppress_own(psycopg.Error):
-            self.cancel_safe(timeout=CANCEL_SECONDS)
+        cancel_statement(self)
+
+    def _try_cancel(self, *, timeout: float = CANCEL_SECONDS) -> None:
+        # psycopg's own, after a Ctrl-C, would be interrupted by the next one.
+        self.cancel_statement()
+
+
+def cancel_statement(connection: psycopg.Connection[Any]) -> None:
+    """Let the server give up what it executes for a connection, whatever interrupts this."""
+    with suppress_own(psycopg.Error):
+        uninterrupted(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS))
 
 
 def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -> Generator[Any, Any, Any]:
@@ -229,8 +238,7 @@ class PostgresConnector:
             return False
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.ACTIVE:
-            with suppress_own(psycopg.Error):
-                connection.cancel_safe(timeout=CANCEL_SECONDS)
+            connection.cancel_statement()
             with suppress_own(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
                 forget_unsent(end)
         sqlstate = getattr(exc, "sqlstate", None) or ""

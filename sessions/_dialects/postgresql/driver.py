@@ -18,7 +18,7 @@ from sessions._reentry import is_own, own, suppress_own
 from sessions.errors import ConfigurationError, unlockable_error
 
 from .arrays import TextArray, array_of
-from .connector import CANCEL_SECONDS, TimedConnection, check_engine
+from .connector import CANCEL_SECONDS, TimedConnection, cancel_statement, check_engine
 from .errors import describe, is_goodbye, statement_failure
 from .prepared import PREPARED
 from .together import together
@@ -80,12 +80,16 @@ class PostgresDriver(Driver[PGConnection]):
         statement, cursor = self.statements[name], PlainCursor(connection)
         if isinstance(connection, TimedConnection):
             return cursor.execute(statement, parameters or None)
+        # In place of psycopg's own, which after one Ctrl-C the next one would interrupt.
+        connection._try_cancel = lambda **_: cancel_statement(connection)  # type: ignore[method-assign]  # noqa: SLF001
         try:
             # Not prepared, as an application's connection may do, which a pooler in transaction mode breaks.
             return cursor.execute(statement, parameters or None, prepare=False)
         except BaseException as exc:
             self.close_if_interrupted(connection, exc)
             raise
+        finally:
+            vars(connection).pop("_try_cancel", None)
 
     def locked(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
         """Raise an error where a policy lets rows be seen that FOR UPDATE passes over, as if they were not there."""
@@ -160,12 +164,13 @@ class PostgresDriver(Driver[PGConnection]):
         if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or is_own(exc, psycopg.Error):
             return
         # psycopg cancels after KeyboardInterrupt alone; a write that waits would be done later.
-        with suppress_own(psycopg.Error):
-            connection.cancel_safe(timeout=CANCEL_SECONDS)
-        deadline = monotonic() + CANCEL_SECONDS
-        while not is_readable(connection.fileno()) and monotonic() < deadline:
-            sleep(_POLL_SECONDS)
-        connection.close()
+        try:
+            cancel_statement(connection)
+            deadline = monotonic() + CANCEL_SECONDS
+            while not is_readable(connection.fileno()) and monotonic() < deadline:
+                sleep(_POLL_SECONDS)
+        finally:
+            connection.close()
 
     def is_alone(self, connection: PGConnection) -> bool:
         """Tell whether a statement is a transaction, which it can undo without harm to another one."""

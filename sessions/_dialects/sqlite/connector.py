@@ -179,6 +179,7 @@ class FileConnector:
         return mode == "wal"
 
     def close(self, connection: FileConnection) -> None:
+        self._writers.end(connection)  # where restore() was interrupted
         with suppress_own(sqlite3.Error):
             if connection.is_in_place():
                 connection.close()
@@ -252,6 +253,7 @@ class MemoryConnector:
 
     def close(self, connection: sqlite3.Connection) -> None:
         """Keep it: whatever was interrupted, the next operation begins with a rollback."""
+        self._writers.end(connection)  # where restore() was interrupted
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:
         return True

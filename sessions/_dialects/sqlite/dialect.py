@@ -94,6 +94,19 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         finally:
             self.writers.end(connection)
 
+    def commit(self, connection: sqlite3.Connection) -> None:
+        self._end(connection, "commit")
+
+    def roll_back(self, connection: sqlite3.Connection) -> None:
+        self._end(connection, "rollback")
+
+    def _end(self, connection: sqlite3.Connection, name: str) -> None:
+        # Where autocommit is True the methods do nothing; where it is False they also begin the next transaction.
+        if _autocommit(connection) is not True:
+            getattr(connection, name)()
+        elif connection.in_transaction:
+            run(connection, self.statements[name])
+
     def end_turn(self, connection: sqlite3.Connection) -> None:
         self.writers.end(connection)
 
@@ -108,6 +121,9 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
+
+    def was_begun(self, connection: sqlite3.Connection) -> bool:
+        return connection.in_transaction and _autocommit(connection) is not False
 
     def join_transaction(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
         if writes and _begins_implicitly(connection) and not connection.in_transaction:
@@ -181,6 +197,10 @@ def _check_place(connection: sqlite3.Connection, failure: str) -> None:
 
 def _begins_implicitly(connection: sqlite3.Connection) -> bool:
     """Tell whether a write belongs to a transaction that the application ends."""
-    # The attribute of Python 3.12. Set to True or False it leaves isolation_level without a meaning.
-    autocommit = getattr(connection, "autocommit", None)
+    autocommit = _autocommit(connection)
     return autocommit is False or (autocommit is not True and connection.isolation_level is not None)
+
+
+def _autocommit(connection: sqlite3.Connection) -> object:
+    """Return the attribute of Python 3.12; set to True or False it leaves isolation_level without a meaning."""
+    return getattr(connection, "autocommit", None)
