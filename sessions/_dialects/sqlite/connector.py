@@ -74,7 +74,7 @@ class FileConnection(sqlite3.Connection):
 
     def is_in_place(self) -> bool:
         """Tell whether these are still the files of their names."""
-        return self.files is None or files_at(self.path, self.target) == self.files
+        return self.files is None or self.files.are_at(self.path, self.target)
 
     def __del__(self) -> None:
         """Say nothing: the pool closes it, or it is another process's."""

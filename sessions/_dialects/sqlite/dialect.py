@@ -23,7 +23,7 @@ from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
 from .errors import MOVED, MOVED_DURING_COMMIT, describe, failure_of
-from .values import decode, fetch, run, unadapted
+from .values import decode, fetch, refuse_noncharacters, run, unadapted
 
 
 class SQLiteDialect(Dialect[sqlite3.Connection]):
@@ -67,6 +67,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             return self.change(connection, name, parameters)
 
     def list_parameter(self, connection: sqlite3.Connection, texts: Sequence[str]) -> object:
+        refuse_noncharacters(connection, texts)  # in JSON they are escaped
         return json.dumps(list(texts))
 
     def orders_by_code_points(self, connection: sqlite3.Connection) -> bool:

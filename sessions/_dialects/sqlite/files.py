@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sessions._dialects.failures import raised_by_a_handler
-from sessions._reentry import Lock
+from sessions._reentry import Lock, own
 
 # A device and a number on it; None where there is no file.
 Identity = tuple[int, int] | None
@@ -33,6 +33,19 @@ class Files(NamedTuple):
     shm: Identity
     names: int | None = None  # of the database. By each of them SQLite would look for another log.
 
+    def are_at(self, path: str, target: str) -> bool:
+        """Tell whether these are what files_at() returns; in place, for a write asks three times."""
+        try:
+            database, wal, shm = os.stat(path), os.stat(target + "-wal"), os.stat(target + "-shm")
+        except own(OSError):
+            return files_at(path, target) == self
+        return self == (
+            (database.st_dev, database.st_ino),
+            (wal.st_dev, wal.st_ino),
+            (shm.st_dev, shm.st_ino),
+            database.st_nlink,
+        )
+
     def may_have_become(self, later: Files) -> bool:
         """Tell whether what was opened in between is what is there later: numbers in use are given to no other file."""
         return later.database is not None and all(
@@ -43,13 +56,13 @@ class Files(NamedTuple):
 def files_at(path: str, target: str) -> Files:
     """Return the files that are there now; target is what path leads to if it is a link: the log stands beside it."""
     database, wal, shm = _found(path), _found(target + "-wal"), _found(target + "-shm")
-    # In place: a write asks three times.
     return Files(
-        None if database is None else (database.st_dev, database.st_ino),
-        None if wal is None else (wal.st_dev, wal.st_ino),
-        None if shm is None else (shm.st_dev, shm.st_ino),
-        None if database is None else database.st_nlink,
+        _identity(database), _identity(wal), _identity(shm), names=None if database is None else database.st_nlink
     )
+
+
+def _identity(found: os.stat_result | None) -> Identity:
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _found(path: str) -> os.stat_result | None:
