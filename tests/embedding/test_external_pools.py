@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import signal
 import sqlite3
 import sys
@@ -458,4 +459,4 @@ def test_what_is_left_open_on_a_connection_with_the_attribute_autocommit_is_refu
             connection.execute("COMMIT")
             backend.session("chat").add_items(items("c"))
             assert not connection.in_transaction
-    assert stored_texts(sqlite_url, "chat") == ["a", "c"]
+    assert [json.loads(text)["content"] for text in stored_texts(sqlite_url, "chat")] == ["a", "c"]
