@@ -74,7 +74,7 @@ def refuse_noncharacters(connection: sqlite3.Connection, texts: Iterable[Any]) -
     values = (text.value if isinstance(text, _Plain) else text for text in texts)
     if not any(isinstance(text, str) and ("\ufffe" in text or "\uffff" in text) for text in values):
         return
-    [(encoding,)] = sqlite3.Cursor(connection).execute("PRAGMA encoding").fetchall()
+    [(encoding,)] = run(connection, "PRAGMA encoding")[0]
     if encoding not in ("UTF-8", b"UTF-8"):
         raise noncharacter_error()
 
