@@ -50,7 +50,7 @@ def load(
         raise ValueError(f"on_existing is {on_existing!r}; pass 'fail', 'append' or 'replace'")
     began, ended = _text(created_at), _text(updated_at)
     rows = iter(records)
-    history = History(session_id, store)
+    history = History(session_id, store.of_every_age())
     if on_existing != "fail":
         position = history.position()
         texts, times = next(_parts(session_id, rows, whole=True), ([], []))

@@ -402,6 +402,16 @@ def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[st
     assert run("copy", target, "chat_1").err.startswith("copied 1 session, 0 items in ")
 
 
+def test_a_copy_to_another_time_zone_says_so(
+    postgresql_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute_sql(postgresql_url, f"ALTER DATABASE {postgresql_url.rpartition('/')[2]} SET timezone = 'Etc/GMT+8'")
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    assert main(["copy", make_url("sqlite"), "--url", postgresql_url]) == 0
+    assert "8 h older than it is" in capsys.readouterr().err
+
+
 def test_fork_copies(run: Run, sql_url: str) -> None:
     assert run("fork", "chat_1", "chat_9") == (0, "", "'chat_1' was copied to 'chat_9'\n")
     with sessions.connect(sql_url) as backend:

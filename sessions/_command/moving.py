@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -125,6 +125,7 @@ def copy(context: Context, target: Backend) -> int:
             refused[info.session_id] = f"{what}; remove it there, or copy the others by their ids"
         except InvalidItemError as exc:
             refused[info.session_id] = str(exc)
+    _warn_of_zones(context, copied, target)
     differ = [session_id for session_id in copied if _checksum(source, session_id) != _checksum(target, session_id)]
     differ = foreign + differ
     seconds = progress.end()
@@ -135,6 +136,28 @@ def copy(context: Context, target: Backend) -> int:
         verdict = f"{len(differ):,} differ" if differ else "checksums equal"
         err.line(f"copied {count_of(len(copied))}, {records:,} items in {seconds:.1f} s; {verdict}")
     return len(differ)
+
+
+def _warn_of_zones(context: Context, session_ids: Sequence[str], target: Backend) -> None:
+    """Say where what was copied has another age there: a database notes a time without its zone."""
+    for session_id in session_ids:
+        ages = [_age(context.backend, session_id), _age(target, session_id)]
+        if None in ages:
+            continue
+        hours = round((ages[1] - ages[0]) / 900) / 4  # type: ignore[operator]  # None of them is None
+        if hours:
+            context.err.line(
+                f"agent-sessions: the two databases write times in different zones, and times are copied as they are "
+                f"written: there a conversation is {abs(hours):g} h {'older' if hours > 0 else 'younger'} than it is, "
+                "for prune too"
+            )
+        return
+
+
+def _age(backend: Backend, session_id: str) -> float | None:
+    """Return for how many seconds nobody has written to a conversation."""
+    page = backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=None)
+    return page[0].idle if page and page[0].session_id == session_id else None
 
 
 @contextmanager

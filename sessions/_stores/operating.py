@@ -196,7 +196,11 @@ def _delete_locked(
 
 def session_sizes(dialect: Dialect[C], connection: C, session_ids: Sequence[str]) -> list[SizeRow]:
     """Return how much each session holds, day by day."""
-    return dialect.execute(connection, "session_sizes", {"ids": dialect.list_parameter(connection, session_ids)})
+
+    def ask(ids: Sequence[str]) -> list[SizeRow]:
+        return dialect.execute(connection, "session_sizes", {"ids": dialect.list_parameter(connection, ids)})
+
+    return dialect.for_ids_that_can_be(connection, session_ids, ask, [])
 
 
 def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], length: int) -> list[FirstRow]:
@@ -204,15 +208,17 @@ def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], 
     spaced, compact = USER_ROLES
     asked = {"spaced": spaced, "compact": compact, "length": length}
 
-    def ask() -> list[FirstRow]:
-        ids = {"ids": dialect.list_parameter(connection, session_ids)}
-        return dialect.execute(connection, "first_items", asked | ids)
+    def ask(ids: Sequence[str]) -> list[FirstRow]:
+        return dialect.execute(connection, "first_items", asked | {"ids": dialect.list_parameter(connection, ids)})
 
-    def ask_each() -> list[FirstRow]:
-        each = [asked | {"session_id": session_id} for session_id in session_ids]
+    def ask_each(ids: Sequence[str]) -> list[FirstRow]:
+        each = [asked | {"session_id": session_id} for session_id in ids]
         return [row for one in each for row in dialect.execute(connection, "first_item_of", one)]
 
-    return dialect.or_else(connection, ask, ask_each)
+    def ask_about(ids: Sequence[str]) -> list[FirstRow]:
+        return dialect.or_else(connection, lambda: ask(ids), lambda: ask_each(ids))
+
+    return dialect.for_ids_that_can_be(connection, session_ids, ask_about, [])
 
 
 def unlisted_sessions(dialect: Dialect[C], connection: C, *, after: str, count: int) -> list[str]:

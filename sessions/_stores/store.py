@@ -176,6 +176,10 @@ class Store(ABC):
     def check(self, *, fix: bool) -> list[Check]:
         """Look whether everything is as it should be; with fix make what is missing before."""
 
+    def of_every_age(self) -> Store:
+        """Return a store that shows the rows that are too old to be shown, too."""
+        return self
+
     def for_records(self, session_id: str, limit: int | None) -> Store:
         """Return what a conversation, or its newest rows, are to be read from in pages, the oldest first.
 

@@ -55,7 +55,7 @@ FROM (
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
             OR session_id >= %(below)s AND session_id < %(prefix)s
         )
-        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(LEFT(CONVERT(session_id USING utf8mb4), CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at DESC, session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -101,7 +101,7 @@ FROM (
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
             OR session_id >= %(below)s AND session_id < %(prefix)s
         )
-        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(LEFT(CONVERT(session_id USING utf8mb4), CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY updated_at, session_id
     LIMIT %(count)s
 ) AS page
@@ -143,7 +143,7 @@ FROM (
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
             OR session_id >= %(below)s AND session_id < %(prefix)s
         )
-        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(LEFT(CONVERT(session_id USING utf8mb4), CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id
     LIMIT %(count)s
 ) AS page
@@ -185,7 +185,7 @@ FROM (
             OR session_id >= %(beyond)s AND (%(above_prefix)s IS NULL OR session_id < %(above_prefix)s)
             OR session_id >= %(below)s AND session_id < %(prefix)s
         )
-        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(LEFT(CONVERT(session_id USING utf8mb4), CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY session_id DESC
     LIMIT %(count)s
 ) AS page
@@ -371,7 +371,7 @@ FROM (
     SELECT session_id, id, created_at, message_data
     FROM agent_messages
     WHERE id > %(after)s
-        AND CAST(CONVERT(LEFT(session_id, CHAR_LENGTH(%(prefix)s)) USING utf8mb4) AS BINARY) = CAST(%(prefix)s AS BINARY)
+        AND CAST(LEFT(CONVERT(session_id USING utf8mb4), CHAR_LENGTH(%(prefix)s)) AS BINARY) = CAST(%(prefix)s AS BINARY)
     ORDER BY id
     LIMIT %(count)s
 ) AS page

@@ -42,12 +42,22 @@ FROM pg_catalog.pg_class
 WHERE oid = to_regclass(%(table)s);
 
 -- name: unfinished_indexes
--- What a CREATE INDEX CONCURRENTLY left that did not end, and the statement that removes it.
+-- What a CREATE INDEX CONCURRENTLY left that did not end, and the statement that removes it. Whoever builds one at this
+-- moment has locked the table from the first to the last of its transactions.
 SELECT pg_class.relname::text, 'DROP INDEX CONCURRENTLY ' || indexrelid::regclass::text
 FROM pg_catalog.pg_index
 JOIN pg_catalog.pg_class ON pg_class.oid = pg_index.indexrelid
 WHERE pg_index.indrelid = to_regclass(%(table)s)
     AND NOT pg_index.indisvalid
+    AND NOT EXISTS (
+        SELECT
+        FROM pg_catalog.pg_locks
+        WHERE locktype = 'relation'
+            AND relation = pg_index.indrelid
+            AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+            AND mode = 'ShareUpdateExclusiveLock'
+            AND pid <> pg_backend_pid()
+    )
 ORDER BY pg_class.relname;
 
 -- name: kind

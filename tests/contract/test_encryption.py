@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -819,3 +819,18 @@ def test_check_says_that_there_is_a_key_where_nothing_can_be_tried(sql_url: str)
         assert backend.check()[-1][:3] == ("encryption", "ok", "a key is given, and there is no row to try it on")
     with sessions.connect(sql_url) as backend:
         assert "encryption" not in [check.name for check in backend.check()]
+
+
+def test_a_load_of_what_is_too_old_to_be_read_goes_on_where_it_ended(sql_url: str) -> None:
+    with sessions.connect("memory:") as source:
+        source.session("chat_1").add_items(batch("old", 0, 700))
+        old = datetime.now(UTC).replace(microsecond=0, tzinfo=None) - timedelta(days=30)
+        records = [record._replace(created_at=old) for record in source.session("chat_1").records()]
+    with sessions.connect(sql_url, encryption_key=KEY, encryption_ttl=DAY) as backend:
+        with contextlib.suppress(ZeroDivisionError):
+            backend.load("chat_1", (record if number < 600 else 1 / 0 for number, record in enumerate(records)))  # type: ignore[misc]
+        assert backend.load("chat_1", records) == 200
+        assert backend.load("chat_1", records) == 0
+        assert backend.session("chat_1").get_items() == []
+    with sessions.connect(sql_url, encryption_key=KEY) as backend:
+        assert len(backend.session("chat_1").get_items()) == 700

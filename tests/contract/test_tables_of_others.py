@@ -245,3 +245,32 @@ def test_an_id_that_the_columns_cannot_hold_keeps_no_other_from_being_deleted(
         assert backend.delete_sessions(["\U0001f600"]) == 0
         assert backend.delete_sessions(["chat_1", "\U0001f600"]) == 1
         assert [info.session_id for info in backend.list_sessions()] == ["chat_2"]
+
+
+@each_mysql
+def test_a_prefix_of_ids_that_are_bytes_is_found(server_url: str) -> None:
+    make(server_url, session_id="VARBINARY(255)", row_id="BIGINT AUTO_INCREMENT", key=", PRIMARY KEY (id)")
+    with sessions.connect(server_url) as backend:
+        for session_id in ("müller:1", "muller:1", "mü", "Müller:2"):
+            backend.session(session_id).add_items(items("a"))
+        for order in ("id", "updated"):
+            assert [info.session_id for info in backend.list_sessions(prefix="müll", order=order)] == ["müller:1"]
+        assert [match.session_id for match in backend.search("a", prefix="müll")] == ["müller:1"]
+        verdicts = {check.name: check.verdict for check in backend.check()}
+        assert (verdicts["session_id"], verdicts["session_id of messages"]) == ("ok", "ok")
+
+
+@each_mysql
+def test_an_id_that_the_columns_cannot_hold_keeps_nothing_from_the_others(server_url: str) -> None:
+    make(
+        server_url,
+        session_id="VARCHAR(255) CHARACTER SET latin1 COLLATE latin1_bin",
+        row_id="BIGINT AUTO_INCREMENT",
+        key=", PRIMARY KEY (id)",
+    )
+    with sessions.connect(server_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        ids = ["chat_1", "чат"]
+        assert backend.first_messages(ids) == {"chat_1": "a"}
+        assert backend.sizes(ids)["chat_1"].items == 1
+        assert backend.delete_sessions(ids) == 1

@@ -82,6 +82,8 @@ def cascade_check(table: str, name: str) -> Check:
 
 
 def _collation_check(name: str, collation: str) -> Check:
+    if not collation:
+        return Check(name, "ok", "compared exactly (bytes)")
     if collation.endswith(("_0900_bin", "_nopad_bin")):
         return Check(name, "ok", f"compared exactly ({collation})")
     if collation.startswith(_MIXING):
