@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sessions._dialects.driver import Driver
-from sessions._dialects.failures import AttemptFailed, Failure, raised_by_a_handler
+from sessions._dialects.failures import GONE, AttemptFailed, Failure, raised_by_a_handler
 from sessions._reentry import Lock, is_own, own, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
@@ -214,9 +214,8 @@ class BoundConnection:
 
 
 def _of_the_applications(failure: Failure) -> Failure:
-    """Say for a lost connection what its owner can do."""
-    is_lost = failure.error is ConnectionFailedError and failure.is_away and failure.remedy != _ALL_GONE
-    return replace(failure, remedy=_LOST) if is_lost else failure
+    """Say for a lost connection what its owner can do; some losses have a remedy of their own."""
+    return replace(failure, remedy=_LOST) if failure.remedy == GONE.remedy else failure
 
 
 class ApplicationPool:
