@@ -139,6 +139,40 @@ def test_a_commit_that_was_done_and_interrupted_is_not_done_again(name: str, how
         assert texts(witness.get_items()) == _AFTER[name]
 
 
+@pytest.mark.mariadb
+@pytest.mark.parametrize("times", [1, 9])
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupted_rollback_leaves_nothing_to_be_committed(begun: bool, times: int, mariadb_url: str) -> None:
+    signal = "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'Query execution was interrupted'"
+    with Session.from_url("chat_1", mariadb_url) as witness:
+        witness.add_items(items("a"))
+        with contextlib.closing(connect_raw(mariadb_url)) as connection:
+            connection.autocommit(False)
+            session = sessions.bind(connection).session("chat_1")
+            if begun:
+                session.add_items(items("b"))
+            dialect = _dialect(session)
+            # Behind the rows: they are written by then.
+            statements = dict(dialect.statements) | {"check_item": signal}
+            dialect.statements = statements
+            left = Counter(rollback=times, rollback_to_savepoint=times)
+            send = dialect._execute
+
+            def execute(connection: Any, name: str, parameters: Any) -> Any:
+                dialect.statements = statements | ({name: signal} if left[name] > 0 else {})
+                left[name] -= 1
+                return send(connection, name, parameters)
+
+            dialect._execute = execute
+            with pytest.raises(sessions.DatabaseError):
+                session.add_items(items("c"))
+            with contextlib.suppress(pymysql.Error):  # it was closed, rather than left with half of it
+                connection.commit()
+            is_open = connection.open
+        assert is_open == (times == 1)
+        assert texts(witness.get_items()) == (["a", "b"] if begun and is_open else ["a"])
+
+
 @pytest.mark.slow
 @pytest.mark.mariadb
 @pytest.mark.parametrize("multi_statements", [True, False])

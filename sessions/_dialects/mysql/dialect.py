@@ -84,7 +84,11 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         bounds = {"beyond": parameters["prefix"] + _LAST_OF_PLANE, "below": parameters["prefix"] + _FIRST}
         try:
-            return self.execute(connection, name, {**parameters, **bounds})
+            rows = self.execute(connection, name, {**parameters, **bounds})
+            # The number of items, where MariaDB was interrupted while it planned to count them.
+            if any(row[4] is None for row in rows):
+                rows = self.execute(connection, name, {**parameters, **bounds})
+            return rows
         except own(pymysql.Error) as exc:
             if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
                 raise

@@ -25,6 +25,7 @@ from .connection import PacketConnection
 from .errors import (
     CANNOT_CONVERT,
     DUPLICATE_KEY,
+    INTERRUPTED,
     MIXED_COLLATIONS,
     NO_CASCADE,
     NOT_FOR_TABLE,
@@ -51,6 +52,9 @@ _NO_BOUND = str(2**64 - 1)
 
 # A statement that only reads, with or without a setting of its own.
 _READ = re.compile(r"(/\*M!.*\*/\s+)?SELECT\b")
+# What takes back, and how often it may be interrupted by KILL QUERY.
+_UNDOING = ("rollback", "rollback_to_savepoint")
+_UNDOES = 5
 # One that is done again without harm.
 _REPEATABLE = re.compile(rf"{_READ.pattern}|UPDATE\b|DELETE\b")
 
@@ -87,6 +91,19 @@ class MySQLDriver(Driver[MyConnection]):
         return [self.statements[suiting(connection, table, name)] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
+        if name not in _UNDOING:
+            return self._execute(connection, name, parameters)
+        for _ in range(_UNDOES):
+            try:
+                return self._execute(connection, name, parameters)
+            except own(pymysql.Error) as exc:
+                if errno_of(exc) not in INTERRUPTED:
+                    raise
+        # What is left of it is not to be committed with what the application does next.
+        connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+        return self._execute(connection, name, parameters)
+
+    def _execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         if name == "first_items" and not is_known(connection, self.tables[1]):
             # For what it tells.
             self.execute(connection, "newest_items", {"session_id": "", "count": 0, "upto": 0})
