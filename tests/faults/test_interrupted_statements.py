@@ -1,7 +1,7 @@
 """Statements of MariaDB's that a time limit or KILL QUERY interrupts: it answers some as if there were nothing to do.
 
-It does so where it is interrupted while it plans a statement, in one of some hundred interruptions, and it says that
-one was interrupted whose commit is done. Both are put here at one place, and met by chance.
+It does so where it is interrupted while it plans a statement, in one of some forty interruptions of writes, and it says
+that one was interrupted whose commit is done. Both are put here at one place, and met by chance.
 """
 
 import contextlib

@@ -63,7 +63,7 @@ class MySQLDriver(Driver[MyConnection]):
     """Statements on connections of PyMySQL.
 
     Where MariaDB answers that there was nothing it is asked once more: so it does, without an error, where a time limit
-    or KILL QUERY interrupts a statement while it is planned (seen with 10.11 and 11.8, in one of 500 interruptions).
+    or KILL QUERY interrupts a statement while it is planned (seen with 10.11 and 11.8).
     """
 
     name = "mysql"
