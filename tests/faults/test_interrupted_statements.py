@@ -139,6 +139,33 @@ def test_a_commit_that_was_done_and_interrupted_is_not_done_again(name: str, how
         assert texts(witness.get_items()) == _AFTER[name]
 
 
+@pytest.mark.parametrize("server_url", ["mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("how", ["own", "ahead", "bound"])
+def test_a_lease_whose_taking_failed_is_free(how: str, server_url: str) -> None:
+    with _session(server_url, how) as session, Session.from_url("chat_1", server_url) as other:
+        with other.exclusive(timeout=0):
+            pass  # makes the table
+        dialect = _dialect(session)
+        dialect.statements = _Once(dialect.statements, find_lease="SELECT EXP(1000) LIMIT 1")
+        with pytest.raises(sessions.DatabaseError), session.exclusive(timeout=0, lease=3600):
+            pass
+        with other.exclusive(timeout=0):
+            other.add_items(items("a"))
+        with session.exclusive(timeout=0):
+            session.add_items(items("b"))
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("how", ["own", "ahead", "bound"])
+def test_a_lease_that_was_taken_and_not_found_is_had(how: str, mariadb_url: str) -> None:
+    with _session(mariadb_url, how) as session, Session.from_url("chat_1", mariadb_url) as other:
+        with other.exclusive(timeout=0):
+            pass  # makes the table
+        _skip(_dialect(session), "find_lease")
+        with session.exclusive(timeout=0):
+            session.add_items(items("a"))
+
+
 @pytest.mark.mariadb
 @pytest.mark.parametrize("times", [1, 9])
 @pytest.mark.parametrize("begun", [True, False])

@@ -147,12 +147,20 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         return [] if lease is None else self.with_parameters(connection, names, lease._asdict())
 
     def _keep_lease(self, connection: MyConnection, name: str, lease: Lease) -> bool:
-        statements = self.with_parameters(connection, [name, "find_lease"], lease._asdict())
-        if isinstance(connection, PacketConnection):
-            _, found = send(connection, *statements)
+        # In one transaction, or one that is taken and cannot be found would be kept.
+        parameters = lease._asdict()
+        if not isinstance(connection, PacketConnection):
+            with self.transaction(connection):
+                self.change(connection, name, parameters)
+                return bool(self.execute(connection, "find_lease", parameters))
+        statements = self.with_parameters(connection, [name, "find_lease"], parameters)
+        if self.in_transaction(connection):
+            results = send(connection, *statements)
         else:
-            _, found = (send(connection, statement)[0] for statement in statements)
-        return bool(found.rows)
+            results = transact(connection, self.statements, statements)
+        if not results[-1].rows and connection.server.is_mariadb:
+            results = send(connection, *self.with_parameters(connection, ["find_lease"], parameters))
+        return bool(results[-1].rows)
 
     def insert(
         self, connection: MyConnection, session_id: str, texts: Sequence[str], *, times: Sequence[str] = ()
