@@ -15,7 +15,7 @@ import pytest
 import sessions
 from sessions._connections import fork as ours
 from support.children import Child, forking_in_c
-from support.rivals import eventually, lender_of, others
+from support.rivals import connection_of, eventually, others
 from support.samples import items, texts
 from support.servers import execute_sql
 
@@ -125,7 +125,7 @@ def test_what_was_in_use_is_refused_in_the_child_and_unharmed_in_the_parent(
             gc.collect()
             return refusals
 
-        with lender_of(backend).lease() as connection:
+        with connection_of(backend) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE agent_messages SET message_data = '{\"n\": 1}'")
             refusals = Child(work).result()

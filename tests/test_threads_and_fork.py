@@ -16,7 +16,7 @@ import pytest
 
 import sessions
 from support.children import Child, fork
-from support.rivals import eventually, lender_of, others
+from support.rivals import connection_of, eventually, lender_of, others
 from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
 from support.servers import dialect_of, execute_sql
 
@@ -410,11 +410,11 @@ def test_who_waits_longest_for_a_connection_is_served_first(sqlite_url: str) -> 
         pool = lender_of(backend)
 
         def use(name: str) -> None:
-            with pool.lease():
+            with connection_of(backend):
                 served.append(name)
 
         threads = [threading.Thread(target=use, args=(f"thread {number}",)) for number in range(3)]
-        with pool.lease():
+        with connection_of(backend):
             for number, thread in enumerate(threads, 1):
                 thread.start()
                 assert eventually(partial(_wait_in, pool, number))
@@ -451,7 +451,7 @@ def test_who_is_interrupted_while_waiting_for_a_connection_keeps_nobody_else_wai
             found.append(served.wait(20))  # as a handler that goes on for long
 
         def hold() -> None:
-            with pool.lease():
+            with connection_of(backend):
                 held.set()
                 assert eventually(partial(_wait_in, pool, 1))
                 interrupt()
@@ -477,7 +477,7 @@ def test_a_handler_is_served_before_what_it_has_interrupted(sqlite_url: str) -> 
         backend.session("chat_1").add_items(items("a"))
 
         def hold() -> None:
-            with pool.lease():
+            with connection_of(backend):
                 held.set()
                 assert eventually(partial(_wait_in, pool, 1))
                 interrupt()

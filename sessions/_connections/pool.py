@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
-from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
 
@@ -45,35 +44,18 @@ class _Idle(NamedTuple, Generic[C]):
 
 
 class _Lease(Generic[C]):
-    """A borrower's place in the pool, and its connection once it has one: what `with` works on.
+    """A borrower's place in the pool, and its connection once it has one.
 
     The pool knows it weakly: when Ctrl-C falls between two steps of ours, the place is
     free again as soon as the borrower is forgotten.
     """
 
-    __slots__ = ("__weakref__", "_pool", "connection", "place", "taken")
+    __slots__ = ("__weakref__", "connection", "place", "taken")
 
-    def __init__(self, pool: Pool[C]) -> None:
-        self._pool = pool
+    def __init__(self) -> None:
         self.connection: C | None = None
         self.place: ref[_Lease[C]] | None = None
         self.taken = 0.0
-
-    def __enter__(self) -> C:
-        try:
-            return self._pool.take(self)
-        except BaseException as exc:
-            self.__exit__(type(exc), exc, None)
-            raise
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        keep = exc is None
-        try:
-            keep = keep or self._pool.restores(self, exc)
-        finally:
-            self._pool.give_back(self, keep=keep)
 
 
 class _Turn:
@@ -122,15 +104,15 @@ class Pool(Generic[C]):
             self.give_back(lease, keep=True)
         except BaseException as exc:
             try:
-                lease.__exit__(type(exc), exc, None)
+                self.give_back(lease, keep=self.restores(lease, exc))
             finally:
-                self.give_back(lease, keep=False)  # where it was interrupted before it began
+                self.give_back(lease, keep=False)  # where that was interrupted before it began
             raise
         return result
 
     def lease(self) -> _Lease[C]:
-        """Return a lease, which has a connection in its block."""
-        return _Lease(self)
+        """Return a lease, which has no place yet."""
+        return _Lease()
 
     def take(self, lease: _Lease[C]) -> C:
         """Find or open a connection for a lease."""
@@ -239,10 +221,10 @@ class Pool(Generic[C]):
             before += other.thread != turn.thread
         return before < self._places
 
-    def restores(self, lease: _Lease[C], exc: BaseException | None) -> bool:
+    def restores(self, lease: _Lease[C], exc: BaseException) -> bool:
         """After an operation that failed, tell whether its connection can be used again."""
         check_process()
-        if lease.connection is None or exc is None or lease.place not in self._busy:
+        if lease.connection is None or lease.place not in self._busy:
             return False
         return self._connector.restore(lease.connection, exc)
 

@@ -22,6 +22,7 @@ from sessions import Backend, ConfigurationError, ConflictError, DecryptionError
 from sessions._leases import new_lease
 from sessions.openai_agents import AgentsSession
 from support.claims import use_everything
+from support.rivals import connection_of
 from support.samples import batch, in_threads, item, items, plant, stored_texts, texts
 from support.servers import connect_raw, execute_sql
 
@@ -644,7 +645,7 @@ def test_a_write_that_was_rekeyed_before_its_answer_is_found_again(server_url: s
     with sessions.connect(server_url, encryption_key=[OTHER, KEY]) as backend:
         assert backend.rekey().records == 1
         store = backend._store._store  # type: ignore[attr-defined]
-        with store._lender.lease() as connection:
+        with connection_of(backend) as connection:
             newest = settle_append(store._dialect, connection, Call("chat_1", [written]))
         assert newest == backend.session("chat_1").position()
         assert texts(backend.session("chat_1").get_items()) == ["a"]

@@ -15,7 +15,7 @@ from embedding.test_older_snapshots import OLDER
 from interop.peers import open_peer
 from interop.tables import OTHERS, make_tables
 from sessions import Backend
-from support.rivals import eventually, set_updated_at, waiting
+from support.rivals import connection_of, eventually, set_updated_at, waiting
 from support.samples import items, stored_sessions, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -40,7 +40,7 @@ def age_items(backend: Backend, name: str, days: float) -> None:
     if store.dialect_name != "memory":
         moment = {"sqlite": "datetime(?, 'unixepoch')", "postgresql": "to_timestamp(%s)", "mysql": "FROM_UNIXTIME(%s)"}
         mark = "?" if store.dialect_name == "sqlite" else "%s"
-        with store._attempts._lender.lease() as connection:
+        with connection_of(backend) as connection:
             connection.cursor().execute(
                 f"UPDATE agent_messages SET created_at = {moment[store.dialect_name]} WHERE session_id = {mark}",
                 (time.time() - days * 86_400, name),

@@ -22,7 +22,7 @@ ONCE: dict[str, Any] = {"max_retries": 1, "retry_delay": 0.001, "statement_timeo
 def open_idle(backend: sessions.Backend, count: int) -> list[Any]:
     """Let the backend have so many idle connections; return them."""
     with contextlib.ExitStack() as stack:
-        return [stack.enter_context(lender_of(backend).lease()) for _ in range(count)]
+        return [stack.enter_context(connection_of(backend)) for _ in range(count)]
 
 
 def test_after_one_forgotten_connection_a_fresh_one_is_tried(server_url: str) -> None:
@@ -59,7 +59,7 @@ def test_what_was_used_since_is_still_trusted(server_url: str) -> None:
         lender.take(lost)
         [used] = open_idle(backend, 1)
         lender.give_back(lost, keep=False)
-        with lender.lease() as connection:
+        with connection_of(backend) as connection:
             assert connection is used
 
 

@@ -515,7 +515,7 @@ def _alarm_when(condition: Callable[[], bool]) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.001)
 
 
-@pytest.mark.parametrize("place", ["_Lease.__exit__", "Pool.restores", "Pool.give_back"])
+@pytest.mark.parametrize("place", ["Pool.restores", "Pool.give_back"])
 def test_an_interrupt_behind_another_leaves_no_turn_taken(
     place: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

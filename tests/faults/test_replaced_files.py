@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 import sessions
 from sessions import ConnectionFailedError, OutcomeUnknownError, Session
 from support.claims import refused
+from support.rivals import connection_of, lender_of
 from support.samples import in_threads, items, texts
 from support.servers import execute_sql
 
@@ -62,10 +62,6 @@ def backend(path: Path) -> Iterator[sessions.Backend]:
 @pytest.fixture
 def session(backend: sessions.Backend) -> Session:
     return backend.session("chat_1")
-
-
-def pool_of(backend: sessions.Backend) -> Any:
-    return backend._store._attempts._lender  # type: ignore[attr-defined]
 
 
 # --- ways to restore a file. A shell of its own: to close a file in this process would let go of SQLite's locks.
@@ -127,7 +123,7 @@ def test_every_connection_of_a_pool_goes_on_with_the_restored_file(
 ) -> None:
     with contextlib.ExitStack() as in_use:
         for _ in range(4):
-            in_use.enter_context(pool_of(backend).lease())
+            in_use.enter_context(connection_of(backend))
     shell(way, path)
     in_threads(4, lambda number: backend.session("chat_1").add_items(items(f"new {number}")))
     backend.close()
@@ -140,7 +136,7 @@ def test_a_connection_in_use_during_a_restore_loses_nothing_acknowledged(
     path: Path, backend: sessions.Backend, session: Session, way: str
 ) -> None:
     written = []
-    with pool_of(backend).lease():
+    with connection_of(backend):
         shell(way, path)
         # Where the file itself is the same, nobody can have it anew before this connection has let go of it.
         with contextlib.suppress(ConnectionFailedError):
@@ -174,7 +170,7 @@ def test_two_backends_of_a_process_agree_after_a_restore(path: Path, session: Se
 
 def at(backend: sessions.Backend, statement: str, act: Callable[[], None]) -> None:
     """Act once when a connection of the backend begins to execute a statement."""
-    [(connection, _)] = pool_of(backend)._idle
+    [(connection, _)] = lender_of(backend)._idle
 
     def traced(text: str) -> None:
         if statement in text:

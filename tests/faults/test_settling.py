@@ -25,7 +25,7 @@ from sessions._stores import attempts
 from support.children import fork_in_c
 from support.claims import refused
 from support.proxy import Proxy, When
-from support.rivals import eventually, lender_of, terminate, waiting
+from support.rivals import connection_of, eventually, terminate, waiting
 from support.samples import item, items, make_tables_without_foreign_key, stored_texts, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -316,7 +316,7 @@ def test_a_session_that_waits_for_its_lost_client_is_ended(
     with sessions.connect(postgresql_url) as backend, connect_raw(postgresql_url) as orphan:
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
         leave(orphan)
-        with lender_of(backend).lease() as connection:
+        with connection_of(backend) as connection:
 
             def is_executing() -> bool | None:
                 return dialect.is_executing(connection, orphan.info.backend_pid, age=0.0, waiting=0.0)  # type: ignore[no-any-return]
@@ -349,7 +349,7 @@ def test_a_session_is_ended_that_began_when_the_lost_connection_was_opened(
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
         orphan.execute("BEGIN")
         opened = ages and Opened(time.monotonic() - ages[0], time.time() - ages[1])
-        with lender_of(backend).lease() as connection:
+        with connection_of(backend) as connection:
             dialect.end_session(connection, orphan.info.backend_pid, age=0.0, opened=opened)
         with pytest.raises(psycopg.OperationalError) if is_ended else contextlib.nullcontext():
             orphan.execute("COMMIT")
@@ -366,7 +366,7 @@ def test_a_stranger_with_the_number_of_a_lost_session_goes_on(
     ):
         session = backend.session("chat_1")
         session.add_items(items("a"))
-        with lender_of(backend).lease() as connection:
+        with connection_of(backend) as connection:
             connection.opened = Opened(*(moment - _HOUR for moment in connection.opened))
         monkeypatch.setattr(attempts, "Orphan", lambda _, *rest: Orphan(stranger.info.backend_pid, *rest))
         monkeypatch.setattr(attempts, "_IDLE_ORPHAN_SECONDS", 0.2)
@@ -388,7 +388,7 @@ def test_a_row_that_another_one_makes_is_held_once_that_has_ended(server_url: st
         found: list[tuple[bool, bool]] = []
 
         def hold() -> None:
-            with lender_of(backend).lease() as connection, dialect.transaction(connection):
+            with connection_of(backend) as connection, dialect.transaction(connection):
                 found.append((dialect.hold(connection, "new"), dialect.has_items(connection, "new")))
 
         holder = threading.Thread(target=hold)

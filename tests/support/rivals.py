@@ -20,9 +20,17 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     return True
 
 
-def connection_of(ours: Any) -> Any:
-    """The driver's connection of a backend or a session that has one; a context manager."""
-    return lender_of(ours).lease()
+@contextlib.contextmanager
+def connection_of(ours: Any) -> Iterator[Any]:
+    """Borrow a connection from the pool of a backend or a session."""
+    pool = lender_of(ours)
+    lease = pool.lease()
+    keep = False
+    try:
+        yield pool.take(lease)
+        keep = True
+    finally:
+        pool.give_back(lease, keep=keep)
 
 
 def lender_of(ours: Any) -> Any:
