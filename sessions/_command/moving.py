@@ -141,10 +141,10 @@ def copy(context: Context, target: Backend) -> int:
 def _warn_of_zones(context: Context, session_ids: Sequence[str], target: Backend) -> None:
     """Say where what was copied has another age there: a database notes a time without its zone."""
     for session_id in session_ids:
-        ages = [_age(context.backend, session_id), _age(target, session_id)]
-        if None in ages:
+        here, there = _age(context.backend, session_id), _age(target, session_id)
+        if here is None or there is None:
             continue
-        hours = round((ages[1] - ages[0]) / 900) / 4  # type: ignore[operator]  # None of them is None
+        hours = round((there - here) / 900) / 4
         if hours:
             context.err.line(
                 f"agent-sessions: the two databases write times in different zones, and times are copied as they are "
