@@ -200,7 +200,9 @@ class History:
         while after < upto or store.knows_its_end:
             self.check_open()
             rows = observed(store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
-            yield from (make_record(row) for row in rows if row[2] is not EXPIRED)
+            for row in rows:
+                if row[2] is not EXPIRED:
+                    yield make_record(row)
             if len(rows) < count and not (rows and store.knows_its_end):
                 return
             after = rows[-1][0]

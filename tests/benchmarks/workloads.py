@@ -69,7 +69,14 @@ def _adds_and_reads(run: Run, stores: list[Store], near: list[Store], far: str =
 
 
 def _openings(run: Run, stores: list[Store], far: str = "") -> None:
-    run.time(f"open, read, close{far}", stores, lambda store, _: store, lambda store: store.open_read_close("opened"))
+    one = make_items(1)
+
+    def prepare(store: Store, number: int) -> Store:
+        if number < 0:
+            store.handle("opened").add(one)
+        return store
+
+    run.time(f"open, read, close{far}", stores, prepare, lambda store: store.open_read_close("opened"))
 
 
 def _at_once(run: Run, stores: list[Store], far: str) -> None:
