@@ -110,7 +110,7 @@ def test_a_statement_stands_in_the_file_of_the_same_name_everywhere(name: str) -
 @each_block
 def test_a_block_is_one_statement(block: Block) -> None:
     assert block.code.endswith(";")
-    assert block.code.count(";") == 1 or block.name == "compound"
+    assert block.code.count(";") == 1 or block.code.startswith(("BEGIN NOT ATOMIC", "IF "))  # MariaDB's
 
 
 @each_block

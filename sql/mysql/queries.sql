@@ -401,23 +401,30 @@ EXP(1000 * (%(count)s > (
 -- name: check_session_changed
 -- Differs: behind what changes the session's row: fails as check_item does where that is there, and no row was changed.
 -- So MariaDB answers, without an error, to a statement that a time limit or KILL QUERY interrupts while it is planned.
-SELECT EXP(1000 * (ROW_COUNT() < 1 AND EXISTS (
-    SELECT session_id
-    FROM agent_sessions
-    WHERE session_id = %(session_id)s
-    FOR UPDATE
-)))
-LIMIT 1;
+-- By two IFs: a subquery of the first would have its table opened each time.
+IF ROW_COUNT() < 1 THEN
+    IF EXISTS (
+        SELECT session_id
+        FROM agent_sessions
+        WHERE session_id = %(session_id)s
+        FOR UPDATE
+    ) THEN
+        SIGNAL SQLSTATE '22003' SET MYSQL_ERRNO = 1690;
+    END IF;
+END IF;
 
 -- name: check_items_found
 -- Differs: check_session_changed behind lock_newest_items.
-SELECT EXP(1000 * (FOUND_ROWS() < 1 AND EXISTS (
-    SELECT id
-    FROM agent_messages
-    WHERE session_id = %(session_id)s
-    FOR UPDATE
-)))
-LIMIT 1;
+IF FOUND_ROWS() < 1 THEN
+    IF EXISTS (
+        SELECT id
+        FROM agent_messages
+        WHERE session_id = %(session_id)s
+        FOR UPDATE
+    ) THEN
+        SIGNAL SQLSTATE '22003' SET MYSQL_ERRNO = 1690;
+    END IF;
+END IF;
 
 -- name: check_items_gone
 -- Differs: fails as check_item does behind delete_items where a row of the session is left. A DELETE of two tables, as
@@ -432,13 +439,16 @@ LIMIT 1;
 
 -- name: check_item_deleted
 -- Differs: check_session_changed behind delete_newest_item.
-SELECT EXP(1000 * (ROW_COUNT() < 1 AND EXISTS (
-    SELECT id
-    FROM agent_messages
-    WHERE session_id = %(session_id)s
-    FOR UPDATE
-)))
-LIMIT 1;
+IF ROW_COUNT() < 1 THEN
+    IF EXISTS (
+        SELECT id
+        FROM agent_messages
+        WHERE session_id = %(session_id)s
+        FOR UPDATE
+    ) THEN
+        SIGNAL SQLSTATE '22003' SET MYSQL_ERRNO = 1690;
+    END IF;
+END IF;
 
 -- name: newest_ids
 -- Differs: behind an INSERT that was refused, to say why.

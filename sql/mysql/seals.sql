@@ -68,13 +68,16 @@ WHERE session_id = %(session_id)s;
 
 -- name: check_seal_removed
 -- Differs: check_session_changed behind remove_seal.
-SELECT EXP(1000 * (ROW_COUNT() < 1 AND EXISTS (
-    SELECT session_id
-    FROM agent_session_seals
-    WHERE session_id = %(session_id)s
-    FOR UPDATE
-)))
-LIMIT 1;
+IF ROW_COUNT() < 1 THEN
+    IF EXISTS (
+        SELECT session_id
+        FROM agent_session_seals
+        WHERE session_id = %(session_id)s
+        FOR UPDATE
+    ) THEN
+        SIGNAL SQLSTATE '22003' SET MYSQL_ERRNO = 1690;
+    END IF;
+END IF;
 
 -- name: remove_seals
 DELETE FROM agent_session_seals
