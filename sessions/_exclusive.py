@@ -27,7 +27,9 @@ from ._stores.store import Store
 from .errors import (
     BusyError,
     ClosedError,
+    DatabaseError,
     LeaseLostError,
+    OutcomeUnknownError,
     SessionsError,
     busy_error,
     inherited_lease_error,
@@ -139,8 +141,12 @@ class Hold:
         self.ends = True
         given_back = False
         try:
-            # An interrupted attempt to take it may have succeeded.
-            if self._taken or (self._asked and not isinstance(exc, SessionsError)):
+            # An attempt to take it that was interrupted, or whose answer was lost, may have succeeded.
+            in_doubt = self._asked and not self._taken and isinstance(exc, OutcomeUnknownError)
+            if in_doubt and self._history.store.renews_in_background:
+                self._renew_in_background()  # which gives it back: the database may be away for long
+                return
+            if self._taken or in_doubt or (self._asked and not isinstance(exc, SessionsError)):
                 self._release(exc)
             given_back = True
         except LeaseLostError:
@@ -156,7 +162,7 @@ class Hold:
 
     def _release(self, exc: BaseException | None) -> None:
         try:
-            if observed(self._history.store, _NAME).release_lease(self._own_lease()) or exc is not None:
+            if _release(self._history.store, self._own_lease()) or exc is not None:
                 return
         except SessionsError as failed:
             if self._is_ours:
@@ -216,9 +222,18 @@ def _renew(store: Store, lease: Lease, block: ref[Hold], over: SimpleQueue[ref[H
         logger.warning("session %r: its lease was lost; writes are refused", lease.session_id)
 
 
+def _release(store: Store, lease: Lease) -> bool:
+    """Give a lease back, again where somebody cancelled that; False when it was lost."""
+    try:
+        return observed(store, _NAME).release_lease(lease)
+    except DatabaseError:
+        # What was cancelled may have been done.
+        return observed(store, _NAME).release_lease(lease) or True
+
+
 def _give_back(store: Store, lease: Lease) -> None:
     try:
-        observed(store, _NAME).release_lease(lease)
+        _release(store, lease)
     except SessionsError as exc:
         _tell_kept(lease, exc)
 

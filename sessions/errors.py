@@ -137,6 +137,15 @@ def lost_lease_error(session_id: str) -> LeaseLostError:
     )
 
 
+def unknown_lease_error(exc: OutcomeUnknownError, session_id: str, seconds: float) -> OutcomeUnknownError:
+    """Say of a lease what exc says of a write."""
+    what, _, _ = str(exc).partition("; the write was cut off")
+    return OutcomeUnknownError(
+        f"{what}; the lease of session {session_id!r} may have been taken for this run, which has not begun: it is "
+        f"given back as soon as the database answers, or ends by itself after {seconds:g} s"
+    )
+
+
 def inherited_lease_error(session_id: str) -> LeaseLostError:
     """Say that a forked child has no lease."""
     return LeaseLostError(

@@ -56,6 +56,10 @@ def connection_of(pool: Any) -> Any:
     raise ConnectionFailedError(f"the pool lends no connection ({cause}); see the cause") from cause
 
 
+def _not_lent(failure: Failure) -> Failure:
+    return replace(_NOT_LENT, transient=failure.transient, is_away=failure.is_away)
+
+
 def _without_password(exc: Exception) -> Exception:
     """Return what may be seen of an exception of connecting.
 
@@ -272,15 +276,21 @@ class ApplicationPool:
         except Exception as exc:
             if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
                 raise
-            raise AttemptFailed(_NOT_LENT, _without_password(exc)) from None
+            raise AttemptFailed(self._not_lent(exc), _without_password(exc)) from None
         self._check_kind(connection)
         return connection
+
+    def _not_lent(self, exc: Exception) -> Failure:
+        """Say what an exception of the pool means: its own may be of any kind, the driver's passes or does not."""
+        exc = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
+        package, drivers = (kind.__module__.partition(".")[0] for kind in (type(exc), self._driver.driver_error))
+        return _not_lent(self._driver.connect_failure(exc)) if package == drivers else _NOT_LENT
 
     def _check(self, connection: Any) -> None:
         try:
             self._driver.check_lent(connection)
         except own(self._driver.driver_error) as exc:
-            raise AttemptFailed(_NOT_LENT, exc) from None
+            raise AttemptFailed(_not_lent(self._driver.failure(exc)), exc) from None
         if self._driver.was_begun(connection):
             raise ConfigurationError(
                 "the pool has lent a connection with an open transaction, which the operation would end; end it before "

@@ -187,6 +187,10 @@ class Driver(ABC, Generic[C]):
     def failure(self, exc: Exception) -> Failure:
         """Say what an exception of the driver means."""
 
+    def connect_failure(self, exc: Exception) -> Failure:
+        """Say what an exception of the driver's in connecting means."""
+        return self.failure(exc)
+
     def describe(self, exc: BaseException) -> str:
         """Say in the database's words what failed, without any value of a statement, in one line."""
         return printable(self.words_of(exc))

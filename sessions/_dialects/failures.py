@@ -80,6 +80,11 @@ NO_DATABASE = Failure(ConnectionFailedError, "create the database, or correct th
 TLS_WANTED = Failure(TLSError, "the server wants TLS: pass ssl=True, or better ssl={'ca': ...}")
 NO_TLS = Failure(TLSError, "switch TLS on at the server, or pass ssl=False")
 UNKNOWN_ROOT = Failure(TLSError, "give the root that signed the server's certificate as ssl={'ca': ...}")
+NO_COMMON_TLS = Failure(
+    TLSError,
+    "the two have no version of TLS in common: look at ssl_min_protocol_version and ssl_max_protocol_version here, at "
+    "the versions that the server allows, and at OpenSSL's configuration on both sides",
+)
 WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
 LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
 # Named by nobody.

@@ -209,7 +209,11 @@ def first_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str], 
     asked = {"spaced": spaced, "compact": compact, "length": length}
 
     def ask(ids: Sequence[str]) -> list[FirstRow]:
-        return dialect.execute(connection, "first_items", asked | {"ids": dialect.list_parameter(connection, ids)})
+        parameters = asked | {"ids": dialect.list_parameter(connection, ids)}
+        rows: list[FirstRow] = dialect.execute(connection, "first_items", parameters)
+        if dialect.may_lack_a_part(connection) and any(text is None for _, text in rows):
+            rows = dialect.execute(connection, "first_items", parameters)
+        return rows
 
     def ask_each(ids: Sequence[str]) -> list[FirstRow]:
         each = [asked | {"session_id": session_id} for session_id in ids]

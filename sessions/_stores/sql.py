@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
 from sessions._sealing import SealedWrite
 from sessions._settings.options import Options
-from sessions.errors import busy_error
+from sessions.errors import OutcomeUnknownError, busy_error, unknown_lease_error
 
 from .attempts import Attempts, Lender
 from .checking import checks, mend
@@ -154,7 +155,11 @@ class SQLStore(SealableStore, Generic[C]):
                 # Here: on a connection of the application the row that was only locked is let go.
                 raise busy_error(lease.session_id)
 
-        self._attempts.run(take, settle=take, create=self._dialect.create_leases)
+        try:
+            # No settle=take, which nothing leaves in doubt: without an answer nobody knows whether the lease is had.
+            self._attempts.run(take, settle=partial(take), create=self._dialect.create_leases)
+        except OutcomeUnknownError as exc:
+            raise unknown_lease_error(exc, lease.session_id, lease.seconds) from exc.__cause__
 
     def renew_lease(self, lease: Lease) -> bool:
         def renew(connection: C) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import signal
+import socket
 import sqlite3
 import sys
 import traceback
@@ -265,6 +266,28 @@ def test_a_pool_whose_server_is_away_is_an_error_of_ours() -> None:
     pool = SimpleNamespace(connection=lambda: closing(QueuePool(refuse).connect()))
     with pytest.raises(sessions.ConnectionFailedError, match="refused"):
         sessions.connect(pool=pool)
+
+
+@pytest.mark.parametrize("server_url", ["postgresql", "mysql"], indirect=True)
+def test_a_server_that_is_away_for_a_moment_is_waited_for_through_a_pool(server_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    urls: list[str] = []
+
+    def connect() -> Any:
+        return opener(urls.pop() if urls else server_url, False)()
+
+    pool = QueuePool(connect, pool_size=1)
+    lender = SimpleNamespace(connection=lambda: closing(pool.connect()))
+    with sessions.connect(pool=lender, retry_delay=0.01) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        pool.dispose()
+        urls += [with_parts(server_url, host="127.0.0.1", port=port)] * 2
+        session.add_items(items("b"))
+        assert urls == []
+        assert texts(session.get_items()) == ["a", "b"]
+        pool.dispose()
 
 
 SECRET = "hunter2"

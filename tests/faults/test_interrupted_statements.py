@@ -155,6 +155,42 @@ def test_a_lease_whose_taking_failed_is_free(how: str, server_url: str) -> None:
             session.add_items(items("b"))
 
 
+@pytest.mark.parametrize("server_url", ["mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("how", ["own", "bound"])
+def test_a_lease_whose_giving_back_was_cancelled_is_given_back(how: str, server_url: str) -> None:
+    with _session(server_url, how) as session, Session.from_url("chat_1", server_url) as other:
+        with other.exclusive(timeout=0):
+            pass  # makes the table
+        with session.exclusive(timeout=0, lease=3600):
+            dialect = _dialect(session)
+            dialect.statements = _Once(dialect.statements, release_lease="SELECT EXP(1000) LIMIT 1")
+        with other.exclusive(timeout=0):
+            other.add_items(items("a"))
+
+
+@pytest.mark.mariadb
+def test_a_lease_whose_taking_was_cut_at_its_commit_is_had(mariadb_url: str) -> None:
+    interrupted = "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'Query execution was interrupted'"
+    with _session(mariadb_url, "own") as session, Session.from_url("chat_1", mariadb_url) as other:
+        with other.exclusive(timeout=0):
+            pass  # makes the table
+        dialect = _dialect(session)
+        compound = dialect.statements["compound"].replace("COMMIT;", f"COMMIT; {interrupted};")
+        dialect.statements = _Once(dialect.statements, compound=compound)
+        with session.exclusive(timeout=0):
+            session.add_items(items("a"))
+        with other.exclusive(timeout=0):
+            other.add_items(items("b"))
+
+
+@pytest.mark.mariadb
+def test_a_title_that_was_skipped_is_asked_for_again(mariadb_url: str) -> None:
+    with sessions.connect(mariadb_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        _skip(_dialect(backend.session("chat_1")), "first_items")  # the WHERE of its subquery
+        assert backend.first_messages(["chat_1"]) == {"chat_1": "a"}
+
+
 @pytest.mark.mariadb
 @pytest.mark.parametrize("how", ["own", "ahead", "bound"])
 def test_a_lease_that_was_taken_and_not_found_is_had(how: str, mariadb_url: str) -> None:

@@ -73,6 +73,29 @@ def holder(url: str, **options: Any) -> Iterator[Holder]:
         holder.kill()
 
 
+def test_a_lease_whose_taking_got_no_answer_is_given_back(server_url: str) -> None:
+    with (
+        Proxy(server_url) as proxy,
+        sessions.connect(proxy.url, max_retries=0) as backend,
+        Session.from_url("chat_1", server_url) as other,
+    ):
+        session = backend.session("chat_1")
+        with session.exclusive():
+            pass  # makes the table
+        proxy.cut(packet=1, when="after")
+        with (
+            pytest.raises(OutcomeUnknownError, match="may have been taken") as unknown,
+            session.exclusive(timeout=0, lease=3600),
+        ):
+            pass
+        assert proxy.was_cut
+        assert "get_items" not in str(unknown.value)
+        with other.exclusive(timeout=20):
+            other.add_items(items("a"))
+        with session.exclusive(timeout=0):
+            session.add_items(items("b"))
+
+
 def asks_for(url: str, **options: Any) -> str:
     """What another process says that asks for the conversation at once."""
     return Holder(url, lease=60, **options).end()

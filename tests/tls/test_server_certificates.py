@@ -17,7 +17,22 @@ from support.servers import Server
 from tls.authority import Authority, Identity, self_signed
 from tls.refusals import refusal
 from tls.tls_server import TLSServer
-from tls.wire import Leaver, Wire
+from tls.wire import Impostor, Leaver, Wire
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_versions_without_one_in_common_are_the_remedy(scheme: str, newest: ssl.TLSVersion) -> None:
+    dialect = "postgresql" if scheme == "postgresql" else "mysql"
+    with Impostor(dialect, self_signed("localhost"), newest=newest) as server:
+        if newest is ssl.TLSVersion.TLSv1_3:
+            server.allow_from(newest)
+            words = "ssl_max_protocol_version=TLSv1.2"
+        else:
+            words = "ssl_min_protocol_version=TLSv1.3"
+        error = refusal(f"{scheme}://app:pw@localhost:{server.port}/agents?{words}")
+    assert type(error) is TLSError
+    assert "no version of TLS in common" in str(error)
 
 
 @dataclass(frozen=True)

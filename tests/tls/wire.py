@@ -119,14 +119,18 @@ class Leaver(_Listener):
 class Impostor(_Listener):
     """Claims to be the server and asks for the password; `sent` is what it gets to read of the client's words."""
 
-    def __init__(self, dialect: str, identity: Identity) -> None:
+    def __init__(self, dialect: str, identity: Identity, *, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         super().__init__()
         self._dialect = dialect
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.maximum_version = newest
         with tempfile.TemporaryDirectory() as folder:
             pem = Path(folder, "impostor.pem")
             pem.write_text(identity.cert + identity.key)
             self._context.load_cert_chain(pem)
+
+    def allow_from(self, oldest: ssl.TLSVersion) -> None:
+        self._context.minimum_version = oldest
 
     def _serve(self, client: socket.socket) -> None:
         _offer_tls(self._dialect, client)

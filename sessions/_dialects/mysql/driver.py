@@ -30,6 +30,7 @@ from .errors import (
     NO_CASCADE,
     NOT_FOR_TABLE,
     NoAnswerError,
+    connect_failure,
     describe,
     errno_of,
     statement_failure,
@@ -214,6 +215,9 @@ class MySQLDriver(Driver[MyConnection]):
         if errno == DUPLICATE_KEY and self._server.cluster == GALERA:
             return TRY_AGAIN
         return statement_failure(exc)
+
+    def connect_failure(self, exc: Exception) -> Failure:
+        return connect_failure(exc)
 
     def words_of(self, exc: BaseException) -> str:
         return describe(exc)

@@ -21,6 +21,7 @@ from .arrays import TextArray, array_of
 from .connector import CANCEL_SECONDS, TimedConnection, cancel_statement, check_engine
 from .errors import describe, is_goodbye, statement_failure
 from .prepared import PREPARED
+from .refusals import connect_failure
 from .together import together
 from .values import PlainCursor, check_encoding
 
@@ -227,6 +228,9 @@ class PostgresDriver(Driver[PGConnection]):
 
     def failure(self, exc: Exception) -> Failure:
         return statement_failure(exc)
+
+    def connect_failure(self, exc: Exception) -> Failure:
+        return connect_failure(exc)
 
     def words_of(self, exc: BaseException) -> str:
         return describe(exc)

@@ -146,6 +146,9 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
     "does not match host name": failures.WRONG_NAME,
     "server does not support SSL": failures.NO_TLS,
+    "protocol version": failures.NO_COMMON_TLS,
+    "no protocols available": failures.NO_COMMON_TLS,
+    "unsupported protocol": failures.NO_COMMON_TLS,
     # Before TLS has begun libpq repeats nothing: a server that cannot start a process for us, or a full pooler.
     "error response during SSL": _NOT_YET_ASKED,
     "SSL SYSCALL": _UNREACHABLE,
