@@ -128,7 +128,7 @@ class Hold:
 
     def lease(self) -> Lease | None:
         """Return what is to be written under; raise LeaseLostError in a forked child, which has no lease of its own."""
-        return self._own_lease() if self._taken and not self.is_over else None
+        return self._own_lease() if self._taken and not self.ends else None
 
     def _own_lease(self) -> Lease:
         check_process()

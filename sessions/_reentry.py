@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from _thread import RLock, allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from inspect import CO_VARARGS
 from types import FrameType, TracebackType
 from typing import TypeGuard, TypeVar
+from weakref import ref
 
 from .errors import ConnectionFailedError
 
@@ -47,10 +49,50 @@ class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, whic
         To be asked before it is taken. On the same connection one would read the answer that the other waits for.
         """
         if self.is_held():
-            raise ConnectionFailedError(
-                f"{what} is in the middle of an operation which this call has interrupted; "
-                "in a signal handler, __del__ or callback use another connection, or note what is to be done later"
-            )
+            raise _interrupted_error(what, "use another connection")
+
+
+class Write:
+    """A write to a conversation that is under way in this thread; holds: others wait until it goes on."""
+
+    __slots__ = ("__weakref__", "holds", "session_id", "where")
+
+    def __init__(self, where: object, session_id: str) -> None:
+        self.where = where
+        self.session_id = session_id
+        self.holds = False
+
+
+class _Thread(threading.local):
+    # The innermost last. Known weakly: what is interrupted is left out when it is forgotten.
+    writes: tuple[ref[Write], ...] = ()
+
+
+_thread = _Thread()
+
+
+def begin_write(where: object, session_id: str) -> Write:
+    """Note a write for as long as somebody has it; raise where it would wait for one that it has interrupted."""
+    writes = [write for known in _thread.writes if (write := known()) is not None]
+    if any(write.holds and write.where is where and write.session_id == session_id for write in writes):
+        raise _interrupted_error(f"session {session_id!r}", "write to another session")
+    write = Write(where, session_id)
+    _thread.writes = (*map(ref, writes), ref(write))
+    return write
+
+
+def note_held() -> None:
+    """Note that the innermost write keeps others waiting for more than a round trip."""
+    write = _thread.writes[-1]() if _thread.writes else None
+    if write is not None:
+        write.holds = True
+
+
+def _interrupted_error(what: str, remedy: str) -> ConnectionFailedError:
+    return ConnectionFailedError(
+        f"{what} is in the middle of an operation which this call has interrupted; "
+        f"in a signal handler, __del__ or callback {remedy}, or note what is to be done later"
+    )
 
 
 def uninterrupted(work: Callable[[], object]) -> None:

@@ -22,6 +22,7 @@ from .errors import SealBrokenError
 _BYTES = 16
 UNSEALED = "it was written without the key"
 OTHER_HISTORY = "it does not go on from that seal: it is an earlier history, or was changed since"
+OTHER_KEY = "that seal is none of it with the keys that were given"
 
 # What stands before the first row.
 GENESIS = bytes(_BYTES)
@@ -143,14 +144,21 @@ def whole_second(created_at: object, least: datetime | None) -> str:
     return moment.isoformat(sep=" ")
 
 
+_SINCE = (
+    "where its keys were changed since, or items popped, replaced or cleared, look at it without since, and keep the "
+    "seal that it has now; else compare it with a backup"
+)
+_REMEDIES = {
+    UNSEALED: "unsealed='accept' reads it, and `agent-sessions rekey --adopt` seals it",
+    OTHER_HISTORY: _SINCE,
+    OTHER_KEY: _SINCE,
+}
+
+
 def broken_error(session_id: str, record_id: int | None, why: str) -> SealBrokenError:
     """Say where a history is not as it was sealed, and what can be done."""
     place = f"session {session_id!r}" if record_id is None else f"session {session_id!r}, record {record_id}"
-    remedy = (
-        "unsealed='accept' reads it, and `agent-sessions rekey --adopt` seals it"
-        if why == UNSEALED
-        else "compare it with a backup, or take it as it is now with `agent-sessions rekey --adopt`"
-    )
+    remedy = _REMEDIES.get(why, "compare it with a backup, or take it as it is now with `agent-sessions rekey --adopt`")
     return SealBrokenError(f"{place}: {why}; {remedy}", session_id, record_id)
 
 

@@ -9,7 +9,7 @@ from ._rekeying import all_ids
 from ._sealing import Verified
 from ._stores.observing import observed
 from ._stores.store import Store
-from .errors import SealBrokenError, unkeyed_error
+from .errors import SealBrokenError, SessionsError, unkeyed_error
 
 
 def verify(
@@ -24,6 +24,8 @@ def verify(
 def _verify(
     store: Store, session_ids: Iterable[str] | None, since: Mapping[str, str]
 ) -> Iterator[tuple[str, Verified | SealBrokenError]]:
+    from ._seals import OTHER_KEY, broken_error
+
     # One that has an end and nothing else is listed nowhere; nor is one that was removed as a whole.
     wanted = chain(all_ids(store), since) if session_ids is None else session_ids
     seen: set[str] = set()
@@ -35,3 +37,7 @@ def _verify(
             yield session_id, observed(store, "verify").verify(session_id, since.get(session_id))
         except SealBrokenError as exc:
             yield session_id, exc
+        except ValueError as exc:
+            if isinstance(exc, SessionsError):
+                raise
+            yield session_id, broken_error(session_id, None, OTHER_KEY)

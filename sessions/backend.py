@@ -281,7 +281,8 @@ class Backend:
         """Look at conversations, or at all of them, by their seals; iterate over each id and what was found.
 
         A SealBrokenError is given, not raised, where one is not as it was written under the integrity_key. since:
-        what Session.seal() returned earlier, by id, which each has to go on from; one that is gone has not.
+        what Session.seal() returned earlier, by id, which each has to go on from; one that is gone has not, nor has
+        one whose keys were changed since.
         Raises ConfigurationError without an integrity_key.
         """
         ids = None if session_ids is None else self._ids(session_ids)

@@ -303,6 +303,14 @@ def test_standard_input_is_utf_8_in_every_locale(sqlite_url: str) -> None:
         assert texts(backend.session("chat_1").get_items()) == ["日本"]
 
 
+def test_a_closed_standard_input_is_told(sqlite_url: str) -> None:
+    command = f"exec {shlex.quote(sys.executable)} -P -m sessions import - --url {shlex.quote(sqlite_url)} <&-"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "standard input is closed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_conversation_that_is_named_twice_is_one(run: Run, make_url: Callable[[str], str], tmp_path: Path) -> None:
     file = tmp_path / "export.jsonl"
     file.write_text(run("export", "chat_1", "chat_1").out, encoding="utf-8")

@@ -53,6 +53,8 @@ class Export:
 
     def __init__(self, name: str) -> None:
         self._name = "standard input" if name == "-" else name
+        if name == "-" and sys.stdin is None:
+            raise ValueError("standard input is closed; give the name of a file")
         self._file: BinaryIO = open(sys.stdin.fileno() if name == "-" else name, "rb", closefd=name != "-")  # noqa: SIM115
         if not self._file.seekable():
             # It is read twice.

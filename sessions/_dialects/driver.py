@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sessions._engines import check_name
-from sessions._reentry import suppress_own
+from sessions._reentry import note_held, suppress_own
 from sessions._settings.options import Options
 
 from .failures import Failure, Opened, printable, without_values
@@ -220,6 +220,7 @@ class Transaction(Generic[C]):
     def __enter__(self) -> None:
         self._joined = self._driver.joins(self._connection)
         if not self._joined:
+            note_held()
             try:
                 # Within: a signal handler may raise when it has been executed.
                 self._driver.begin(self._connection)

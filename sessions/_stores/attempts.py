@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
 from sessions._operation import thread
-from sessions._reentry import own
+from sessions._reentry import begin_write, own
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -72,13 +72,17 @@ class Attempts(Generic[C]):
         may_create: bool = True,
         create: Callable[[C], None] | None = None,
         creates: bool = False,
+        about: str | None = None,
     ) -> T:
         """Run operation on a connection, again after transient failures.
 
         settle takes operation's place once it may have been committed; None: nothing
         can find that out, so OutcomeUnknownError is raised. create makes the tables
-        that it finds missing; None: those of conversations. creates: that is what operation does.
+        that it finds missing; None: those of conversations. creates: that is what operation does. about is the
+        conversation that it writes to.
         """
+        # Where there is no server, the one connection or the one writer refuses.
+        write = begin_write(self, about) if about is not None and self._dialect.settles else None
         waits: _Waits | None = None
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
@@ -87,6 +91,9 @@ class Attempts(Generic[C]):
                 return self._attempt(attempt, writes=writes, orphan=orphan, unsettled=unsettled)
             except AttemptFailed as exc:
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
+            finally:
+                if write is not None:
+                    write.holds = False
             if failure.missing_tables and may_create:
                 may_create = False
                 self.create_missing_tables(create)

@@ -120,6 +120,7 @@ class SQLStore(SealableStore, Generic[C]):
         return self._attempts.run(
             lambda connection: dialect.append(connection, session_id, call.texts, if_position, lease),
             settle=lambda connection: settle_append(dialect, connection, call),
+            about=session_id,
         )
 
     def pop(
@@ -127,9 +128,13 @@ class SQLStore(SealableStore, Generic[C]):
     ) -> tuple[Row | None, int]:
         dialect = self._dialect
         if check is None:
-            return self._attempts.run(lambda connection: dialect.pop(connection, session_id, lease), settle=None)
+            return self._attempts.run(
+                lambda connection: dialect.pop(connection, session_id, lease), settle=None, about=session_id
+            )
         return self._attempts.run(
-            lambda connection: pop_checked(dialect, connection, session_id, lease, check), settle=None
+            lambda connection: pop_checked(dialect, connection, session_id, lease, check),
+            settle=None,
+            about=session_id,
         )
 
     def replace(
@@ -140,6 +145,7 @@ class SQLStore(SealableStore, Generic[C]):
         return self._attempts.run(
             lambda connection: dialect.replace(connection, session_id, call.texts, if_position, lease),
             settle=lambda connection: settle_replace(dialect, connection, call),
+            about=session_id,
         )
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
@@ -147,6 +153,7 @@ class SQLStore(SealableStore, Generic[C]):
         self._attempts.run(
             lambda connection: dialect.clear(connection, session_id, lease),
             settle=lambda connection: settle_clear(dialect, connection, call),
+            about=session_id,
         )
 
     def take_lease(self, lease: Lease) -> None:
@@ -188,13 +195,16 @@ class SQLStore(SealableStore, Generic[C]):
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         self._attempts.run(
-            lambda connection: fork(self._dialect, connection, session_id, new_id, upto, lease), settle=None
+            lambda connection: fork(self._dialect, connection, session_id, new_id, upto, lease),
+            settle=None,
+            about=session_id,
         )
 
     def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
         return self._attempts.run(
             lambda connection: delete_record(self._dialect, connection, session_id, row_id, lease),
             settle=lambda connection: settle_deletion(self._dialect, connection, session_id, row_id, lease),
+            about=session_id,
         )
 
     def replace_record(self, session_id: str, row_id: int, text: str, *, lease: Lease | None) -> bool:
@@ -203,6 +213,7 @@ class SQLStore(SealableStore, Generic[C]):
         return self._attempts.run(
             lambda connection: replace_record(dialect, connection, session_id, row_id, call.texts[0], lease),
             settle=lambda connection: settle_record(dialect, connection, call, row_id),
+            about=session_id,
         )
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
@@ -226,6 +237,7 @@ class SQLStore(SealableStore, Generic[C]):
             lambda connection: load(self._dialect, connection, session_id, part),
             # One that has to be new is there afterwards, whoever has made it.
             settle=None if part.is_new else lambda connection: settle_load(self._dialect, connection, session_id, part),
+            about=session_id,
         )
 
     def sealed_rows(self, session_id: str, *, count: int) -> tuple[str | None, list[RecordRow]]:
@@ -241,6 +253,7 @@ class SQLStore(SealableStore, Generic[C]):
             lambda connection: write_sealed(dialect, connection, session_id, write, lease),
             settle=lambda connection: settle_sealed(dialect, connection, session_id, write, lease),
             create=dialect.create_seals,
+            about=session_id,
         )
 
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
@@ -254,7 +267,7 @@ class SQLStore(SealableStore, Generic[C]):
             return rewrite(self._dialect, connection, session_id, rows)
 
         # The texts tell what is done already.
-        return self._attempts.run(put, settle=put)
+        return self._attempts.run(put, settle=put, about=session_id)
 
     def check(self, *, fix: bool) -> list[Check]:
         def look(connection: C) -> list[Check]:

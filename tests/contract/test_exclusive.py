@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sessions
-from sessions import BusyError, LeaseLostError, Session
+from sessions import BusyError, LeaseLostError, Session, _exclusive
 from sessions._leases import Lease, new_lease
 from support.children import Child
 from support.claims import refused
@@ -304,6 +304,21 @@ def test_who_has_taken_over_keeps_it_at_the_end_of_the_first_block(session: Sess
         take_over(session)
     with pytest.raises(BusyError), other.exclusive(timeout=0):
         pass
+
+
+def test_who_writes_while_a_block_ends_writes_behind_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal handler may, or another thread with the handle."""
+    release = _exclusive._release
+
+    def interrupted(*arguments: Any) -> bool:
+        released = release(*arguments)
+        session.add_items(items("b"))
+        return released
+
+    monkeypatch.setattr(_exclusive, "_release", interrupted)
+    with session.exclusive():
+        session.add_items(items("a"))
+    assert texts(session.get_items()) == ["a", "b"]
 
 
 def test_a_block_that_is_forgotten_holds_nothing(session: Session, other: Session) -> None:

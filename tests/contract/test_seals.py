@@ -783,6 +783,21 @@ def test_a_seal_of_another_conversation_is_none_of_this_one(sealed: sessions.Bac
     _fails(lambda: sealed.session("chat_1").verify(since=kept), ValueError, "no seal of session 'chat_1'")
 
 
+def test_a_kept_seal_of_before_a_change_of_keys_is_a_finding_of_each(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        for name in ("chat_1", "chat_2"):
+            backend.session(name).add_items(items("a"))
+        kept = {name: backend.session(name).seal() for name in ("chat_1", "chat_2")}
+    with sessions.connect(sql_url, integrity_key=[OTHER_KEY, KEY]) as backend:
+        backend.rekey()
+        found = dict(backend.verify(since=kept))
+        assert all("where its keys were changed since" in str(found[name]) for name in kept)
+        assert not any(isinstance(verified, SealBrokenError) for _, verified in backend.verify())
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY) as backend:
+        found = dict(backend.verify(since=kept))
+        assert all("none of it with the keys" in str(found[name]) for name in kept)
+
+
 # --- keys
 
 

@@ -314,6 +314,41 @@ def test_an_error_of_what_a_handler_does_itself_is_no_failure_of_the_write(
         assert lender == "bind" or texts(witness.get_items()) == texts(session.get_items())
 
 
+def test_a_handlers_write_that_would_wait_for_what_it_has_interrupted_is_refused(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.connect(server_url) as backend:
+        session, another = backend.session("chat_1"), backend.session("chat_2")
+        session.add_items(items("a", "b"))
+        dialect = backend._store._dialect  # type: ignore[attr-defined]
+        delete_item = dialect.delete_item
+        refusals = list[str]()
+
+        def note(*_: object) -> None:
+            another.add_items(items("n"))
+            assert texts(session.get_items()) == ["a", "b"]
+            with pytest.raises(sessions.ConnectionFailedError) as refused:
+                session.add_items(items("c"))
+            refusals.append(str(refused.value))
+
+        def interrupted(*arguments: Any) -> Any:
+            deleted = delete_item(*arguments)
+            signal.raise_signal(signal.SIGALRM)
+            return deleted
+
+        monkeypatch.setattr(dialect, "delete_item", interrupted)
+        before = signal.signal(signal.SIGALRM, note)
+        try:
+            assert session.delete_record(session.position())
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        [refusal] = refusals
+        assert "session 'chat_1' is in the middle of an operation which this call has interrupted" in refusal
+        session.add_items(items("c"))
+        assert texts(session.get_items()) == ["a", "c"]
+        assert texts(another.get_items()) == ["n"]
+
+
 def test_a_connection_in_the_middle_of_a_pipeline_is_not_used_again(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

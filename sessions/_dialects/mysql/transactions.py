@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
+from sessions._reentry import note_held
 from sessions.errors import DatabaseError, numberless_error
 
 from .answers import MyConnection, Result
@@ -65,6 +66,7 @@ def _frame(connection: PacketConnection, words: Mapping[str, str]) -> tuple[list
     """Return what begins a transaction of several statements, and what ends it."""
     if connection.multi_statements:
         return [words["begin"]], words["commit"]
+    note_held()
     # What is sent ahead must not be committed by itself: not when the first statement fails, nor behind
     # a deadlock, after which the server has rolled back.
     return [words["suspend_autocommit"], words["begin"]], words["resume_autocommit"]
@@ -96,6 +98,7 @@ def _insert(
     count = last = 0
     for statement, check, rows in packets:
         if count:
+            note_held()
             send(connection, *statements)
             statements.clear()
         last = len(statements)
