@@ -81,7 +81,7 @@ class Listing:
 def listing_from(
     *,
     prefix: str | None,
-    idle_since: datetime | timedelta | None,
+    idle_since: datetime | None,
     order: str,
     newest_first: bool | None,
     limit: int,
@@ -102,7 +102,7 @@ def listing_from(
         order="updated" if order == "updated" else "id",
         newest_first=order == "updated" if newest_first is None else newest_first,
         prefix=prefix or "",
-        idle=None if idle_since is None else moment_from("idle_since", idle_since).timestamp(),
+        idle=None if idle_since is None else idle_since.timestamp(),
         updated=updated,
         session_id=session_id,
         count=plain(limit),
@@ -110,11 +110,11 @@ def listing_from(
     )
 
 
-def moment_from(name: str, value: object) -> datetime:
-    """Return the moment that a datetime with a time zone is, or that lies a timedelta ago."""
+def moment_from(name: str, value: object, clock: Callable[[], float]) -> datetime:
+    """Return the moment that a datetime with a time zone is, or that lies a timedelta ago by a clock."""
     if isinstance(value, timedelta):
         try:
-            return datetime.now(UTC) - value
+            return datetime.fromtimestamp(clock(), UTC) - value
         except OverflowError:
             # Before all times, or behind them.
             return datetime(1 if value > timedelta(0) else 9999, 1, 1, tzinfo=UTC)

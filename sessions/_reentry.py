@@ -53,32 +53,36 @@ class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, whic
 
 
 class Write:
-    """A write to a conversation that is under way in this thread; holds: others wait until it goes on."""
+    """A write to a conversation, if it is one's, that is under way in this thread; holds: others wait until it goes on.
+
+    where is what compares ids: a database.
+    """
 
     __slots__ = ("__weakref__", "holds", "session_id", "where")
 
-    def __init__(self, where: object, session_id: str) -> None:
+    def __init__(self, where: object, session_id: str | None) -> None:
         self.where = where
         self.session_id = session_id
         self.holds = False
 
+    def __enter__(self) -> None:
+        """Begin; raise where it would wait for one that it has interrupted."""
+        writes = [write for known in _thread.writes if (write := known()) is not None]
+        same = (write for write in writes if write.where is self.where and write.session_id == self.session_id)
+        if self.session_id is not None and any(write.holds for write in same):
+            raise _interrupted_error(f"session {self.session_id!r}", "write to another session")
+        _thread.writes = (*map(ref, writes), ref(self))
+
+    def __exit__(self, *_: object) -> None:
+        _thread.writes = tuple(known for known in _thread.writes if known() not in (self, None))
+
 
 class _Thread(threading.local):
-    # The innermost last. Known weakly: what is interrupted is left out when it is forgotten.
+    # The innermost last. Known weakly: one whose end an interrupt has kept from coming is forgotten with its call.
     writes: tuple[ref[Write], ...] = ()
 
 
 _thread = _Thread()
-
-
-def begin_write(where: object, session_id: str) -> Write:
-    """Note a write for as long as somebody has it; raise where it would wait for one that it has interrupted."""
-    writes = [write for known in _thread.writes if (write := known()) is not None]
-    if any(write.holds and write.where is where and write.session_id == session_id for write in writes):
-        raise _interrupted_error(f"session {session_id!r}", "write to another session")
-    write = Write(where, session_id)
-    _thread.writes = (*map(ref, writes), ref(write))
-    return write
 
 
 def note_held() -> None:

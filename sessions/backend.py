@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from ._checks import Check
-from ._listing import Order, SessionInfo, check_count, listing_from, page_from
+from ._listing import Order, SessionInfo, check_count, listing_from, moment_from, page_from
 from ._plain import plain
 from ._rekeying import Rekeyed, rekey
 from ._retention import Pruned, delete_sessions, prune
@@ -140,8 +140,8 @@ class Backend:
         order="updated" is by the time of the last write, the newest first, and order="id" by the
         code points of the ids (on MySQL and MariaDB by the column's collation), the first one first;
         newest_first turns either around. prefix is compared exactly. idle_since: only conversations
-        without a write since then, or in the timedelta before now.
-        Rows are counted up to count_limit, None: all of them. Raises TypeError or ValueError for
+        without a write since then, or in the timedelta before now by the database's clock, which takes
+        one round trip more. Rows are counted up to count_limit, None: all of them. Raises TypeError or ValueError for
         arguments that mean nothing.
 
         Ids that other programs have made may be empty, or longer than ours, and are taken by all that
@@ -150,16 +150,17 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
+        store = observed(self._store, "list_sessions")
         listing = listing_from(
             prefix=prefix,
-            idle_since=idle_since,
+            idle_since=None if idle_since is None else moment_from("idle_since", idle_since, store.clock),
             order=order,
             newest_first=newest_first,
             limit=limit,
             after=after,
             count_limit=count_limit,
         )
-        return page_from(observed(self._store, "list_sessions").list_sessions, listing)
+        return page_from(store.list_sessions, listing)
 
     def delete_sessions(self, session_ids: Iterable[str]) -> int:
         """Delete conversations with all that they hold; return how many of them there were.
@@ -174,7 +175,7 @@ class Backend:
     ) -> Pruned:
         """Delete the conversations without a write since older_than, a moment or a time before now.
 
-        Those whose ids begin with keep_prefix stay. Deletes in batches of short
+        Now is by the database's clock. Those whose ids begin with keep_prefix stay. Deletes in batches of short
         transactions, the one that is idle for longest first, so it can be ended and
         called again; one that is written to meanwhile stays whole. With dry_run nothing is
         deleted, only counted.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING
+
+from sessions._listing import moment_from
 
 from .context import NO_ROW, CommandFailedError, Context
 from .escapes import written_id
@@ -36,7 +38,7 @@ def prune(context: Context) -> int:
     """Delete the conversations that nobody has written to for long."""
     wanted = context.arguments
     # One moment: what grows old while somebody makes up his mind stays.
-    moment = datetime.now(UTC) - wanted.older_than
+    moment = moment_from("--older-than", wanted.older_than, context.backend._store.clock)  # noqa: SLF001
     asked = wanted.dry_run or not wanted.yes
     if asked and not confirm(context, _idle(context, moment), "delete", dry_run=wanted.dry_run):
         context.say("nothing to delete")

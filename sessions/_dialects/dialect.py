@@ -161,12 +161,15 @@ class Dialect(Driver[C]):
         """Delete the rows and then the session row, whether or not the tables cascade."""
         with self.transaction(connection):
             self.check_lease(connection, lease)
-            self.lock_for_removal(connection, session_id)
-            self.delete_items(connection, session_id)
-            if not self.change(connection, "delete_session", {"session_id": session_id}) and self.lock(
-                connection, session_id
-            ):
-                raise kept_error(session_id)
+            for _ in range(_HOLDS):
+                self.lock_for_removal(connection, session_id)
+                self.delete_items(connection, session_id)
+                # One that is there then was made meanwhile, or something keeps it.
+                if self.change(connection, "delete_session", {"session_id": session_id}) or not self.lock(
+                    connection, session_id
+                ):
+                    return
+            raise kept_error(session_id)
 
     def write_sealed(self, connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int | None:
         """Do a write under seals in one round trip; return the newest id, or 0, or None where nothing was done."""

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
 from sessions._operation import thread
-from sessions._reentry import begin_write, own
+from sessions._reentry import Write, own
 from sessions._settings.options import Options
 from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
 
@@ -81,19 +81,14 @@ class Attempts(Generic[C]):
         that it finds missing; None: those of conversations. creates: that is what operation does. about is the
         conversation that it writes to.
         """
-        # Where there is no server, the one connection or the one writer refuses.
-        write = begin_write(self, about) if about is not None and self._dialect.settles else None
         waits: _Waits | None = None
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
             try:
-                return self._attempt(attempt, writes=writes, orphan=orphan, unsettled=unsettled)
+                return self._attempt(attempt, writes=writes, about=about, orphan=orphan, unsettled=unsettled)
             except AttemptFailed as exc:
                 failure, cause, orphan = exc.failure, exc.cause, exc.orphan
-            finally:
-                if write is not None:
-                    write.holds = False
             if failure.missing_tables and may_create:
                 may_create = False
                 self.create_missing_tables(create)
@@ -113,7 +108,15 @@ class Attempts(Generic[C]):
             time.sleep(wait)
             thread.attempts += 1
 
-    def _attempt(self, operation: Callable[[C], T], *, writes: bool, orphan: Orphan | None, unsettled: bool) -> T:
+    def _attempt(
+        self,
+        operation: Callable[[C], T],
+        *,
+        writes: bool,
+        about: str | None,
+        orphan: Orphan | None,
+        unsettled: bool,
+    ) -> T:
         """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""
         session: Orphan | None = None
         lent = False
@@ -127,6 +130,9 @@ class Attempts(Generic[C]):
             if writes and (number := self._dialect.server_session(connection)) is not None:
                 server, opened = self._dialect.server_of(connection), self._dialect.opened(connection)
                 session = Orphan(number, time.monotonic(), server, opened)
+                # Without a server the one connection, or the one writer, refuses.
+                with Write(self, about):
+                    return operation(connection)
             return operation(connection)
 
         try:

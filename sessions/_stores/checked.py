@@ -102,7 +102,9 @@ class CheckedRows(PassingStore):
         """Look again, and go on behind the last row that was given, or, where that was changed, behind its id."""
         old, last_id = self._whole, self._whole.ids[self._next - 1] if self._next else None
         self._whole = self._look(session_id)
-        if self._whole.generation < old.generation and not self._reader.reports:
+        # Nothing, not even an end, is what a clear leaves, and what every other read takes for one.
+        is_cleared = not (self._whole.ids or self._whole.generation)
+        if self._whole.generation < old.generation and not (is_cleared or self._reader.reports):
             raise broken_error(session_id, None, OTHER_HISTORY)
         place = -1 if self._last == GENESIS else self._whole.place_of(self._last)
         if place is not None:

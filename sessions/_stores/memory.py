@@ -298,6 +298,9 @@ class MemoryStore(SealableStore):
                 self._sessions[session_id].rows = left
             return written
 
+    def clock(self) -> float:
+        return time()
+
     def check(self, *, fix: bool) -> list[Check]:
         self._rows_of("")
         return [Check("connection", "ok", "the memory of this process")]

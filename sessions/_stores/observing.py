@@ -165,6 +165,9 @@ class ObservedStore(Store):
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
         return self._run(lambda: self._store.sealed_sessions(after=after, count=count), rows=len)
 
+    def clock(self) -> float:
+        return self._run(self._store.clock)
+
     def check(self, *, fix: bool) -> list[Check]:
         return self._run(lambda: self._store.check(fix=fix))
 

@@ -19,6 +19,9 @@ from sessions.errors import gone_error, kept_error, taken_error
 
 C = TypeVar("C")
 
+# How often sessions may be made while they are deleted, each time anew.
+_LATECOMERS = 3
+
 # The statement of a listing, by its order and whether the newest, or the last, comes first.
 _LISTINGS = {
     ("updated", True): "sessions_newest_first",
@@ -53,7 +56,10 @@ def fork(
         dialect.copy_items(connection, source | {"new_id": new_id})
         [(copied,)] = dialect.execute(connection, "count_items", {"session_id": new_id, "upto": MAX_ID})
         if copied < count:
-            raise kept_error(new_id)
+            # Where there is no row of the source to be locked, others may have removed items meanwhile.
+            [(left,)] = dialect.execute(connection, "count_items", source)
+            if copied < left:
+                raise kept_error(new_id)
         if count:
             # The first of them, as they ascend.
             [(first, *_)] = dialect.record_rows(connection, new_id, after=BEFORE_ALL, upto=MAX_ID, count=1)
@@ -187,8 +193,15 @@ def _delete_locked(
             return 0, 0
         parameters = {"ids": dialect.list_parameter(connection, doomed)}
         items = dialect.change(connection, "delete_items_of", parameters)
-        if left := dialect.execute(connection, "items_left", parameters):
-            raise kept_error(left[0][0])
+        for _ in range(_LATECOMERS):
+            left = [row[0] for row in dialect.execute(connection, "items_left", parameters)]
+            if idle is not None or not left or left[0] in locked:
+                break
+            # Somebody has made the session since: there was no row of it to be locked.
+            locked = lock(session_ids)
+            items += dialect.change(connection, "delete_items_of", parameters)
+        if left:
+            raise kept_error(left[0])
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
         return len(locked), items

@@ -108,6 +108,9 @@ class PassingStore(Store):
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
         return self._store.sealed_sessions(after=after, count=count)
 
+    def clock(self) -> float:
+        return self._store.clock()
+
     def check(self, *, fix: bool) -> list[Check]:
         return self._store.check(fix=fix)
 

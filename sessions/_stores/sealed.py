@@ -71,11 +71,11 @@ class SealedStore(PassingStore):
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         found = self._rows.search(literal, after=after, prefix=prefix, count=count)
         found = [row for row in found if can_be_asked_for(row[0])]
-        texts: dict[tuple[str, int], str] = {}
+        proved: dict[tuple[str, int], Sealed] = {}
         for session_id in sorted({row[0] for row in found if row[3] is not None}):
             # Not what was found, of which it is not known what stands around it.
-            texts |= {(session_id, row.id): row.text for row in self._window(session_id, MAX_ID)}
-        return [(*row[:3], None if row[3] is None else texts.get((row[0], row[1]))) for row in found]
+            proved |= {(session_id, row.id): row for row in self._window(session_id, MAX_ID)}
+        return [_match(row, proved.get(row[:2]) if row[3] is not None else None) for row in found]
 
     def first_items(self, session_ids: Sequence[str], length: int) -> list[FirstRow]:
         def first_of(session_id: str) -> str | None:
@@ -240,3 +240,8 @@ def _check_mark(session_id: str, text: str, *, accepts: bool) -> None:
             f"a record for session {session_id!r} is {mark_of} where it comes from, and nothing was written; "
             "pass records of one that is whole, or connect with unsealed='accept'"
         )
+
+
+def _match(row: SearchRow, proved: Sealed | None) -> SearchRow:
+    """Make what is given of a row that was found, with the time and the text that were proved."""
+    return (*row[:3], None) if proved is None else (*row[:2], proved.created_at, proved.text)

@@ -269,6 +269,12 @@ class SQLStore(SealableStore, Generic[C]):
         # The texts tell what is done already.
         return self._attempts.run(put, settle=put, about=session_id)
 
+    def clock(self) -> float:
+        def look(connection: C) -> float:
+            return float(self._dialect.execute(connection, "server", {})[0][1])
+
+        return self._attempts.run(look, settle=look, writes=False)
+
     def check(self, *, fix: bool) -> list[Check]:
         def look(connection: C) -> list[Check]:
             return checks(self._dialect, connection, local=_is_local(self.where))

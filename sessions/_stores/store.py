@@ -173,6 +173,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def clock(self) -> float:
+        """Return the database's time, in Unix seconds."""
+
+    @abstractmethod
     def check(self, *, fix: bool) -> list[Check]:
         """Look whether everything is as it should be; with fix make what is missing before."""
 

@@ -14,7 +14,8 @@ import sessions
 from embedding.test_older_snapshots import OLDER
 from interop.peers import open_peer
 from interop.tables import OTHERS, make_tables
-from sessions import Backend
+from sessions import Backend, _listing
+from sessions._dialects.dialect import Dialect
 from support.rivals import connection_of, eventually, set_updated_at, waiting
 from support.samples import items, stored_sessions, texts
 from support.servers import connect_raw, dialect_of, execute_sql
@@ -236,3 +237,47 @@ def test_what_another_program_has_just_written_is_not_pruned(
         set_updated_at(backend, "fresh", time.time() - 100 * 86_400)
         assert backend.prune(DAY) == (0, 0)
         assert execute_sql(url, "SELECT COUNT(*) FROM agent_messages")[0][0] == 2
+
+
+def test_a_time_before_now_is_by_the_databases_clock(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return super().now(tz) + timedelta(hours=2)
+
+    backend.session("chat_1").add_items(items("a"))
+    monkeypatch.setattr(_listing, "datetime", Ahead)
+    assert backend.list_sessions(idle_since=timedelta(hours=1)) == []
+    assert backend.prune(timedelta(hours=1)).sessions == 0
+    assert texts(backend.session("chat_1").get_items()) == ["a"]
+
+
+@pytest.mark.parametrize("way", ["delete_sessions", "clear_session"])
+def test_what_somebody_makes_while_it_is_deleted_goes_too(
+    way: str, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.connect(postgresql_url) as backend, sessions.connect(postgresql_url) as other:
+        other.session("another").position()  # makes the tables
+        dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
+
+        def write(name: str) -> None:
+            if name in ("items_left", "delete_session"):
+                monkeypatch.undo()
+                other.session("chat_1").add_items(items("a"))
+
+        def after_a_write(method: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*given: Any) -> Any:
+                write(given[1])
+                return method(*given)
+
+            return called
+
+        for name in ("execute", "change"):
+            monkeypatch.setattr(dialect, name, after_a_write(getattr(dialect, name)))
+        if way == "delete_sessions":
+            backend.delete_sessions(["chat_1"])
+        else:
+            backend._store._attempts.run(  # type: ignore[attr-defined]
+                lambda connection: Dialect.clear(dialect, connection, "chat_1", None), settle=None
+            )
+        assert texts(other.session("chat_1").get_items()) == []

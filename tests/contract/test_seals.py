@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -781,6 +781,36 @@ def test_a_seal_of_another_conversation_is_none_of_this_one(sealed: sessions.Bac
     sealed.session("chat_2").add_items(items("a"))
     kept = sealed.session("chat_2").seal()
     _fails(lambda: sealed.session("chat_1").verify(since=kept), ValueError, "no seal of session 'chat_1'")
+
+
+@pytest.mark.parametrize("way", ["clear_session", "delete_sessions", "prune"])
+def test_what_its_owner_removes_while_it_is_read_is_not_seen(way: str, url: str) -> None:
+    with sessions.connect(url, integrity_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*(str(number) for number in range(30))))
+        reading = session.records()
+        assert next(reading).item == items("0")[0]
+        if way == "clear_session":
+            session.clear_session()
+        elif way == "prune":
+            assert backend.prune(datetime.now(UTC) + timedelta(days=1)).sessions == 1
+        else:
+            assert backend.delete_sessions(["chat_1"]) == 1
+        assert len(list(reading)) < 30
+
+
+def test_the_time_of_a_match_is_that_which_was_sealed(sql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        rows: Any = backend._store._rows  # type: ignore[attr-defined]
+        search = rows.search
+
+        def early(*given: Any, **options: Any) -> Any:
+            return [(*row[:2], "1999-01-01 00:00:00", row[3]) for row in search(*given, **options)]
+
+        monkeypatch.setattr(rows, "search", early)
+        [match] = backend.search("a")
+        assert match.record == next(backend.session("chat_1").records())
 
 
 def test_a_kept_seal_of_before_a_change_of_keys_is_a_finding_of_each(sql_url: str) -> None:

@@ -68,6 +68,8 @@ _USED_UP = Failure(
     "the ids of the messages table are used up: make id a BIGINT or, where it is one, number the rows anew from 1, in "
     "their order, and set AUTO_INCREMENT behind them",
 )
+# MariaDB says so of the loser of a deadlock for the lock of AUTO_INCREMENT too.
+_USED_UP_OR_DEADLOCK = replace(_USED_UP, transient=True)
 _CHARACTERS = Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True")
 _TIMES = Failure(SchemaError, "give the columns created_at and updated_at the type TIMESTAMP or DATETIME")
 _NO_SUCH_TIME = Failure(
@@ -186,7 +188,7 @@ _FAILURES: Mapping[int, Failure] = {
     TOO_LONG: _TOO_LONG,
     1412: failures.TRY_AGAIN,
     167: _USED_UP,  # MariaDB
-    1467: _USED_UP,
+    1467: _USED_UP_OR_DEADLOCK,
     1524: _PLUGIN,
     1637: _TRY_LATER,
     1698: _NO_PASSWORD,
@@ -234,6 +236,8 @@ _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
     "not known": failures.UNKNOWN_HOST,
     "No address": failures.UNKNOWN_HOST,
 }
+# What MySQL sends, rarely, instead of its greeting where the new session is killed.
+_KILLED = "got 1 expected 0"
 # What PyMySQL raises for what it cannot do alone, by the package that it names.
 _PACKAGES: Mapping[str, Failure] = {
     "pynacl": Failure(DriverNotInstalledError, "this user's plugin is ed25519: pip install 'PyMySQL[ed25519]'"),
@@ -330,6 +334,8 @@ def connect_failure(exc: Exception) -> Failure:
         return failures.NO_USER_NAME
     # PyMySQL has no number for a packet that is none.
     no_packet = isinstance(exc, pymysql.InternalError) and errno_of(exc) == -1
+    if no_packet and _KILLED in str(exc):
+        return replace(_OTHER_SERVER, transient=True)
     if no_packet or not isinstance(exc, (pymysql.Error, OSError)):
         return _OTHER_SERVER
     failure = _FAILURES.get(errno_of(exc), failures.REFUSED)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Generator, Sequence
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer
+from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer, raise_a_handlers
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
 from sessions._reentry import own, suppress_own, uninterrupted
@@ -179,6 +180,7 @@ class PostgresConnector:
         parameters = self._readable_parameters()
         if self._options.password is not None:
             parameters = parameters | {"password": password_of(self._options.password)}
+        handled = sys.exc_info()[1]
         try:
             connection = TimedConnection.connect(
                 autocommit=True,
@@ -187,6 +189,7 @@ class PostgresConnector:
             )
             opened = Opened.now()
         except own(psycopg.Error) as exc:
+            raise_a_handlers(exc, handled)  # psycopg makes another one of it
             # A copy: psycopg's own carries the connection's settings, password included.
             raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
         if self._requires_tls and not connection.pgconn.ssl_in_use:

@@ -32,6 +32,8 @@ T = TypeVar("T")
 _LOCK_ITEMS = ("lock_newest_items", "find_item")
 
 _POLL_SECONDS = 0.01
+# How often rows that can be seen are to be passed over by a lock before that is taken for a policy's doing.
+_LOOKS = 3
 # How long another thread may use a connection of the application's before we give up waiting for it.
 _SHARED_SECONDS = 60.0
 
@@ -97,12 +99,14 @@ class PostgresDriver(Driver[PGConnection]):
         rows = super().locked(connection, name, parameters)
         if len(rows) >= _expected(parameters):
             return rows
-        seen = self._seen(connection, name, parameters)
-        if seen <= {row[0] for row in rows}:
-            return rows
-        # They may have come meanwhile.
-        rows = super().locked(connection, name, parameters)
-        if seen & self._seen(connection, name, parameters) - {row[0] for row in rows}:
+        # They may have come meanwhile, or gone and come again.
+        missing = self._seen(connection, name, parameters) - {row[0] for row in rows}
+        for _ in range(_LOOKS):
+            if not missing:
+                return rows
+            rows = super().locked(connection, name, parameters)
+            missing &= self._seen(connection, name, parameters) - {row[0] for row in rows}
+        if missing:
             raise unlockable_error(self.tables[name in _LOCK_ITEMS])
         return rows
 
