@@ -26,12 +26,19 @@ def whole_turns(items: Sequence[Item], *, is_all: bool) -> list[Item]:
 
     is_all: nothing was cut off before them, so they may also begin as they do.
     """
-    calls, outputs = _ids(items)
-    links = [(calls[found], place) for found, place in outputs.items() if calls.get(found, place) < place]
-    answered = {found for found, place in outputs.items() if calls.get(found, place) < place}
-    lonely = max((place for found, place in outputs.items() if found not in answered), default=-1)
+    links: list[_Link] = []
+    answered: list[set[str]] = [set() for _ in items]
+    lonely = -1
+    for found, call, output in _pairs(items):
+        if call is None:
+            lonely = output
+            continue
+        links.append((call, output))
+        answered[call].add(found)
+        answered[output].add(found)
     start = next(_starts(items, links, after=-1 if is_all else lonely, is_all=is_all), len(items))
-    return _with_what_they_led_to([left for item in items[start:] if (left := _answered(item, answered))])
+    there = zip(items[start:], answered[start:], strict=True)
+    return _with_what_they_led_to([left for item, ids in there if (left := _answered(item, ids))])
 
 
 def _starts(items: Sequence[Item], links: Sequence[_Link], *, after: int, is_all: bool) -> Iterator[int]:
@@ -49,16 +56,17 @@ def _begins_a_turn(item: Item) -> bool:
     return item.get("role") == "user" and not any(kind == "tool_result" for kind, _ in _blocks(item))
 
 
-def _ids(items: Sequence[Item]) -> tuple[dict[str, int], dict[str, int]]:
-    """The places of the calls and of their outputs, by the ids that they share."""
+def _pairs(items: Sequence[Item]) -> Iterator[tuple[str, int | None, int]]:
+    """The outputs: the id of each, the place of the newest call before it that has the same, and its own.
+
+    Ids come back: some models number the calls of each answer anew.
+    """
     calls: dict[str, int] = {}
-    outputs: dict[str, int] = {}
     for place, item in enumerate(items):
-        for found in _calls(item):
-            calls.setdefault(found, place)
         for found in _outputs(item):
-            outputs.setdefault(found, place)
-    return calls, outputs
+            yield found, calls.get(found), place
+        for found in _calls(item):
+            calls[found] = place
 
 
 def _calls(item: Item) -> Iterator[str]:

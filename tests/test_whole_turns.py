@@ -230,3 +230,14 @@ def test_an_item_of_any_shape_is_no_error() -> None:
         *texts_as_items("x"),
     ]
     assert whole_turns(odd, is_all=True)[-1] == odd[-1]
+
+
+def test_ids_of_calls_that_come_back_are_paired_in_their_order() -> None:
+    turns = [[user(f"u{turn}"), *called("function_call", "call_0", name="f", arguments="{}")] for turn in range(3)]
+    history = [item for turn in turns for item in turn]
+    crashed = [*history, user("u3"), history[1]]
+    for limit in range(1, len(history) + 1):
+        found = whole_turns(history[-limit:], is_all=limit == len(history))
+        complete = limit // 3
+        assert found == [item for turn in turns[3 - complete :] for item in turn]
+    assert whole_turns(crashed, is_all=True) == [*history, user("u3")]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sessions._dialects.driver import Driver
-from sessions._dialects.failures import GONE, AttemptFailed, Failure, raised_by_a_handler
+from sessions._dialects.failures import GONE, TRY_AGAIN, AttemptFailed, Failure, raised_by_a_handler
 from sessions._reentry import Lock, is_own, own, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
@@ -32,6 +32,7 @@ _WRAPPED_AS = ("driver_connection", "_con")
 _NAME_WITH_AT = re.compile(r"""(host|name|on) (["'])[^"']*@[^"']*\2""")
 _NOT_LENT = Failure(ConnectionFailedError, "see the pool's words")
 _LOST = "open another one and bind that; a transaction that was open is gone, and is to be run again from its start"
+_COLLIDED = "another transaction was first: roll yours back, and run it again from its start"
 _ALL_GONE = "your whole transaction is gone with it; run it again from its start"
 
 
@@ -218,8 +219,9 @@ class BoundConnection:
 
 
 def _of_the_applications(failure: Failure) -> Failure:
-    """Say for a lost connection what its owner can do; some losses have a remedy of their own."""
-    return replace(failure, remedy=_LOST) if failure.remedy == GONE.remedy else failure
+    """Say what the owner of a connection can do; some failures have a remedy of their own."""
+    remedies = {GONE.remedy: _LOST, TRY_AGAIN.remedy: _COLLIDED}
+    return replace(failure, remedy=remedies.get(failure.remedy, failure.remedy))
 
 
 class ApplicationPool:

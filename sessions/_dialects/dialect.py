@@ -177,6 +177,10 @@ class Dialect(Driver[C]):
 
     # Tables
 
+    def creating(self, connection: C, *names: str) -> str:
+        """Return what makes tables, by the names of its statements."""
+        return ";\n".join(self.statements[name] for name in names)
+
     def create_tables(self, connection: C) -> None:
         """Create the tables that are missing."""
         with self.transaction(connection):

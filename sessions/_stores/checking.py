@@ -73,7 +73,7 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         remedy = (
             "connect once with create_tables=True, or let their owner execute the output of `agent-sessions schema`"
         )
-        fix = ";\n".join(dialect.statements[name] for name in ("create_sessions", "create_messages"))
+        fix = dialect.creating(connection, "create_sessions", "create_messages")
         yield Check(_TABLES, "error", f"{' and '.join(missing)} cannot be seen", remedy, fix)
         return
     yield Check(_TABLES, "ok", " and ".join(columns))
@@ -121,7 +121,8 @@ def _leases_check(dialect: Dialect[C], connection: C) -> Check:
     table = dialect.leases_table
     found = _columns(dialect, connection, table)
     if not found:
-        return Check("leases", "ok", f"no {table}, which exclusive() makes", fix=dialect.statements["create_leases"])
+        fix = dialect.creating(connection, "create_leases")
+        return Check("leases", "ok", f"no {table}, which exclusive() makes", fix=fix)
     if lacking := _lacking(table, found, _LEASE_COLUMNS):
         return Check("leases", "error", lacking, f"{_OTHER_NAME}, before you use exclusive()")
     kind = found["token"][0]
@@ -140,7 +141,8 @@ def _seals_check(dialect: Dialect[C], connection: C) -> Check:
     table = dialect.seals_table
     found = _columns(dialect, connection, table)
     if not found:
-        return Check("seals", "ok", f"no {table}, which the first write makes", fix=dialect.statements["create_seals"])
+        fix = dialect.creating(connection, "create_seals")
+        return Check("seals", "ok", f"no {table}, which the first write makes", fix=fix)
     if lacking := _lacking(table, found, _SEAL_COLUMNS):
         return Check("seals", "error", lacking, _OTHER_NAME)
     return Check("seals", "ok", f"{table}; `agent-sessions verify` looks at every conversation")

@@ -72,6 +72,13 @@ SELECT relpersistence::text
 FROM pg_catalog.pg_class
 WHERE oid = to_regclass(%(table)s);
 
+-- name: schema_of
+-- Differs: elsewhere a name without a schema has one place.
+SELECT nspname::text
+FROM pg_catalog.pg_class
+JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace
+WHERE pg_class.oid = to_regclass(%(table)s);
+
 -- name: rules
 -- What rewrites our statements.
 SELECT rulename::text

@@ -215,7 +215,7 @@ WHERE session_id IN (SELECT value FROM json_each(:ids));
 
 -- name: copy_items
 -- The rows of a session up to one of them, with their times, for another session.
-INSERT INTO agent_messages (session_id, message_data, created_at)
+INSERT OR ABORT INTO agent_messages (session_id, message_data, created_at)
 SELECT :new_id, message_data, created_at
 FROM agent_messages
 WHERE session_id = :session_id
@@ -265,7 +265,7 @@ ORDER BY page.id;
 -- name: load_item
 -- A row with the time that it was made at; whole seconds, as the column's default. Without one that can be
 -- read, now. datetime() rounds a fraction, and the last one of all up to no time: it is cut, and the zone behind it kept.
-INSERT INTO agent_messages (session_id, message_data, created_at)
+INSERT OR ABORT INTO agent_messages (session_id, message_data, created_at)
 VALUES (:session_id, :message_data, coalesce(
     datetime(substr(:created_at, 1, 19) || ltrim(substr(:created_at, 20), '.0123456789')),
     datetime(:created_at),

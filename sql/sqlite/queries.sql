@@ -47,7 +47,8 @@ ON CONFLICT (session_id) DO UPDATE
 SET updated_at = CURRENT_TIMESTAMP;
 
 -- name: insert_item
-INSERT INTO agent_messages (session_id, message_data)
+-- OR ABORT: a constraint of the table may say REPLACE, which removes other rows.
+INSERT OR ABORT INTO agent_messages (session_id, message_data)
 VALUES (:session_id, :message_data);
 
 -- name: delete_item

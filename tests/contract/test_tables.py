@@ -397,3 +397,48 @@ def test_missing_tables_that_may_not_be_made_are_a_schema_error(
     with sessions.Session.from_url("chat_1", narrow) as session, refused(sessions.SchemaError):
         session.add_items(items("a"))
     assert "agent_sessions" not in raw_table_names(server_url)
+
+
+def test_tables_are_made_where_the_others_are_and_not_where_the_search_path_begins(postgresql_url: str) -> None:
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        session.add_items(items("a"))
+    execute_sql(postgresql_url, "CREATE SCHEMA AUTHORIZATION CURRENT_USER")  # of the role's name: it comes first
+    with sessions.connect(postgresql_url, integrity_key="k" * 32, unsealed="accept") as backend:
+        session = backend.session("chat_1")
+        assert texts(session.get_items()) == ["a"]
+        session.add_items(items("b"))
+        with session.exclusive():
+            session.add_items(items("c"))
+    with sessions.Session.from_url("chat_1", postgresql_url) as session:
+        assert texts(session.get_items()) == ["a", "b", "c"]
+    made = execute_sql(postgresql_url, "SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE 'agent%'")
+    assert [schema for schema, _ in made] == ["public"] * 4
+
+
+def test_a_constraint_that_replaces_rows_replaces_none_of_ours(sqlite_url: str) -> None:
+    make_tables_without_foreign_key(sqlite_url)
+    execute_sql(sqlite_url, "DROP TABLE agent_messages")
+    execute_sql(
+        sqlite_url,
+        "CREATE TABLE agent_messages (id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT, message_data TEXT, "
+        "created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, UNIQUE (session_id, message_data) ON CONFLICT REPLACE)",
+    )
+    with sessions.Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items("yes", "no"))
+        with pytest.raises(sessions.SessionsError):
+            session.add_items(items("yes"))
+        assert texts(session.get_items()) == ["yes", "no"]
+
+
+@each_mysql
+def test_a_fork_that_another_unique_index_takes_for_another_session_is_refused(server_url: str) -> None:
+    make_tables_without_foreign_key(server_url)
+    with sessions.connect(server_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        execute_sql(
+            server_url, "ALTER TABLE agent_sessions ADD COLUMN tenant INT NOT NULL DEFAULT 0, ADD UNIQUE (tenant)"
+        )
+        with pytest.raises(sessions.DatabaseError):
+            backend.session("chat_1").fork("chat_2")
+        assert [info.session_id for info in backend.list_sessions()] == ["chat_1"]
+        assert backend.session("chat_2").get_items() == []

@@ -15,6 +15,7 @@ from psycopg import errors
 from sessions._checks import Check
 from sessions._dialects.dialect import Columns, Dialect, may_be_cut, position_of, whole
 from sessions._dialects.driver import Parameters
+from sessions._dialects.statements import load_statements
 from sessions._items import Row
 from sessions._leases import Lease
 from sessions._reentry import own
@@ -164,28 +165,39 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
             raise kept_error(lease.session_id)
         return False
 
-    def create_leases(self, connection: PGConnection) -> None:
-        with self.transaction(connection):
-            self.execute(connection, "lock_schema", {})
-            super().create_leases(connection)
-            self._check_lasts(connection, self.leases_table)
-
-    def create_seals(self, connection: PGConnection) -> None:
-        with self.transaction(connection):
-            self.execute(connection, "lock_schema", {})
-            super().create_seals(connection)
-            self._check_lasts(connection, self.seals_table)
+    def creating(self, connection: PGConnection, *names: str) -> str:
+        """Return what makes tables where one of ours is: where the search_path begins they would hide those behind."""
+        schemas = [schema for table in self.tables if (schema := self._schema_of(connection, table))]
+        statements = self.statements
+        if schemas and "." not in "".join((schemas[0], *self.tables)):
+            tables = (f"{schemas[0]}.{table}" for table in self.tables)
+            statements = load_statements(self.name, *tables, quote=self.identifier_quote)
+        return ";\n".join(statements[name] for name in names)
 
     def create_tables(self, connection: PGConnection) -> None:
+        self._create(connection, create_sessions=self.tables[0], create_messages=self.tables[1])
+
+    def create_leases(self, connection: PGConnection) -> None:
+        self._create(connection, create_leases=self.leases_table)
+
+    def create_seals(self, connection: PGConnection) -> None:
+        self.create_tables(connection)
+        self._create(connection, create_seals=self.seals_table)
+
+    def _create(self, connection: PGConnection, **tables: str) -> None:
+        """Make the tables that are missing, by the names of their statements."""
         with self.transaction(connection):
             self.execute(connection, "lock_schema", {})
-            super().create_tables(connection)
-            self._check_lasts(connection, *self.tables)
+            names = [name for name, table in tables.items() if not self._schema_of(connection, table)]
+            if names:
+                self.mend(connection, self.creating(connection, *names))
+            for table in tables.values():
+                if self._persistence(connection, table) == TEMPORARY:
+                    raise temporary_error(table)
 
-    def _check_lasts(self, connection: PGConnection, *tables: str) -> None:
-        for table in tables:
-            if self._persistence(connection, table) == TEMPORARY:
-                raise temporary_error(table)
+    def _schema_of(self, connection: PGConnection, table: str) -> str:
+        rows = self.execute(connection, "schema_of", self.named(table))
+        return str(rows[0][0]) if rows else ""
 
     def _persistence(self, connection: PGConnection, table: str) -> str:
         return str(self.execute(connection, "persistence", self.named(table))[0][0])

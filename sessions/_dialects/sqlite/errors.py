@@ -56,7 +56,8 @@ _FAILURES: Mapping[int, Failure] = {
     ),
     # Nobody holds a lock: the same statement fails for as long as its transaction lasts.
     sqlite3.SQLITE_BUSY_SNAPSHOT: Failure(
-        remedy="others have written since your transaction began to read; roll it back, and use BEGIN IMMEDIATE"
+        remedy="others have written since your transaction began to read: roll it back, and use BEGIN IMMEDIATE; or "
+        "since a cursor of yours began: close it, or read it to its end"
     ),
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
