@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -33,15 +34,16 @@ FLOW = 256 * 1024
 _PAUSE_SECONDS = 0.1
 _GRACE_SECONDS = 1.0
 _PEEK = 64 * 1024
+_SILENT_SECONDS = 1.0
 
 
-def is_readable(fileno: int) -> bool:
-    """Tell whether a socket has something to read; when idle, that is the server's goodbye."""
+def is_readable(fileno: int, seconds: float = 0.0) -> bool:
+    """Tell whether a socket has something to read, within seconds; when idle, that is the server's goodbye."""
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(fileno, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([fileno], [], [], 0)[0])
+        return bool(poll.poll(seconds * 1000))
+    return bool(select.select([fileno], [], [], seconds)[0])
 
 
 def waiting_bytes(fileno: int) -> int:
@@ -103,17 +105,24 @@ class Deadline:
 
 
 class TimedReader(io.RawIOBase):
-    """Reads from a socket up to a deadline; its own timeout would begin anew with each byte that drips in."""
+    """Reads from a socket up to a deadline; its own timeout would begin anew with each byte that drips in.
+
+    on_silence is called, once, where nothing comes for a second.
+    """
 
     def __init__(self, end: socket.socket, file: Any, deadline: Deadline) -> None:
         self._end = end
         self._file = file
         self._deadline = deadline
+        self.on_silence: Callable[[], object] | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.on_silence is not None and self._is_silent():
+            called, self.on_silence = self.on_silence, None
+            called()
         late = self._deadline.passed
         usual, left = self._end.gettimeout(), self._deadline.left
         # Seldom: each settimeout() lets other threads run, and may have to wait for them.
@@ -128,6 +137,12 @@ class TimedReader(io.RawIOBase):
             if self._deadline.is_over:
                 raise TimeoutError("timed out")  # as the socket's own
         return count
+
+    def _is_silent(self) -> bool:
+        pending = getattr(self._end, "pending", None)  # of TLS
+        return not (pending and pending()) and not is_readable(
+            self._end.fileno(), min(_SILENT_SECONDS, self._deadline.left)
+        )
 
     def close(self) -> None:
         self._file.close()

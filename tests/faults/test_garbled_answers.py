@@ -3,14 +3,16 @@
 import contextlib
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import sessions
 from support.claims import each_mysql
 from support.proxy import Proxy
-from support.rivals import connection_of
+from support.rivals import connection_of, eventually
 from support.samples import items, texts
+from support.servers import connect_raw
 
 # One of them is not ended: so many seconds its end is waited for.
 _PATIENCE = 5
@@ -78,6 +80,43 @@ def test_a_write_whose_answer_mysql_garbles_is_there_once(server_url: str, name:
 @pytest.mark.parametrize("name", _POSTGRESQL)
 def test_a_write_whose_answer_postgresql_garbles_is_there_once(postgresql_url: str, name: str, write: str) -> None:
     _is_written_once(postgresql_url, _POSTGRESQL[name], write)
+
+
+@each_mysql
+def test_a_packet_that_the_server_has_left_in_its_middle_is_not_waited_for(server_url: str) -> None:
+    """As a KILL QUERY between two of its statements lets it: a time limit of an hour would have to pass."""
+    with (
+        Proxy(server_url) as proxy,
+        sessions.Session.from_url("chat_1", proxy.url, ssl=False, statement_timeout=3600.0) as session,
+    ):
+        session.add_items(items("a"))
+        proxy.garble(lambda data: data[: 4 + int.from_bytes(data[:3], "little")])
+        session.add_items(items("b" * 100_000))  # on MariaDB too large for one statement
+        assert texts(session.get_items()) == ["a", "b" * 100_000]
+
+
+@each_mysql
+def test_an_answer_that_takes_long_is_the_one_that_was_asked_for(server_url: str) -> None:
+    """What goes after it behind a second of silence is answered too, and by none of ours."""
+    with (
+        sessions.connect(server_url, statement_timeout=20.0, pool_size=1) as backend,
+        contextlib.closing(connect_raw(server_url)) as other,
+    ):
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        other.cursor().execute("BEGIN")
+        other.cursor().execute("SELECT session_id FROM agent_sessions FOR UPDATE")
+        with connection_of(backend) as connection:
+            assert not connection._pinged
+        with ThreadPoolExecutor(1) as executor:
+            written = executor.submit(session.add_items, items("b" * 100_000))
+            assert eventually(lambda: bool(connection._pinged))
+            other.rollback()
+            written.result()
+        for _ in range(3):
+            session.add_items(items("c"))
+            assert session.pop_item() == items("c")[0]
+        assert texts(session.get_items()) == ["a", "b" * 100_000]
 
 
 @each_mysql

@@ -164,7 +164,10 @@ def _exchange(connection: MyConnection, packet: str, results: list[Result]) -> N
     results.append(result_of(connection))
     # Every answer is read: an error left unread would be taken for the next packet's.
     while answer_of(connection).has_next:
-        read_answer(connection)
+        if isinstance(connection, PacketConnection):
+            connection.read_further_answer()
+        else:
+            read_answer(connection)
         results.append(result_of(connection))
 
 
