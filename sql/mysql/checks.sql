@@ -42,6 +42,18 @@ WHERE table_schema = COALESCE(%(schema)s, DATABASE())
 ORDER BY table_name
 LIMIT 1000;
 
+-- name: session_key
+-- Differs: elsewhere a write fails without it. Here each one would make a row of the session's, and lock no other.
+SELECT index_name
+FROM information_schema.statistics
+WHERE table_schema = COALESCE(%(schema)s, DATABASE())
+    AND table_name = %(name)s
+    AND non_unique = 0
+GROUP BY index_name
+HAVING SUM(column_name = 'session_id' AND sub_part IS NULL) = COUNT(*)
+ORDER BY index_name
+LIMIT 1;
+
 -- name: cascading_keys
 SELECT constraint_name
 FROM information_schema.referential_constraints

@@ -12,7 +12,7 @@ import sessions
 from interop.tables import OTHERS, make_tables
 from sessions import Backend, Check
 from support.claims import each_mysql
-from support.samples import items, texts
+from support.samples import items, make_tables_without_foreign_key, texts
 from support.servers import connect_raw, execute_sql, with_parts
 
 
@@ -298,3 +298,16 @@ def test_a_temporary_table_of_a_connections_own_is_an_error(dialect: str, make_u
         connection.cursor().execute(f"CREATE TEMPORARY TABLE agent_messages ({columns})")
         [found] = [check for check in sessions.bind(connection).check() if check.name == "durability"]
         assert (found.verdict, "agent_messages is a temporary table" in found.found) == ("error", True)
+
+
+@each_mysql
+def test_sessions_without_a_key_are_an_error(server_url: str) -> None:
+    make_tables_without_foreign_key(server_url)
+    with sessions.connect(server_url) as backend:
+        assert "session key" not in verdicts(backend)
+        execute_sql(server_url, "ALTER TABLE agent_sessions DROP PRIMARY KEY, ADD PRIMARY KEY (session_id(10))")
+        assert verdicts(backend)["session key"] == "error"
+        execute_sql(server_url, "ALTER TABLE agent_sessions DROP PRIMARY KEY")
+        [key] = [check for check in backend.check() if check.name == "session key"]
+        execute_sql(server_url, key.remedy.rpartition("then ")[2])
+        assert "session key" not in verdicts(backend)

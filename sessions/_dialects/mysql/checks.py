@@ -53,6 +53,15 @@ def engine_check(engines: Mapping[str, str]) -> Check:
     return Check("engine", "error", f"{' and '.join(wrong)}, without transactions", "ALTER TABLE .. ENGINE = InnoDB")
 
 
+def key_checks(table: str, quoted: str, *, found: bool) -> list[Check]:
+    """Say that sessions may have several rows each."""
+    if found:
+        return []
+    remedy = f"leave one row of each session, then ALTER TABLE {quoted} ADD PRIMARY KEY (session_id)"
+    what = f"session_id of {table} has no unique index of its own: writers do not wait for each other"
+    return [Check("session key", "error", what, remedy)]
+
+
 def temporary_checks(table: str, definition: str | bytes) -> list[Check]:
     """Say that an application's connection has a table of its own in the place of everybody's."""
     # In the character set of its answers, which may take two bytes for a letter.

@@ -22,7 +22,7 @@ from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
 from .answers import MyConnection, Result, is_mariadb
-from .checks import cascade_check, cluster_check, column_checks, engine_check, temporary_checks
+from .checks import cascade_check, cluster_check, column_checks, engine_check, key_checks, temporary_checks
 from .connection import PacketConnection
 from .driver import MySQLDriver, quotes
 from .errors import CANNOT_CONVERT, MIXED_COLLATIONS, MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
@@ -286,6 +286,9 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def own_checks(self, connection: MyConnection) -> list[Check]:
         found = [engine_check({table: self._engine(connection, table) for table in self.tables})]
+        sessions = self.tables[0]
+        keys = self.execute(connection, "session_key", self.named(sessions))
+        found += key_checks(sessions, self._quoted(sessions), found=bool(keys))
         if not isinstance(connection, PacketConnection):
             for table, name in zip(self.tables, ("definition_of_sessions", "definition_of_messages"), strict=True):
                 found += temporary_checks(table, self.execute(connection, name, {})[0][1])
