@@ -238,7 +238,8 @@ def test_no_table_is_made_that_ends_with_its_connection(postgresql_url: str) -> 
             assert texts(session.get_items()) == ["a"]
             with session.exclusive():
                 session.add_items(items("b"))
-    assert execute_sql(postgresql_url, "SELECT to_regclass('chats.agent_session_leases') IS NOT NULL") == [(True,)]
+        found = execute_sql(postgresql_url, "SELECT to_regclass('chats.agent_session_leases') IS NOT NULL")
+        assert found == [(True,)]
 
 
 # --- a password that changes
