@@ -81,12 +81,12 @@ class Listing:
 def listing_from(
     *,
     prefix: str | None,
-    idle_since: datetime | None,
     order: str,
     newest_first: bool | None,
     limit: int,
     after: SessionInfo | str | None,
     count_limit: int | None,
+    idle_since: datetime | None = None,
 ) -> Listing:
     """Check what list_sessions() was given."""
     if order not in ("updated", "id"):

@@ -56,9 +56,7 @@ def all_ids(store: Store) -> Iterator[str]:
 
 
 def _page(store: Store, after: SessionInfo | None) -> list[SessionInfo]:
-    listing = listing_from(
-        prefix=None, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1
-    )
+    listing = listing_from(prefix=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1)
     return page_from(store.list_sessions, listing)
 
 

@@ -40,10 +40,10 @@ def prune(
     store: Store, older_than: datetime | timedelta, *, keep_prefix: str | Collection[str], dry_run: bool
 ) -> Pruned:
     """Delete the sessions that nobody has written to since a moment; with dry_run only count them."""
-    moment = moment_from("older_than", older_than, store.clock)
     kept = tuple(map(plain, (keep_prefix,) if isinstance(keep_prefix, str) else keep_prefix))
     if not all(kept):
         raise ValueError(f"keep_prefix is {keep_prefix!r}; pass a str or several, none of them empty")
+    moment = moment_from("older_than", older_than, store.clock)
     sessions = items = 0
     for batch in _batches(store, moment, kept, exact=dry_run):
         if dry_run:

@@ -48,6 +48,10 @@ class Verified(NamedTuple):
     seal: str
 
 
+class ForeignSealError(ValueError):
+    """What was given as a conversation's seal is none of it with the keys that there are."""
+
+
 class SealMovedError(ConflictError):
     """The end of a conversation is another one than a write presupposed; nothing was written."""
 

@@ -22,6 +22,7 @@ from .errors import SealBrokenError
 _BYTES = 16
 UNSEALED = "it was written without the key"
 OTHER_HISTORY = "it does not go on from that seal: it is an earlier history, or was changed since"
+EARLIER_HISTORY = "it is an earlier history than the one that was being read"
 OTHER_KEY = "that seal is none of it with the keys that were given"
 
 # What stands before the first row.

@@ -102,9 +102,7 @@ def unlisted_sessions(store: Store) -> Iterator[str]:
 
 
 def _page(store: Store, prefix: str | None, after: SessionInfo | None) -> list[SessionInfo]:
-    listing = listing_from(
-        prefix=prefix, idle_since=None, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1
-    )
+    listing = listing_from(prefix=prefix, order="id", newest_first=None, limit=_PAGE, after=after, count_limit=1)
     return page_from(store.list_sessions, listing)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from ._rekeying import all_ids
-from ._sealing import Verified
+from ._sealing import ForeignSealError, Verified
 from ._stores.observing import observed
 from ._stores.store import Store
-from .errors import SealBrokenError, SessionsError, unkeyed_error
+from .errors import SealBrokenError, unkeyed_error
 
 
 def verify(
@@ -37,7 +37,5 @@ def _verify(
             yield session_id, observed(store, "verify").verify(session_id, since.get(session_id))
         except SealBrokenError as exc:
             yield session_id, exc
-        except ValueError as exc:
-            if isinstance(exc, SessionsError):
-                raise
+        except ForeignSealError:
             yield session_id, broken_error(session_id, None, OTHER_KEY)

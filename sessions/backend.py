@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
@@ -153,13 +154,14 @@ class Backend:
         store = observed(self._store, "list_sessions")
         listing = listing_from(
             prefix=prefix,
-            idle_since=None if idle_since is None else moment_from("idle_since", idle_since, store.clock),
             order=order,
             newest_first=newest_first,
             limit=limit,
             after=after,
             count_limit=count_limit,
         )
+        if idle_since is not None:
+            listing = replace(listing, idle=moment_from("idle_since", idle_since, store.clock).timestamp())
         return page_from(store.list_sessions, listing)
 
     def delete_sessions(self, session_ids: Iterable[str]) -> int:

@@ -17,7 +17,7 @@ import pytest
 
 import sessions
 from sessions import AuthenticationError, ConfigurationError, ConnectionFailedError, DriverNotInstalledError, TLSError
-from sessions._dialects.mysql import errors as mysql
+from sessions._dialects.mysql import refusals as mysql
 from sessions._dialects.postgresql import refusals as postgresql
 from support.claims import each_mysql, refused
 from support.listener import Listener

@@ -58,6 +58,7 @@ def connection_of(pool: Any) -> Any:
 
 
 def _not_lent(failure: Failure) -> Failure:
+    """Say that the pool lends nothing, for now or for good as its driver says."""
     return replace(_NOT_LENT, transient=failure.transient, is_away=failure.is_away)
 
 
@@ -278,11 +279,11 @@ class ApplicationPool:
         except Exception as exc:
             if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
                 raise
-            raise AttemptFailed(self._not_lent(exc), _without_password(exc)) from None
+            raise AttemptFailed(self._failure_of(exc), _without_password(exc)) from None
         self._check_kind(connection)
         return connection
 
-    def _not_lent(self, exc: Exception) -> Failure:
+    def _failure_of(self, exc: Exception) -> Failure:
         """Say what an exception of the pool means: its own may be of any kind, the driver's passes or does not."""
         exc = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
         package, drivers = (kind.__module__.partition(".")[0] for kind in (type(exc), self._driver.driver_error))

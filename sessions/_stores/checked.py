@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from sessions._items import MarkedText, RecordRow
-from sessions._seals import GENESIS, OTHER_HISTORY, Sealed, Seals, broken_error, without_seal
+from sessions._seals import EARLIER_HISTORY, GENESIS, Sealed, Seals, broken_error, without_seal
 
 from .passing import PassingStore
 from .seal_reading import Breaks, SealReader, Whole
@@ -105,7 +105,7 @@ class CheckedRows(PassingStore):
         # Nothing, not even an end, is what a clear leaves, and what every other read takes for one.
         is_cleared = not (self._whole.ids or self._whole.generation)
         if self._whole.generation < old.generation and not (is_cleared or self._reader.reports):
-            raise broken_error(session_id, None, OTHER_HISTORY)
+            raise broken_error(session_id, None, EARLIER_HISTORY)
         place = -1 if self._last == GENESIS else self._whole.place_of(self._last)
         if place is not None:
             self._next = place + 1

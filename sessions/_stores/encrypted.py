@@ -143,9 +143,7 @@ class EncryptedStore(PassingStore):
 
     def _key_check(self) -> Check:
         """Try the newest row of the conversation that was written to last."""
-        listing = listing_from(
-            prefix=None, idle_since=None, order="updated", newest_first=None, limit=1, after=None, count_limit=1
-        )
+        listing = listing_from(prefix=None, order="updated", newest_first=None, limit=1, after=None, count_limit=1)
         for session_id, *_ in self._store.list_sessions(listing):
             for row_id, text in self._store.newest_rows(session_id, count=1):
                 opened = self._envelopes.unwrap(session_id, text)

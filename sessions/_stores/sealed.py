@@ -10,7 +10,7 @@ from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, can_be_asked_for
 from sessions._parts import Part
-from sessions._sealing import SealedWrite, SealMovedError, Verified
+from sessions._sealing import ForeignSealError, SealedWrite, SealMovedError, Verified
 from sessions._seals import GENESIS, Sealed, Seals, without_seal
 from sessions._settings.options import integrity_keys
 from sessions.errors import (
@@ -92,7 +92,9 @@ class SealedStore(PassingStore):
     def verify(self, session_id: str, since: str | None) -> Verified:
         earlier = None if since is None else self._seals.read_end(session_id, since)
         if since is not None and earlier is None:
-            raise ValueError(f"since is no seal of session {session_id!r} with this key; pass what seal() returned")
+            raise ForeignSealError(
+                f"since is no seal of session {session_id!r} with this key; pass what seal() returned"
+            )
         whole = self._reader.look(session_id, earlier)
         self._reader.tell(session_id, whole.breaks, strict=True)
         return whole.verified

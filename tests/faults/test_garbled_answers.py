@@ -90,7 +90,18 @@ def test_a_packet_that_the_server_has_left_in_its_middle_is_not_waited_for(serve
         sessions.Session.from_url("chat_1", proxy.url, ssl=False, statement_timeout=3600.0) as session,
     ):
         session.add_items(items("a"))
-        proxy.garble(lambda data: data[: 4 + int.from_bytes(data[:3], "little")])
+
+        def leave(data: bytes) -> bytes:
+            proxy.garble(leave_out)
+            return data[: 4 + int.from_bytes(data[:3], "little")]
+
+        def leave_out(data: bytes) -> bytes:
+            if data[3] == 1:  # the first packet of an answer to something else
+                return data
+            proxy.garble(leave_out)
+            return b""
+
+        proxy.garble(leave)
         session.add_items(items("b" * 100_000))  # on MariaDB too large for one statement
         assert texts(session.get_items()) == ["a", "b" * 100_000]
 

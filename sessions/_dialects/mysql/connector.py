@@ -27,14 +27,12 @@ from .cluster import Server
 from .connection import PacketConnection
 from .errors import (
     CONNECT_ANEW_AFTER,
-    CONNECT_ERRORS,
     WRONG_SERVER,
-    connect_failure,
-    elsewhere,
     errno_of,
 )
 from .packets import end_interrupted, roll_back
 from .preparing import Preparation
+from .refusals import CONNECT_ERRORS, connect_failure, elsewhere
 from .values import DECODERS
 
 # What is asked of a server in turn, by libpq's words (PostgreSQL manual, "target_session_attrs").

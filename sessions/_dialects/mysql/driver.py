@@ -30,7 +30,6 @@ from .errors import (
     NO_CASCADE,
     NOT_FOR_TABLE,
     NoAnswerError,
-    connect_failure,
     describe,
     errno_of,
     statement_failure,
@@ -43,6 +42,7 @@ from .packets import (
     read_all_results,
     send,
 )
+from .refusals import connect_failure
 from .values import Quote, integer, literal, quote_long, quote_plain, quote_short
 
 T = TypeVar("T")

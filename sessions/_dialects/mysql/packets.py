@@ -34,7 +34,6 @@ from .answers import (
 from .connection import PacketConnection
 from .errors import (
     CANNOT_CONVERT,
-    CONNECT_ERRORS,
     INTERRUPTED,
     NO_SUCH_THREAD,
     TRUNCATED,
@@ -42,6 +41,7 @@ from .errors import (
     NoAnswerError,
     errno_of,
 )
+from .refusals import CONNECT_ERRORS
 from .values import integer
 
 _NOTHING = Result((), 0, 0)
