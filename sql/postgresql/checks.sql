@@ -42,14 +42,12 @@ FROM pg_catalog.pg_class
 WHERE oid = to_regclass(%(table)s);
 
 -- name: unfinished_indexes
--- What a CREATE INDEX CONCURRENTLY left that did not end, and the statement that removes it. Whoever builds one at this
--- moment has locked the table from the first to the last of its transactions.
-SELECT pg_class.relname::text, 'DROP INDEX CONCURRENTLY ' || indexrelid::regclass::text
-FROM pg_catalog.pg_index
-JOIN pg_catalog.pg_class ON pg_class.oid = pg_index.indexrelid
-WHERE pg_index.indrelid = to_regclass(%(table)s)
-    AND NOT pg_index.indisvalid
-    AND NOT EXISTS (
+-- What a CREATE INDEX CONCURRENTLY left that did not end, the statement that removes it, and whether it may be at work:
+-- whoever builds an index has locked the table from the first to the last of its transactions, as a vacuum has.
+SELECT
+    pg_class.relname::text,
+    'DROP INDEX CONCURRENTLY IF EXISTS ' || indexrelid::regclass::text,
+    EXISTS (
         SELECT
         FROM pg_catalog.pg_locks
         WHERE locktype = 'relation'
@@ -58,6 +56,10 @@ WHERE pg_index.indrelid = to_regclass(%(table)s)
             AND mode = 'ShareUpdateExclusiveLock'
             AND pid <> pg_backend_pid()
     )
+FROM pg_catalog.pg_index
+JOIN pg_catalog.pg_class ON pg_class.oid = pg_index.indexrelid
+WHERE pg_index.indrelid = to_regclass(%(table)s)
+    AND NOT pg_index.indisvalid
 ORDER BY pg_class.relname;
 
 -- name: kind
@@ -121,10 +123,10 @@ WHERE (seqcache > 1 OR seqincrement < 1 OR seqcycle)
 ORDER BY seqrelid;
 
 -- name: make_key
-CREATE INDEX CONCURRENTLY agent_messages_by_session ON agent_messages (session_id, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS agent_messages_by_session ON agent_messages (session_id, id);
 
 -- name: make_listing_index
-CREATE INDEX CONCURRENTLY agent_sessions_by_time ON agent_sessions (updated_at, session_id COLLATE "C");
+CREATE INDEX CONCURRENTLY IF NOT EXISTS agent_sessions_by_time ON agent_sessions (updated_at, session_id COLLATE "C");
 
 -- name: widen_text
 -- Differs: SQLite's columns hold any length.

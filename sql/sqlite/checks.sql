@@ -65,10 +65,10 @@ JOIN agent_sessions AS session ON session.session_id = message.session_id
 LIMIT 1;
 
 -- name: make_key
-CREATE INDEX agent_messages_by_session ON agent_messages (session_id, id);
+CREATE INDEX IF NOT EXISTS agent_messages_by_session ON agent_messages (session_id, id);
 
 -- name: make_listing_index
-CREATE INDEX agent_sessions_by_when
+CREATE INDEX IF NOT EXISTS agent_sessions_by_when
 ON agent_sessions (coalesce(CASE
     WHEN datetime(updated_at) = substr(updated_at, 1, 19) THEN updated_at
     WHEN updated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]:[0-9]*' THEN datetime(updated_at)

@@ -25,7 +25,7 @@ from .answers import MyConnection, Result, is_mariadb
 from .checks import cascade_check, cluster_check, column_checks, engine_check, key_checks, temporary_checks
 from .connection import PacketConnection
 from .driver import MySQLDriver, quotes
-from .errors import CANNOT_CONVERT, MIXED_COLLATIONS, MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
+from .errors import CANNOT_CONVERT, DUPLICATE_INDEX, MIXED_COLLATIONS, MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
 from .layout import note
 from .packets import check_engine, roll_back, send
 from .preparing import check_no_id_is_forced
@@ -282,7 +282,11 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         return column_checks(sessions, messages, self.statements)
 
     def mend(self, connection: MyConnection, statement: str) -> None:
-        send(connection, statement)
+        try:
+            send(connection, statement)
+        except own(pymysql.OperationalError) as exc:
+            if errno_of(exc) != DUPLICATE_INDEX:  # somebody else has made the index by now
+                raise
 
     def own_checks(self, connection: MyConnection) -> list[Check]:
         found = [engine_check({table: self._engine(connection, table) for table in self.tables})]

@@ -100,6 +100,7 @@ _LEFT_GROUP = Failure(
 # As a collision, but of a kind that does not pass within milliseconds.
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
+DUPLICATE_INDEX = 1061
 DUPLICATE_KEY = 1062
 INIT_CONNECT = 1184
 # By KILL QUERY, by a time limit of MariaDB's.

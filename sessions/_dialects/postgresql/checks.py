@@ -53,7 +53,7 @@ def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: in
         *(_view_check(table) for table in tables for (is_table,) in ask("kind", table) if not is_table),
         *(_rule_check(table, rule) for table in tables for (rule,) in ask("rules", table)),
         *(_sequence_check(name, found, counts_up=counts_up) for name, counts_up, found in ask("sequences", tables[1])),
-        *(_unfinished_check(name, drop) for table in tables for name, drop in ask("unfinished_indexes", table)),
+        *(_unfinished_check(*found) for table in tables for found in ask("unfinished_indexes", table)),
         *_lasting_checks(
             {table: ask("persistence", table)[0][0] for table in tables}, [name for (name,) in ask("risky_settings")]
         ),
@@ -82,8 +82,11 @@ def _sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
     return Check("sequence", "warning", f"{name} has {found}: ids are not in the order of the writes", remedy, fix)
 
 
-def _unfinished_check(name: str, drop: str) -> Check:
+def _unfinished_check(name: str, drop: str, is_at_work: bool) -> Check:
     """Say that an index was not made to its end: it is kept up by every write, and serves none."""
+    if is_at_work:
+        found = f"{name} is not complete; who has locked its table may be building it"
+        return Check("unfinished index", "warning", found, "ask again when that has ended")
     return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", drop, drop)
 
 
