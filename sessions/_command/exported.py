@@ -38,6 +38,8 @@ class Head(NamedTuple):
     session_id: str
     created_at: datetime | None
     updated_at: datetime | None
+    # When that was, in Unix seconds; None where the time has no zone.
+    moment: float | None
 
 
 class Line(NamedTuple):
@@ -144,10 +146,11 @@ def _line(number: int, found: dict[str, Any]) -> Head | Line:
         session_id = checked_session_id(found["session_id"])
         created_at = _moment(found, "created_at")
         updated_at = _moment(found, "updated_at")
+        moment = _instant(found, updated_at)
     except (TypeError, ValueError) as exc:
         _refuse(number, str(exc))
     if "text" not in found:
-        return Head(session_id, created_at, updated_at)
+        return Head(session_id, created_at, updated_at, moment)
     if not isinstance(found["text"], str):
         _refuse(number, f"a record of session {session_id!r} has no text; {_AGAIN}")
     try:
@@ -168,3 +171,9 @@ def _moment(found: dict[str, Any], name: str) -> datetime | None:
         raise ValueError(
             f"{name} {reprlib.repr(written)} is no time; write it as 2026-03-14T09:26:04, in UTC"
         ) from None
+
+
+def _instant(found: dict[str, Any], updated_at: datetime | None) -> float | None:
+    if updated_at is None or datetime.fromisoformat(found["updated_at"]).tzinfo is None:
+        return None
+    return updated_at.replace(tzinfo=UTC).timestamp()

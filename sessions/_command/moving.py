@@ -58,6 +58,7 @@ def read_export(context: Context, export: Export) -> tuple[int, int, int]:
     progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
     sessions = records = 0
     refused: dict[str, str] = {}
+    dated: Head | None = None
     for head, lines in export.conversations():
         try:
             with _named(head.session_id):
@@ -68,15 +69,19 @@ def read_export(context: Context, export: Export) -> tuple[int, int, int]:
             continue
         if written is not None:
             sessions, records = sessions + 1, records + written
+            dated = dated or (head if head.moment and context.arguments.on_existing != "append" else None)
     progress.end()
     for session_id, why in refused.items():
         context.err.line(f"agent-sessions: session {session_id!r}: {why}")
+    if dated and dated.moment and (there := _age(context.backend, dated.session_id)) is not None:
+        here = context.backend._store.clock() - dated.moment  # noqa: SLF001
+        _say_hours(context, there - here, "the file's times are in UTC, and this database's are not")
     return sessions, records, len(refused)
 
 
 def _import(context: Context, head: Head, lines: Iterator[Line]) -> int | None:
     backend, on_existing = context.backend, context.arguments.on_existing
-    session_id, created_at, updated_at = head
+    session_id, created_at, updated_at, _ = head
     session = backend.session(session_id)
     position = 0 if on_existing == "fail" else session.position()
     if position and on_existing == "append":
@@ -144,14 +149,18 @@ def _warn_of_zones(context: Context, session_ids: Sequence[str], target: Backend
         here, there = _age(context.backend, session_id), _age(target, session_id)
         if here is None or there is None:
             continue
-        hours = round((there - here) / 900) / 4
-        if hours:
-            context.err.line(
-                f"agent-sessions: the two databases write times in different zones, and times are copied as they are "
-                f"written: there a conversation is {abs(hours):g} h {'older' if hours > 0 else 'younger'} than it is, "
-                "for prune too"
-            )
+        _say_hours(context, there - here, "the two databases write times in different zones")
         return
+
+
+def _say_hours(context: Context, seconds: float, why: str) -> None:
+    """Say by how much a conversation is older there than it is."""
+    hours = round(seconds / 900) / 4
+    if hours:
+        context.err.line(
+            f"agent-sessions: {why}, and times are written as they stand: there a conversation is "
+            f"{abs(hours):g} h {'older' if hours > 0 else 'younger'} than it is, for prune too"
+        )
 
 
 def _age(backend: Backend, session_id: str) -> float | None:
