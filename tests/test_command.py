@@ -420,6 +420,27 @@ def test_a_copy_to_another_time_zone_says_so(
     assert "8 h older than it is" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("zone", "said"), [("Etc/GMT-9", "9 h older than it is"), ("UTC", "")])
+def test_an_import_into_another_time_zone_says_so(
+    zone: str,
+    said: str,
+    postgresql_url: str,
+    make_url: Callable[[str], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    execute_sql(postgresql_url, f"ALTER DATABASE {postgresql_url.rpartition('/')[2]} SET timezone = '{zone}'")
+    source = make_url("sqlite")
+    with sessions.connect(source) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    assert main(["export", "--url", source]) == 0
+    file = tmp_path / "export.jsonl"
+    file.write_text(capsys.readouterr().out)
+    assert main(["import", str(file), "--url", postgresql_url]) == 0
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert (said in first, rest) == (True, ["imported 1 session, 1 items"] if said else [])
+
+
 def test_fork_copies(run: Run, sql_url: str) -> None:
     assert run("fork", "chat_1", "chat_9") == (0, "", "'chat_1' was copied to 'chat_9'\n")
     with sessions.connect(sql_url) as backend:
@@ -793,6 +814,14 @@ def test_a_reader_that_goes_away_is_no_failure(sqlite_url: str) -> None:
         command.stdout.close()
         assert command.stderr.read() == ""
     assert command.returncode == 0
+
+
+def test_a_verdict_that_nobody_reads_to_its_end_is_none(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    script = f"{sys.executable} -P -m sessions check --url '{sqlite_url}' | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+    assert (result.returncode, "output was closed" in result.stderr) == (1, True)
 
 
 def test_follow_shows_what_is_added_until_ctrl_c(sqlite_url: str) -> None:

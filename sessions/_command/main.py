@@ -16,8 +16,10 @@ from .terminal import OutputError, Stream, drop_unwritten
 
 _SERVER = re.compile(r"(?:postgres|postgresql|mysql|mariadb)(?:\+\w+)?://", re.IGNORECASE)
 
-# What can be interrupted and given once more.
 _SCHEMA = ("create_sessions", "create_messages", "create_leases", "create_seals")
+# Whose exit code is a verdict.
+_JUDGING = ("check", "selftest", "verify")
+# What can be interrupted and given once more.
 _RESUMED = ("import", "copy", "prune", "rekey")
 _GOES_ON = "; what was done is whole, and the same command goes on from there"
 
@@ -35,8 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(arguments, out, err)
         out.flush()
     except BrokenPipeError:
-        # Whoever read has seen enough.
         out.abandon()
+        if arguments.command in _JUDGING:
+            err.line("agent-sessions: the output was closed before all had been looked at")
+            return 1
+        # Whoever read has seen enough.
         return 0
     except OutputError as exc:
         out.abandon()
