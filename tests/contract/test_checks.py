@@ -325,3 +325,13 @@ def test_sessions_without_a_key_are_an_error(server_url: str) -> None:
         [key] = [check for check in backend.check() if check.name == "session key"]
         execute_sql(server_url, key.remedy.rpartition("then ")[2])
         assert "session key" not in verdicts(backend)
+
+
+@each_mysql
+def test_times_without_a_zone_are_a_warning(server_url: str) -> None:
+    with sessions.connect(server_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        assert verdicts(backend)["times"] == "ok"
+        execute_sql(server_url, "ALTER TABLE agent_sessions MODIFY updated_at DATETIME NOT NULL DEFAULT NOW()")
+        [times] = [check for check in backend.check() if check.name == "times"]
+        assert (times.verdict, "updated_at is datetime" in times.found) == ("warning", True)

@@ -88,7 +88,7 @@ def test_the_first_operation_of_a_transaction_leaves_none_when_it_fails(url: str
 
 def test_locked_tables_stay_locked(url: str, connection: Any) -> None:
     run(connection, "LOCK TABLES orders WRITE")
-    with refused(sessions.DatabaseError):
+    with refused(sessions.DatabaseError, match="UNLOCK TABLES"):
         sessions.bind(connection).session("chat_1").add_items(items("a"))
     with contextlib.closing(connect_raw(url)) as other:
         run(other, "SET SESSION lock_wait_timeout = 1")

@@ -15,7 +15,7 @@ _SHORT_TEXTS = ("tinytext", "text", "varchar")
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32}
 # They keep some characters as others: U+10000 and what follows as U+0000 and what follows, U+6661 as U+6659.
 _MIXING = ("tis620", "cp932")
-# Of others it cannot be told when a conversation was written to.
+# Of others it cannot be told when a conversation was written to; the second has no zone.
 _TIMES = ("timestamp", "datetime")
 
 
@@ -35,8 +35,22 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
             else "make it LONGTEXT: this one changes what is stored",
         ),
         id_check(number, _end_of(number), statements["widen_id"]),
-        times_check([f"{name} is {kind}" for name, kind in times.items() if not kind.startswith(_TIMES)]),
+        _times_check(times),
     ]
+
+
+def _times_check(kinds: Mapping[str, str]) -> Check:
+    """Judge whether it can be told when a conversation was written to, by whomever."""
+    if strange := [f"{name} is {kind}" for name, kind in kinds.items() if not kind.startswith(_TIMES)]:
+        return times_check(strange)
+    zoneless = [f"{name} is {kind}" for name, kind in kinds.items() if kind.startswith("datetime")]
+    if not zoneless:
+        return times_check([])
+    found = f"{' and '.join(zoneless)}, which has no time zone: a time is that of the connection which wrote it"
+    remedy = (
+        "make them TIMESTAMP, or give the server the time zone +00:00, in which clients with an integrity_key write"
+    )
+    return Check("times", "warning", found, remedy)
 
 
 def _end_of(kind: str) -> int | None:

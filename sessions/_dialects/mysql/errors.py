@@ -97,6 +97,10 @@ _LEFT_GROUP = Failure(
     transient=True,
     is_away=True,
 )
+_TABLES_LOCKED = Failure(
+    DatabaseError,
+    "the connection has LOCK TABLES without ours: UNLOCK TABLES before, or lock both of them for writing too",
+)
 # As a collision, but of a kind that does not pass within milliseconds.
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
@@ -143,6 +147,8 @@ FAILURES: Mapping[int, Failure] = {
     1053: failures.GONE,
     1054: failures.OTHER_TABLES,
     DUPLICATE_KEY: _UNIQUE,
+    1099: _TABLES_LOCKED,
+    1100: _TABLES_LOCKED,
     1114: _FULL,
     1129: _HOST_BLOCKED,
     1130: _HOST,
