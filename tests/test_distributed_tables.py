@@ -24,7 +24,6 @@ OF_MANY = {
     "delete_items_of",
     "delete_sessions",
     "first_items",
-    "items_left",
     "lock_sessions",
     "search_items",
     "session_sizes",
@@ -33,6 +32,7 @@ OF_MANY = {
     "sessions_newest_first",
     "sessions_of_shards",
     "sessions_oldest_first",
+    "sessions_with_items",
     "unlisted_sessions",
 }
 # From one conversation to another.

@@ -161,15 +161,16 @@ class Dialect(Driver[C]):
         """Delete the rows and then the session row, whether or not the tables cascade."""
         with self.transaction(connection):
             self.check_lease(connection, lease)
-            for _ in range(_HOLDS):
-                self.lock_for_removal(connection, session_id)
-                self.delete_items(connection, session_id)
-                # One that is there then was made meanwhile, or something keeps it.
-                if self.change(connection, "delete_session", {"session_id": session_id}) or not self.lock(
-                    connection, session_id
-                ):
+            # Rows go under their session's lock, or of two who delete each would wait for what the other one has.
+            is_there = self.lock_for_removal(connection, session_id)
+            if not is_there:
+                if not self.has_rows(connection, session_id):
                     return
-            raise kept_error(session_id)
+                # Written since; or without a session, by a program that knows of no foreign key.
+                is_there = self.lock_for_removal(connection, session_id)
+            self.delete_items(connection, session_id)
+            if is_there and not self.change(connection, "delete_session", {"session_id": session_id}):
+                raise kept_error(session_id)
 
     def write_sealed(self, connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int | None:
         """Do a write under seals in one round trip; return the newest id, or 0, or None where nothing was done."""
@@ -251,10 +252,10 @@ class Dialect(Driver[C]):
         self.check_id_is_kept(connection, session_id)
         raise kept_error(session_id)
 
-    def lock_for_removal(self, connection: C, session_id: str) -> None:
-        """Lock the session's row, if there is one, and note the time of the write."""
-        if not self.change(connection, "lock_session_for_removal", {"session_id": session_id}):
-            self.lock(connection, session_id)
+    def lock_for_removal(self, connection: C, session_id: str) -> bool:
+        """Lock the session's row and note the time of the write; False when there is none."""
+        noted = self.change(connection, "lock_session_for_removal", {"session_id": session_id})
+        return bool(noted) or self.lock(connection, session_id)
 
     def touch(self, connection: C, session_id: str) -> None:
         """Create the session's row, or note the time of the write; holds its lock either way."""
@@ -279,6 +280,10 @@ class Dialect(Driver[C]):
         """Tell whether the session has a row, as it is now."""
         return self.newest_id(connection, session_id) > 0
 
+    def has_rows(self, connection: C, session_id: str) -> bool:
+        """Tell whether the session has a row, of whatever id."""
+        return self._newest_range(connection, session_id, 1)[1] is not None
+
     @abstractmethod
     def insert(self, connection: C, session_id: str, texts: Sequence[str]) -> int:
         """Insert the texts in order; return the newest id."""
@@ -300,13 +305,14 @@ class Dialect(Driver[C]):
         if not self.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
             raise kept_error(session_id)
 
-    def delete_items(self, connection: C, session_id: str) -> None:
-        """Delete the rows; raise DatabaseError when something keeps one."""
+    def delete_items(self, connection: C, session_id: str) -> int:
+        """Delete the rows, and return how many; raise DatabaseError when something keeps one."""
         _, newest = self._newest_range(connection, session_id, 1)
-        self.execute(connection, "delete_items", {"session_id": session_id})
+        deleted = self.change(connection, "delete_items", {"session_id": session_id})
         # Newer ones may be those of a writer that takes no lock.
         if newest is not None and self.record_rows(connection, session_id, after=BEFORE_ALL, upto=newest, count=1):
             raise kept_error(session_id)
+        return deleted
 
     # What a lost answer is settled by
 

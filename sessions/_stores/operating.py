@@ -19,9 +19,6 @@ from sessions.errors import gone_error, kept_error, taken_error
 
 C = TypeVar("C")
 
-# How often sessions may be made while they are deleted, each time anew.
-_LATECOMERS = 3
-
 # The statement of a listing, by its order and whether the newest, or the last, comes first.
 _LISTINGS = {
     ("updated", True): "sessions_newest_first",
@@ -186,27 +183,34 @@ def _delete_locked(
         if idle is not None and locked:
             # Where the first has waited for a writer, it may not have seen what that has written.
             locked = lock(locked)
-        doomed = session_ids if idle is None else locked
+        orphans: list[str] = []
+        if idle is None and len(locked) < len(session_ids):
+            # Rows go under their session's lock, as in Dialect.clear().
+            left = _with_items(dialect, connection, [one for one in session_ids if one not in locked])
+            again = lock(left) if left else []
+            orphans = [one for one in left if one not in again]
+            locked = list(dict.fromkeys(locked + again))
         if dialect.seals:
-            for name, ids in (("remove_seals", doomed), ("remove_held_seals", session_ids)):
+            unsealed = session_ids if idle is None else locked
+            for name, ids in (("remove_seals", unsealed), ("remove_held_seals", session_ids)):
                 if ids:
                     dialect.change(connection, name, {"ids": dialect.list_parameter(connection, ids)})
-        if not doomed:
-            return 0, 0
-        parameters = {"ids": dialect.list_parameter(connection, doomed)}
-        items = dialect.change(connection, "delete_items_of", parameters)
-        for _ in range(_LATECOMERS):
-            left = [row[0] for row in dialect.execute(connection, "items_left", parameters)]
-            if idle is not None or not left or left[0] in locked:
-                break
-            # Somebody has made the session since: there was no row of it to be locked.
-            locked = lock(session_ids)
-            items += dialect.change(connection, "delete_items_of", parameters)
-        if left:
-            raise kept_error(left[0])
+        items = sum(dialect.delete_items(connection, one) for one in orphans)
+        if not locked:
+            return 0, items
+        parameters = {"ids": dialect.list_parameter(connection, locked)}
+        items += dialect.change(connection, "delete_items_of", parameters)
+        if kept := _with_items(dialect, connection, locked):
+            raise kept_error(kept[0])
         if dialect.change(connection, "delete_sessions", parameters) < len(locked):
             raise kept_error(locked[0])
         return len(locked), items
+
+
+def _with_items(dialect: Dialect[C], connection: C, session_ids: Sequence[str]) -> list[str]:
+    """Return those sessions that have rows, as they are now."""
+    parameters = {"ids": dialect.list_parameter(connection, session_ids)}
+    return [row[0] for row in dialect.execute(connection, "sessions_with_items", parameters)] if session_ids else []
 
 
 def session_sizes(dialect: Dialect[C], connection: C, session_ids: Sequence[str]) -> list[SizeRow]:

@@ -300,13 +300,12 @@ STRAIGHT_JOIN agent_messages AS message
     AND message.id = found.id
 WHERE found.session_id IN %(ids)s;
 
--- name: items_left
--- A session of which something has kept a row. By id, too, one session's order would be that of all rows.
-SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+-- name: sessions_with_items
+-- Those of some sessions that have rows, as they are now.
+SELECT DISTINCT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
-ORDER BY session_id
-LIMIT 1
+LIMIT 1000000
 FOR UPDATE;
 
 -- name: delete_sessions

@@ -310,13 +310,12 @@ FOR UPDATE;
 DELETE FROM agent_messages
 WHERE session_id = ANY (%(ids)b::text[]);
 
--- name: items_left
--- A session of which something has kept a row.
-SELECT session_id
+-- name: sessions_with_items
+-- Those of some sessions that have rows.
+SELECT DISTINCT session_id
 FROM agent_messages
 WHERE session_id = ANY (%(ids)b::text[])
-ORDER BY session_id, id
-LIMIT 1;
+ORDER BY session_id;
 
 -- name: delete_sessions
 DELETE FROM agent_sessions

@@ -301,6 +301,12 @@ FROM agent_sessions
 WHERE session_id = %(session_id)s
 FOR UPDATE;
 
+-- name: hides_rows
+-- Differs: elsewhere what can be seen can be locked. Whether a policy may forbid that; what is behind a view is not known.
+SELECT relrowsecurity OR relkind NOT IN ('r', 'p')
+FROM pg_catalog.pg_class
+WHERE oid = to_regclass(%(table)s);
+
 -- name: make_session
 -- Differs: SQLite loses no answer. The session's row, unless another one has made it: if that is not committed yet, this
 -- waits until it is.

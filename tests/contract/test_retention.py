@@ -17,7 +17,7 @@ from interop.tables import OTHERS, make_tables
 from sessions import Backend, _listing
 from sessions._dialects.dialect import Dialect
 from support.rivals import connection_of, eventually, set_updated_at, waiting
-from support.samples import items, stored_sessions, texts
+from support.samples import in_threads, items, stored_sessions, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
 DAY = timedelta(days=1)
@@ -261,7 +261,7 @@ def test_what_somebody_makes_while_it_is_deleted_goes_too(
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
 
         def write(name: str) -> None:
-            if name in ("items_left", "delete_session"):
+            if name in ("sessions_with_items", "newest_range"):
                 monkeypatch.undo()
                 other.session("chat_1").add_items(items("a"))
 
@@ -281,3 +281,35 @@ def test_what_somebody_makes_while_it_is_deleted_goes_too(
                 lambda connection: Dialect.clear(dialect, connection, "chat_1", None), settle=None
             )
         assert texts(other.session("chat_1").get_items()) == []
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mariadb"])
+def test_who_deletes_and_who_adds_wait_for_each_other_in_one_order(
+    dialect: str, make_url: Callable[[str], str]
+) -> None:
+    url = make_url(dialect)
+    failed: list[Exception] = []
+    with sessions.connect(url) as backend:
+        session = backend.session("chat_1")
+        ways: list[Callable[[], object]] = [
+            session.clear_session,
+            lambda: backend.delete_sessions(["chat_1"]),
+            lambda: session.add_items(items("a", "b")),
+        ]
+
+        def work(thread: int) -> None:
+            for _ in range(40):
+                try:
+                    ways[thread % len(ways)]()
+                except sessions.SessionsError as exc:
+                    failed.append(exc)
+
+        in_threads(6, work)
+        # A batch is there as a whole.
+        assert set(texts(session.get_items())) <= {"a", "b"}
+        assert len(session.get_items()) % 2 == 0
+    assert failed == []
+    if dialect == "postgresql":
+        # One takes the server a second to notice.
+        [(deadlocks,)] = execute_sql(url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert deadlocks == 0

@@ -265,17 +265,21 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
         return position_of(rows[0][0] if rows else None)
 
-    def delete_items(self, connection: MyConnection, session_id: str) -> None:
+    def has_rows(self, connection: MyConnection, session_id: str) -> bool:
+        rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
+        return bool(rows) and rows[0][0] is not None
+
+    def delete_items(self, connection: MyConnection, session_id: str) -> int:
         # No trigger of these servers suppresses a deletion, and an older snapshot shows what others have removed.
         if not is_mariadb(connection):
-            self.change(connection, "delete_items", {"session_id": session_id})
-            return
+            return self.change(connection, "delete_items", {"session_id": session_id})
         newest = self.newest_id(connection, session_id)
+        deleted = 0
         for _ in range(_DELETIONS):
-            self.change(connection, "delete_items", {"session_id": session_id})
+            deleted += self.change(connection, "delete_items", {"session_id": session_id})
             # Newer ones may be those of a writer that takes no lock.
             if not 0 < self.newest_id(connection, session_id) <= newest:
-                return
+                return deleted
         raise kept_error(session_id)
 
     def column_checks(self, sessions: Columns, messages: Columns) -> list[Check]:

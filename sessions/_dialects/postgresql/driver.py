@@ -33,7 +33,7 @@ _LOCK_ITEMS = ("lock_newest_items", "find_item")
 
 _POLL_SECONDS = 0.01
 # How often rows that can be seen are to be passed over by a lock before that is taken for a policy's doing.
-_LOOKS = 3
+_LOOKS = 10
 # How long another thread may use a connection of the application's before we give up waiting for it.
 _SHARED_SECONDS = 60.0
 
@@ -106,8 +106,9 @@ class PostgresDriver(Driver[PGConnection]):
                 return rows
             rows = super().locked(connection, name, parameters)
             missing &= self._seen(connection, name, parameters) - {row[0] for row in rows}
-        if missing:
-            raise unlockable_error(self.tables[name in _LOCK_ITEMS])
+        table = self.tables[name in _LOCK_ITEMS]
+        if missing and any(hides for (hides,) in self.execute(connection, "hides_rows", self.named(table))):
+            raise unlockable_error(table)
         return rows
 
     def _seen(self, connection: PGConnection, name: str, parameters: Parameters) -> set[object]:
