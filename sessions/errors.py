@@ -222,6 +222,15 @@ def temporary_error(table: str) -> SchemaError:
     )
 
 
+def apart_error(table: str, schema: str, other: str) -> SchemaError:
+    """Say that a name leads to a table of others' sessions."""
+    return SchemaError(
+        f"{table} is found in the schema {other}, beside others' sessions than those in {schema}; nothing was done; "
+        f"make it in {schema} too, as `agent-sessions schema postgresql` does, or, where it is that of these sessions, "
+        f"ALTER TABLE {other}.{table} SET SCHEMA {schema}"
+    )
+
+
 def hiding_error(table: str) -> SchemaError:
     """Say that a connection has a table of its own in the place of everybody's."""
     return SchemaError(

@@ -393,13 +393,21 @@ SELECT (SELECT max(id) FROM message), sessions, 1 / (
 FROM counted;
 
 -- name: take_lease
--- Writes nothing where another one holds it. Now is what the new row says: behind ON CONFLICT no clock is asked.
+-- Writes nothing where another one holds it. Now is what the new row says: behind ON CONFLICT no clock is asked. A table
+-- of leases in another schema than the sessions counts as missing, as in seals.sql.
 INSERT INTO agent_session_leases (session_id, token, expires_at)
-VALUES (
-    %(session_id)s,
-    %(token)s,
+SELECT
+    %(session_id)s::varchar,
+    %(token)s::varchar,
     clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '1 microsecond' * %(microseconds)s
-)
+WHERE (CASE
+    WHEN (
+        SELECT count(DISTINCT relnamespace)
+        FROM pg_catalog.pg_class
+        WHERE oid IN (to_regclass('agent_sessions'), to_regclass('agent_session_leases'))
+    ) > 1 THEN 'no_leases_beside_the_sessions'
+    ELSE 'agent_session_leases'
+END)::regclass IS NOT NULL
 ON CONFLICT (session_id) DO UPDATE
 SET token = excluded.token,
     expires_at = excluded.expires_at

@@ -40,14 +40,18 @@ def _id_check(name: str, kind: str) -> Check:
     return type_check(name, kind, good=good, remedy="longer ids are refused; make it varchar(255) in both tables")
 
 
-def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: int, encoding: str) -> list[Check]:
+def own_checks(
+    ask: Callable[..., list[Any]], tables: Sequence[str], schemas: Mapping[str, str], process: int, encoding: str
+) -> list[Check]:
     """Ask what only PostgreSQL is asked.
 
-    process is the number that the connection was told of its server session, encoding that of the database.
+    schemas are those of all tables that are there, process is the number that the connection was told of its server
+    session, encoding that of the database.
     """
     [(_, _, _, answering)] = ask("server")
     direct = process == answering
     return [
+        *_schema_checks(schemas),
         Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
         *([_encoding_check(encoding)] if encoding in _MIXING else []),
         *(_view_check(table) for table in tables for (is_table,) in ask("kind", table) if not is_table),
@@ -58,6 +62,16 @@ def own_checks(ask: Callable[..., list[Any]], tables: Sequence[str], process: in
             {table: ask("persistence", table)[0][0] for table in tables}, [name for (name,) in ask("risky_settings")]
         ),
     ]
+
+
+def _schema_checks(schemas: Mapping[str, str]) -> list[Check]:
+    """Say where the tables that a name leads to do not stand together; the first are the sessions."""
+    sessions, *_ = schemas.values()
+    apart = [f"{table} in {schema}" for table, schema in schemas.items() if schema not in ("", sessions)]
+    if not apart:
+        return []
+    what = f"the sessions are in {sessions}, {' and '.join(apart)}: what others have there is read and written"
+    return [Check("schema", "error", what, f"make those tables in {sessions} too, or name the schema of the pair")]
 
 
 def _encoding_check(encoding: str) -> Check:

@@ -20,7 +20,7 @@ from sessions._items import Row
 from sessions._leases import Lease
 from sessions._reentry import own
 from sessions._sealing import SealedWrite, moved_error
-from sessions.errors import changed_error, kept_error, numberless_error, temporary_error
+from sessions.errors import apart_error, changed_error, kept_error, numberless_error, temporary_error
 
 from .arrays import array_of, is_large, parts_of
 from .checks import TEMPORARY, column_checks, own_checks
@@ -191,9 +191,13 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
             names = [name for name, table in tables.items() if not self._schema_of(connection, table)]
             if names:
                 self.mend(connection, self.creating(connection, *names))
+            schema = self._schema_of(connection, self.tables[0])
             for table in tables.values():
                 if self._persistence(connection, table) == TEMPORARY:
                     raise temporary_error(table)
+                # Beside other sessions it is theirs. The pair itself may be told apart by whoever made it.
+                if schema and table not in self.tables and (other := self._schema_of(connection, table)) != schema:
+                    raise apart_error(table, schema, other)
 
     def _schema_of(self, connection: PGConnection, table: str) -> str:
         rows = self.execute(connection, "schema_of", self.named(table))
@@ -213,4 +217,6 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
             return self.execute(connection, name, self.named(table) if table else {})
 
         encoding = (connection.pgconn.parameter_status(b"server_encoding") or b"").decode()
-        return own_checks(ask, self.tables, connection.pgconn.backend_pid, encoding)
+        tables = (*self.tables, self.leases_table, self.seals_table)
+        schemas = {table: self._schema_of(connection, table) for table in tables}
+        return own_checks(ask, self.tables, schemas, connection.pgconn.backend_pid, encoding)
