@@ -87,6 +87,8 @@ def encode_items(items: Iterable[Mapping[str, Any]], *, ensure_ascii: bool) -> l
             except RecursionError:
                 # The caller's own depth must not decide what can be stored.
                 text = on_a_fresh_stack(_make_encoder(ensure_ascii=ensure_ascii), item)
+                # The one that was interrupted takes what it has noted for circular.
+                encode = _make_encoder(ensure_ascii=ensure_ascii)
             if not ensure_ascii:
                 text.encode()
         except (TypeError, ValueError, RecursionError) as exc:
@@ -213,8 +215,8 @@ def read_time(stored: object) -> datetime | None:
 
 
 def iso_text(stored: object) -> str:
-    """Write a time as it is stored in ISO 8601, as load() takes it; with its zone, where it has one."""
-    text = str(stored)
+    """Write a time as it is stored in ISO 8601, as load() takes it; with its zone, where it has one; none as ''."""
+    text = "" if stored is None else str(stored)
     if not text.removeprefix("-").replace(".", "", 1).isdigit():
         return text
     moment = read_time(text)

@@ -314,6 +314,11 @@ class Dialect(Driver[C]):
             raise kept_error(session_id)
         return deleted
 
+    def update_item(self, connection: C, session_id: str, row_id: int, text: str) -> bool:
+        """Put a text in place of a row's; False when there is no such row, or something keeps it as it is."""
+        parameters = {"session_id": session_id, "id": row_id, "message_data": text}
+        return bool(self.change(connection, "update_item", parameters))
+
     # What a lost answer is settled by
 
     def find_token(self, connection: C, session_id: str, tail: str) -> int | None:

@@ -60,6 +60,10 @@ TRY_AGAIN = Failure(
     transient=True,
     is_collision=True,
 )
+REFERRED_TO = Failure(
+    DatabaseError,
+    "another table refers to the session by a foreign key: delete there first, or give that key ON DELETE CASCADE",
+)
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
 TOO_SLOW = replace(
     LOCKED,

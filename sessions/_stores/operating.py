@@ -107,10 +107,8 @@ def rewrite(dialect: Dialect[C], connection: C, session_id: str, rows: Sequence[
         texts = {row_id: text for row_id, _, text in there}
         for row_id, before, after in rows:
             text = texts.get(row_id)
-            if text == before:
-                parameters = {"session_id": session_id, "id": row_id, "message_data": after}
-                if not dialect.change(connection, "update_item", parameters):
-                    raise kept_error(session_id)
+            if text == before and not dialect.update_item(connection, session_id, row_id, after):
+                raise kept_error(session_id)
             written += text in (before, after, after.encode())
     return written
 
@@ -130,14 +128,13 @@ def replace_record(
     dialect: Dialect[C], connection: C, session_id: str, row_id: int, text: str, lease: Lease | None
 ) -> bool:
     """Put a text in place of a row's; False when the session has none with this id."""
-    parameters = {"session_id": session_id, "id": row_id, "message_data": text}
     with dialect.transaction(connection):
         dialect.check_lease(connection, lease)
         # As a removal: the text that goes may be what a lost write would be found by.
         dialect.lock_for_removal(connection, session_id)
         if not is_there(dialect, connection, session_id, row_id):
             return False
-        written = dialect.change(connection, "update_item", parameters)
+        written = dialect.update_item(connection, session_id, row_id, text)
         if not written or not is_there(dialect, connection, session_id, row_id):
             raise kept_error(session_id)
         return True

@@ -133,8 +133,7 @@ def _rewrite(dialect: Dialect[C], connection: C, session_id: str, write: SealedW
     of_session = {"session_id": session_id, "upto": MAX_ID}
     [(count,)] = dialect.execute(connection, "count_items", of_session)
     for row_id, text in write.rewritten:
-        parameters = {"session_id": session_id, "id": row_id, "message_data": text}
-        if not dialect.change(connection, "update_item", parameters):
+        if not dialect.update_item(connection, session_id, row_id, text):
             if not is_there(dialect, connection, session_id, row_id):
                 raise moved_error(session_id, write.before)
             raise kept_error(session_id)

@@ -350,9 +350,10 @@ LIMIT 1
 FOR UPDATE;
 
 -- name: update_item
--- One row of the session.
+-- One row of the session. Its time is given, or a column ON UPDATE CURRENT_TIMESTAMP would take that of now.
 UPDATE agent_messages
-SET message_data = %(message_data)s
+SET message_data = %(message_data)s,
+    created_at = created_at
 WHERE session_id = %(session_id)s
     AND id = %(id)s;
 

@@ -145,12 +145,12 @@ FOR UPDATE;
 -- Creates the session's row, or notes the time of the write; holds its lock either way.
 -- As the first statement of a transaction it does not deadlock with its like. The row always
 -- changes, by a second back where the time is there already: members of a cluster notice of
--- one another only the rows that change.
+-- one another only the rows that change. created_at is given, or a column ON UPDATE CURRENT_TIMESTAMP would move.
 INSERT INTO agent_sessions (session_id)
 VALUES (%(session_id)s)
 ON DUPLICATE KEY UPDATE updated_at = FROM_UNIXTIME(
     UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) - (updated_at IN (CURRENT_TIMESTAMP, CURRENT_TIMESTAMP(6)))
-);
+), created_at = created_at;
 
 -- name: check_position
 -- Differs: fails with error 1242 (a subquery with more than one row) unless the newest
@@ -259,7 +259,7 @@ SET updated_at = FROM_UNIXTIME(
     UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1 + (
         updated_at IN (FROM_UNIXTIME(UNIX_TIMESTAMP() + 1), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1))
     )
-)
+), created_at = created_at
 WHERE session_id = %(session_id)s;
 
 -- name: delete_item

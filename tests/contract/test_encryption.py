@@ -255,6 +255,22 @@ def test_a_fork_opens_under_its_own_id(secret_url: str) -> None:
     assert [opened("chat_2", text) for text in stored_texts(secret_url, "chat_2")] == items(SECRET, "b")
 
 
+NO_TIME = {"postgresql": "ALTER created_at DROP NOT NULL", "mysql": "MODIFY created_at TIMESTAMP NULL"}
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mariadb"])
+def test_a_fork_of_rows_without_a_time_is_dated_anew(dialect: str, make_url: Callable[[str], str]) -> None:
+    url = make_url(dialect)
+    with sessions.connect(url, encryption_key=KEY) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(SECRET, "b"))
+        execute_sql(url, f"ALTER TABLE agent_messages {NO_TIME[dialect.replace('mariadb', 'mysql')]}")
+        execute_sql(url, "UPDATE agent_messages SET created_at = NULL")
+        fork = session.fork("chat_2")
+        assert fork.get_items() == items(SECRET, "b")
+        assert None not in [record.created_at for record in fork.records()]
+
+
 def test_a_fork_ends_at_a_record_and_takes_no_id_that_is_there(encrypted: Backend) -> None:
     session = encrypted.session("chat_1")
     session.add_items(items("a", "b", "c"))

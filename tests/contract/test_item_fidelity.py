@@ -79,3 +79,20 @@ def test_stored_json_is_ascii_unless_asked_otherwise_and_both_forms_are_read(sql
     assert ascii_text.isascii()
     assert json.loads(ascii_text) == {"content": "Köln 👋"}
     assert "Köln 👋" in readable
+
+
+def test_a_part_that_two_items_share_is_not_circular_however_deep_the_caller_is(session: sessions.Session) -> None:
+    shared: dict[str, Any] = {}
+    end = shared
+    for _ in range(400):
+        end["a"] = end = {}
+
+    def write(depth: int) -> None:
+        if depth:
+            write(depth - 1)
+        else:
+            session.add_items([{"s": shared}, {"s": shared}])
+
+    for depth in range(400, 900, 50):
+        write(depth)
+    assert len(session.get_items()) == 20

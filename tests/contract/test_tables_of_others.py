@@ -1,13 +1,17 @@
 """Tables that were made by others, with columns of other types, keys and collations than ours."""
 
 import contextlib
+import json
+import os
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 import sessions
-from sessions import Session
-from support.claims import OPERATIONS, each_mysql
+from sessions import Record, Session
+from support.claims import OPERATIONS, each_mysql, refused
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql
 
@@ -274,3 +278,83 @@ def test_an_id_that_the_columns_cannot_hold_keeps_nothing_from_the_others(server
         assert backend.first_messages(ids) == {"chat_1": "a"}
         assert backend.sizes(ids)["chat_1"].items == 1
         assert backend.delete_sessions(ids) == 1
+
+
+MYSQL_ID = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+MOVING = "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"
+
+
+@each_mysql
+@pytest.mark.parametrize("key", [None, os.urandom(32)], ids=["plain", "sealed"])
+def test_a_time_that_mysql_moves_at_each_change_stays(server_url: str, key: bytes | None) -> None:
+    make(server_url, session_id=MYSQL_ID, row_id="BIGINT PRIMARY KEY AUTO_INCREMENT")
+    for table in ("agent_sessions", "agent_messages"):
+        execute_sql(server_url, f"ALTER TABLE {table} MODIFY created_at {MOVING}")
+    long_ago = datetime(2026, 3, 14, 9, 26, 4, tzinfo=UTC).replace(tzinfo=None)
+    with sessions.connect(server_url, integrity_key=key) as backend:
+        records = [Record(n, long_ago, json.loads(text), text) for n, text in enumerate(['{"n":1}', '{"n":2}'], 1)]
+        backend.load("chat_1", records, created_at=long_ago)
+        session = backend.session("chat_1")
+        first, *_ = session.records()
+        session.replace_record(first.id, {"n": 3})
+        session.add_items([{"n": 4}])
+        session.pop_item()
+        assert session.get_items() == [{"n": 3}, {"n": 2}]
+        assert [record.created_at for record in session.records()] == [long_ago] * 2
+        assert backend.list_sessions()[0].created_at == long_ago
+
+
+@each_mysql
+@pytest.mark.parametrize("kind", ["INT UNSIGNED", "BIGINT UNSIGNED", "INT"])
+def test_a_sealed_conversation_may_have_unsigned_ids(server_url: str, kind: str) -> None:
+    make(server_url, session_id=MYSQL_ID, row_id=f"{kind} PRIMARY KEY AUTO_INCREMENT")
+    with sessions.connect(server_url, integrity_key=os.urandom(32)) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        session.add_items(items("b", "c"))
+        assert texts([session.pop_item() or {}]) == ["c"]
+        assert texts(session.get_items()) == ["a", "b"]
+        assert session.verify().records == 2
+
+
+@each_mysql
+def test_a_redaction_may_be_repeated_where_texts_are_json(server_url: str) -> None:
+    make(server_url, session_id=MYSQL_ID, row_id="BIGINT PRIMARY KEY AUTO_INCREMENT")
+    execute_sql(server_url, "ALTER TABLE agent_messages MODIFY message_data JSON NOT NULL")
+    with sessions.connect(server_url) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        for _ in range(2):
+            session.replace_record(session.position(), {"redacted": True})
+        assert session.get_items() == [{"redacted": True}]
+
+
+@each_mysql
+@pytest.mark.parametrize("kind", ["BIGINT", "DECIMAL(30)", "DATE"])
+def test_ids_that_are_no_text_are_an_error_of_a_check(server_url: str, kind: str) -> None:
+    make(server_url, session_id=kind, row_id="BIGINT PRIMARY KEY AUTO_INCREMENT")
+    with sessions.connect(server_url) as backend:
+        found = {check.name: check for check in backend.check()}
+        for name in ("session_id", "session_id of messages"):
+            assert (found[name].verdict, "no text" in found[name].found) == ("error", True)
+
+
+def test_a_conversation_that_another_table_refers_to_says_so_at_once(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    _, kind, *_ = execute_sql(sql_url, "SELECT 1, 'VARCHAR(255)'")[0]
+    if dialect_of(sql_url) in ("mysql", "mariadb"):
+        [(_, made)] = execute_sql(sql_url, "SHOW CREATE TABLE agent_sessions")
+        kind = re.search(r"`session_id` (varchar[^,]*?) NOT NULL", made)[1]  # type: ignore[index]
+    execute_sql(
+        sql_url, f"CREATE TABLE orders (chat {kind}, FOREIGN KEY (chat) REFERENCES agent_sessions (session_id))"
+    )
+    execute_sql(sql_url, "INSERT INTO orders VALUES ('chat_1')")
+    with contextlib.closing(connect_raw(sql_url)) as connection:
+        if dialect_of(sql_url) == "sqlite":
+            connection.execute("PRAGMA foreign_keys = ON")
+        backend = sessions.bind(connection)
+        for work in (backend.session("chat_1").clear_session, lambda: backend.delete_sessions(["chat_1"])):
+            with refused(sessions.DatabaseError, match="another table refers to"):
+                work()
+        assert texts(backend.session("chat_1").get_items()) == ["a"]

@@ -15,6 +15,7 @@ _SHORT_TEXTS = ("tinytext", "text", "varchar")
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32}
 # They keep some characters as others: U+10000 and what follows as U+0000 and what follows, U+6661 as U+6659.
 _MIXING = ("tis620", "cp932")
+_BYTES = ("varbinary", "binary", "tinyblob", "blob", "mediumblob", "longblob")
 # Of others it cannot be told when a conversation was written to; the second has no zone.
 _TIMES = ("timestamp", "datetime")
 
@@ -24,8 +25,8 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
     text, number = messages["message_data"][0], messages["id"][0]
     times = {"updated_at": sessions["updated_at"][0], "created_at of messages": messages["created_at"][0]}
     return [
-        _collation_check("session_id", sessions["session_id"][1]),
-        _collation_check("session_id of messages", messages["session_id"][1]),
+        _id_check("session_id", *sessions["session_id"]),
+        _id_check("session_id of messages", *messages["session_id"]),
         type_check(
             "message_data",
             text,
@@ -104,7 +105,10 @@ def cascade_check(table: str, name: str) -> Check:
     return Check("foreign key", "error", f"{name} cascades: with several primaries each write fails", fix, fix)
 
 
-def _collation_check(name: str, collation: str) -> Check:
+def _id_check(name: str, kind: str, collation: str) -> Check:
+    if not collation and not kind.startswith(_BYTES):
+        what = f"{kind}, which is no text: ids that mean one value, as 1 and 01 do, are one conversation"
+        return Check(name, "error", what, "give the columns the type of `agent-sessions schema mysql`")
     if not collation:
         return Check(name, "ok", "compared exactly (bytes)")
     if collation.endswith(("_0900_bin", "_nopad_bin")):

@@ -176,6 +176,7 @@ FAILURES: Mapping[int, Failure] = {
     1364: failures.OTHER_TABLES,
     WRONG_VALUE: _OWN_COLUMN,
     TOO_LONG: _TOO_LONG,
+    1451: failures.REFERRED_TO,
     1412: failures.TRY_AGAIN,
     167: _USED_UP,  # MariaDB
     1467: _USED_UP_OR_DEADLOCK,
@@ -233,7 +234,7 @@ _QUOTING_NOTHING = (frozenset(FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, CUT, WRO
         1270,
         1271,
     ),
-    (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1451, 1452, 1456, 1785, 1786, 3819, 4025, 9001),
+    (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1452, 1456, 1785, 1786, 3819, 4025, 9001),
 )
 # What a trigger raises says what it wants.
 _SIGNALLED = "45000"

@@ -72,10 +72,17 @@ def _digits(data: bytes) -> str | bytes:
     return _text(data.replace(b"\0", b""))
 
 
+def _decimal(data: bytes) -> int | str | bytes:
+    # MariaDB makes one of an unsigned id that stands in a UNION.
+    digits = data.replace(b"\0", b"")
+    return int(digits) if digits.isdigit() else _text(digits)
+
+
 DECODERS: Mapping[int, Callable[[bytes], Any]] = {
     **dict.fromkeys(range(256), _text),
     **dict.fromkeys((FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME, FIELD_TYPE.DATE), _digits),
-    **dict.fromkeys((FIELD_TYPE.NEWDECIMAL, FIELD_TYPE.DECIMAL, FIELD_TYPE.DOUBLE, FIELD_TYPE.FLOAT), _digits),
+    **dict.fromkeys((FIELD_TYPE.NEWDECIMAL, FIELD_TYPE.DECIMAL), _decimal),
+    **dict.fromkeys((FIELD_TYPE.DOUBLE, FIELD_TYPE.FLOAT), _digits),
     **dict.fromkeys(
         (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG), integer
     ),

@@ -232,7 +232,7 @@ class PostgresDriver(Driver[PGConnection]):
         return connection.opened if isinstance(connection, TimedConnection) else None
 
     def failure(self, exc: Exception) -> Failure:
-        return statement_failure(exc)
+        return statement_failure(exc, self.tables)
 
     def connect_failure(self, exc: Exception) -> Failure:
         return connect_failure(exc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -132,8 +132,8 @@ NO_ANSWER = "no answer within statement_timeout"
 CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 
 
-def statement_failure(exc: Exception) -> Failure:
-    """Say what an exception of a statement means."""
+def statement_failure(exc: Exception, tables: Sequence[str] = ()) -> Failure:
+    """Say what an exception of a statement on our tables means."""
     sqlstate = getattr(exc, "sqlstate", None)
     if str(exc).startswith(NO_ANSWER):
         return failures.NO_ANSWER if sqlstate is None else failures.TOO_SLOW
@@ -154,6 +154,8 @@ def statement_failure(exc: Exception) -> Failure:
         return _POLICY if "row-level security" in words else _missing_right(words)
     if (of_columns := _columns_failure(sqlstate, words, exc.diag.message_detail or "")) is not None:
         return of_columns
+    if sqlstate == "23503" and _refers_to(exc.diag.table_name, words, tables):
+        return failures.REFERRED_TO
     if sqlstate == "XX000" and words.startswith(_WORKER_LOST):
         return failures.LOST
     if (pooler := pooler_kept(sqlstate, words)) is not None:
@@ -161,6 +163,12 @@ def statement_failure(exc: Exception) -> Failure:
     # After FATAL there is no connection, whoever has ended it and why; a pooler may leave the second field out.
     is_fatal = "FATAL" in (exc.diag.severity, exc.diag.severity_nonlocalized)
     return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)
+
+
+def _refers_to(refers: str | None, words: str, tables: Sequence[str]) -> bool:
+    """Tell whether it is another table than ours that refers to what was to be deleted, which the words name then."""
+    sessions, messages = (table.rpartition(".")[2] for table in tables) if tables else ("", "")
+    return bool(refers and sessions and refers != messages) and bool(re.search(rf"\W{re.escape(sessions)}\W", words))
 
 
 def _columns_failure(sqlstate: str, words: str, detail: str) -> Failure | None:

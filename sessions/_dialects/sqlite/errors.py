@@ -76,6 +76,7 @@ _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_TOOBIG: Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
     sqlite3.SQLITE_INTERRUPT: Failure(remedy="someone called interrupt() on the connection; nothing was written"),
     sqlite3.SQLITE_CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: failures.REFERRED_TO,
     sqlite3.SQLITE_MISMATCH: failures.OTHER_TABLES,
     _CONSTRAINT_DATATYPE: failures.OTHER_TABLES,
 }
