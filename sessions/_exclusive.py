@@ -22,6 +22,7 @@ from ._connections.fork import check_process, process_lock, tell_of_forks
 from ._dialects.failures import raise_a_handlers, raised_by_a_handler
 from ._history import History
 from ._leases import Lease, new_lease
+from ._reentry import own
 from ._stores.observing import observed
 from ._stores.store import Store
 from .errors import (
@@ -40,8 +41,9 @@ from .errors import (
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.5
 
-# How often a lease is renewed while it lasts.
+# How often a lease is renewed while it lasts, and how often that is tried while it fails.
 _RENEWALS = 3
+_ATTEMPTS = 30
 
 _NAME = "exclusive"
 
@@ -164,7 +166,7 @@ class Hold:
         try:
             if _release(self._history.store, self._own_lease()) or exc is not None:
                 return
-        except SessionsError as failed:
+        except own(Exception) as failed:
             if self._is_ours:
                 _tell_kept(self._lease, failed)
                 return
@@ -204,18 +206,22 @@ class Hold:
 
 def _renew(store: Store, lease: Lease, block: ref[Hold], over: SimpleQueue[ref[Hold] | None]) -> None:
     """Renew a lease until its block is over, and give it back if that has not been done."""
+    times = _RENEWALS
     while True:
         with suppress(Empty):
-            if over.get(timeout=lease.seconds / _RENEWALS) is not None:
+            if over.get(timeout=lease.seconds / times) is not None:
                 _give_back(store, lease)
             return
         try:
             if not observed(store, _NAME).renew_lease(lease):
                 break
+            times = _RENEWALS
         except ClosedError:
             return
-        except SessionsError as exc:
-            # The next write tells, or the next renewal succeeds.
+        except own(Exception) as exc:
+            # Of the application's too, as of a function that gives the password. The next write tells, or the next
+            # renewal succeeds.
+            times = _ATTEMPTS
             logger.warning("session %r: its lease could not be renewed: %s", lease.session_id, exc)
     hold = block()
     if hold is not None and not hold.ends:
@@ -234,10 +240,10 @@ def _release(store: Store, lease: Lease) -> bool:
 def _give_back(store: Store, lease: Lease) -> None:
     try:
         _release(store, lease)
-    except SessionsError as exc:
+    except own(Exception) as exc:
         _tell_kept(lease, exc)
 
 
-def _tell_kept(lease: Lease, exc: SessionsError) -> None:
+def _tell_kept(lease: Lease, exc: Exception) -> None:
     # What was written under it is safe, and it ends by itself.
     logger.warning("session %r: its lease could not be given back: %s", lease.session_id, exc)

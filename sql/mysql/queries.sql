@@ -287,14 +287,16 @@ DELETE FROM agent_sessions
 WHERE session_id = %(session_id)s;
 
 -- name: take_lease
--- Changes nothing where another one holds it, or whose token it already has. Both assignments go by the row as it was,
--- whether they are made in their order or, as in some modes of MariaDB's, at once: neither reads what one before it wrote.
+-- Changes nothing where another one holds it; a taking that is repeated prolongs. Both assignments are right whether they
+-- are made in their order or, as in some modes of MariaDB's, at once: the token is ours where the first one has put it.
 INSERT INTO agent_session_leases (session_id, token, expires_at)
 VALUES (%(session_id)s, %(token)s, UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND)
 ON DUPLICATE KEY UPDATE
     token = IF(expires_at <= UTC_TIMESTAMP(6), %(token)s, token),
     expires_at = IF(
-        expires_at <= UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND, expires_at
+        token = %(token)s OR expires_at <= UTC_TIMESTAMP(6),
+        UTC_TIMESTAMP(6) + INTERVAL %(microseconds)s MICROSECOND,
+        expires_at
     );
 
 -- name: renew_lease

@@ -1,5 +1,6 @@
 """exclusive(): one run at a time on a conversation, under a lease that is taken over from who has gone."""
 
+import contextlib
 import gc
 import os
 import re
@@ -216,6 +217,57 @@ def test_a_lease_is_renewed_in_the_background(url: str) -> None:
             with pytest.raises(BusyError), backend.session("chat_1").exclusive(timeout=0):
                 pass
         assert eventually(no_thread_renews)
+
+
+def test_a_taking_that_is_repeated_lasts_as_long_as_one(sql_url: str) -> None:
+    """As where its answer was lost, and the server away for nearly as long as it lasts."""
+    with sessions.connect(sql_url) as backend:
+        lease = dead_holder(backend.session("chat_1"), 60)
+        end = "SELECT expires_at FROM agent_session_leases"
+        before = execute_sql(sql_url, end)
+
+        def is_later() -> bool:
+            backend._store.take_lease(lease)
+            return execute_sql(sql_url, end) != before
+
+        assert eventually(is_later)
+        assert execute_sql(sql_url, end) > before
+
+
+@pytest.mark.parametrize("error", [sessions.DatabaseError("away"), OSError("the function that gives the password")])
+def test_a_renewal_that_failed_is_soon_tried_again_whatever_it_raised(
+    backend: sessions.Backend, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = backend.session("chat_1")
+    store, renew = session._history.store, session._history.store.renew_lease
+    failed, renewed = threading.Event(), threading.Event()
+
+    def renew_lease(lease: Lease) -> bool:
+        if not failed.is_set():
+            failed.set()
+            raise error
+        renewed.set()
+        return renew(lease)
+
+    monkeypatch.setattr(store, "renew_lease", renew_lease)
+    with session.exclusive(lease=3):
+        assert renewed.wait(60)
+    assert "its lease could not be renewed" in caplog.text
+
+
+def test_a_giving_back_that_fails_takes_no_place_of_what_the_block_did(
+    session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def release_lease(_: Lease) -> bool:
+        raise OSError("the function that gives the password")
+
+    for raised in (None, ValueError("of the block")):
+        with contextlib.suppress(ValueError), session.exclusive(lease=0.2):
+            monkeypatch.setattr(session._history.store, "release_lease", release_lease)
+            if raised:
+                raise raised
+        monkeypatch.undo()
+    assert caplog.text.count("its lease could not be given back") == 2
 
 
 def test_each_write_renews_the_lease(sql_url: str) -> None:
