@@ -6,9 +6,11 @@ asserted here is the error, within a time of another order of magnitude than the
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +21,7 @@ from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, 
 from support import claims
 from support.claims import READS, assert_helpful
 from support.proxy import Proxy
-from support.rivals import eventually, lender_of, locked_session, open_transactions
+from support.rivals import eventually, lender_of, locked_session, open_transactions, waiting
 from support.samples import in_threads, items, texts
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
@@ -206,6 +208,32 @@ def test_a_foreign_lock_on_the_session_is_a_database_error_in_time(name: str, sq
         assert texts(session.get_items()) == ["a", "c"]
 
 
+def test_an_answer_that_came_while_the_process_was_stopped_is_taken(postgresql_url: str) -> None:
+    """A signal handler that sleeps past the bound is to its thread what SIGSTOP is to a process."""
+    caller = threading.get_ident()
+    with Session.from_url("chat_1", postgresql_url, statement_timeout=2) as session:
+        session.add_items(items("a", "b"))
+        with locked_session(postgresql_url) as locked:
+
+            def stop(*_: object) -> None:
+                locked.rollback()
+                time.sleep(2.5)
+
+            def stop_the_caller() -> None:
+                if eventually(lambda: waiting(postgresql_url) > 0):
+                    signal.pthread_kill(caller, signal.SIGUSR1)
+
+            before = signal.signal(signal.SIGUSR1, stop)
+            watcher = threading.Thread(target=stop_the_caller)
+            watcher.start()
+            try:
+                assert texts([session.pop_item() or {}]) == ["b"]
+            finally:
+                watcher.join()
+                signal.signal(signal.SIGUSR1, before)
+        assert texts(session.get_items()) == ["a"]
+
+
 def slow_view(url: str) -> None:
     """Let whoever reads messages wait for longer than anybody has patience."""
     sleeps = "pg_sleep(100) IS NOT NULL" if dialect_of(url) == "postgresql" else "SLEEP(100) = 0"
@@ -229,7 +257,7 @@ def test_a_read_that_takes_too_long_is_ended_on_the_server(server_url: str, lend
             backend = sessions.bind(connection)
         with pytest.raises(SessionsError, match=r"no answer within .*raise statement_timeout"):
             backend.session("chat_1").get_items()
-        assert not executing(server_url)
+        assert eventually(lambda: not executing(server_url))
 
 
 def executing(url: str) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.waiting import Ready
 
 from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer, raise_a_handlers
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
@@ -124,18 +125,18 @@ def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -
         wanted = next(generator)
         while True:
             ready = yield wanted
-            arrived, heard = 0, notices.heard
-            if deadline.passed:
-                arrived = waiting_bytes(connection.fileno()) if ready else 0
-                deadline.note(arrived)
+            is_late, heard = deadline.passed, notices.heard
+            arrived = waiting_bytes(connection.fileno()) if is_late else 0
+            # First, for it may be all: a process that was stopped finds the answer there.
+            wanted = generator.send(Ready(ready | Ready.R) if arrived else ready)
+            if is_late:
+                # Talk is no part of the answer.
+                deadline.note(arrived if notices.heard == heard else 0)
                 if deadline.is_over:
                     if cancelled:
                         raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)")
                     connection.cancel_statement()
                     deadline, cancelled = Deadline(CANCEL_SECONDS), True
-            wanted = generator.send(ready)
-            if arrived and notices.heard > heard:
-                deadline.note(-arrived)  # talk, and no part of the answer
     except StopIteration as exc:
         if cancelled:
             raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)") from None
