@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
+from ._compaction import newest_of, replace_newest
 from ._exclusive import Hold
 from ._items import Item
 from ._leases import check_seconds
@@ -200,6 +201,27 @@ class AgentsSession:
         else:
             await _finished(self.session.replace_items, items)
         return True
+
+    async def _get_compaction_snapshot(self, limit: int) -> Any:
+        """Return the newest items, to be replaced if nobody has written meanwhile.
+
+        The SDK's automatic compaction looks for this name; without it, it takes what others have written while the
+        summary was made for a part of what that sums up.
+        """
+        if type(self) is not AgentsSession:
+            return None  # a subclass may change what get_items and add_items do
+        from agents.memory.session import _CompactionSnapshot
+
+        newest = await _finished(newest_of, self._history, limit)
+
+        async def replace_suffix(start: int, items: list[Any]) -> bool:
+            def done(position: int | None) -> None:
+                if position is not None:
+                    self._position, self._told_by = position, self._next_turn()
+
+            return await _finished(replace_newest, self._history, newest, start, items, done=done) is not None
+
+        return _CompactionSnapshot(newest.items, newest.complete, replace_suffix)
 
     async def _write(self, work: Callable[[], int]) -> None:
         """Do a guarded write, which returns the position that it reached."""

@@ -108,6 +108,61 @@ async def test_runs_compact_by_themselves_and_go_on(session: sessions.Session, a
         assert words(session.get_items()) == ["compaction", "third", "three"]
 
 
+_SUMMARY = {"type": "compaction", "encrypted_content": "summary"}
+
+
+@replaces_atomically
+@pytest.mark.parametrize("on_conflict", ["append", "raise"])
+async def test_what_others_write_while_a_summary_is_made_stays(
+    session: sessions.Session, backend: sessions.Backend, api: ModelAPI, on_conflict: Any
+) -> None:
+    order = [{"role": "user", "content": "order 17"}, {"role": "assistant", "content": "is placed"}]
+
+    def compact(_: Any) -> list[Any]:
+        backend.session(session.session_id).add_items(order)
+        return [_SUMMARY]
+
+    api.compact = compact
+    adapter = AgentsSession(session, on_conflict=on_conflict)
+    async with _compacting(adapter, api, should_trigger_compaction=_at_four) as compacting:
+        assistant, _ = agent("one", "two")
+        for text in ("first", "second"):
+            await run("run", assistant, text, session=compacting)
+        assert words(session.get_items()) == ["first", "one", "second", "two", "order 17", "is placed"]
+
+
+@replaces_atomically
+@pytest.mark.parametrize("on_conflict", ["append", "raise"])
+async def test_a_part_is_summed_up_and_what_stands_before_it_stays(
+    session: sessions.Session, backend: sessions.Backend, api: ModelAPI, on_conflict: Any
+) -> None:
+    adapter = AgentsSession(session, on_conflict=on_conflict)
+    session.add_items([{"role": "user", "content": "before"}, {"role": "assistant", "content": "long ago"}])
+    snapshot = await adapter._get_compaction_snapshot(2)
+    assert (words(snapshot.items), snapshot.complete) == (["before", "long ago"], True)
+    session.add_items(_ITEMS)
+    await adapter.get_items()
+    snapshot = await adapter._get_compaction_snapshot(len(_ITEMS))
+    assert (snapshot.items, snapshot.complete) == (_ITEMS, False)
+    assert not await snapshot.replace_suffix(len(_ITEMS), [_SUMMARY])
+    assert await snapshot.replace_suffix(1, [_SUMMARY])
+    kept = ["before", "long ago", *words(_ITEMS[:1]), "compaction"]
+    assert words(session.get_items()) == kept
+    assert not await snapshot.replace_suffix(1, [_SUMMARY])
+    await adapter.add_items(_ITEMS[:1])  # which follows what was written
+    assert words(session.get_items()) == [*kept, *words(_ITEMS[:1])]
+
+
+@replaces_atomically
+async def test_a_redaction_while_a_summary_is_made_keeps_it_out(session: sessions.Session) -> None:
+    adapter = AgentsSession(session)
+    await adapter.add_items(_ITEMS)
+    snapshot = await adapter._get_compaction_snapshot(100)
+    session.replace_record(next(session.records()).id, {"role": "user", "content": "[redacted]"})
+    assert not await snapshot.replace_suffix(0, [_SUMMARY])
+    assert words(session.get_items()) == ["[redacted]", *words(_ITEMS[1:])]
+
+
 @replaces_atomically
 async def test_encryption_and_compaction_stack(session: sessions.Session, api: ModelAPI) -> None:
     async with _compacting(AgentsSession(session), api) as compacting:
