@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from sessions._dialects.connector import unwrap
 from sessions._dialects.driver import Driver
 from sessions._dialects.failures import GONE, TRY_AGAIN, AttemptFailed, Failure, raised_by_a_handler
 from sessions._reentry import Lock, is_own, own, suppress_own
@@ -25,9 +26,6 @@ from .fork import process_lock
 T = TypeVar("T")
 
 logger = logging.getLogger("sessions")
-
-# Where wrappers of pools keep the driver's connection: SQLAlchemy, then DBUtils.
-_WRAPPED_AS = ("driver_connection", "_con")
 
 _NAME_WITH_AT = re.compile(r"""(host|name|on) (["'])[^"']*@[^"']*\2""")
 _NOT_LENT = Failure(ConnectionFailedError, "see the pool's words")
@@ -81,13 +79,6 @@ def _without_password(exc: Exception) -> Exception:
         with suppress(TypeError):
             return type(exc)(*words)
     return ConnectionError(f"{type(exc).__name__}: {' '.join(map(str, words))}")
-
-
-def unwrap(connection: Any) -> Any:
-    """Return the driver's connection from inside a pool's wrapper."""
-    for name in _WRAPPED_AS * 2:
-        connection = getattr(connection, name, None) or connection
-    return connection
 
 
 def _check_process(process: int, what: str, remedy: str) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 C = TypeVar("C")
+
+# Where wrappers keep the driver's connection: SQLAlchemy's, DBUtils', and wrapt's proxies, as tracing tools have them.
+_WRAPPED_AS = ("driver_connection", "_con", "__wrapped__")
+# How many may be around one another. A bound, for of a mock each attribute is another mock.
+_WRAPPERS = 4
 
 
 class Connector(Protocol[C]):
@@ -35,3 +40,16 @@ class Connector(Protocol[C]):
 
     def release(self) -> None:
         """No connection is left: free what they shared; never raises."""
+
+
+def unwrap(connection: Any) -> Any:
+    """Return the driver's connection from inside what pools, tracing tools and Flask (LocalProxy) have around it.
+
+    A proxy passes for one, by its __class__, until it is copied or given to a function of C's.
+    """
+    current = getattr(connection, "_get_current_object", None)
+    if current is not None:
+        connection = current()
+    for name in _WRAPPED_AS * _WRAPPERS:
+        connection = getattr(connection, name, None) or connection
+    return connection

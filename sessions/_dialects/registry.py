@@ -73,7 +73,8 @@ def dialect_of(connection: object) -> DialectPackage:
     for dialect in _DIALECTS:
         # Its driver is imported already: nothing is loaded to find out.
         driver = sys.modules.get(dialect.DRIVER)
-        if driver is not None and isinstance(connection, dialect.connection_class(driver)):
+        # By its type: isinstance() believes a proxy's __class__.
+        if driver is not None and issubclass(type(connection), dialect.connection_class(driver)):
             return dialect
     remedy = "pass a connection of sqlite3, psycopg 3 or pymysql"
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from sessions._connections.application import ApplicationPool, BoundConnection, connection_of, unwrap
+from sessions._connections.application import ApplicationPool, BoundConnection, connection_of
 from sessions._connections.pool import Pool
+from sessions._dialects.connector import unwrap
 from sessions._dialects.registry import DialectPackage, dialect_of, parse
 from sessions._settings.options import BoundKeywords, Keywords, Options, PoolKeywords, options_from
 from sessions._settings.settings import settings_from

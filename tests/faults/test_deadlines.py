@@ -24,6 +24,7 @@ from support.proxy import Proxy
 from support.rivals import eventually, lender_of, locked_session, open_transactions, waiting
 from support.samples import in_threads, items, texts
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
+from support.traced import Traced
 
 HASTY: dict[str, Any] = {"statement_timeout": 0.3, "connection_timeout": 0.3, "max_retries": 1, "retry_delay": 0.01}
 _ORDER_OF_MAGNITUDE = 60.0
@@ -243,9 +244,9 @@ def slow_view(url: str) -> None:
     execute_sql(url, f"CREATE VIEW agent_messages AS SELECT * FROM stored_messages WHERE {sleeps}")
 
 
-@pytest.mark.parametrize("lender", ["own", "bound"])
+@pytest.mark.parametrize("lender", ["own", "bound", "bound in a proxy"])
 def test_a_read_that_takes_too_long_is_ended_on_the_server(server_url: str, lender: str) -> None:
-    if dialect_of(server_url) == "postgresql" and lender == "bound":
+    if dialect_of(server_url) == "postgresql" and lender != "own":
         pytest.skip("psycopg has no time-out of its own for an application's connection")
     slow_view(server_url)
     with contextlib.ExitStack() as stack:
@@ -254,7 +255,7 @@ def test_a_read_that_takes_too_long_is_ended_on_the_server(server_url: str, lend
         else:
             connection = stack.enter_context(connect_raw(server_url))
             connection._read_timeout = 0.3
-            backend = sessions.bind(connection)
+            backend = sessions.bind(connection if lender == "bound" else Traced(connection))
         with pytest.raises(SessionsError, match=r"no answer within .*raise statement_timeout"):
             backend.session("chat_1").get_items()
         assert eventually(lambda: not executing(server_url))

@@ -39,6 +39,7 @@ from support.proxy import Proxy
 from support.rivals import eventually, lender_of, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql, mysql_processes
+from support.traced import Traced
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 
@@ -79,7 +80,7 @@ class _TimeIsUpError(Exception):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUpError, TimeoutError])
-@pytest.mark.parametrize("lender", ["own", "pool", "bind", "bind in autocommit"])
+@pytest.mark.parametrize("lender", ["own", "pool", "bind", "bind in autocommit", "bind in a proxy"])
 @pytest.mark.parametrize("name", ["add_items", "pop_item"])
 def test_an_interrupted_write_that_waited_is_not_done_later(
     name: str, lender: str, kind: type[BaseException], server_url: str
@@ -384,7 +385,7 @@ def _lent(lender: str, url: str) -> Iterator[Session]:
             return
         if lender == "bind":
             connection.cursor().execute("BEGIN")
-        yield sessions.bind(connection).session("chat_1")
+        yield sessions.bind(Traced(connection) if lender == "bind in a proxy" else connection).session("chat_1")
 
 
 def _close(connection: Any) -> None:
