@@ -1,15 +1,19 @@
 """Connections inside proxies: those of tracing tools (OpenTelemetry, Datadog, Elastic, New Relic), and Flask's."""
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
 from werkzeug.local import LocalProxy
 
 import sessions
 from embedding.application import orders, place_order, use_everything
+from support.rivals import connection_of
 from support.samples import in_threads, items, stored_texts, texts
 from support.traced import Hidden, Traced
 
@@ -52,3 +56,18 @@ def test_the_proxies_of_one_connection_take_turns(connect: Connect) -> None:
 def test_a_proxy_that_hides_its_connection_is_refused(connect: Connect) -> None:
     with pytest.raises(sessions.ConfigurationError, match=r"Hidden cannot be used; pass a connection of"):
         sessions.bind(Hidden(connect()))
+
+
+def test_our_own_connections_are_in_no_proxy(sql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_psycopg: Any = vars(psycopg.Connection)["connect"].__func__
+    in_proxies: Any = classmethod(lambda cls, **options: Traced(of_psycopg(cls, **options)))
+    monkeypatch.setattr(psycopg.Connection, "connect", in_proxies)
+    for module in (sqlite3, pymysql):
+        connect: Any = module.connect
+        monkeypatch.setattr(
+            module, "connect", lambda *url, connect=connect, **options: Traced(connect(*url, **options))
+        )
+    with sessions.connect(sql_url) as backend:
+        use_everything(backend.session("chat_1"))
+        with connection_of(backend) as connection:
+            assert type(connection).__module__.startswith("sessions.")

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready
 
+from sessions._dialects.connector import unwrap
 from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer, raise_a_handlers
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
@@ -183,10 +184,9 @@ class PostgresConnector:
             parameters = parameters | {"password": password_of(self._options.password)}
         handled = sys.exc_info()[1]
         try:
-            connection = TimedConnection.connect(
-                autocommit=True,
-                prepare_threshold=None,
-                **parameters,
+            # Tracing tools put their own in the place of psycopg's connect(), which makes proxies.
+            connection: TimedConnection = unwrap(
+                TimedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
             )
             opened = Opened.now()
         except own(psycopg.Error) as exc:

@@ -282,12 +282,12 @@ def _uri_of(path: str) -> str:
 
 
 def _connect(uri: str, timeout: float) -> FileConnection:
-    return sqlite3.connect(
+    # Not sqlite3.connect(), which may be a tracing tool's by now, whose proxies no cursor takes.
+    return FileConnection(
         uri,
         timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
-        factory=FileConnection,
         cached_statements=_KEPT_STATEMENTS,
         uri=True,
     )
