@@ -7,7 +7,8 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -176,6 +177,19 @@ def test_a_cursor_class_of_pymysql_is_left_alone(my_connect: Callable[..., Any],
     connection = my_connect(cursorclass=cursor_class)
     use_everything(sessions.bind(connection).session("chät_1"))
     assert connection.cursorclass is cursor_class
+
+
+def test_a_connection_of_pymysql_that_was_never_opened_is_refused_until_it_is(my_connect: Callable[..., Any]) -> None:
+    connection = my_connect(defer_connect=True)
+    pool = SimpleNamespace(connection=lambda: nullcontext(connection))
+    both = [sessions.bind(connection).session("chat_1"), sessions.connect(pool=pool).session("chat_2")]
+    for session in both:
+        with pytest.raises(sessions.ConfigurationError, match=r"defer_connect=True.*connect\(\) first"):
+            session.get_items()
+    connection.connect()
+    for session in both:
+        use_everything(session)
+        connection.commit()
 
 
 SETTINGS: dict[str, Any] = {

@@ -18,6 +18,7 @@ from sessions._dialects.failures import TRY_AGAIN, Failure, Opened
 from sessions._items import MAX_ID
 from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
+from sessions.errors import ConfigurationError
 
 from .answers import MyConnection, Result, has_told_its_status, is_mariadb
 from .cluster import GALERA, Server
@@ -155,6 +156,8 @@ class MySQLDriver(Driver[MyConnection]):
         return True
 
     def check_lent(self, connection: MyConnection) -> None:
+        if not hasattr(connection, "server_status"):
+            raise ConfigurationError("the connection was never opened (defer_connect=True); call its connect() first")
         read_all_results(connection)
         check_engine(connection, self.engine, comment=None)
 

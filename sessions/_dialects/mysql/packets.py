@@ -59,8 +59,7 @@ _KILL_POLL_SECONDS = 0.01
 
 def check_engine(connection: MyConnection, named: str | None, *, comment: object) -> None:
     """Refuse a server on which the promises are not known to hold; comment is its @@version_comment, if asked for."""
-    # One that was never opened has none.
-    version = getattr(connection, "server_version", "")
+    version: object = connection.server_version  # type: ignore[attr-defined]
     check_mysql(named, version=str(version), comment=None if comment is None else str(comment))
 
 
