@@ -21,7 +21,7 @@ from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, 
 from support import claims
 from support.claims import READS, assert_helpful
 from support.proxy import Proxy
-from support.rivals import eventually, lender_of, locked_session, open_transactions, waiting
+from support.rivals import connection_of, eventually, lender_of, locked_session, open_transactions, waiting
 from support.samples import in_threads, items, texts
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 from support.traced import Traced
@@ -54,6 +54,11 @@ def error_in_time(operation: Callable[[], Any]) -> BaseException | None:
     thread.join(_ORDER_OF_MAGNITUDE)
     assert not thread.is_alive(), "the operation hangs"
     return raised[0] if raised else None
+
+
+def test_a_longer_timeout_than_sqlite_can_count_is_its_longest(sqlite_url: str) -> None:
+    with sessions.connect(sqlite_url, statement_timeout=3e6) as backend, connection_of(backend) as connection:
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (2_147_483_000,)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -61,6 +61,8 @@ class Writers:
 
 # After how many seconds a file is opened again that is replaced, or closed by another thread, at just that moment.
 _PAUSES = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+# In seconds. SQLite has milliseconds in 31 bits, and with a number beyond them does not wait at all.
+_LONGEST_WAIT = 2_147_483.0
 # Without the GIL a statement belongs to the thread that has made it: one that is kept keeps the file open until that
 # thread goes on, whoever closes the connection.
 _KEPT_STATEMENTS = 0 if "free-threading" in sys.version else 128
@@ -105,7 +107,7 @@ class FileConnector:
         self._remedy = "create the directory, or give this process access to it"
         if self._path != path and not Path(path).is_absolute():
             self._remedy += f" ({path!r} begins at the current directory; write sqlite:////{path} for an absolute path)"
-        self._timeout = options.statement_timeout
+        self._timeout = min(options.statement_timeout, _LONGEST_WAIT)
         # A file in which we are to make nothing may be another application's: its journal mode stays.
         self._may_change = options.create_tables
         self._statements = statements
