@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -298,27 +299,59 @@ def test_a_file_that_is_given_a_second_name_within_a_transaction_is_not_written(
     assert another_process_reads(path) == ["kept", "gone"]
 
 
+@contextlib.contextmanager
+def bind_mounted(path: Path, mounted: Path) -> Iterator[None]:
+    mounted.touch()
+    if subprocess.run(["mount", "--bind", str(path), str(mounted)], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a file")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    """Nothing more can be opened in this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 @pytest.mark.parametrize("name", ["chat.db", "my chat\\\t.db"])
 def test_a_file_that_is_mounted_without_its_directory_is_refused(tmp_path: Path, name: str) -> None:
     path, mounted, link = tmp_path / "chat.db", tmp_path / "app" / name, tmp_path / "link.db"
     with Session.from_url("chat_1", f"sqlite:///{path}") as session:
         session.add_items(items("kept"))
     mounted.parent.mkdir()
-    mounted.touch()
     link.symlink_to(mounted)
-    if subprocess.run(["mount", "--bind", str(path), str(mounted)], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file")
-    try:
+    with bind_mounted(path, mounted):
         for way in (mounted, link):
             with (
                 Session.from_url("chat_1", f"sqlite:///{quote(str(way))}") as session,
                 refused(ConnectionFailedError, match="mount the directory"),
             ):
                 session.get_items()
-    finally:
-        subprocess.run(["umount", str(mounted)], check=True)
     assert [entry.name for entry in mounted.parent.iterdir()] == [name]
     assert another_process_reads(path) == ["kept"]
+
+
+def test_a_mounted_file_is_refused_after_a_moment_without_descriptors(tmp_path: Path) -> None:
+    path, mounted = tmp_path / "chat.db", tmp_path / "app" / "chat.db"
+    with Session.from_url("chat_1", f"sqlite:///{path}") as session:
+        session.add_items(items("kept"))
+    mounted.parent.mkdir()
+    with bind_mounted(path, mounted), Session.from_url("chat_1", f"sqlite:///{mounted}") as session:
+        with without_descriptors(), refused(ConnectionFailedError, match="ulimit -n"):
+            session.get_items()
+        with refused(ConnectionFailedError, match="mount the directory"):
+            session.get_items()
+    assert [entry.name for entry in mounted.parent.iterdir()] == ["chat.db"]
 
 
 # --- new files

@@ -18,8 +18,8 @@ from sessions._reentry import Lock, own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, ConnectionFailedError
 
-from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, UNNAMEABLE, failure_of
-from .files import Files, Identity, files_at, is_mounted, make_private
+from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, TOO_MANY_FILES, UNNAMEABLE, failure_of
+from .files import NO_DESCRIPTOR, Files, Identity, files_at, is_mounted, make_private
 from .values import run
 
 logger = logging.getLogger("sessions")
@@ -125,7 +125,8 @@ class FileConnector:
                 if connection is not None:
                     return connection
         except own(OSError) as exc:
-            raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
+            failure = TOO_MANY_FILES if exc.errno in NO_DESCRIPTOR else Failure(ConnectionFailedError, self._remedy)
+            raise AttemptFailed(failure, exc) from None
         except own(UnicodeEncodeError) as exc:
             raise AttemptFailed(UNNAMEABLE, exc) from None
         except own(sqlite3.Error) as exc:
@@ -144,7 +145,6 @@ class FileConnector:
             raise AttemptFailed(LINKED, sqlite3.OperationalError(f"the file has {before.names} names (hard links)"))
         if before.database != self._unmounted and is_mounted(target):
             raise AttemptFailed(MOUNTED, sqlite3.OperationalError("the file is mounted without its directory"))
-        self._unmounted = before.database
         if not _agrees(before):
             return None
         connection = _connect(f"{_uri_of(target)}?mode=rw", self._timeout)
@@ -156,6 +156,7 @@ class FileConnector:
             borrowed = has_log and files.wal and not files.shm
             if not borrowed and before.may_have_become(files) and _agrees(files):
                 _opened[id(connection)] = connection
+                self._unmounted = files.database
                 return connection
         except BaseException:
             connection.close()

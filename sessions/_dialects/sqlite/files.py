@@ -7,6 +7,7 @@ and its end would copy that over the restored file.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -17,6 +18,9 @@ from sessions._reentry import Lock, own
 
 # A device and a number on it; None where there is no file.
 Identity = tuple[int, int] | None
+
+# The process, or the system, can open nothing more at this moment.
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 # The few lines of what is told of a descriptor.
 _MAX_ABOUT = 4096
@@ -79,11 +83,13 @@ def is_mounted(target: str) -> bool:
 
     By the numbers of Linux's mounts, see proc_pid_fdinfo(5): the device is the same where both ends are on one file
     system, and is not the directory's for any file of some overlays. The list of all mounts takes five times as long.
+
+    Raises OSError where no descriptor is free to look with; where there is nothing to look at it is False.
     """
     try:
         return _mount_of(target) != _mount_of(target.rpartition("/")[0] or "/")
     except OSError as exc:
-        if raised_by_a_handler(exc):
+        if raised_by_a_handler(exc) or exc.errno in NO_DESCRIPTOR:
             raise
         return False
 
