@@ -139,9 +139,9 @@ PRAGMA journal_mode = WAL;
 SELECT count(*)
 FROM sqlite_master;
 
--- name: use_full_sync
--- What was acknowledged survives a power cut.
-PRAGMA synchronous = FULL;
+-- name: use_extra_sync
+-- What was acknowledged survives a power cut, also where a journal's removal is the commit: FULL does not sync that.
+PRAGMA synchronous = EXTRA;
 
 -- name: empty_log
 -- Copy the write-ahead log into the file that was opened with it, and leave it empty.

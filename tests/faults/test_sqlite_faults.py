@@ -18,6 +18,7 @@ import sessions
 from faults.oracle import Figures, Item, Ledger, batch
 from sessions import ConnectionFailedError, DatabaseError, Session
 from support.claims import OPERATIONS, WRITES, refused
+from support.rivals import connection_of
 from support.samples import items, texts
 from support.servers import execute_sql
 
@@ -330,6 +331,17 @@ def test_a_file_that_is_removed_or_replaced_is_the_new_one(restored: bool, tmp_p
     with quick(tmp_path) as session:
         assert texts(session.get_items()) == [*expected, "new"]
     assert execute_sql(f"sqlite:///{path}", "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_the_removal_of_a_journal_is_synced_too(journal: str, sqlite_url: str) -> None:
+    """sqlite.org/pragma.html#pragma_synchronous: after a power cut the journal would be back, and undo the commit."""
+    with Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items("a"))
+    execute_sql(sqlite_url, f"PRAGMA journal_mode = {journal}")
+    with sessions.connect(sqlite_url, create_tables=False) as backend, connection_of(backend) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == (journal,)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
 
 
 # --- no write-ahead log

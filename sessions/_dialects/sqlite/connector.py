@@ -166,7 +166,7 @@ class FileConnector:
 
     def _prepare(self, connection: FileConnection) -> bool:
         """Tell whether it has a write-ahead log."""
-        run(connection, self._statements["use_full_sync"])
+        run(connection, self._statements["use_extra_sync"])
         if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
             return True
         if not self._may_change:
