@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import random
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -16,11 +17,11 @@ import pytest
 
 import sessions
 from faults.oracle import Figures, Item, Ledger, batch
-from sessions import ConnectionFailedError, DatabaseError, Session
+from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session
 from support.claims import OPERATIONS, WRITES, refused
 from support.rivals import connection_of
 from support.samples import items, texts
-from support.servers import execute_sql
+from support.servers import connect_raw, execute_sql
 
 _HERE = Path(__file__).parent
 _NOBODY = 65534
@@ -113,6 +114,17 @@ def test_processes_that_open_a_new_file_at_once(
         with Session.from_url("chat_1", url) as session:
             assert ledger.verdict(session.get_items())
         assert execute_sql(url, "PRAGMA journal_mode") == [("wal",)]
+
+
+class OnePool:
+    """A pool of the application's that lends one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        yield self._connection
 
 
 # --- files and directories that cannot be written
@@ -237,6 +249,37 @@ def test_a_read_only_file_system_refuses_writes_and_can_be_read_without_a_log(sm
                 OPERATIONS[name](session)
     assert [path.name for path in small_disk.iterdir()] == ["chat.db"]
     assert (small_disk / "chat.db").read_bytes() == before
+
+
+@contextlib.contextmanager
+def no_file_grows(size: int) -> Iterator[None]:
+    """Nobody in this process can write beyond this size: an I/O error for SQLite."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("lent", ["by a pool of ours", "in autocommit", "by the application's pool"])
+def test_a_disk_that_fails_during_a_commit_is_an_unknown_outcome(name: str, lent: str, sqlite_url: str) -> None:
+    """The log may hold the whole transaction: who repairs the file after a crash commits it."""
+    with sessions.connect(sqlite_url) as owner, contextlib.closing(connect_raw(sqlite_url)) as connection:
+        owner.session("chat_1").add_items(items("a", "b"))
+        if lent == "in autocommit":
+            connection.isolation_level = None
+            backend = sessions.bind(connection)
+        elif lent == "by the application's pool":
+            backend = sessions.connect(pool=OnePool(connection))
+        else:
+            backend = owner
+        log = Path(sqlite_url.removeprefix("sqlite:///") + "-wal")
+        with no_file_grows(log.stat().st_size), refused(OutcomeUnknownError, match="a crash may bring it back"):
+            OPERATIONS[name](backend.session("chat_1"))
+        backend.session("chat_1").add_items(items("c"))
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b", "c"]
 
 
 # --- damaged files

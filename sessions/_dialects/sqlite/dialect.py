@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -22,7 +22,7 @@ from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id
 
 from .checks import autoincrement_check, journal_check
 from .connector import FileConnection, Writers
-from .errors import MOVED, MOVED_DURING_COMMIT, describe, failure_of
+from .errors import DURING_COMMIT, MOVED, MOVED_DURING_COMMIT, describe, failure_of
 from .values import decode, fetch, refuse_noncharacters, run, unadapted
 
 
@@ -83,7 +83,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def finish(self, connection: sqlite3.Connection) -> None:
         _check_place(connection, MOVED)
-        run(connection, self.statements["commit"])
+        _commit(lambda: run(connection, self.statements["commit"]))
         self.writers.end(connection)
         _check_place(connection, MOVED_DURING_COMMIT)
 
@@ -96,7 +96,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             self.writers.end(connection)
 
     def commit(self, connection: sqlite3.Connection) -> None:
-        self._end(connection, "commit")
+        _commit(lambda: self._end(connection, "commit"))
 
     def roll_back(self, connection: sqlite3.Connection) -> None:
         self._end(connection, "rollback")
@@ -194,6 +194,16 @@ def _check_place(connection: sqlite3.Connection, failure: str) -> None:
     """Raise what failure says when what is written is in files that nobody else will read."""
     if isinstance(connection, FileConnection) and not connection.is_in_place():
         raise sqlite3.OperationalError(failure)
+
+
+def _commit(commit: Callable[[], object]) -> None:
+    """Commit, and say so where the disk fails in it: the log may hold the whole transaction by then."""
+    try:
+        commit()
+    except own(sqlite3.Error) as exc:
+        if getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_IOERR:
+            raise
+        raise sqlite3.OperationalError(f"{exc} {DURING_COMMIT}") from exc
 
 
 def _begins_implicitly(connection: sqlite3.Connection) -> bool:

@@ -13,8 +13,15 @@ from sessions.errors import ConnectionFailedError, OutcomeUnknownError, SchemaEr
 
 # Our own texts.
 MOVED = "the file or its write-ahead log was replaced or removed"
-MOVED_DURING_COMMIT = f"{MOVED} during a commit"
+DURING_COMMIT = "during a commit"
+MOVED_DURING_COMMIT = f"{MOVED} {DURING_COMMIT}"
 
+# What the log holds is committed by whoever repairs the file after a crash, unless another write has come in its place.
+_COMMIT_CUT_OFF = Failure(
+    OutcomeUnknownError,
+    "check the disk; the write may or may not have happened, and until another one succeeds a crash may bring it back: "
+    "compare get_items() with what you expect then",
+)
 _LOCKED = Failure(
     remedy="another connection kept the file locked for longer than statement_timeout; end it", transient=True
 )
@@ -86,6 +93,7 @@ _FAILURES: Mapping[int, Failure] = {
 # refuses has no code.
 _WORDS: Mapping[str, Failure] = {
     MOVED_DURING_COMMIT: Failure(OutcomeUnknownError, "compare get_items() with what you expect"),
+    DURING_COMMIT: _COMMIT_CUT_OFF,
     MOVED: _MOVED,
     "no such table": failures.NO_TABLES,
     "no such column": failures.OTHER_TABLES,
