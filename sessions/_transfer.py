@@ -21,6 +21,8 @@ from .errors import ConflictError, InvalidItemError
 # A part ends with the row that brings it to so many characters, or with so many rows.
 _CHARACTERS = 2_000_000
 _ROWS = 500
+# How often what is to stand behind a conversation is written to one that others write to at the same time.
+_TRIES = 10
 
 
 class OvertakenError(ConflictError):
@@ -51,11 +53,23 @@ def load(
     began, ended = _text(created_at), _text(updated_at)
     rows = iter(records)
     history = History(session_id, store.of_every_age())
-    if on_existing != "fail":
+    if on_existing == "replace":
         position = history.position()
         texts, times = next(_parts(session_id, rows, whole=True), ([], []))
-        part = Part(position, texts, times, began, ended, replaces=on_existing == "replace")
-        _write(store, session_id, part)
+        _write(store, session_id, Part(position, texts, times, began, ended, replaces=True))
+        return len(texts)
+    if on_existing == "append":
+        texts, times = next(_parts(session_id, rows, whole=True), ([], []))
+        for left in reversed(range(_TRIES)):
+            position = history.position()
+            # A write of today: with the time of an old one prune would take what is there for idle.
+            part = Part(position, texts, times, *(("", "") if position else (began, ended)))
+            try:
+                _write(store, session_id, part)
+                break
+            except OvertakenError:
+                if not left:
+                    raise
         return len(texts)
     position = _compare(session_id, history.records(), rows)
     written = 0

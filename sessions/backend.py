@@ -256,7 +256,9 @@ class Backend:
 
         With on_existing="replace" the records take the place of what is there, with "append" they
         stand behind it, in one transaction: until then, and after any failure, what is
-        there is as it was. All of them are in memory at once.
+        there is as it was. All of them are in memory at once. Called again, "append" writes them once
+        more; behind what is there it is a write of now, whatever created_at and updated_at say, and
+        what others write in that moment stands before it.
         """
         if self.closed:
             raise closed_error()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import reprlib
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from sessions._command.context import Context
 from sessions._command.main import main
 from sessions._command.moving import copy
 from sessions._command.terminal import Stream
+from sessions._parts import Part
+from sessions._stores.sql import SQLStore
 from support.samples import items, refuse_poisoned_rows, texts
 from support.servers import execute_sql
 
@@ -230,6 +233,94 @@ def test_a_pipe_is_looked_at_before_anything_is_changed(kept: Backend, sqlite_ur
         run = subprocess.run(command, input=written, text=True, capture_output=True, check=False)
         assert run.returncode == status
         assert texts(kept.session("keep").get_items()) == (["precious"] if status else ["new"])
+
+
+# --- what would be there twice when the file is imported again
+
+THREE = [head("chat_1"), record("chat_1"), head("chat_2"), *[record("chat_2")] * 600, head("chat_3"), record("chat_3")]
+
+
+@pytest.fixture
+def append(sql_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """A function that appends a file of three conversations; the exit code and what is said."""
+    file = tmp_path / "export.jsonl"
+    file.write_text("\n".join([HEAD, *THREE, end(len(THREE))]))
+
+    def run(*more: str) -> tuple[int, str]:
+        capsys.readouterr()
+        status = main(["import", str(file), *more, "--on-existing", "append", "--url", sql_url])
+        return status, capsys.readouterr().err
+
+    return run
+
+
+COUNTS = {"chat_1": 1, "chat_2": 600, "chat_3": 1}
+
+
+def counts(backend: Backend) -> dict[str, int]:
+    return {name: len(rows) for name, rows in all_of(backend).items() if name in COUNTS}
+
+
+def test_what_others_write_to_all_the_time_is_named_and_can_be_appended_alone(
+    precious: Backend, append: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = SQLStore.load
+
+    def overtaken(store: Any, session_id: str, part: Part) -> int:
+        if session_id == "chat_2":
+            precious.session("chat_2").add_items(items("theirs"))
+        return load(store, session_id, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLStore, "load", overtaken)
+        status, err = append()
+    assert (status, "session 'chat_2': another program writes to it at this moment\n" in err) == (1, True)
+    assert "by their ids behind the file" in err
+    theirs = len(all_of(precious)["chat_2"])
+    assert counts(precious) == COUNTS | {"chat_2": theirs}
+    assert append("chat_2")[0] == 0
+    assert counts(precious) == COUNTS | {"chat_2": theirs + 600}
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_append_that_is_interrupted_says_how_it_goes_on_and_doubles_nothing(
+    precious: Backend, append: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    load = SQLStore.load
+
+    def interrupted(store: Any, session_id: str, part: Part) -> int:
+        if session_id == "chat_2" and not is_there:
+            raise KeyboardInterrupt
+        newest = load(store, session_id, part)
+        if session_id == "chat_2":
+            raise KeyboardInterrupt
+        return newest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLStore, "load", interrupted)
+        status, err = append()
+    assert (status, "interrupted" in err, "goes on from there" in err) == (1, True, False)
+    done = re.search(r"go on with --done (\d), .* of 'chat_2', go on with --done (\d)", err)
+    assert done is not None
+    assert append("--done", done[2 if "chat_2" in all_of(precious) else 1])[0] == 0
+    assert counts(precious) == COUNTS
+
+
+def test_an_append_that_fails_says_how_it_goes_on(precious: Backend, sql_url: str, import_lines: Import) -> None:
+    refuse_poisoned_rows(sql_url)
+    lines = [head("chat_1"), record("chat_1"), head("chat_2"), *[record("chat_2")] * 600]
+    lines.append(record("chat_2", '{"a": "poison"}'))
+    status, err = import_lines(sql_url, HEAD, *lines, end(len(lines)), how="append")
+    assert (status, "1 session of the file done; go on with --done 1, or" in err, "show" in err) == (1, True, False)
+    assert counts(precious) == {"chat_1": 1}
+
+
+def test_an_import_of_some_ids_leaves_the_others_out(precious: Backend, append: Callable[..., tuple[int, str]]) -> None:
+    assert append("chat_3", "chat_1")[1] == "imported 2 sessions, 2 items\n"
+    assert counts(precious) == {"chat_1": 1, "chat_3": 1}
+    status, err = append("chat_2", "chat_4")
+    assert (status, err.startswith("agent-sessions: no session 'chat_4' in ")) == (1, True)
+    assert counts(precious) == {"chat_1": 1, "chat_3": 1}
 
 
 # --- copies

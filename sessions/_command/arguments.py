@@ -170,15 +170,23 @@ _COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "import": (
-        "write what an export holds, texts exactly, times as exactly as the tables can; goes on when interrupted",
+        "write what an export holds, texts exactly, times as tables can; goes on when interrupted (append: by --done)",
         {
             "file": {"metavar": "FILE", "help": "- for standard input"},
+            "session_ids": _ANY_IDS,
             "--on-existing": {
                 "choices": ("fail", "skip", "append", "replace"),
                 "default": "fail",
                 "help": "what is done with a conversation that is there: fail (the default, unless it is a beginning)",
             },
+            "--done": {
+                "type": _number,
+                "default": 0,
+                "metavar": "N",
+                "help": "leave out the first N conversations of the file, as an append that was interrupted says",
+            },
             "--yes": {"action": "store_true", "help": "do not ask before something is replaced"},
+            "--escaped": _ESCAPED,
         },
     ),
     "copy": (

@@ -151,10 +151,15 @@ def import_(context: Context) -> int:
         raise CommandFailedError("--yes required to replace what is there by what comes from standard input", 2)
     with Export(wanted.file) as exported:
         session_ids = exported.session_ids()
+        for session_id in wanted.session_ids:
+            if session_id not in session_ids:
+                hint = "pass --escaped if the id is written as `ls` writes it"
+                raise CommandFailedError(f"no session {session_id!r} in {wanted.file!r}; check the id, or {hint}")
+        chosen = set(session_ids[wanted.done :]).intersection(wanted.session_ids or session_ids)
         if asks:
-            confirm(context, existing(context, session_ids), "replace", dry_run=False)
+            confirm(context, existing(context, chosen), "replace", dry_run=False)
         try:
-            sessions, records, refused = read_export(context, exported)
+            sessions, records, refused = read_export(context, exported, chosen)
         except OvertakenError:
             raise
         except ConflictError as exc:

@@ -15,8 +15,10 @@ _MOST = 100
 def complete(parser: argparse.ArgumentParser) -> None:
     """Answer the shell and end the process; do nothing for who is no shell."""
     for action in parser._actions:  # noqa: SLF001  (argparse has no other way to its subcommands)
-        commands = action.choices.values() if isinstance(action.choices, dict) else ()
-        for argument in chain.from_iterable(command._actions for command in commands):  # noqa: SLF001
+        commands = action.choices.items() if isinstance(action.choices, dict) else ()
+        # Those of an import are the file's, and its database may still have to be made.
+        asking = (command for name, command in commands if name != "import")
+        for argument in chain.from_iterable(command._actions for command in asking):  # noqa: SLF001
             if argument.dest in ("session_id", "session_ids"):
                 argument.completer = _session_ids
     argcomplete.autocomplete(parser)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from sessions._transfer import OvertakenError
-from sessions.errors import ConflictError, DatabaseError, InvalidItemError
+from sessions.errors import ConflictError, DatabaseError, InvalidItemError, OutcomeUnknownError
 from sessions.session import checked_session_id
 
 from .context import CommandFailedError, Context, history_of
@@ -53,40 +53,68 @@ def existing(context: Context, session_ids: Iterable[str]) -> Iterator[SessionIn
     return (info for session_id in session_ids if (info := context.found(session_id)) is not None)
 
 
-def read_export(context: Context, export: Export) -> tuple[int, int, int]:
-    """Write what an export holds; return how many conversations, how many records that were not there, and refusals."""
+def read_export(context: Context, export: Export, chosen: Collection[str]) -> tuple[int, int, int]:
+    """Write what an export holds of some conversations; return how many, how many new records, and refusals."""
     progress = Progress(context.err, "import", total=None, quiet=context.arguments.quiet)
-    sessions = records = 0
-    refused: dict[str, str] = {}
+    appends = context.arguments.on_existing == "append"
+    # A time that this database has not; the others go in. So they do where a second try would append them once more.
+    refusals = (InvalidItemError, OvertakenError) if appends else InvalidItemError
+    sessions = records = place = done = 0
+    head: Head | None = None
     dated: Head | None = None
-    for head, lines in export.conversations():
-        try:
-            with _named(head.session_id):
-                written = _import(context, head, _counted(lines, progress))
-        except InvalidItemError as exc:
-            # A time that this database has not; the others go in.
-            refused[head.session_id] = str(exc)
-            continue
-        if written is not None:
-            sessions, records = sessions + 1, records + written
-            dated = dated or (head if head.moment and context.arguments.on_existing != "append" else None)
-    progress.end()
-    for session_id, why in refused.items():
-        context.err.line(f"agent-sessions: session {session_id!r}: {why}")
+    refused: dict[str, str] = {}
+    try:
+        for place, (head, lines) in enumerate(export.conversations(), 1):
+            if head.session_id in chosen:
+                written = None
+                try:
+                    with _named(head.session_id):
+                        written = _import(context, head, _counted(lines, progress))
+                except refusals as exc:
+                    refused[head.session_id] = _why(exc)
+                if written is not None:
+                    sessions, records = sessions + 1, records + written
+                    dated = dated or (head if head.moment and not appends else None)
+            done = place
+    except BaseException as exc:
+        if appends:
+            is_unsure = place > done and (isinstance(exc, OutcomeUnknownError) or not isinstance(exc, Exception))
+            _say_how_to_go_on(context, done, head.session_id if head and is_unsure else None)
+        raise
+    finally:
+        progress.end()
+        for session_id, why in refused.items():
+            context.err.line(f"agent-sessions: session {session_id!r}: {why}")
+        if refused and appends:
+            context.err.line("agent-sessions: append these later by their ids behind the file; the others are done")
     if dated and dated.moment and (there := _age(context.backend, dated.session_id)) is not None:
         here = context.backend._store.clock() - dated.moment  # noqa: SLF001
         _say_hours(context, there - here, "the file's times are in UTC, and this database's are not")
     return sessions, records, len(refused)
 
 
+def _why(exc: Exception) -> str:
+    return "another program writes to it at this moment" if isinstance(exc, OvertakenError) else str(exc)
+
+
+def _say_how_to_go_on(context: Context, done: int, unsure: str | None) -> None:
+    """Say what to leave out of an append that ended early; unsure may be there or not, behind those that are done."""
+    words = f"{count_of(done)} of the file done"
+    if done:
+        words += f"; go on with --done {done}, or what is done is appended again"
+    if unsure is not None:
+        words += f"; if `show` ends with what the file has of {unsure!r}, go on with --done {done + 1}"
+    if done or unsure is not None:
+        context.err.line(f"agent-sessions: {words}")
+
+
 def _import(context: Context, head: Head, lines: Iterator[Line]) -> int | None:
     backend, on_existing = context.backend, context.arguments.on_existing
     session_id, created_at, updated_at, _ = head
+    if on_existing == "append":
+        return backend.load(session_id, lines, created_at=created_at, updated_at=updated_at, on_existing="append")
     session = backend.session(session_id)
     position = 0 if on_existing == "fail" else session.position()
-    if position and on_existing == "append":
-        # A write of today: with the time of an old one prune would take what is there for idle.
-        return backend.load(session_id, lines, on_existing="append")
     how = "replace" if position and on_existing == "replace" else "fail"
     try:
         written = backend.load(session_id, lines, created_at=created_at, updated_at=updated_at, on_existing=how)

@@ -210,8 +210,7 @@ def test_what_the_database_refuses_changes_nothing(sql_url: str, how: str) -> No
         backend.load("chat_1", records(2), on_existing=how)
 
 
-@pytest.mark.parametrize("how", ["append", "replace"])
-def test_what_somebody_writes_meanwhile_stays(backend: Backend, how: str) -> None:
+def test_what_somebody_writes_meanwhile_is_not_replaced(backend: Backend) -> None:
     session = backend.session("chat_1")
     session.add_items(items("old"))
 
@@ -220,8 +219,41 @@ def test_what_somebody_writes_meanwhile_stays(backend: Backend, how: str) -> Non
         session.add_items(items("theirs"))
 
     with refused(ConflictError, "another program writes to it"):
-        backend.load("chat_1", overtaken(), on_existing=how)
+        backend.load("chat_1", overtaken(), on_existing="replace")
     assert texts(session.get_items()) == ["old", "theirs"]
+
+
+@pytest.mark.parametrize("times", [3, 1000])
+def test_an_append_that_is_overtaken_is_tried_again_so_often_and_is_there_once_or_not_at_all(
+    url: str, times: int
+) -> None:
+    rows, rivals = records(3), items(*map(str, range(times)))
+
+    def overtake(operation: sessions.Operation) -> None:
+        # Behind each look at where the conversation ends.
+        if (operation.name, operation.outcome) == ("load", "ok") and operation.rows < len(rows) and rivals:
+            session.add_items([rivals.pop(0)])
+
+    with sessions.connect(url, on_operation=overtake) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("old"))
+        if times == 3:
+            assert backend.load("chat_1", iter(rows), on_existing="append") == 3
+        else:
+            with refused(ConflictError, "another program writes to it"):
+                backend.load("chat_1", iter(rows), on_existing="append")
+        there = list(session.records())
+    theirs = times - len(rivals)
+    assert texts([row.item or {} for row in there[: 1 + theirs]]) == ["old", *map(str, range(theirs))]
+    assert shape(there[1 + theirs :]) == (shape(rows) if times == 3 else [])
+
+
+def test_an_append_leaves_the_times_of_what_is_there_and_has_its_own_where_nothing_is(backend: Backend) -> None:
+    backend.session("old").add_items(items("old"))
+    for name in ("old", "new"):
+        backend.load(name, records(3), created_at=CREATED, updated_at=UPDATED, on_existing="append")
+    is_of_then = {info.session_id: info.updated_at == UPDATED for info in backend.list_sessions()}
+    assert is_of_then == {"old": False, "new": True}
 
 
 def test_a_reader_sees_the_old_conversation_or_the_new_one(backend: Backend) -> None:
