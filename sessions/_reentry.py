@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from _thread import RLock, allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from inspect import CO_VARARGS
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import TypeGuard, TypeVar
 from weakref import ref
@@ -99,8 +101,8 @@ def _interrupted_error(what: str, remedy: str) -> ConnectionFailedError:
     )
 
 
-def uninterrupted(work: Callable[[], object]) -> None:
-    """Do something to its end, and raise behind it what has interrupted that.
+def uninterrupted(work: Callable[[], object], *, seconds: float = math.inf) -> bool:
+    """Do something to its end, and raise behind it what has interrupted that; False where it has not ended in time.
 
     In a thread of its own, for no signal handler runs there: who presses Ctrl-C twice interrupts what the first one is
     being answered by.
@@ -123,15 +125,18 @@ def uninterrupted(work: Callable[[], object]) -> None:
     except own(RuntimeError):  # there are no more threads
         run()
     interruption: BaseException | None = None
-    while not ended:
+    latest = monotonic() + seconds
+    while not ended and monotonic() < latest:
         try:
             end.acquire(timeout=_LOOK_SECONDS)
         except BaseException as exc:  # noqa: BLE001  (raised below)
             interruption = exc
     if interruption is not None:
         raise interruption
-    if ended[0] is not None:
-        raise ended[0]
+    for failed in ended:
+        if failed is not None:
+            raise failed
+    return bool(ended)
 
 
 def raised_by_a_handler(exc: BaseException) -> bool:

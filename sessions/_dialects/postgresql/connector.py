@@ -99,19 +99,21 @@ class TimedConnection(SQLStateConnection):
         wanted = {b"in_hot_standby": b"off", b"default_transaction_read_only": b"on"}
         return all(self.pgconn.parameter_status(name) == value for name, value in wanted.items())
 
-    def cancel_statement(self) -> None:
-        """Let the server give up what it executes."""
-        cancel_statement(self)
+    def cancel_statement(self) -> bool:
+        """Let the server give up what it executes; False while it has not even heard that."""
+        return cancel_statement(self)
 
     def _try_cancel(self, *, timeout: float = CANCEL_SECONDS) -> None:
         # psycopg's own, after a Ctrl-C, would be interrupted by the next one.
         self.cancel_statement()
 
 
-def cancel_statement(connection: psycopg.Connection[Any]) -> None:
-    """Let the server give up what it executes for a connection, whatever interrupts this."""
+def cancel_statement(connection: psycopg.Connection[Any]) -> bool:
+    """Let the server give up what it executes for a connection, whatever interrupts this; False: still on its way."""
     with suppress_own(psycopg.Error):
-        uninterrupted(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS))
+        # Before libpq 17 psycopg waits for the server without an end.
+        return uninterrupted(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS), seconds=2 * CANCEL_SECONDS)
+    return True
 
 
 def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -> Generator[Any, Any, Any]:
@@ -134,9 +136,8 @@ def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -
                 # Talk is no part of the answer.
                 deadline.note(arrived if notices.heard == heard else 0)
                 if deadline.is_over:
-                    if cancelled:
+                    if cancelled or not connection.cancel_statement():
                         raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)")
-                    connection.cancel_statement()
                     deadline, cancelled = Deadline(CANCEL_SECONDS), True
     except StopIteration as exc:
         if cancelled:

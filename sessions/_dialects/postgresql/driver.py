@@ -84,7 +84,7 @@ class PostgresDriver(Driver[PGConnection]):
         if isinstance(connection, TimedConnection):
             return cursor.execute(statement, parameters or None)
         # In place of psycopg's own, which after one Ctrl-C the next one would interrupt.
-        connection._try_cancel = lambda **_: cancel_statement(connection)  # type: ignore[method-assign]  # noqa: SLF001
+        connection._try_cancel = lambda **_: cancel_statement(connection)  # type: ignore[method-assign, assignment]  # noqa: SLF001
         try:
             # Not prepared, as an application's connection may do, which a pooler in transaction mode breaks.
             return cursor.execute(statement, parameters or None, prepare=False)
