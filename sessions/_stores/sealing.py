@@ -41,11 +41,18 @@ def write_sealed(dialect: Dialect[C], connection: C, session_id: str, write: Sea
         newest = dialect.write_sealed(connection, session_id, write, lease)
         if newest is not None:
             return newest
+    return _write_in_steps(dialect, connection, session_id, write, lease)
+
+
+def _write_in_steps(
+    dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite, lease: Lease | None
+) -> int:
     with dialect.transaction(connection):
         dialect.check_lease(connection, lease)
+        # Before anything else tells of a conflict, which may be one with this very write.
+        _move(dialect, connection, session_id, write)
         if write.is_new and (dialect.lock(connection, session_id) or dialect.has_items(connection, session_id)):
             raise taken_error(session_id)
-        _move(dialect, connection, session_id, write)
         if write.keeps_time:
             dialect.lock(connection, session_id)
         elif write.texts or write.after:
@@ -63,30 +70,39 @@ def write_sealed(dialect: Dialect[C], connection: C, session_id: str, write: Sea
 def settle_sealed(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite, lease: Lease | None) -> int:
     """Look whether a write was done; do it if it was not."""
     try:
-        # What was sent before and is not done yet holds the end, so this waits for it.
-        return write_sealed(dialect, connection, session_id, write, lease)
+        with dialect.transaction(connection):
+            # What was sent before and is not done yet holds the end, so this waits for it.
+            if (found := _find(dialect, connection, session_id)) != write.before:
+                raise moved_error(session_id, found)
+            return _write_in_steps(dialect, connection, session_id, write, lease)
     except (SealMovedError, LeaseLostError) as exc:
         refused = exc
     with dialect.transaction(connection):
         found = _find(dialect, connection, session_id)
+        if found == write.before:
+            raise refused
         if found == write.after:
-            return dialect.newest_range(connection, session_id, 1)[1]
+            # Behind them may be rows of others who have no key.
+            last = newest_of_batch(dialect, connection, session_id, write.texts[-1:]) if write.texts else None
+            return last or dialect.newest_range(connection, session_id, 1)[1]
         before = generation_of(write.before)
         if before is not None and generation_of(found) == before + 1:
             raise refused  # that was another call
         if write.texts and (newest := newest_of_batch(dialect, connection, session_id, write.texts)) is not None:
             return newest
-    if isinstance(refused, LeaseLostError) and found == write.before:
-        raise refused
     raise unknown_error(session_id, "others have written to it since")
 
 
 def _move(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> None:
-    """Put the new end in place of the one that is presupposed; raise SealMovedError where that is another one."""
+    """Put the new end in place of the one that is presupposed; raise SealMovedError where that is another one.
+
+    Also where it is the new one already: then the write has been done.
+    """
     step = "make_seal" if write.before is None else "move_seal"
-    dialect.change(connection, step, {"session_id": session_id, "before": write.before, "seal": write.marked})
+    parameters = {"session_id": session_id, "before": write.before, "seal": write.marked}
+    moved = dialect.change(connection, step, parameters)
     found = _find(dialect, connection, session_id)
-    if found != write.marked:
+    if not moved or found != write.marked:
         raise moved_error(session_id, found)
     if write.after is None and not dialect.change(connection, "remove_seal", {"session_id": session_id}):
         raise kept_error(session_id)

@@ -48,9 +48,11 @@ LIMIT 1
 FOR UPDATE;
 
 -- name: check_seal
--- Differs: find_seal where the write is sent with it: fails as check_position does unless it is the one.
+-- Differs: find_seal where the write is sent with it: fails as check_position does unless it is the one, and the
+-- statement before has put it there: where it was there already the write has been done.
 SELECT IF(
-    EXISTS (
+    ROW_COUNT() = 1
+    AND EXISTS (
         SELECT session_id
         FROM agent_session_seals
         WHERE session_id = %(session_id)s

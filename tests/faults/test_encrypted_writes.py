@@ -55,21 +55,29 @@ WRITES = {
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", WRITES)
 def test_an_encrypted_write_survives_a_cut_at_each_packet(server_url: str, name: str, when: When) -> None:
-    write, cuts = WRITES[name], 0
-    with sessions.connect(server_url, encryption_key=[OTHER, KEY]) as witness, Proxy(server_url) as proxy:
+    survive_cuts(server_url, WRITES[name], when, "encryption_key", may_be_unknown=WRITES[name].may_be_unknown)
+
+
+def survive_cuts(
+    server_url: str, write: Write, when: When, option: str, *, may_be_unknown: bool = False, **options: Any
+) -> None:
+    """Cut a write at each packet, under the keys of an option, and see that it has been done once."""
+    new, old, changed = ({option: keys, **options} for keys in (OTHER, KEY, [OTHER, KEY]))
+    cuts = 0
+    with sessions.connect(server_url, **changed) as witness, Proxy(server_url) as proxy:
         for packet in itertools.count(1):
             session_id = f"{when} {packet}"
             before = () if write.fork else tuple(OLD)
             written = witness.session(f"{session_id} fork" if write.fork else session_id)
-            with sessions.connect(server_url, encryption_key=KEY) as backend:
+            with sessions.connect(server_url, **old) as backend:
                 backend.session(session_id).add_items(items(*OLD))
-            with sessions.connect(proxy.url, encryption_key=[OTHER, KEY], **QUICK) as backend:
-                backend.session(session_id).position()
+            with sessions.connect(proxy.url, **changed, **QUICK) as backend:
+                backend.session("another").position()
                 proxy.cut(packet=packet, when=when)
                 try:
                     write.run(backend, session_id)
                 except OutcomeUnknownError:
-                    assert write.may_be_unknown
+                    assert may_be_unknown
                     assert tuple(texts(written.get_items())) in (before, write.leaves)
                 else:
                     assert tuple(texts(written.get_items())) == write.leaves
@@ -77,7 +85,7 @@ def test_an_encrypted_write_survives_a_cut_at_each_packet(server_url: str, name:
                     break
                 cuts += 1
             proxy.cut(packet=10**9)
-            if name == "rekey":
-                with sessions.connect(server_url, encryption_key=OTHER) as backend:
+            if write is WRITES["rekey"]:
+                with sessions.connect(server_url, **new) as backend:
                     assert texts(backend.session(session_id).get_items()) == OLD
     assert cuts

@@ -12,8 +12,10 @@ import pytest
 import sessions
 from faults.oracle import Figures
 from faults.test_cut_connections import CUTS, OPERATIONS, agree_with_a_model, cold, cut_at_each_packet, warm
+from faults.test_encrypted_writes import WRITES, survive_cuts
 from faults.writers import at_first_retry
 from support.proxy import Proxy
+from support.rivals import connection_of, driver_of, eventually, others
 from support.samples import in_threads, items, texts
 from support.servers import dialect_of
 
@@ -33,6 +35,59 @@ def test_a_sealed_operation_survives_a_cut_at_each_packet(
         assert witness.verify().records == len(operation.leaves), what
         cuts += 1
     figures.add(dialect_of(server_url), connections_cut=cuts - len(ways))
+
+
+@pytest.mark.parametrize("unsealed", ["refuse", "accept"])
+@pytest.mark.parametrize("name", WRITES)
+def test_a_sealed_write_whose_answer_was_lost_is_done_once(server_url: str, name: str, unsealed: str) -> None:
+    survive_cuts(server_url, WRITES[name], "after", "integrity_key", unsealed=unsealed)
+
+
+def test_what_a_pooler_held_back_of_a_sealed_write_is_not_done_behind_its_settlement(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which knows nothing of the server session of the lost connection there."""
+    accepting = {**SEALED, "unsealed": "accept"}
+    with (
+        sessions.connect(server_url, **accepting) as direct,
+        Proxy(server_url) as proxy,
+        sessions.connect(proxy.url, statement_timeout=1.0, retry_delay=0.001, **accepting) as behind,
+    ):
+        session = behind.session("chat_1")
+        session.add_items(items("hello"))
+        session.get_items()  # the end that the write follows
+        dialect = driver_of(behind)
+        with connection_of(behind) as connection:
+            orphan = dialect.server_session(connection)
+        monkeypatch.setattr(dialect, "is_executing", lambda *_, **__: None)
+        proxy.hold()
+        session.add_items(items("a"))
+        assert orphan in others(server_url)
+        proxy.release()
+        assert eventually(lambda: orphan not in others(server_url))
+        assert texts(direct.session("chat_1").get_items()) == ["hello", "a"]
+
+
+def test_the_end_of_a_write_that_is_found_is_not_taken_for_that_of_others_behind_it(server_url: str) -> None:
+    """Or a write at the position that it reached would not notice what they have written."""
+    accepting = {**SEALED, "unsealed": "accept"}
+    with (
+        sessions.connect(server_url) as unsealed,
+        Proxy(server_url) as proxy,
+        sessions.connect(proxy.url, retry_delay=0.001, **accepting) as backend,
+    ):
+        session = backend.session("chat_1")
+        session.add_items(items("hello"))
+        session.get_items()  # the end that the write follows
+        proxy.cut(when="after")
+        with at_first_retry(lambda: unsealed.session("chat_1").add_items(items("theirs"))):
+            position = session._history.add(items("ours"))
+        assert proxy.was_cut
+        assert [(record.id == position, record.seal) for record in session.records()] == [
+            (False, "sealed"),
+            (True, "sealed"),
+            (False, "unsealed"),
+        ]
 
 
 @pytest.mark.slow

@@ -35,10 +35,19 @@ def connection_of(ours: Any) -> Iterator[Any]:
 
 def lender_of(ours: Any) -> Any:
     """What lends the connections of a backend or a session."""
+    return _attempts_of(ours)._lender
+
+
+def driver_of(ours: Any) -> Any:
+    """What the statements of a backend or a session go through."""
+    return _attempts_of(ours)._dialect
+
+
+def _attempts_of(ours: Any) -> Any:
     store = ours._store if hasattr(ours, "_store") else ours._history.store
     while not hasattr(store, "_attempts"):
         store = store._store  # behind one that changes texts
-    return store._attempts._lender
+    return store._attempts
 
 
 def counted_by_mysql(ours: Any, pattern: str = r"Com\_%") -> Counter[str]:
