@@ -1,7 +1,8 @@
 """What is repeated, and when.
 
 Only a transient failure is repeated. A write whose connection was lost is never
-simply repeated: it is settled first, or its outcome is reported as unknown.
+simply repeated: it is settled first, or its outcome is reported as unknown. Either way
+what was sent has ended by then, where that can be brought about.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
@@ -77,7 +78,7 @@ class Attempts(Generic[C]):
         """Run operation on a connection, again after transient failures.
 
         settle takes operation's place once it may have been committed; None: nothing
-        can find that out, so OutcomeUnknownError is raised. create makes the tables
+        can find that out, so OutcomeUnknownError is raised once it has ended. create makes the tables
         that it finds missing; None: those of conversations. creates: that is what operation does. about is the
         conversation that it writes to.
         """
@@ -93,18 +94,23 @@ class Attempts(Generic[C]):
                 may_create = False
                 self.create_missing_tables(create)
                 continue
-            if failure.in_doubt and settle is not operation:
+            if failure.in_doubt and settle is not operation and not unsettled:
                 unsettled = True
-                attempt = settle or attempt
+                # What nothing settles is only to have ended before anybody compares.
+                attempt = settle or _raiser(
+                    self._error(failure, cause, unsettled=True, creates=creates), self._dialect.cause(cause)
+                )
             # An attempt to settle that the server refused, or somebody cancelled, is worth another one.
             may_pass = failure.transient or (unsettled and failure.error is DatabaseError)
             waits = waits or _Waits(self._options)
-            wait = waits.after(failure) if may_pass and not (unsettled and settle is None) else None
+            has_ended = unsettled and settle is None and orphan is None
+            wait = waits.after(failure) if may_pass and not has_ended else None
             if wait is None:
                 error = self._error(failure, cause, unsettled=unsettled, creates=creates)
                 raise error from self._dialect.cause(cause)
             level = logging.INFO if failure.is_collision else logging.WARNING
-            logger.log(level, "%s: %s; trying again in %.2f s", self._where, self._dialect.describe(cause), wait)
+            what = "looking after it" if unsettled and settle is None else "trying again"
+            logger.log(level, "%s: %s; %s in %.2f s", self._where, self._dialect.describe(cause), what, wait)
             time.sleep(wait)
             thread.attempts += 1
 
@@ -242,6 +248,13 @@ class _Waits:
         wait = self._rest if self._rest <= self._longest else _jittered(self._longest)
         self._rest -= wait
         return min(wait, left)
+
+
+def _raiser(error: SessionsError, cause: BaseException | None) -> Callable[[object], NoReturn]:
+    def report(_: object) -> NoReturn:
+        raise error from cause
+
+    return report
 
 
 def _is_a_handlers(exc: BaseException) -> bool:
