@@ -253,14 +253,6 @@ def test_a_part_of_the_log_that_is_removed_loses_nothing_acknowledged_later(
     assert another_process_reads(path)[-1] == "new"
 
 
-def test_locks_that_the_application_let_go_of_lose_nothing(path: Path, session: Session) -> None:
-    """Whoever closes the file in this process lets go of SQLite's locks: another process takes itself for the last."""
-    path.read_bytes()
-    assert another_process_reads(path) == ["kept", "gone"]  # and removes the log
-    session.add_items(items("new"))
-    assert another_process_reads(path) == ["kept", "gone", "new"]
-
-
 # --- a file of two names, which would have two logs
 
 

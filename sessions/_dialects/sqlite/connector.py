@@ -20,6 +20,7 @@ from sessions.errors import ConfigurationError, ConnectionFailedError
 
 from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, TOO_MANY_FILES, UNNAMEABLE, failure_of
 from .files import NO_DESCRIPTOR, Files, Identity, files_at, is_mounted, make_private
+from .holds import NOTHING, Hold, close_unused, hold
 from .values import run
 
 logger = logging.getLogger("sessions")
@@ -73,6 +74,7 @@ class FileConnection(sqlite3.Connection):
 
     path = target = ""
     files: Files | None = None  # None: SQLite's memory
+    held = NOTHING
 
     def is_in_place(self) -> bool:
         """Tell whether these are still the files of their names."""
@@ -147,18 +149,33 @@ class FileConnector:
             raise AttemptFailed(MOUNTED, sqlite3.OperationalError("the file is mounted without its directory"))
         if not _agrees(before):
             return None
+        held = hold(target)
+        try:
+            return self._open_held(target, before, held)
+        except BaseException:
+            held.end()
+            close_unused()
+            raise
+
+    def _open_held(self, target: str, before: Files, held: Hold) -> FileConnection | None:
         connection = _connect(f"{_uri_of(target)}?mode=rw", self._timeout)
         try:
+            connection.held = held
             has_log = self._prepare(connection)
+            # Before it is noted which files there are: from here on they stay.
+            is_held = not has_log or held.lock()
             connection.path, connection.target = self._path, target
             connection.files = files = files_at(self._path, target)
-            # With a log and no index it was given that of another connection, which is no longer in place.
-            borrowed = has_log and files.wal and not files.shm
-            if not borrowed and before.may_have_become(files) and _agrees(files):
+            # With a log and no index it was given that of another connection, which is no longer in place. Without a
+            # log, somebody has removed that since.
+            is_whole = not has_log or (files.wal and files.shm)
+            is_known = is_whole and before.may_have_become(files) and held.is_on(files.database)
+            if is_held and is_known and _agrees(files):
                 _opened[id(connection)] = connection
                 self._unmounted = files.database
                 return connection
         except BaseException:
+            held.end()
             connection.close()
             raise
         self._close_aside(connection)
@@ -185,10 +202,12 @@ class FileConnector:
         self._writers.end(connection)  # where restore() was interrupted
         with suppress_own(sqlite3.Error):
             if connection.is_in_place():
+                connection.held.end()  # first: who closes the file last is to have it alone
                 connection.close()
             else:
                 self._close_aside(connection)
         _opened.pop(id(connection), None)
+        close_unused()
 
     def _close_aside(self, connection: FileConnection) -> None:
         """Close, and copy nothing from the log into a file that has come into the place of its own."""
@@ -202,6 +221,8 @@ class FileConnector:
         else:
             connection.interrupt()  # SQLite gives the copying up
         connection.close()
+        connection.held.end()
+        close_unused()
 
     def is_alive(self, connection: FileConnection) -> bool:
         # A file that was removed or replaced would take what we write with it.
@@ -230,7 +251,7 @@ class FileConnector:
                 connection.close()
 
     def release(self) -> None:
-        pass
+        close_unused()
 
 
 class MemoryConnector:

@@ -61,11 +61,12 @@ def files_at(path: str, target: str) -> Files:
     """Return the files that are there now; target is what path leads to if it is a link: the log stands beside it."""
     database, wal, shm = _found(path), _found(target + "-wal"), _found(target + "-shm")
     return Files(
-        _identity(database), _identity(wal), _identity(shm), names=None if database is None else database.st_nlink
+        identity_of(database), identity_of(wal), identity_of(shm), names=None if database is None else database.st_nlink
     )
 
 
-def _identity(found: os.stat_result | None) -> Identity:
+def identity_of(found: os.stat_result | None) -> Identity:
+    """Return what a file is known by."""
     return None if found is None else (found.st_dev, found.st_ino)
 
 
