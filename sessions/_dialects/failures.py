@@ -6,11 +6,14 @@ permanent is named; a refusal to connect that nobody has named may pass, and is 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from sessions._reentry import own
 from sessions._reentry import raised_by_a_handler as raised_by_a_handler  # noqa: PLC0414  (all about failures is here)
 from sessions.errors import (
     AuthenticationError,
@@ -91,6 +94,14 @@ NO_COMMON_TLS = Failure(
 )
 WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
 LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
+_NO_DESCRIPTORS = Failure(
+    ConnectionFailedError,
+    "this process, or the system, can open no more files: raise `ulimit -n` (or fs.file-max), or close what is open",
+    transient=True,
+)
+# What is open at once while a connection is opened: a file, its log and the index of that, or a socket, what waits for
+# it and a file of certificates. It is closed again by the time that we hear of a failure.
+_DESCRIPTORS = 4
 # Named by nobody.
 REFUSED = Failure(ConnectionFailedError, "see the server's words", transient=True)
 FAILED = Failure(to_create="see the cause, or create the tables by other means")
@@ -137,6 +148,25 @@ class AttemptFailed(Exception):  # noqa: N818  (never leaves the library)
         self.failure = failure if sent else replace(failure, in_doubt=False)
         self.cause = cause
         self.orphan = orphan
+
+
+def unless_descriptors_lack(failure: Failure) -> Failure:
+    """Return what a failure means; of one to connect, another one where there are too few descriptors to do that.
+
+    No library that connects tells that in a form of its own: they say what they could not do then.
+    """
+    if failure.error is not ConnectionFailedError or failure.in_doubt:
+        return failure
+    opened: list[int] = []
+    try:
+        while len(opened) < _DESCRIPTORS:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except own(OSError) as exc:
+        return _NO_DESCRIPTORS if exc.errno in (errno.EMFILE, errno.ENFILE) else failure
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return failure
 
 
 def is_of_an_answer(exc: Exception) -> bool:

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
-from sessions._dialects.failures import AttemptFailed, Failure, Orphan, raised_by_a_handler
+from sessions._dialects.failures import (
+    AttemptFailed,
+    Failure,
+    Orphan,
+    raised_by_a_handler,
+    unless_descriptors_lack,
+)
 from sessions._operation import thread
 from sessions._reentry import Write, own
 from sessions._settings.options import Options
@@ -89,7 +95,7 @@ class Attempts(Generic[C]):
             try:
                 return self._attempt(attempt, writes=writes, about=about, orphan=orphan, unsettled=unsettled)
             except AttemptFailed as exc:
-                failure, cause, orphan = exc.failure, exc.cause, exc.orphan
+                failure, cause, orphan = unless_descriptors_lack(exc.failure), exc.cause, exc.orphan
             if failure.missing_tables and may_create:
                 may_create = False
                 self.create_missing_tables(create)

@@ -13,7 +13,14 @@ from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready
 
 from sessions._dialects.connector import unwrap
-from sessions._dialects.failures import AttemptFailed, Failure, Opened, is_of_an_answer, raise_a_handlers
+from sessions._dialects.failures import (
+    AttemptFailed,
+    Failure,
+    Opened,
+    is_an_applications,
+    is_of_an_answer,
+    raise_a_handlers,
+)
 from sessions._dialects.sockets import Deadline, forget_unsent, is_readable, waiting_bytes
 from sessions._engines import check_postgresql
 from sessions._reentry import own, suppress_own, uninterrupted
@@ -110,7 +117,7 @@ class TimedConnection(SQLStateConnection):
 
 def cancel_statement(connection: psycopg.Connection[Any]) -> bool:
     """Let the server give up what it executes for a connection, whatever interrupts this; False: still on its way."""
-    with suppress_own(psycopg.Error):
+    with suppress_own(psycopg.Error, OSError):
         # Before libpq 17 psycopg waits for the server without an end.
         return uninterrupted(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS), seconds=2 * CANCEL_SECONDS)
     return True
@@ -190,8 +197,12 @@ class PostgresConnector:
                 TimedConnection.connect(autocommit=True, prepare_threshold=None, **parameters)
             )
             opened = Opened.now()
-        except own(psycopg.Error) as exc:
+        except own(psycopg.Error, OSError) as exc:  # it may lack the descriptor to wait with
+            if is_an_applications(exc):
+                raise
             raise_a_handlers(exc, handled)  # psycopg makes another one of it
+            # Else its frames, whose variables were looked at, keep the socket open until the collector comes.
+            exc.__traceback__ = None
             # A copy: psycopg's own carries the connection's settings, password included.
             raise AttemptFailed(connect_failure(exc), type(exc)(str(exc))) from None
         if self._requires_tls and not connection.pgconn.ssl_in_use:
