@@ -902,6 +902,39 @@ def test_what_nobody_can_read_changes_no_exit_code(sqlite_url: str, closed: str)
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            "export",
+            "ls",
+            "ls --json",
+            "show chat_1",
+            "show chat_1 --raw",
+            "grep Hello",
+            "stats",
+            "check",
+            "schema sqlite",
+        ),
+        "rm chat_1 --dry-run",
+    ],
+)
+def test_an_output_that_is_closed_is_a_failure_in_one_line(sqlite_url: str, command: str) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").add_items(items("Hello"))
+    script = f"exec {sys.executable} -P -m sessions {command} --url '{sqlite_url}' >&-"
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+    said = "agent-sessions: standard output is closed; send it to a file, or to /dev/null\n"
+    assert (result.returncode, result.stderr) == (1, said)
+
+
+@pytest.mark.parametrize(("command", "status"), [("--help", 0), ("--version", 0), ("nothing", 2)])
+def test_what_is_said_without_a_database_needs_no_output(command: str, status: int) -> None:
+    script = f"exec {sys.executable} -P -m sessions {command} >&-"
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, check=False, text=True)
+    assert (result.returncode, "Traceback" in result.stderr) == (status, False)
+
+
 def output_of(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "sessions", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

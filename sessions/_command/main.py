@@ -62,7 +62,8 @@ def _parsed(written: Sequence[str]) -> argparse.Namespace:
         return _unescaped(make_parser(*written[:1]).parse_args(written))
     except SystemExit:
         try:
-            sys.stdout.flush()  # a help text
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a help text
         except OSError:
             drop_unwritten(sys.stdout)
         raise

@@ -71,14 +71,16 @@ class OutputError(Exception):
 
 
 class Stream:
-    """An output, and what it can show. Where it is closed from the start nothing is written.
+    """An output, and what it can show. Where it is closed from the start the first word for it is an error.
 
     aside: it is for what is said beside a command's work, which goes on when nobody can read that.
     """
 
     def __init__(self, file: TextIO | None, *, colour: str = "auto", aside: bool = False) -> None:
+        is_closed = file is None
         file = file or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
         self._aside = aside
+        self._is_closed = is_closed and not aside
         self._file = file
         self.is_terminal = file.isatty()
         self.width = _width(file) if self.is_terminal else 0
@@ -106,6 +108,8 @@ class Stream:
         self._write((harmless_json(text) if self.is_terminal else text) + "\n")
 
     def _write(self, text: str) -> None:
+        if self._is_closed:
+            raise OutputError("standard output is closed; send it to a file, or to /dev/null")
         with self._telling_failures():
             self._file.write(text)
 
