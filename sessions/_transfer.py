@@ -21,7 +21,7 @@ from .errors import ConflictError, InvalidItemError
 # A part ends with the row that brings it to so many characters, or with so many rows.
 _CHARACTERS = 2_000_000
 _ROWS = 500
-# How often what is to stand behind a conversation is written to one that others write to at the same time.
+# How often an append is tried to a conversation that others write to at the same time.
 _TRIES = 10
 
 

@@ -86,7 +86,7 @@ def read_export(context: Context, export: Export, chosen: Collection[str]) -> tu
         for session_id, why in refused.items():
             context.err.line(f"agent-sessions: session {session_id!r}: {why}")
         if refused and appends:
-            context.err.line("agent-sessions: append these later by their ids behind the file; the others are done")
+            context.err.line("agent-sessions: append these later, and these alone, by their ids behind the file")
     if dated and dated.moment and (there := _age(context.backend, dated.session_id)) is not None:
         here = context.backend._store.clock() - dated.moment  # noqa: SLF001
         _say_hours(context, there - here, "the file's times are in UTC, and this database's are not")
