@@ -7,13 +7,13 @@ this module costs nothing in a process that never runs an agent.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from ._awaiting import begun, finished
 from ._compaction import newest_of, replace_newest
 from ._exclusive import Hold
 from ._items import Item
@@ -34,8 +34,6 @@ else:
     SessionSettings = Wrapper = Any
 
 OnConflict = Literal["append", "raise"]
-
-_Answer = TypeVar("_Answer")
 
 
 class AgentsSession:
@@ -116,9 +114,9 @@ class AgentsSession:
         if limit is None and self._settings is not None:
             limit = self._settings.limit
         if not self._guarded:
-            return await asyncio.to_thread(self.session.get_items, limit)
+            return await begun(self.session.get_items, limit)
         turn = self._next_turn()
-        items, position = await asyncio.to_thread(self._history.get, limit)
+        items, position = await begun(self._history.get, limit)
         # Not in the thread: a read that was cancelled has told nobody anything. Nor has one that began before a
         # later call ended.
         if turn > self._told_by:
@@ -130,12 +128,12 @@ class AgentsSession:
         if self._guarded and items:
             await self._write(partial(self._history.add, items, if_position=self._position))
         else:
-            await _finished(self.session.add_items, items)
+            await finished(self.session.add_items, items)
 
     async def pop_item(self, *, wrapper: Wrapper = None) -> Any:
         """Remove the newest item and return it; None when there is none."""
         if not self._guarded:
-            return await _finished(self.session.pop_item)
+            return await finished(self.session.pop_item)
         popped: list[Item | None] = []
 
         def pop() -> int:
@@ -151,7 +149,7 @@ class AgentsSession:
     async def clear_session(self, *, wrapper: Wrapper = None) -> None:
         """Remove the whole history."""
         if not self._guarded:
-            await _finished(self.session.clear_session)
+            await finished(self.session.clear_session)
             return
 
         def clear() -> int:
@@ -175,8 +173,8 @@ class AgentsSession:
         try:
             hold.claim()
             pauses = hold.pauses(seconds)
-            # Not one thread for all the time: those of the loop are for who has the conversation, too.
-            while not await _finished(hold.take):  # noqa: ASYNC110  (what is waited for is in a database)
+            # Not one call for all the time, which a cancellation would wait for.
+            while not await finished(hold.take):  # noqa: ASYNC110  (what is waited for is in a database)
                 await asyncio.sleep(next(pauses))
             yield
         except GeneratorExit:
@@ -184,9 +182,9 @@ class AgentsSession:
             hold.forget()
             raise
         except BaseException as exc:
-            await _finished(hold.end, exc)
+            await finished(hold.end, exc)
             raise
-        await _finished(hold.end, None)
+        await finished(hold.end, None)
 
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
         """Put the items in the place of the whole history.
@@ -199,7 +197,7 @@ class AgentsSession:
         if self._guarded:
             await self._write(partial(self._history.replace, items, if_position=self._position))
         else:
-            await _finished(self.session.replace_items, items)
+            await finished(self.session.replace_items, items)
         return True
 
     async def _get_compaction_snapshot(self, limit: int) -> Any:
@@ -212,14 +210,14 @@ class AgentsSession:
             return None  # a subclass may change what get_items and add_items do
         from agents.memory.session import _CompactionSnapshot
 
-        newest = await _finished(newest_of, self._history, limit)
+        newest = await finished(newest_of, self._history, limit)
 
         async def replace_suffix(start: int, items: list[Any]) -> bool:
             def done(position: int | None) -> None:
                 if position is not None:
                     self._position, self._told_by = position, self._next_turn()
 
-            return await _finished(replace_newest, self._history, newest, start, items, done=done) is not None
+            return await finished(replace_newest, self._history, newest, start, items, done=done) is not None
 
         return _CompactionSnapshot(newest.items, newest.complete, replace_suffix)
 
@@ -229,7 +227,7 @@ class AgentsSession:
         def done(position: int) -> None:
             self._position, self._told_by = position, self._next_turn()
 
-        await _finished(work, done=done)
+        await finished(work, done=done)
 
     def _next_turn(self) -> int:
         self._turn += 1
@@ -248,7 +246,7 @@ class AgentsSession:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await _finished(self.close)
+        await finished(self.close)
 
     def __repr__(self) -> str:
         return f"AgentsSession({self.session!r})"
@@ -280,27 +278,3 @@ def _settings_from(values: SessionSettings | dict[str, Any]) -> SessionSettings:
     if unknown:
         raise TypeError(f"Unknown session settings: {', '.join(sorted(unknown))}")
     return SessionSettings(**values)
-
-
-async def _finished(
-    work: Callable[..., _Answer], *arguments: Any, done: Callable[[_Answer], None] = lambda _: None
-) -> _Answer:
-    """Run the work in a thread and return its answer; a cancellation waits until it is done.
-
-    done is told the answer of work that succeeded, cancelled or not.
-    """
-    context = contextvars.copy_context()
-    # A future and not a task: a loop that is shut down cancels all of its tasks.
-    future = asyncio.get_running_loop().run_in_executor(None, partial(context.run, work, *arguments))
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait({future})
-        except asyncio.CancelledError as exc:
-            cancelled = cancelled or exc
-    # Asked for, so that asyncio does not report a failure that nobody can receive.
-    if future.exception() is None:
-        done(future.result())
-    if cancelled is not None:
-        raise cancelled
-    return future.result()
