@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from sessions._dialects.connector import unwrap
 from sessions._dialects.driver import Driver
-from sessions._dialects.failures import GONE, TRY_AGAIN, AttemptFailed, Failure, raised_by_a_handler
+from sessions._dialects.failures import ENDED, GONE, TRY_AGAIN, AttemptFailed, Failure, raised_by_a_handler
 from sessions._reentry import Lock, is_own, own, suppress_own
 from sessions.errors import ClosedError, ConfigurationError, ConnectionFailedError, SessionsError, closed_error
 
@@ -148,7 +148,7 @@ class BoundConnection:
         try:
             self._driver.check_lent(connection)
             if self._driver.may_be_in_transaction(connection):
-                self._execute("savepoint")
+                self._driver.execute(connection, "savepoint", {})
                 # Only from that answer PyMySQL learns that a query has begun one, or a deadlock has ended it.
                 if self._driver.in_transaction(connection):
                     return None
@@ -166,21 +166,27 @@ class BoundConnection:
         try:
             result = use(self._connection)
             done = True
-            self._execute("release_savepoint")
+            self._driver.end_savepoint(self._connection)
         except BaseException as exc:
             self._driver.close_if_interrupted(self._connection, exc)
             if done and not is_own(exc, self._driver.driver_error):
                 raise  # behind the operation: where the savepoint is gone, PostgreSQL would give up the transaction
-            try:
-                self._execute("rollback_to_savepoint")
-                self._execute("release_savepoint")
-            except own(self._driver.driver_error):
-                # The connection was lost, or a deadlock took the transaction, savepoints and all.
-                if is_own(exc, self._driver.driver_error):
-                    failure = self._driver.failure(exc)
-                    raise AttemptFailed(replace(failure, remedy=_ALL_GONE), exc) from None
+            # The connection was lost, a deadlock took the transaction, savepoints and all, or another thread ended it.
+            gone = exc if done and self._driver.lacks_savepoint(exc) else self._undo()
+            if gone is not None and is_own(exc, self._driver.driver_error):
+                is_ended = done and self._driver.lacks_savepoint(gone)
+                failure = ENDED if is_ended else replace(self._driver.failure(exc), remedy=_ALL_GONE)
+                raise AttemptFailed(failure, exc, sent=is_ended) from None
             raise
         return result
+
+    def _undo(self) -> Exception | None:
+        """Go back to before the savepoint; return what the driver raises where that cannot be done."""
+        try:
+            self._driver.end_savepoint(self._connection, undo=True)
+        except own(self._driver.driver_error) as exc:
+            return exc
+        return None
 
     def _in_transaction(self, use: Callable[[Any], T], *, goes_on: bool) -> T:
         """Undo what fails or is interrupted; goes_on: what succeeds the application is to commit, with all of its own.
@@ -199,9 +205,6 @@ class BoundConnection:
                 # Nothing of it can have been committed.
                 raise AttemptFailed(self._driver.failure(exc), exc) from None
             raise
-
-    def _execute(self, name: str) -> None:
-        self._driver.execute(self._connection, name, {})
 
     def close(self) -> None:
         """Let go of the connection, which stays open."""

@@ -122,6 +122,16 @@ class Driver(ABC, Generic[C]):
         """Undo the open transaction."""
         connection.rollback()  # type: ignore[attr-defined]
 
+    def end_savepoint(self, connection: C, *, undo: bool = False) -> None:
+        """Release our savepoint; undo: go back to it before."""
+        if undo:
+            self.execute(connection, "rollback_to_savepoint", {})
+        self.execute(connection, "release_savepoint", {})
+
+    @abstractmethod
+    def lacks_savepoint(self, exc: BaseException) -> bool:
+        """Tell whether end_savepoint() has found none, as its transaction is no longer open."""
+
     @abstractmethod
     def in_transaction(self, connection: C) -> bool:
         """Tell whether a transaction is open."""

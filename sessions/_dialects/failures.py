@@ -79,6 +79,11 @@ READ_ONLY_TRANSACTION = replace(
     remedy="the transaction is read-only: begin one that may write or, if this server takes no writes, connect to the "
     "primary server",
 )
+ENDED = Failure(
+    remedy="another thread has ended the transaction meanwhile: while one has a transaction open on a connection, no "
+    "other may use it",
+    in_doubt=True,
+)
 NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
 OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
 UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")

@@ -14,7 +14,7 @@ from dbutils.pooled_db import PooledDB
 from sqlalchemy.pool import QueuePool
 
 import sessions
-from embedding.application import connect_as, connected, run
+from embedding.application import connect_as, connected, orders, place_order, run
 from sessions._dialects.postgresql import driver as postgresql
 from support.claims import each_mysql, refused
 from support.rivals import connection_of
@@ -206,6 +206,63 @@ def test_an_interrupted_look_at_a_connection_leaves_it_unlocked(postgresql_url: 
         with suppress(KeyboardInterrupt):
             assert texts(sessions.bind(connection).session("chat_1").get_items()) == ["a"]
         assert not connection.lock.locked()
+
+
+# --- a thread with a transaction of its own on the connection
+
+
+def behind_each_operation(monkeypatch: pytest.MonkeyPatch, session: sessions.Session, call: Callable[[], None]) -> None:
+    """Let another thread call somebody when what an operation does is done, and it is about to end."""
+    store: Any = session._history.store
+    lender = store._attempts._lender
+    lend = lender.lend
+
+    def lend_and_call(use: Callable[[Any], Any], *, writes: bool) -> Any:
+        def used(connection: Any) -> Any:
+            result = use(connection)
+            in_threads(1, lambda _: call())
+            return result
+
+        return lend(used, writes=writes)
+
+    monkeypatch.setattr(lender, "lend", lend_and_call)
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_write_whose_transaction_another_thread_ends_may_have_happened(
+    app_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    connection = shared(connect, app_url, autocommit=False)
+    place_order(connection, 1)
+    session = sessions.bind(connection).session("chat_1")
+    with monkeypatch.context() as patched:
+        behind_each_operation(patched, session, getattr(connection, end))
+        with refused(sessions.OutcomeUnknownError, match="no other may use it"):
+            session.add_items(items("a"))
+    # Nothing was sent that the next transaction would have had to bear.
+    place_order(connection, 2)
+    connection.commit()
+    assert orders(app_url) == ([1, 2] if end == "commit" else [2])
+
+
+@pytest.mark.postgresql
+def test_a_write_is_in_doubt_also_where_another_transaction_has_begun_and_failed(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_on(connection: Any) -> None:
+        connection.commit()
+        with suppress(psycopg.errors.DivisionByZero):
+            run(connection, "SELECT 1 / 0")
+
+    with sessions.connect(postgresql_url) as backend, connected(postgresql_url) as connection:
+        backend.session("chat_1").add_items(items("a"))
+        run(connection, "SELECT 1")
+        session = sessions.bind(connection).session("chat_1")
+        with monkeypatch.context() as patched:
+            behind_each_operation(patched, session, lambda: go_on(connection))
+            with refused(sessions.OutcomeUnknownError, match="no other may use it"):
+                session.add_items(items("b"))
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b"]
 
 
 # --- what a pool raises itself

@@ -29,6 +29,7 @@ from .errors import (
     INTERRUPTED,
     MIXED_COLLATIONS,
     NO_CASCADE,
+    NO_SAVEPOINT,
     NOT_FOR_TABLE,
     NoAnswerError,
     describe,
@@ -166,6 +167,9 @@ class MySQLDriver(Driver[MyConnection]):
 
     def roll_back(self, connection: MyConnection) -> None:
         self.execute(connection, "rollback", {})
+
+    def lacks_savepoint(self, exc: BaseException) -> bool:
+        return errno_of(exc) == NO_SAVEPOINT
 
     def in_transaction(self, connection: MyConnection) -> bool:
         status: int = connection.server_status  # type: ignore[attr-defined]

@@ -245,7 +245,7 @@ OUT_OF_RANGE = 1690
 # with MariaDB's number behind it, a column cannot be compared with a character that its set lacks.
 CANNOT_CONVERT = 3854
 MIXED_COLLATIONS = (1267, 1270, 1271)  # of two, three or more values
-NO_SUCH_THREAD = 1094
+NO_SUCH_THREAD, NO_SAVEPOINT = 1094, 1305
 # A value was stored truncated or changed; a warning where the mode is not strict.
 TRUNCATED = (CUT, WRONG_VALUE, TOO_LONG)
 # After these a new connection is better: it may lead to the server that is now the primary, and has rights that

@@ -128,15 +128,14 @@ class PostgresDriver(Driver[PGConnection]):
         except BaseException as exc:
             with suppress_own(psycopg.Error):
                 if joined:
-                    self.execute(connection, "rollback_to_savepoint", {})
-                    self.execute(connection, "release_savepoint", {})
+                    self.end_savepoint(connection, undo=True)
                 elif self.in_transaction(connection):
                     self.roll_back(connection)  # psycopg began it with the question
             if not is_own(exc, psycopg.errors.FeatureNotSupported):
                 raise
             return otherwise()
         if joined:
-            self.execute(connection, "release_savepoint", {})
+            self.end_savepoint(connection)
         return answer
 
     def check_lent(self, connection: PGConnection) -> None:
@@ -165,6 +164,15 @@ class PostgresDriver(Driver[PGConnection]):
     def join_transaction(self, connection: PGConnection, *, writes: bool) -> bool:
         # Without autocommit psycopg begins by itself.
         return self.in_transaction(connection) or not connection.autocommit
+
+    def end_savepoint(self, connection: PGConnection, *, undo: bool = False) -> None:
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            # psycopg would begin one for what is sent, which would fail and leave it aborted to whoever comes next.
+            raise psycopg.errors.NoActiveSqlTransaction("the transaction is no longer open")
+        super().end_savepoint(connection, undo=undo)
+
+    def lacks_savepoint(self, exc: BaseException) -> bool:
+        return isinstance(exc, (psycopg.errors.NoActiveSqlTransaction, psycopg.errors.InvalidSavepointSpecification))
 
     def close_if_interrupted(self, connection: PGConnection, exc: BaseException) -> None:
         if connection.pgconn.transaction_status != TransactionStatus.ACTIVE or is_own(exc, psycopg.Error):

@@ -64,7 +64,9 @@ _FUNCTIONS: Mapping[str, Failure] = {
 _FAILURES: Mapping[str, Failure] = {
     "26000": _UNPREPARED,
     "42P05": _UNPREPARED,
+    "25P01": failures.ENDED,
     "25P02": Failure(DatabaseError, "an earlier statement of your transaction failed; roll it back first"),
+    "3B": failures.ENDED,
     "40": failures.TRY_AGAIN,
     "55P03": failures.LOCKED,
     "23502": failures.OTHER_TABLES,
@@ -207,7 +209,7 @@ def _missing_right(words: str) -> Failure:
 # SQLSTATEs, or their classes, whose words quote no value.
 _QUOTING_NOTHING = (
     *("08", "0A", "22001", "22012", "2200H", "23502", "23503", "23505", "23514", "23P01", "25", "26", "28"),
-    *("3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"),
+    *("3B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"),
 )
 # What says so wherever it happens; else there is a function in the context, and the words may be its own.
 _OF_THE_SERVER = (

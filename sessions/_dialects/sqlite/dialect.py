@@ -120,6 +120,9 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             if table.lower() in hidden:
                 raise hiding_error(table)
 
+    def lacks_savepoint(self, exc: BaseException) -> bool:
+        return "no such savepoint" in str(exc)  # SQLite has no code for it, and never translates
+
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction
 
