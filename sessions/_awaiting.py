@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ._reentry import own
+from ._stores.store import Store
 
 _Answer = TypeVar("_Answer")
 
@@ -45,6 +46,17 @@ async def finished(
     if cancelled is not None:
         raise cancelled
     return future.result()
+
+
+async def read(store: Store, work: Callable[..., _Answer], *arguments: Any) -> _Answer:
+    """Do work in a thread that only reads, and return its answer.
+
+    A cancellation leaves it to itself on a connection of ours, for the server may be slow to answer or away. On the
+    application's it waits: what is in the middle of an answer, or of a savepoint, would meet what that does next.
+    """
+    if store.bound:
+        return await finished(work, *arguments)
+    return await begun(work, *arguments)
 
 
 def begun(work: Callable[..., _Answer], *arguments: Any) -> asyncio.Future[_Answer]:

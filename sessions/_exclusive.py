@@ -115,7 +115,7 @@ class Hold:
         except BusyError:
             return False
         self._taken = True
-        if self._history.store.renews_in_background:
+        if not self._history.store.bound:
             self._renew_in_background()
         return True
 
@@ -145,7 +145,7 @@ class Hold:
         try:
             # An attempt to take it that was interrupted, or whose answer was lost, may have succeeded.
             in_doubt = self._asked and not self._taken and isinstance(exc, OutcomeUnknownError)
-            if in_doubt and self._history.store.renews_in_background:
+            if in_doubt and not self._history.store.bound:
                 self._renew_in_background()  # which gives it back: the database may be away for long
                 return
             if self._taken or in_doubt or (self._asked and not isinstance(exc, SessionsError)):

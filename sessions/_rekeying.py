@@ -28,7 +28,7 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
         raise ConfigurationError(
             "there is no key to bring anything under; give encryption_key or integrity_key, the newest key first"
         )
-    if not store.renews_in_background:
+    if store.bound:
         raise ConfigurationError("rekey() is many transactions, and a bound connection has one; use connect()")
     told = observed(store, "rekey")
     sessions = records = 0

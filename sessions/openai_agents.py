@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from ._awaiting import begun, finished
+from ._awaiting import finished, read
 from ._compaction import newest_of, replace_newest
 from ._exclusive import Hold
 from ._items import Item
@@ -41,7 +41,8 @@ class AgentsSession:
 
     Each call runs in a thread, so that the event loop never waits for the database. A
     write that has begun is finished before a cancellation goes on: the history is never
-    left in doubt.
+    left in doubt. So is a read on a connection of the application (sessions.bind), which
+    is free again when the call ends.
 
     With on_conflict="raise" each write must follow what this object last read or wrote,
     else it raises ConflictError and writes nothing. Give every run an object of its own
@@ -114,9 +115,9 @@ class AgentsSession:
         if limit is None and self._settings is not None:
             limit = self._settings.limit
         if not self._guarded:
-            return await begun(self.session.get_items, limit)
+            return await read(self._history.store, self.session.get_items, limit)
         turn = self._next_turn()
-        items, position = await begun(self._history.get, limit)
+        items, position = await read(self._history.store, self._history.get, limit)
         # Not in the thread: a read that was cancelled has told nobody anything. Nor has one that began before a
         # later call ended.
         if turn > self._told_by:
@@ -210,7 +211,7 @@ class AgentsSession:
             return None  # a subclass may change what get_items and add_items do
         from agents.memory.session import _CompactionSnapshot
 
-        newest = await finished(newest_of, self._history, limit)
+        newest = await read(self._history.store, newest_of, self._history, limit)
 
         async def replace_suffix(start: int, items: list[Any]) -> bool:
             def done(position: int | None) -> None:

@@ -105,7 +105,7 @@ def _on_connection(connection: object, options: Options) -> Store:
     options = replace(options, max_retries=0)
     where = f"{package.NAME}: (bound connection)"
     store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
-    store.renews_in_background = False
+    store.bound = True
     return keyed(store)
 
 

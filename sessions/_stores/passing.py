@@ -23,7 +23,7 @@ class PassingStore(Store):
         self.where = store.where
         self.options = store.options
         self.hooks = store.hooks
-        self.renews_in_background = store.renews_in_background
+        self.bound = store.bound
 
     @property
     def surroundings(self) -> str:

@@ -52,7 +52,7 @@ class Store(ABC):
     hooks: Hooks | None  # None: nobody wants to know
     rewrites_whole: bool = False  # rewrite() wants all rows of a conversation at once
     knows_its_end: bool = False  # where it is read in pages, no id says which is the last one
-    renews_in_background: bool = True  # a connection of the application is not for a thread of ours
+    bound: bool = False  # on a connection of the application, which no thread of ours uses outside of its calls
 
     def __init__(self, options: Options) -> None:
         find_quick_reader()

@@ -1,4 +1,4 @@
-"""A write that has begun is finished before the cancellation of its caller goes on."""
+"""What a cancellation waits for: a write that has begun, and on a bound connection a read."""
 
 import asyncio
 import threading
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import sessions
-from sessions.openai_agents import AgentsSession
+from embedding.application import connected, orders, place_order, prepare
+from sessions.openai_agents import AgentsSession, OnConflict
+from support.holding import Held
 from support.servers import connect_raw, dialect_of
 
 _ITEM = {"role": "user", "content": "Hello"}
@@ -117,6 +119,43 @@ async def test_a_time_limit_lets_the_write_finish(sql_url: str) -> None:
         assert await adapter.get_items() == [_ITEM, _ITEM]
         await adapter.add_items([_ITEM])
         assert len(await adapter.get_items()) == 3
+
+
+@pytest.mark.parametrize("on_conflict", ["append", "raise"])
+async def test_a_cancelled_read_is_over_before_its_bound_connection_is_used_again(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch, on_conflict: OnConflict
+) -> None:
+    prepare(sql_url)
+    with connected(sql_url, check_same_thread=False) as connection:
+        place_order(connection, 1)  # it has begun a transaction
+        adapter = AgentsSession(sessions.bind(connection).session("chat"), on_conflict=on_conflict)
+        read = Held(monkeypatch, adapter._history.store, "newest_rows")
+        task = asyncio.ensure_future(adapter.get_items())
+        assert await asyncio.to_thread(read.begun.wait, 60)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+            assert not task.done()
+        read.released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        connection.rollback()
+        place_order(connection, 2)
+        connection.commit()
+    assert orders(sql_url) == [2]
+
+
+async def test_a_cancelled_read_on_a_connection_of_ours_is_left_to_itself(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = AgentsSession(backend.session("chat"))
+    read = Held(monkeypatch, adapter._history.store, "newest_rows")
+    task = asyncio.ensure_future(adapter.get_items())
+    assert await asyncio.to_thread(read.begun.wait, 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    read.released.set()
 
 
 @contextmanager
