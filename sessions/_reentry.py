@@ -97,7 +97,7 @@ def note_held() -> None:
 def _interrupted_error(what: str, remedy: str) -> ConnectionFailedError:
     return ConnectionFailedError(
         f"{what} is in the middle of an operation which this call has interrupted; "
-        f"in a signal handler, __del__ or callback {remedy}, or note what is to be done later"
+        f"in a signal handler, __del__, callback or another greenlet {remedy}, or note what is to be done later"
     )
 
 
