@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage, messages_from_dict, messages_to_dict
 
+from ._awaiting import finished, read
 from .errors import InvalidItemError, kind_of
 from .session import Session
 
@@ -17,8 +18,10 @@ from .session import Session
 class SessionChatMessageHistory(BaseChatMessageHistory):
     """The messages of one conversation, stored in LangChain's own form, so that they come back equal.
 
-    A batch is written whole or not at all, in one round trip. The asynchronous variants are
-    the base class's: the same in a thread. Use a conversation that only LangChain writes to.
+    A batch is written whole or not at all, in one round trip. The asynchronous variants do
+    the same in a thread. As with AgentsSession, a write that has begun is finished before a
+    cancellation or a time limit goes on, and is stored then: look before you try it again.
+    Use a conversation that only LangChain writes to.
     """
 
     def __init__(self, session: Session) -> None:
@@ -62,3 +65,17 @@ class SessionChatMessageHistory(BaseChatMessageHistory):
     def clear(self) -> None:
         """Remove all messages and the conversation itself."""
         self.session.clear_session()
+
+    # The base class's own leave to itself what a time limit has given up, which is then written later.
+
+    async def aget_messages(self) -> list[BaseMessage]:
+        """Return what messages has."""
+        return await read(self.session._history.store, lambda: self.messages)  # noqa: SLF001
+
+    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append the messages as add_messages() does."""
+        await finished(self.add_messages, messages)
+
+    async def aclear(self) -> None:
+        """Remove all messages and the conversation itself."""
+        await finished(self.clear)

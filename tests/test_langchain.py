@@ -1,13 +1,17 @@
 """LangChain's chat history over a session."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 import sessions
+from support.holding import Held
 from support.samples import items
 
 pytest.importorskip("langchain_core")
@@ -96,6 +100,50 @@ def test_the_asynchronous_variants_do_the_same(history: SessionChatMessageHistor
         return [written, await history.aget_messages()]
 
     assert asyncio.run(run()) == [[HumanMessage("a"), AIMessage("b")], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "left"),
+    [
+        ("append", lambda history: history.aadd_messages([HumanMessage("b")]), ["a", "b"]),
+        ("clear", lambda history: history.aclear(), []),
+    ],
+    ids=["aadd_messages", "aclear"],
+)
+def test_a_cancelled_write_is_finished_first(
+    monkeypatch: pytest.MonkeyPatch, name: str, call: Callable[[SessionChatMessageHistory], Any], left: list[str]
+) -> None:
+    history = SessionChatMessageHistory(sessions.InMemorySession("chat_123"))
+    history.add_user_message("a")
+    write = Held(monkeypatch, history.session._history.store, name)
+    asyncio.run(_cancel(write, call(history), waits=True))
+    assert [message.content for message in history.messages] == left
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["the application's", "ours"])
+def test_a_cancelled_read_is_waited_for_on_a_connection_of_the_application_alone(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, *, bound: bool
+) -> None:
+    with (
+        sessions.connect(sqlite_url) as backend,
+        closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), check_same_thread=False)) as connection,
+    ):
+        history = SessionChatMessageHistory((backend.bind(connection) if bound else backend).session("chat_123"))
+        read = Held(monkeypatch, history.session._history.store, "newest_rows")
+        asyncio.run(_cancel(read, history.aget_messages(), waits=bound))
+
+
+async def _cancel(held: Held, call: Any, *, waits: bool) -> None:
+    """Cancel a call when it is under way in its thread; it waits for its end, or it does not."""
+    task = asyncio.ensure_future(call)
+    assert await asyncio.to_thread(held.begun.wait, 60)
+    task.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert task.done() is not waits
+    held.released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_whole_turns_of_the_backend_does_not_hide_them(sqlite_url: str) -> None:
