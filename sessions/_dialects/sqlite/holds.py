@@ -58,28 +58,15 @@ class _File:
                 _control(number, "F_OFD_SETLK", "F_UNLCK", _READERS)
 
     def close(self) -> None:
-        """Close what is open, unless another descriptor of this process leads here: its locks would go with ours."""
-        self.check()
-        if not self.descriptors:
-            return
-        if self._is_locked_by_nobody() or not self._is_open_elsewhere():
-            # In one call of C: an interrupt between two would leave one open, or close another one of its number.
-            list(map(os.close, map(list.pop, [self.descriptors] * len(self.descriptors))))
+        # In one call of C: an interrupt between two would leave one open, or close another one of its number.
+        list(map(os.close, map(list.pop, [self.descriptors] * len(self.descriptors))))
 
-    def _is_locked_by_nobody(self) -> bool:
+    def is_locked_by_nobody(self) -> bool:
         try:
             found = _control(self.descriptors[0], "F_OFD_GETLK", "F_WRLCK", _ALL)
         except own(OSError):
             return False
         return bool(struct.unpack_from("h", found)[0] == fcntl.F_UNLCK)
-
-    def _is_open_elsewhere(self) -> bool:
-        try:
-            names = os.listdir("/proc/self/fd")  # noqa: PTH208  (there may be thousands)
-        except own(OSError):
-            return True  # it cannot be told now
-        others = set(map(int, names)).difference(self.descriptors)
-        return any(_leads_to(number, self.identity) for number in others)
 
 
 class _Files:
@@ -121,13 +108,27 @@ class _Files:
     def close_unused(self) -> None:
         self.sort()
         for file in self.inherited:
-            file.close()
+            self._close(file)
         self.inherited = [file for file in self.inherited if file.descriptors]
         for file in [file for file in self.files.values() if not file.holds]:
             file.unlock()
-            file.close()
+            self._close(file)
             if not file.descriptors:
                 self.files.pop(file.identity, None)
+
+    def _close(self, file: _File) -> None:
+        """Close it, unless a descriptor that is not ours leads there too: whatever that has locked would go as well."""
+        file.check()
+        if file.descriptors and (file.is_locked_by_nobody() or not self._is_open_elsewhere(file.identity)):
+            file.close()
+
+    def _is_open_elsewhere(self, identity: Identity) -> bool:
+        try:
+            names = os.listdir("/proc/self/fd")  # noqa: PTH208  (there may be thousands)
+        except own(OSError):
+            return True  # it cannot be told now
+        ours = {number for file in (*self.files.values(), *self.inherited) for number in file.descriptors}
+        return any(_leads_to(number, identity) for number in set(map(int, names)) - ours)
 
 
 _of_process: dict[int, _Files] = {}
