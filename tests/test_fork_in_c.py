@@ -14,7 +14,7 @@ import pytest
 
 import sessions
 from sessions._connections import fork as ours
-from support.children import Child, forking_in_c
+from support.children import Child, fork, forking_in_c
 from support.rivals import connection_of, eventually, others
 from support.samples import items, texts
 from support.servers import execute_sql
@@ -100,6 +100,44 @@ def test_a_child_that_is_idle_and_ends_keeps_nothing_of_its_parent_open(server_u
     child.result()
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["the log copied", "the log not copied"])
+def test_a_child_that_is_used_late_removes_no_log_of_others(sqlite_url: str, *, copied: bool) -> None:
+    """As a worker of uWSGI's without a master: what it inherits is of a log that was removed long ago."""
+    reader, writer = os.pipe()
+    answers, answer = os.pipe()
+
+    def parent() -> None:
+        backend = sessions.connect(sqlite_url)
+        backend.session("chat_1").add_items(items("a"))
+        if copied:
+            with connection_of(backend) as connection:
+                connection.execute("PRAGMA wal_checkpoint")
+        if not fork():
+            os.close(writer)
+            os.read(reader, 1)
+            os.write(answer, repr(texts(backend.session("chat_1").get_items())).encode())
+            return
+        backend.close()
+        other = sessions.connect(sqlite_url)
+        other.session("chat_1").add_items(items("acknowledged"))
+        os._exit(0)  # as one that is killed
+
+    if not (first := fork()):
+        try:
+            parent()
+        finally:
+            os._exit(0)
+    os.close(answer)
+    os.waitpid(first, 0)
+    os.close(writer)
+    assert os.read(answers, 1000) == b"['a', 'acknowledged']"
+    os.close(reader)
+    os.close(answers)
+    with sessions.connect(sqlite_url) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["a", "acknowledged"]
+    assert execute_sql(sqlite_url, "PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize("where", ["sqlite", "sqlite-memory"])

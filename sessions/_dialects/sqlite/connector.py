@@ -216,12 +216,7 @@ class FileConnector:
             # The log was left behind, and would be taken for the new file's.
             with suppress_own(sqlite3.Error):
                 run(connection, self._statements["empty_log"])
-        if sys.version_info >= (3, 12):
-            connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
-        else:
-            connection.interrupt()  # SQLite gives the copying up
-        connection.close()
-        connection.held.end()
+        _leave(connection, connection.held)
         close_unused()
 
     def is_alive(self, connection: FileConnection) -> bool:
@@ -244,11 +239,13 @@ class FileConnector:
                 _unsafe_files.append(os.stat(self._path))
             return
         for connection in idle:
+            held = NOTHING
+            with suppress_own(OSError):
+                held = hold(connection.target)
+            # The parent may have ended long ago, and the write-ahead log be another process's.
             with suppress_own(sqlite3.Error):
-                if sys.version_info >= (3, 12):
-                    # The parent may have ended long ago, and the write-ahead log be another process's.
-                    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
-                connection.close()
+                _leave(connection, held)
+        close_unused()
 
     def release(self) -> None:
         close_unused()
@@ -315,6 +312,17 @@ def _connect(uri: str, timeout: float) -> FileConnection:
         cached_statements=_KEPT_STATEMENTS,
         uri=True,
     )
+
+
+def _leave(connection: FileConnection, held: Hold) -> None:
+    """Close, and neither copy the log into the file nor remove what has its name."""
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+    else:
+        held.lock()  # SQLite does either only where it has the file alone
+        connection.interrupt()  # without such locks: it gives the copying up
+    connection.close()
+    held.end()
 
 
 def _agrees(files: Files) -> bool:
