@@ -210,7 +210,8 @@ class Attempts(Generic[C]):
             return SchemaError(
                 f"{self._where}: the tables are missing and cannot be created: {what}; {failure.to_create}"
             )
-        what = f"{self._where}: {self._dialect.describe(cause)}; {failure.remedy}"
+        remedy = failure.remedy.removesuffix("; nothing was written") if unsettled else failure.remedy
+        what = f"{self._where}: {self._dialect.describe(cause)}; {remedy}"
         return self._unknown(what) if unsettled else failure.error(what)
 
     @staticmethod
