@@ -1034,6 +1034,10 @@ def test_a_shell_completes_commands_and_ids(sqlite_url: str, tmp_path: Path) -> 
 
     assert completed("agent-sessions gre") == ["grep"]
     assert completed("agent-sessions show chat_") == ["chat_1", "chat_2"]
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert completed(f"agent-sessions rekey --url sqlite:///{empty} chat_") == []
+    assert empty.stat().st_size == 0
 
 
 def test_what_was_asked_for_is_not_left_out_of_a_table(sqlite_url: str) -> None:

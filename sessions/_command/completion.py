@@ -25,16 +25,29 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def _session_ids(prefix: str, parsed_args: argparse.Namespace, **_others: Any) -> list[str]:
+    from sessions.errors import SessionsError
+
+    from .context import CommandFailedError
+
+    try:
+        found = _found(prefix, parsed_args)
+    except (SessionsError, CommandFailedError, OSError, ValueError):
+        return []  # who presses a key is told nothing
+    # Shells are told an id a line, and print what they are told.
+    return [session_id for session_id in found if session_id.isprintable()]
+
+
+def _found(prefix: str, arguments: argparse.Namespace) -> list[str]:
     import sessions
 
     from .database import named_database, options_of
 
-    # Whoever presses a key does not wait for a failover.
-    options = options_of(parsed_args) | {"max_retries": 0, "connection_timeout": 2.0, "statement_timeout": 2.0}
-    with sessions.connect(named_database(parsed_args)[0], **options) as backend:
+    # Whoever presses a key does not wait for a failover, nor makes tables.
+    options = options_of(arguments) | {"max_retries": 0, "connection_timeout": 2.0, "statement_timeout": 2.0}
+    options["create_tables"] = False
+    with sessions.connect(named_database(arguments)[0], **options) as backend:
         found = backend.list_sessions(prefix=prefix, order="id", limit=_MOST, count_limit=1)
         if len(found) == _MOST:
             # With the last one the shell knows how far all of them are alike.
             found += backend.list_sessions(prefix=prefix, order="id", newest_first=True, limit=1, count_limit=1)
-    # Shells are told an id a line, and print what they are told.
-    return [info.session_id for info in found if info.session_id.isprintable()]
+    return [info.session_id for info in found]
