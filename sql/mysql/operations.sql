@@ -301,10 +301,11 @@ STRAIGHT_JOIN agent_messages AS message
 WHERE found.session_id IN %(ids)s;
 
 -- name: sessions_with_items
--- Those of some sessions that have rows, as they are now.
-SELECT DISTINCT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
+-- Those of some sessions that have rows, as they are now. By the column, for MariaDB cuts what is DISTINCT.
+SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_messages
 WHERE session_id IN %(ids)s
+GROUP BY session_id
 LIMIT 1000000
 FOR UPDATE;
 
