@@ -156,7 +156,7 @@ def test_the_journal_mode_is_not_changed_while_a_log_is_in_use(path: Path, sessi
 def test_a_moment_without_descriptors_is_an_error_and_passes(path: Path) -> None:
     with Session.from_url("chat_1", f"sqlite:///{path}") as session:
         session.add_items(items("a"))
-    with Session.from_url("chat_1", f"sqlite:///{path}") as session:
+    with Session.from_url("chat_1", f"sqlite:///{path}", max_retries=0) as session:
         with without_descriptors(), refused(ConnectionFailedError, match="ulimit -n"):
             session.get_items()
         assert texts(session.get_items()) == ["a"]

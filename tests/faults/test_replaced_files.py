@@ -338,7 +338,8 @@ def test_a_mounted_file_is_refused_after_a_moment_without_descriptors(tmp_path: 
     with Session.from_url("chat_1", f"sqlite:///{path}") as session:
         session.add_items(items("kept"))
     mounted.parent.mkdir()
-    with bind_mounted(path, mounted), Session.from_url("chat_1", f"sqlite:///{mounted}") as session:
+    url = f"sqlite:///{mounted}"
+    with bind_mounted(path, mounted), Session.from_url("chat_1", url, max_retries=0) as session:
         with without_descriptors(), refused(ConnectionFailedError, match="ulimit -n"):
             session.get_items()
         with refused(ConnectionFailedError, match="mount the directory"):
