@@ -276,12 +276,8 @@ class Dialect(Driver[C]):
         if expected is not None:
             check_position(session_id, expected=expected, position=self.newest_id(connection, session_id))
 
-    def has_items(self, connection: C, session_id: str) -> bool:
-        """Tell whether the session has a row, as it is now."""
-        return self.newest_id(connection, session_id) > 0
-
     def has_rows(self, connection: C, session_id: str) -> bool:
-        """Tell whether the session has a row, of whatever id."""
+        """Tell whether the session has a row, of whatever id, as it is now."""
         return self._newest_range(connection, session_id, 1)[1] is not None
 
     @abstractmethod

@@ -104,6 +104,8 @@ _NO_DESCRIPTORS = Failure(
     "this process, or the system, can open no more files: raise `ulimit -n` (or fs.file-max), or close what is open",
     transient=True,
 )
+# The process, or the system, can open nothing more at this moment.
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 # What is open at once while a connection is opened: a file, its log and the index of that, or a socket, what waits for
 # it and a file of certificates. It is closed again by the time that we hear of a failure.
 _DESCRIPTORS = 4
@@ -167,7 +169,7 @@ def unless_descriptors_lack(failure: Failure) -> Failure:
         while len(opened) < _DESCRIPTORS:
             opened.append(os.open(os.devnull, os.O_RDONLY))
     except own(OSError) as exc:
-        return _NO_DESCRIPTORS if exc.errno in (errno.EMFILE, errno.ENFILE) else failure
+        return _NO_DESCRIPTORS if exc.errno in NO_DESCRIPTOR else failure
     finally:
         for descriptor in opened:
             os.close(descriptor)

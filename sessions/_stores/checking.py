@@ -213,7 +213,7 @@ def _confused_ids(dialect: Dialect[C], connection: C) -> str:
             found += [
                 what
                 for what, other in others.items()
-                if dialect.lock(connection, other) or dialect.has_items(connection, other)
+                if dialect.lock(connection, other) or dialect.has_rows(connection, other)
             ]
             raise _UndoneError
     return " or ".join(found)

@@ -68,7 +68,7 @@ def _make_session(dialect: Dialect[C], connection: C, session_id: str) -> None:
     if dialect.lock(connection, session_id):
         raise taken_error(session_id)
     dialect.touch(connection, session_id)
-    if dialect.has_items(connection, session_id):
+    if dialect.has_rows(connection, session_id):
         raise taken_error(session_id)
     if not dialect.lock(connection, session_id):
         raise kept_error(session_id)  # by another unique index, which has taken it for another session

@@ -51,7 +51,7 @@ def _write_in_steps(
         dialect.check_lease(connection, lease)
         # Before anything else tells of a conflict, which may be one with this very write.
         _move(dialect, connection, session_id, write)
-        if write.is_new and (dialect.lock(connection, session_id) or dialect.has_items(connection, session_id)):
+        if write.is_new and (dialect.lock(connection, session_id) or dialect.has_rows(connection, session_id)):
             raise taken_error(session_id)
         if write.keeps_time:
             dialect.lock(connection, session_id)

@@ -44,14 +44,6 @@ WHERE session_id = %(session_id)s
 SELECT seal
 FROM agent_session_seals
 WHERE session_id = %(session_id)s
-    AND (CASE
-        WHEN (
-            SELECT count(DISTINCT relnamespace)
-            FROM pg_catalog.pg_class
-            WHERE oid IN (to_regclass('agent_sessions'), to_regclass('agent_session_seals'))
-        ) > 1 THEN 'no_seals_beside_the_sessions'
-        ELSE 'agent_session_seals'
-    END)::regclass IS NOT NULL
 FOR UPDATE;
 
 -- name: make_seal_or_fail

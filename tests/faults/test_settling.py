@@ -389,7 +389,7 @@ def test_a_row_that_another_one_makes_is_held_once_that_has_ended(server_url: st
 
         def hold() -> None:
             with connection_of(backend) as connection, dialect.transaction(connection):
-                found.append((dialect.hold(connection, "new"), dialect.has_items(connection, "new")))
+                found.append((dialect.hold(connection, "new"), dialect.has_rows(connection, "new")))
 
         holder = threading.Thread(target=hold)
         holder.start()

@@ -14,14 +14,15 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from sessions._dialects.failures import AttemptFailed, Failure
-from sessions._reentry import Lock, own, suppress_own
+from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, ConnectionFailedError
 
-from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, TOO_MANY_FILES, UNNAMEABLE, failure_of
-from .files import NO_DESCRIPTOR, Files, Identity, files_at, is_mounted, make_private
+from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, UNNAMEABLE, failure_of
+from .files import Files, Identity, files_at, is_mounted, make_private
 from .holds import NOTHING, Hold, close_unused, hold
 from .values import run
+from .writers import Writers
 
 logger = logging.getLogger("sessions")
 
@@ -32,33 +33,6 @@ _inherited: list[sqlite3.Connection] = []
 _unsafe_files: list[os.stat_result] = []
 
 _FORKED = Failure(ConnectionFailedError, "fork while no operation is in progress, or start the process by spawn")
-
-
-class Writers:
-    """The queue of this process's writers to one database."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin anew in a forked child, where a thread that held the lock does not exist."""
-        self._lock = Lock()
-        self._writing: sqlite3.Connection | None = None
-
-    def take(self, connection: sqlite3.Connection) -> None:
-        """Wait for the turn; a connection has it until end()."""
-        self._lock.refuse_reentry("the database")
-        # Not acquire(timeout=...): a Ctrl-C just behind it would leave the lock held.
-        with self._lock:
-            self._writing = connection
-            self._lock.acquire()
-
-    def end(self, connection: sqlite3.Connection) -> None:
-        """Give the turn to the next one, if this connection has it."""
-        if self._writing is connection and self._lock.is_held():
-            self._writing = None
-            self._lock.release()
-
 
 # After how many seconds a file is opened again that is replaced, or closed by another thread, at just that moment.
 _PAUSES = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -127,8 +101,7 @@ class FileConnector:
                 if connection is not None:
                     return connection
         except own(OSError) as exc:
-            failure = TOO_MANY_FILES if exc.errno in NO_DESCRIPTOR else Failure(ConnectionFailedError, self._remedy)
-            raise AttemptFailed(failure, exc) from None
+            raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
         except own(UnicodeEncodeError) as exc:
             raise AttemptFailed(UNNAMEABLE, exc) from None
         except own(sqlite3.Error) as exc:

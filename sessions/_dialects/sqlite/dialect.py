@@ -21,9 +21,10 @@ from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id_error, numberless_error
 
 from .checks import autoincrement_check, journal_check
-from .connector import FileConnection, Writers
+from .connector import FileConnection
 from .errors import DURING_COMMIT, MOVED, MOVED_DURING_COMMIT, describe, failure_of
 from .values import decode, fetch, refuse_noncharacters, run, unadapted
+from .writers import Writers
 
 
 class SQLiteDialect(Dialect[sqlite3.Connection]):
@@ -83,7 +84,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
 
     def finish(self, connection: sqlite3.Connection) -> None:
         _check_place(connection, MOVED)
-        _commit(lambda: run(connection, self.statements["commit"]))
+        _commit(run, connection, self.statements["commit"])
         self.writers.end(connection)
         _check_place(connection, MOVED_DURING_COMMIT)
 
@@ -96,7 +97,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             self.writers.end(connection)
 
     def commit(self, connection: sqlite3.Connection) -> None:
-        _commit(lambda: self._end(connection, "commit"))
+        _commit(self._end, connection, "commit")
 
     def roll_back(self, connection: sqlite3.Connection) -> None:
         self._end(connection, "rollback")
@@ -199,10 +200,12 @@ def _check_place(connection: sqlite3.Connection, failure: str) -> None:
         raise sqlite3.OperationalError(failure)
 
 
-def _commit(commit: Callable[[], object]) -> None:
+def _commit(
+    commit: Callable[[sqlite3.Connection, str], object], connection: sqlite3.Connection, statement: str
+) -> None:
     """Commit, and say so where the disk fails in it: the log may hold the whole transaction by then."""
     try:
-        commit()
+        commit(connection, statement)
     except own(sqlite3.Error) as exc:
         if getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_IOERR:
             raise

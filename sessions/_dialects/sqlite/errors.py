@@ -52,8 +52,6 @@ MOUNTED = Failure(
     ConnectionFailedError, "mount the directory that the file is in: its write-ahead log has to stand beside it"
 )
 
-TOO_MANY_FILES = Failure(ConnectionFailedError, "close what is open, or raise the limit of open files (ulimit -n)")
-
 # sqlite3 has no name for it: a STRICT table's.
 _CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8
 

@@ -7,20 +7,16 @@ and its end would copy that over the restored file.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from contextlib import suppress
 from typing import NamedTuple
 
-from sessions._dialects.failures import raised_by_a_handler
+from sessions._dialects.failures import NO_DESCRIPTOR, raised_by_a_handler
 from sessions._reentry import Lock, own
 
 # A device and a number on it; None where there is no file.
 Identity = tuple[int, int] | None
-
-# The process, or the system, can open nothing more at this moment.
-NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 # The few lines of what is told of a descriptor.
 _MAX_ABOUT = 4096

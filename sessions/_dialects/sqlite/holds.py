@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from weakref import ref
 
+from sessions._dialects.failures import NO_DESCRIPTOR
 from sessions._reentry import Lock, own, suppress_own
 
-from .files import NO_DESCRIPTOR, Identity, identity_of
+from .files import Identity, identity_of
 
 if sys.platform == "linux":
     import fcntl
