@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,7 +39,8 @@ async def finished(
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
-            await asyncio.wait({future})
+            with nullcontext() if cancelled is None else _shield():
+                await asyncio.wait({future})
         except asyncio.CancelledError as exc:
             cancelled = cancelled or exc
     # Asked for, so that asyncio does not report a failure that nobody can receive.
@@ -46,6 +49,15 @@ async def finished(
     if cancelled is not None:
         raise cancelled
     return future.result()
+
+
+def _shield() -> AbstractContextManager[object]:
+    """Keep a scope of anyio's, as Starlette has them, from cancelling a task anew in each turn of the loop."""
+    if "anyio" not in sys.modules:
+        return nullcontext()
+    from anyio import CancelScope
+
+    return CancelScope(shield=True)
 
 
 async def read(store: Store, work: Callable[..., _Answer], *arguments: Any) -> _Answer:

@@ -29,6 +29,9 @@ _CONVERSATIONS = 1000
 # The white space before the closing brace, in which the token of a write stands.
 _TAIL = re.compile(r"[ \t]+(?=}\Z)")
 
+# What its version and time are in. Characters of no meaning are passed over where a token is read as a whole.
+_BEGINNING = re.compile(r"[A-Za-z0-9_-]{12}")
+
 # A key of one conversation, by the number of the key that was given and the conversation's id.
 _Keys = Callable[[int, str], "Fernet"]
 
@@ -59,7 +62,7 @@ class Envelopes:
         if envelope is None or not _is_envelope(envelope):
             return None
         payload = envelope["payload"]
-        if not isinstance(payload, str) or not payload.isascii():
+        if not isinstance(payload, str) or not payload.isascii() or not _BEGINNING.match(payload):
             return None
         for number in self._numbers:
             try:

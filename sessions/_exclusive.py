@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from contextvars import copy_context
+from queue import Empty
 from time import monotonic, sleep
 from types import TracebackType
 from weakref import ref
@@ -90,7 +92,7 @@ class Hold:
         # From the call of end() on that the lease is gone is no news; from its end on the block holds nothing.
         self.ends = self.is_over = False
         # Is given None when the block is over and the lease given back, and else, also by the collector, the reference.
-        self._over: SimpleQueue[ref[Hold] | None] = SimpleQueue()
+        self._over: queue.SimpleQueue[ref[Hold] | None] = queue.SimpleQueue()
         self._reference = ref(self, self._over.put)
 
     def claim(self) -> None:
@@ -176,10 +178,11 @@ class Hold:
         raise lost_lease_error(self._lease.session_id)
 
     def _renew_in_background(self) -> None:
-        what = (self._history.store, self._lease, self._reference, self._over)
+        # In the caller's context, by which a pool or a function that gives the password may know whose it is.
+        what = (_renew, self._history.store, self._lease, self._reference, self._over)
         handled = sys.exc_info()[1]
         try:
-            threading.Thread(target=_renew, args=what, name="sessions-lease", daemon=True).start()
+            threading.Thread(target=copy_context().run, args=what, name="sessions-lease", daemon=True).start()
         except RuntimeError as exc:
             if raised_by_a_handler(exc):
                 raise
@@ -204,7 +207,7 @@ class Hold:
         self._is_ours = False
 
 
-def _renew(store: Store, lease: Lease, block: ref[Hold], over: SimpleQueue[ref[Hold] | None]) -> None:
+def _renew(store: Store, lease: Lease, block: ref[Hold], over: queue.SimpleQueue[ref[Hold] | None]) -> None:
     """Renew a lease until its block is over, and give it back if that has not been done."""
     times = _RENEWALS
     while True:

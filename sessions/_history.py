@@ -12,7 +12,7 @@ from typing import Any
 
 from ._items import BEFORE_ALL, EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
-from ._plain import plain
+from ._plain import flag, plain
 from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
@@ -63,6 +63,7 @@ class History:
         self.check_open()
         if whole_turns is None:
             whole_turns = self.store.options.whole_turns
+        whole_turns = flag("whole_turns", whole_turns)
         if limit is None:
             limit = self.store.options.default_limit
         if limit is None:
@@ -133,6 +134,34 @@ class History:
             self._wrote(position, known)
         else:
             self._left = 0
+        return position
+
+    def newest(self, limit: int) -> tuple[list[Row], list[Item], bool]:
+        """Return the newest rows that can be read, oldest first, their items, and whether there are no others."""
+        self.check_open()
+        rows = observed(self.store, "get_items").newest_rows(self.session_id, count=limit + 1)
+        items: list[Item] = []
+        for row in rows[:limit]:
+            # What cannot be read stays where it is, and so does what stands before it.
+            if (item := self._decode(row)) is None:
+                break
+            items.append(item)
+        items.reverse()
+        return rows[: len(items)][::-1], items, len(items) == len(rows)
+
+    def replace_newest(self, rows: list[Row], items: Iterable[Mapping[str, Any]]) -> int | None:
+        """Put items in the place of rows, oldest first; None, and nothing is done, unless they are the newest still."""
+        self.check_open()
+        texts = self._encode("replace_items", items)
+        if not rows or not texts:
+            return None
+        known, expected = self._newest, rows[::-1]
+        store = observed(self.store, "replace_items")
+        position = store.replace_newest(
+            self.session_id, texts, count=len(rows), check=lambda found: found == expected, lease=self._lease()
+        )
+        if position is not None:
+            self._wrote(position, known)
         return position
 
     def clear(self) -> None:
@@ -244,7 +273,8 @@ class History:
             return
         logger.warning(
             "session %r: a new row got the id %d, which is not above %d, the newest one known: the ids have begun anew "
-            "(TRUNCATE, a restored backup), or this database does not number rows in the order of their making",
+            "(TRUNCATE, a restored backup, on SQLite a rollback of yours), or this database does not number rows in "
+            "the order of their making",
             self.session_id,
             row_id,
             known,

@@ -21,6 +21,8 @@ Item = dict[str, Any]
 
 # A row's id and its text.
 Row = tuple[int, str]
+# Shown the newest rows, says whether they are those.
+RowsCheck = Callable[[list[Row]], bool]
 # The same with created_at between them, as text or, where it is stored so, as a number.
 RecordRow = tuple[int, Any, str]
 

@@ -7,7 +7,6 @@ time of its last write as the database has it, and its id.
 from __future__ import annotations
 
 import logging
-import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from ._cursors import SEPARATOR, no_cursor_error
 from ._items import MAX_ID, read_time
-from ._plain import plain
+from ._plain import flag, plain
 
 Order = Literal["updated", "id"]
 
@@ -38,19 +38,18 @@ FirstRow = tuple[str, str | None]
 # What an item of a user contains, in the two ways in which JSON is spaced.
 USER_ROLES = ('"role": "user"', '"role":"user"')
 
+# Behind all times, and not so late that a database's own time zone leads beyond what it has.
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+
 # A seal is of ids of at most so many bytes, a fourth of which are characters at least.
 _LONGEST_ID = 2**16 // 4 - 1
-
-# Between the two halves of a cursor; a time has none.
-_SEPARATOR = "|"
-# The first of them, as a database writes a time, or its absence.
-_TIME = re.compile(r"(-?[0-9][-0-9T:. +Z]*( BC)?|-?infinity|~)?")
 
 
 class SessionInfo(NamedTuple):
     """One conversation in a listing.
 
-    The times are those of Record.created_at; updated_at is that of the last write, and idle
+    The times are those of Record.created_at. created_at is exact to the second: behind that it may
+    note when items were last removed. updated_at is that of the last write, and idle
     the seconds since then by the database's clock, None when updated_at cannot be read. items
     is the number of rows, corrupt ones included; above count_limit it says count_limit + 1.
     cursor is what list_sessions(after=) takes.
@@ -100,7 +99,7 @@ def listing_from(
     prefix = plain(prefix)
     return Listing(
         order="updated" if order == "updated" else "id",
-        newest_first=order == "updated" if newest_first is None else newest_first,
+        newest_first=order == "updated" if newest_first is None else flag("newest_first", newest_first),
         prefix=prefix or "",
         idle=None if idle_since is None else idle_since.timestamp(),
         updated=updated,
@@ -116,13 +115,12 @@ def moment_from(name: str, value: object, clock: Callable[[], float]) -> datetim
         try:
             return datetime.fromtimestamp(clock(), UTC) - value
         except OverflowError:
-            # Before all times, or behind them.
-            return datetime(1 if value > timedelta(0) else 9999, 1, 1, tzinfo=UTC)
+            return datetime.min.replace(tzinfo=UTC) if value > timedelta(0) else _END_OF_TIME
     if not isinstance(value, datetime):
         raise TypeError(f"{name} is a {type(value).__name__}; pass a datetime with a time zone, or a timedelta")
     if value.tzinfo is None:
         raise ValueError(f"{name} has no time zone; pass for instance datetime.now(UTC) - timedelta(days=90)")
-    return value
+    return min(value, _END_OF_TIME)
 
 
 def check_count(name: str, value: object) -> None:
@@ -136,8 +134,10 @@ def check_count(name: str, value: object) -> None:
 def page_from(ask: Callable[[Listing], Sequence[SessionRow]], listing: Listing) -> list[SessionInfo]:
     """Ask for a page, and make what it shows of its rows; empty when there are no more.
 
-    What can_be_asked_for() refuses is left out, with a warning.
+    What can_be_asked_for() refuses is left out, with a warning; with such a prefix begins none.
     """
+    if not can_be_asked_for(listing.prefix):
+        return []
     left_out, given = _rows_to_give(lambda count: ask(replace(listing, count=count)), listing.count, lambda row: row[0])
     tell_left_out(row[0] for row in left_out)
     return [
@@ -146,7 +146,7 @@ def page_from(ask: Callable[[Listing], Sequence[SessionRow]], listing: Listing) 
             read_time(created_at),
             read_time(updated_at),
             items,
-            f"{'' if updated_at is None else updated_at}{_SEPARATOR}{session_id}",
+            f"{'' if updated_at is None else updated_at}{SEPARATOR}{session_id}",
             None if idle is None else float(idle),
         )
         for session_id, created_at, updated_at, idle, items in given
@@ -260,8 +260,8 @@ def _position(after: SessionInfo | str | None, order: str) -> tuple[str | None, 
     cursor = plain(after.cursor if isinstance(after, SessionInfo) else after)
     if not isinstance(cursor, str):
         raise TypeError(f"after is a {type(after).__name__}; pass a SessionInfo or its cursor")
-    updated, separator, session_id = cursor.partition(_SEPARATOR)
-    # Other programs have ids that are empty. What a listing has given is taken, whatever stands in a column there.
-    if not separator or (isinstance(after, str) and not _TIME.fullmatch(updated)):
-        raise ValueError(f"after is {cursor!r}; pass a SessionInfo or its cursor")
+    updated, separator, session_id = cursor.partition(SEPARATOR)
+    # Other programs have ids that are empty.
+    if not separator or not can_be_asked_for(session_id):
+        raise no_cursor_error(cursor)
     return (updated or None if order == "updated" else None), session_id

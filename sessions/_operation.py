@@ -38,6 +38,7 @@ class Thread(threading.local):
     """What is going on in this thread."""
 
     attempts = 1  # at the operation that runs
+    waited = 0.0  # seconds, in all, that attempts have cost which failed on no collision, with the waits behind them
     is_telling = False  # what a hook, or a handler of the log, does is not told
 
 

@@ -20,6 +20,13 @@ _COPIES: tuple[tuple[type, Any], ...] = (
 )
 
 
+def flag(name: str, value: object) -> bool:
+    """Return True or False; raise TypeError for what only counts as one, as None does for whoever forgot a value."""
+    if value not in (True, False):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass True or False")
+    return bool(value)
+
+
 def plain(value: T) -> T:
     """Return a str, int, float or bytes of a subclass as the exact value that it holds, all else as it is."""
     if type(value) in _EXACT:

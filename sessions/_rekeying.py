@@ -10,7 +10,7 @@ from ._listing import SessionInfo, ids_behind, listing_from, page_from, pages
 from ._statistics import unlisted_sessions
 from ._stores.observing import observed
 from ._stores.store import Store
-from .errors import ConfigurationError, DecryptionError, SealBrokenError
+from .errors import COMPARE, ConfigurationError, ConflictError, DecryptionError, OutcomeUnknownError, SealBrokenError
 
 _PAGE = 500
 
@@ -23,7 +23,7 @@ class Rekeyed(NamedTuple):
 
 
 def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Rekeyed:
-    """Bring conversations, or all of them, under the newest keys; what does not open is an error at the end."""
+    """Bring conversations, or all of them, under the newest keys; what is refused is an error at the end."""
     if store.options.encryption_key is None and store.options.integrity_key is None:
         raise ConfigurationError(
             "there is no key to bring anything under; give encryption_key or integrity_key, the newest key first"
@@ -32,12 +32,15 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
         raise ConfigurationError("rekey() is many transactions, and a bound connection has one; use connect()")
     told = observed(store, "rekey")
     sessions = records = 0
-    refusal: DecryptionError | SealBrokenError | None = None
+    refusal: DecryptionError | SealBrokenError | ConflictError | None = None
     for session_id in all_ids(told) if session_ids is None else session_ids:
         try:
             records += told.rekey(session_id, adopt=adopt)
-        except (DecryptionError, SealBrokenError) as exc:
+        except (DecryptionError, SealBrokenError, ConflictError) as exc:
             refusal = refusal or exc
+        except OutcomeUnknownError as exc:
+            # What is done already is left as it is then.
+            raise OutcomeUnknownError(str(exc).replace(COMPARE, "call rekey() again")) from exc.__cause__
         sessions += 1
     if refusal is not None:
         raise refusal

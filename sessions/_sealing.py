@@ -17,7 +17,7 @@ class SealedWrite:
     after: str | None  # and what it is then
     position: int | None = None  # the newest row that is presupposed; None: any
     removes_all: bool = False
-    removed: int | None = None
+    removed: tuple[int, ...] = ()
     rewritten: Sequence[tuple[int, str]] = ()
     texts: Sequence[str] = ()
     times: Sequence[str] = ()
@@ -31,7 +31,7 @@ class SealedWrite:
     def is_common(self) -> bool:
         """Whether it is one of those that take one round trip: an append, a pop, a replacement or a clearing."""
         is_rare = self.is_new or self.rewritten or self.keeps_time or self.created_at or self.updated_at
-        return not is_rare and self.removed in (None, self.position)
+        return not is_rare and (not self.removed or (self.removed == (self.position,) and not self.texts))
 
     @property
     def marked(self) -> str:

@@ -23,6 +23,7 @@ _BYTES = 16
 UNSEALED = "it was written without the key"
 OTHER_HISTORY = "it does not go on from that seal: it is an earlier history, or was changed since"
 EARLIER_HISTORY = "it is an earlier history than the one that was being read"
+NOT_OURS = "its end seal was not made with this key"
 OTHER_KEY = "that seal is none of it with the keys that were given"
 
 # What stands before the first row.
@@ -149,18 +150,29 @@ _SINCE = (
     "where its keys were changed since, or items popped, replaced or cleared, look at it without since, and keep the "
     "seal that it has now; else compare it with a backup"
 )
+NO_END = "its end is missing"
+_KEY_IS_RIGHT = "where the key is right, compare it with a backup, or"
 _REMEDIES = {
     UNSEALED: "unsealed='accept' reads it, and `agent-sessions rekey --adopt` seals it",
     OTHER_HISTORY: _SINCE,
     OTHER_KEY: _SINCE,
+    # Nor is it adopted as it is, or a mistyped key would be put in the place of the right one.
+    NOT_OURS: f"check the key; another process may have a newer one; {_KEY_IS_RIGHT} give its seals up: "
+    "delete its row of their table, then `agent-sessions rekey --adopt`",
 }
+
+
+def _remedy(why: str) -> str:
+    remedy = f"check the key; {_KEY_IS_RIGHT} take it as it is now with `agent-sessions rekey --adopt`"
+    if why == NO_END:
+        remedy += "; where it was pruned without the key, clear_session() lets it begin anew"
+    return _REMEDIES.get(why, remedy)
 
 
 def broken_error(session_id: str, record_id: int | None, why: str) -> SealBrokenError:
     """Say where a history is not as it was sealed, and what can be done."""
     place = f"session {session_id!r}" if record_id is None else f"session {session_id!r}, record {record_id}"
-    remedy = _REMEDIES.get(why, "compare it with a backup, or take it as it is now with `agent-sessions rekey --adopt`")
-    return SealBrokenError(f"{place}: {why}; {remedy}", session_id, record_id)
+    return SealBrokenError(f"{place}: {why}; {_remedy(why)}", session_id, record_id)
 
 
 def _with_seal(text: str, seal: bytes) -> str:

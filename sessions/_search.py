@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ._items import BEFORE_ALL, Record, make_record
 from ._listing import can_be_asked_for, tell_left_out
-from ._plain import plain
+from ._plain import flag, plain
 from ._stores.store import Store
 
 # How many rows are looked at with one statement.
@@ -42,10 +42,12 @@ def search(store: Store, text: str, *, prefix: str | None, ignore_case: bool) ->
         raise ValueError("text is empty; pass what the records contain")
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is a {type(prefix).__name__}; pass a str")
-    return _search(store, plain(text), plain(prefix or ""), ignore_case=ignore_case)
+    return _search(store, plain(text), plain(prefix or ""), ignore_case=flag("ignore_case", ignore_case))
 
 
 def _search(store: Store, text: str, prefix: str, *, ignore_case: bool) -> Iterator[Match]:
+    if not can_be_asked_for(prefix):
+        return  # no id begins so
     # The empty text is in every row.
     literal = "" if ignore_case else max(_LITERAL.findall(text), key=len, default="")
     after = BEFORE_ALL

@@ -51,7 +51,7 @@ def load(
     if on_existing not in ("fail", "append", "replace"):
         raise ValueError(f"on_existing is {on_existing!r}; pass 'fail', 'append' or 'replace'")
     began, ended = _text(created_at), _text(updated_at)
-    rows = iter(records)
+    rows = _rows(records)
     history = History(session_id, store.of_every_age())
     if on_existing == "replace":
         position = history.position()
@@ -80,6 +80,13 @@ def load(
     if not written:
         _write(store, session_id, Part(position, [], [], began, ended))
     return written
+
+
+def _rows(records: Iterable[Row]) -> Iterator[Row]:
+    for record in records:
+        if not hasattr(record, "text") or not hasattr(record, "created_at"):
+            raise TypeError(f"a record is a {type(record).__name__}; pass those of records(), not items")
+        yield record
 
 
 def _write(store: Store, session_id: str, part: Part) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Self, Unpack, overload
 
 from ._checks import Check
+from ._cursors import check_cursor
 from ._listing import Order, SessionInfo, check_count, listing_from, moment_from, page_from
-from ._plain import plain
+from ._plain import flag, plain
 from ._rekeying import Rekeyed, rekey
 from ._retention import Pruned, delete_sessions, prune
 from ._sealing import Verified
@@ -50,7 +51,8 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
     create_tables (True): create the tables when they are missing. With False no DDL is sent, and
         missing tables are a SchemaError.
     max_retries (10): at most so many further attempts after a failure that can pass. A collision with
-        another transaction is not counted, and tried again after milliseconds.
+        another transaction is not counted, and tried again after milliseconds; nor is one to look after a write
+        whose answer was lost.
     retry_delay (1.0): before the first further attempt; doubled each time, with jitter, up to 30. Within
         that a server that is away, starting or read-only is asked again each half second or sooner.
     retry_timeout (30.0): how long after the first failure further attempts begin.
@@ -76,11 +78,11 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
         when its member has applied what the others had acknowledged.
     on_operation (None): a function, or a list of them, that is given an Operation after each operation.
     operation_ids (False): tells it, and the log at level DEBUG, the session's id too.
-    encryption_key (None): a text, or several, the newest first: texts are encrypted with the first one and decrypted
-        with any, as the SDK's EncryptedSession does. Needs the package cryptography.
+    encryption_key (None): a text, or several: texts are encrypted with the first one and decrypted with any,
+        as the SDK's EncryptedSession does. Needs the package cryptography.
     encryption_ttl (None): what was encrypted longer ago than so many seconds is not given, and not removed.
-    integrity_key (None): a text or bytes, or several, the newest first, of 16 bytes at least: histories are sealed with
-        the first one, and a read of what was changed without them raises SealBrokenError.
+    integrity_key (None): a text or bytes, or several, of 16 bytes at least: histories are sealed with the first one,
+        and a read of what was changed without them raises SealBrokenError.
     unsealed ("refuse"): what is done with rows that were written without that key; "accept" gives them.
     on_broken_seal ("raise"): "report" logs what is broken, and gives it.
     engine (None): "yugabytedb", "cockroachdb", "aurora-dsql", "tidb", "vitess" or "singlestore": use this
@@ -152,6 +154,9 @@ class Backend:
         if self.closed:
             raise closed_error()
         store = observed(self._store, "list_sessions")
+        # What a listing has given is taken, whatever stands in a column there; by id its time counts for nothing.
+        if isinstance(after, str) and order == "updated":
+            check_cursor(after, store.listed_times)
         listing = listing_from(
             prefix=prefix,
             order=order,
@@ -180,7 +185,9 @@ class Backend:
         Now is by the database's clock. Those whose ids begin with keep_prefix stay. Deletes in batches of short
         transactions, the one that is idle for longest first, so it can be ended and
         called again; one that is written to meanwhile stays whole. With dry_run nothing is
-        deleted, only counted.
+        deleted, only counted. Raises DatabaseError at the end for what the database keeps, by a foreign key
+        of others say, and OutcomeUnknownError where the answer to a batch was lost and nobody
+        knows how many were deleted by it; to call it again does no harm.
         """
         if self.closed:
             raise closed_error()
@@ -272,13 +279,15 @@ class Backend:
         Records keep their ids and times, and are as old as they were. In batches of short transactions:
         it can be ended and called again, while others read and write; a sealed conversation is one transaction.
         adopt: also encrypt what was written without a key, and seal conversations as they are now, by whomever they
-        were written. Raises DecryptionError or SealBrokenError at the end for what no key opens or has sealed, which
-        stays as it is, and ConfigurationError without a key, and on a bound connection.
+        were written, but none whose end bears the seal of another key. Raises DecryptionError or SealBrokenError at
+        the end for what no key opens or has sealed, which stays as it is, ConflictError there for a sealed one that
+        others wrote to all the time, and ConfigurationError without a key, on a bound connection, and
+        for a sealed conversation whose integrity_key is not given, before it is changed.
         """
         ids = None if session_ids is None else self._ids(session_ids)
         if self.closed:
             raise closed_error()
-        return rekey(self._store, ids, adopt=adopt)
+        return rekey(self._store, ids, adopt=flag("adopt", adopt))
 
     def verify(
         self, session_ids: Iterable[str] | None = None, *, since: Mapping[str, str] | None = None
@@ -293,6 +302,8 @@ class Backend:
         ids = None if session_ids is None else self._ids(session_ids)
         if self.closed:
             raise closed_error()
+        if not isinstance(since, (Mapping, NoneType)):
+            raise TypeError(f"since is a {type(since).__name__}; pass a mapping of ids to what Session.seal() returned")
         seals = {plain(session_id): plain(seal) for session_id, seal in (since or {}).items()}
         return verify(self._store, ids, seals)
 
@@ -308,7 +319,7 @@ class Backend:
         """
         if self.closed:
             raise closed_error()
-        return observed(self._store, "check").check(fix=fix)
+        return observed(self._store, "check").check(fix=flag("fix", fix))
 
     def bind(self, connection: object) -> Backend:
         """Return a backend with these tables and limits on a connection of the application; see sessions.bind()."""

@@ -7,6 +7,9 @@ row. No message holds an item or a password.
 
 from __future__ import annotations
 
+# What is advised where the outcome of a write is unknown.
+COMPARE = "compare get_items() with what you expect"
+
 
 class SessionsError(Exception):
     """The base of all errors of this library."""
@@ -199,7 +202,9 @@ def decryption_error(session_id: str, row_id: int, *, encrypted: bool) -> Decryp
     row = f"row {row_id} of session {session_id!r}"
     if encrypted:
         what = f"{row} cannot be decrypted: it was written with another key, or is damaged"
-        return DecryptionError(f"{what}; give the key that it was written with", session_id, row_id)
+        return DecryptionError(
+            f"{what}; give the key that it was written with: another process may have a newer one", session_id, row_id
+        )
     what = f"{row} is not encrypted"
     return DecryptionError(
         f"{what}; if whoever wrote it is to be trusted, `agent-sessions rekey --adopt` encrypts it", session_id, row_id
@@ -265,11 +270,11 @@ def low_id_error(row_id: int) -> SchemaError:
     )
 
 
-def unordered_error() -> SchemaError:
+def unordered_error(remedy: str) -> SchemaError:
     """Say that a new row got a lower id than one that was there."""
     return SchemaError(
         "the ids of new messages are not above those before them, by which messages are ordered, and nothing was "
-        "changed; let the sequence count up, behind all ids that are there, and keep none ahead (CACHE 1)"
+        f"changed; {remedy}"
     )
 
 
@@ -292,6 +297,5 @@ def wrong_id_error() -> SchemaError:
 def unknown_error(session_id: str, what: str) -> OutcomeUnknownError:
     """Say that it cannot be found out whether a write has happened."""
     return OutcomeUnknownError(
-        f"the connection was lost during a write to session {session_id!r}, and {what}; "
-        "compare get_items() with what you expect"
+        f"the connection was lost during a write to session {session_id!r}, and {what}; {COMPARE}"
     )

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ._awaiting import finished, read
-from ._compaction import newest_of, replace_newest
 from ._exclusive import Hold
 from ._items import Item
 from ._leases import check_seconds
@@ -46,7 +45,8 @@ class AgentsSession:
 
     With on_conflict="raise" each write must follow what this object last read or wrote,
     else it raises ConflictError and writes nothing. Give every run an object of its own
-    then: two runs that share one also share what it has seen.
+    then: two runs that share one also share what it has seen. It calls none of the session's
+    methods, so one whose class has others in their place is refused with a ConfigurationError.
 
     Closing it closes the session.
     """
@@ -65,6 +65,8 @@ class AgentsSession:
             )
         if on_conflict not in ("append", "raise"):
             raise ConfigurationError(f"on_conflict is {on_conflict!r}; use 'append' or 'raise'")
+        if on_conflict == "raise":
+            _check_is_plain(session)
         self.session = session
         self.session_id = session.session_id
         # Every answer with its position, which the session itself does not show.
@@ -201,26 +203,29 @@ class AgentsSession:
             await finished(self.session.replace_items, items)
         return True
 
-    async def _get_compaction_snapshot(self, limit: int) -> Any:
-        """Return the newest items, to be replaced if nobody has written meanwhile.
+    async def _get_compaction_snapshot(self, limit: int, *, prune_prefix: object = None, **others: object) -> Any:
+        """Return the newest items, of which the last ones are replaced if they still are what was read.
 
         The SDK's automatic compaction looks for this name; without it, it takes what others have written while the
-        summary was made for a part of what that sums up.
+        summary was made for a part of what that sums up. What it would prune before them, since EncryptedSession's ttl
+        is over, stays, as it does without a compaction.
         """
-        if type(self) is not AgentsSession:
-            return None  # a subclass may change what get_items and add_items do
+        # A subclass may change what is read and written; and a later SDK may want more.
+        if type(self) is not AgentsSession or type(self.session) is not Session or others:
+            return None
         from agents.memory.session import _CompactionSnapshot
 
-        newest = await read(self._history.store, newest_of, self._history, limit)
+        rows, items, complete = await read(self._history.store, self._history.newest, limit)
+        shown: list[Any] = items
 
         async def replace_suffix(start: int, items: list[Any]) -> bool:
             def done(position: int | None) -> None:
                 if position is not None:
                     self._position, self._told_by = position, self._next_turn()
 
-            return await finished(replace_newest, self._history, newest, start, items, done=done) is not None
+            return await finished(self._history.replace_newest, rows[start:], items, done=done) is not None
 
-        return _CompactionSnapshot(newest.items, newest.complete, replace_suffix)
+        return _CompactionSnapshot(shown, complete, replace_suffix)
 
     async def _write(self, work: Callable[[], int]) -> None:
         """Do a guarded write, which returns the position that it reached."""
@@ -265,6 +270,16 @@ def keep_whole_turns(limit: int) -> Callable[[list[Any], list[Any]], list[Any]]:
         return whole_turns(history[-limit:], is_all=len(history) <= limit) + new
 
     return newest_turns
+
+
+def _check_is_plain(session: Session) -> None:
+    """Raise ConfigurationError for a session that does something else than what is done past its methods."""
+    for name in ("get_items", "add_items", "pop_item", "clear_session", "replace_items"):
+        if getattr(getattr(session, name), "__func__", None) is not getattr(Session, name):
+            raise ConfigurationError(
+                f"on_conflict='raise' would go past {name}() of the {kind_of(session)}; use 'append', "
+                "or do what it does in a subclass of AgentsSession"
+            )
 
 
 def _settings_from(values: SessionSettings | dict[str, Any]) -> SessionSettings:

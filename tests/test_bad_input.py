@@ -531,13 +531,6 @@ def test_every_error_is_a_sessions_error_and_can_be_pickled(error: type[Exceptio
     assert str(copy) == "what is wrong; what to do"
 
 
-def test_half_a_character_is_not_blamed_on_the_character_set(sql_url: str) -> None:
-    with sessions.connect(sql_url) as backend:
-        backend.session("chat_1").add_items([{"a": 1}])
-        with refused(sessions.DatabaseError, match="lone surrogate"):
-            backend.list_sessions(prefix="\ud800")
-
-
 def test_a_relative_path_in_a_directory_that_was_removed_is_refused_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -410,6 +410,18 @@ def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[st
     assert run("copy", target, "chat_1").err.startswith("copied 1 session, 0 items in ")
 
 
+def test_a_time_that_cannot_be_read_is_no_difference(
+    make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = make_url("sqlite"), make_url("sqlite")
+    with sessions.connect(source) as backend:
+        backend.session("chat_1").add_items(items("a", "b"))
+    execute_sql(source, "UPDATE agent_messages SET created_at = 1767225600000 WHERE id = 1")
+    for _ in range(2):
+        copied = run_command(capsys, ("copy", target, "--url", source))
+        assert (copied.status, copied.err.endswith("checksums equal\n")) == (0, True), copied.err
+
+
 def test_a_copy_to_another_time_zone_says_so(
     postgresql_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -674,7 +686,7 @@ def test_missing_tables_are_answered_with_a_command(tmp_path: Path, capsys: pyte
     file.touch()
     assert main(["ls", "--url", f"sqlite:{file}"]) == 1
     err = capsys.readouterr().err
-    assert "`check --fix` makes the tables" in err
+    assert "`check --fix` with them makes the tables" in err
     assert "create_tables" not in err
 
 
@@ -747,6 +759,19 @@ def test_a_fix_makes_nothing_beside_a_table_of_another_application(
 def test_a_copy_onto_itself_is_refused(run: Run, sql_url: str) -> None:
     result = run("copy", sql_url)
     assert (result.status, "one database" in result.err) == (2, True)
+
+
+def test_schemas_of_one_database_are_two_places(postgresql_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (with_parts(postgresql_url, query=f"options=-csearch_path%3D{name}") for name in ("one", "other"))
+    for url, name in ((one, "one"), (other, "other")):
+        execute_sql(postgresql_url, f"CREATE SCHEMA {name}")
+        with sessions.connect(url) as backend:
+            backend.session(name).add_items(items("x"))
+    copied = run_command(capsys, ["copy", "--url", one, other])
+    assert (copied.status, "1 items" in copied.err) == (0, True), copied.err
+    with sessions.connect(other) as backend:
+        assert sorted(info.session_id for info in backend.list_sessions()) == ["one", "other"]
+    assert run_command(capsys, ["copy", "--url", one, one]).status == 2
 
 
 def test_a_file_without_a_scheme_is_answered_with_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,8 +39,12 @@ OF_MANY = {
 OF_TWO = {"copy_items"}
 # As far as times are TIMESTAMP and texts TEXT or VARCHAR; aggregates need no function of the moment.
 IMMUTABLE = {"cardinality", "coalesce", "count", "greatest", "length", "max", "min", "nullif", "right", "unnest"}
+# date_trunc() by the parser's name: of times without a zone, as those of the tables are.
+IMMUTABLE |= {"isfinite", "timestamp_trunc"}
+# In its place stands what takes no column, whatever it is compared with.
+GUARD = "stands_beside_the_sessions"
 # Of the moment: the same throughout a statement.
-STABLE = {"localtimestamp", "statement_timestamp"}
+STABLE = {"localtimestamp", GUARD, "statement_timestamp"}
 # What the parser takes for functions, and PostgreSQL does not.
 SYNTAX = (exp.Any, exp.Array, exp.Case, exp.Cast, exp.Connector, exp.Exists, exp.If, exp.Interval)
 CHANGES = (exp.Insert, exp.Update, exp.Delete)
@@ -99,7 +103,7 @@ def meets_a_column(part: Expr | None) -> list[str]:
     """What is of the moment and takes a column, itself or by a conversion of the column that is not written."""
     found = []
     for name, node in functions(part):
-        if name not in STABLE:
+        if name not in STABLE - {GUARD}:
             continue
         is_timestamp = (
             name == "localtimestamp"

@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_one_line_and_is_not_printed(
     assert result.status == 1
     [line] = result.err.splitlines()
     assert line.startswith("agent-sessions: row ")
-    assert line.endswith("; pass that one too by --encryption-key-file")
+    assert line.endswith("; pass that one too by --encryption-key-file: another process may have a newer one")
     assert "gAAAA" not in result.out + result.err
     assert SECRET not in result.out
 

@@ -14,6 +14,7 @@ import pytest
 
 import sessions
 from sessions._connections import fork as ours
+from sessions._dialects.sqlite import files
 from support.children import Child, fork, forking_in_c
 from support.rivals import connection_of, eventually, others
 from support.samples import items, texts
@@ -38,6 +39,7 @@ def _locks(backend: sessions.Backend) -> list[Any]:
         getattr(store, "_lock", None),
         getattr(pool, "_lock", None),
         getattr(writers, "lock", None),
+        files.making_lock(),
     ]
     return [lock for lock in found if lock is not None]
 

@@ -171,4 +171,4 @@ def test_adopting_encrypts_what_has_no_id_of_ours(planted: Callable[..., str], s
     url = planted(f"'{session_id}'")
     (tmp_path / "key").write_text("k" * 40)
     assert main(["rekey", "--adopt", "--encryption-key-file", str(tmp_path / "key"), "--url", url]) == 0
-    assert not any("odd" in text for (text,) in execute_sql(url, "SELECT message_data FROM agent_messages"))
+    assert not any("content" in text for (text,) in execute_sql(url, "SELECT message_data FROM agent_messages"))

@@ -226,6 +226,14 @@ def test_any_file_is_imported_or_refused_in_one_line(
         assert status == 0 or "is there already" in err
 
 
+def test_an_export_that_an_editor_began_with_a_byte_order_mark_is_imported(
+    sqlite_url: str, import_lines: Import
+) -> None:
+    lines = ["\ufeff" + HEAD, head("chat_1"), record("chat_1"), end(2)]
+    assert import_lines(sqlite_url, *lines) == (0, "imported 1 session, 1 items\n")
+    assert "line 3: " in import_lines(sqlite_url, HEAD, lines[1], "\ufeff" + lines[2], end(2))[1]
+
+
 def test_a_pipe_is_looked_at_before_anything_is_changed(kept: Backend, sqlite_url: str) -> None:
     for lines, status in (([head("keep"), record("keep"), "["], 1), ([head("keep"), record("keep")], 0)):
         written = "\n".join([HEAD, *lines, end(len(lines))])

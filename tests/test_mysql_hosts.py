@@ -3,11 +3,16 @@ clusters see tests/cluster.
 """
 
 import contextlib
+import gc
 import itertools
 import logging
+import re
+import socket
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pymysql
 import pytest
@@ -169,6 +174,23 @@ def test_a_server_with_the_plugin_of_a_cluster_is_asked_whether_it_is_in_one(
 def test_a_url_of_several_hosts_says_what_is_meant(url: str) -> None:
     with refused(InvalidURLError):
         sessions.connect(url)
+
+
+# PyMySQL leaves that socket to the collector.
+@pytest.mark.filterwarnings("ignore:.*<socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_unix_socket_that_nobody_is_reached_by_is_named(tmp_path: Path, is_there: bool) -> None:
+    path = tmp_path / "my.sock"
+    if is_there:
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(str(path))
+    url = f"mysql://app:x@/agents?unix_socket={quote(str(path), safe='')}"
+    with (
+        Session.from_url("chat_1", url, max_retries=0) as session,
+        refused(ConnectionFailedError, match=re.escape(f"check that the server runs and listens at {str(path)!r}")),
+    ):
+        session.get_items()
+    gc.collect()
 
 
 @each_mysql

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import sessions
+from sessions._dialects.postgresql import prepared
 from sessions._dialects.postgresql.prepared import PREPARED
 from support.proxy import Proxy
 from support.rivals import connection_of
@@ -58,11 +59,14 @@ def _connect(url: str, **options: Any) -> sessions.Backend:
     return backend
 
 
-def test_the_statements_of_common_operations_are_prepared_when_they_are_first_used(postgresql_url: str) -> None:
+def test_the_statements_of_common_operations_are_prepared_once_it_is_known_where_their_tables_are(
+    postgresql_url: str,
+) -> None:
     with _connect(postgresql_url) as backend:
         _use(backend.session("chat_1"))
         dialect: Any = backend._store._dialect  # type: ignore[attr-defined]
-        begin = {dialect.statements[name].partition("%")[0] for name in PREPARED}
+        texts_of = dialect._to_be_prepared("public")
+        begin = {texts_of[name].partition("%")[0] for name in PREPARED}
         assert {text.partition("$")[0] for text in _prepared(backend).values()} == begin
 
 
@@ -165,7 +169,10 @@ def test_what_cannot_be_prepared_any_more_keeps_nothing_else_from_it(postgresql_
         assert texts(session.get_items()) == ["a", "b"]
 
 
-def test_a_search_path_that_changes_leads_to_the_other_tables(postgresql_url: str) -> None:
+def test_a_search_path_that_changes_leads_to_the_other_tables_once_they_are_looked_for(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "_FRESH_SECONDS", 0.0)
     with _connect(postgresql_url) as backend:
         session = backend.session("chat_1")
         for _ in range(7):
@@ -179,6 +186,27 @@ def test_a_search_path_that_changes_leads_to_the_other_tables(postgresql_url: st
         _execute(backend, "SET search_path = public")
         _use(session)
         assert execute_sql(postgresql_url, "SELECT count(*) FROM other.agent_messages") == [(1,)]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("change", ["RENAME TO was_messages", "SET SCHEMA apart"])
+def test_what_is_prepared_does_not_lead_to_the_tables_of_another_schema(
+    postgresql_url: str, name: str, change: str
+) -> None:
+    with sessions.connect(postgresql_url) as others:
+        others.session("chat_1").add_items(items("theirs"))
+        for schema in ("tenant", "apart"):
+            execute_sql(postgresql_url, f"CREATE SCHEMA {schema}")
+        for table in ("agent_sessions", "agent_messages"):
+            execute_sql(postgresql_url, f"CREATE TABLE tenant.{table} (LIKE {table} INCLUDING ALL)")
+        with _connect(f"{postgresql_url}?options=-csearch_path%3Dtenant,public") as backend:
+            session = backend.session("chat_1")
+            for _ in range(2):
+                _use(session)
+            execute_sql(postgresql_url, f"ALTER TABLE tenant.agent_messages {change}")
+            with pytest.raises(sessions.SchemaError):
+                OPERATIONS[name](session)
+        assert texts(others.session("chat_1").get_items()) == ["theirs"]
 
 
 def test_tables_that_go_missing_are_made_anew(postgresql_url: str) -> None:

@@ -72,6 +72,7 @@ NEVER = [
     ("42704", 'unrecognized configuration parameter "x"', ConnectionFailedError),
     ("08P01", "unsupported startup parameter: statement_timeout", ConnectionFailedError),
     ("08P01", "no such database: agents", ConnectionFailedError),
+    ("08P01", "bouncer config error", ConnectionFailedError),
     ("08P01", "no such user: app", AuthenticationError),
     ("08P01", "password authentication failed", AuthenticationError),
     ("XX000", "Tenant or user not found", AuthenticationError),
@@ -246,6 +247,18 @@ def test_the_missing_right_to_connect_is_named(postgresql_url: str, role: str) -
         use(with_parts(postgresql_url, user=role, password="x"))
 
 
+def test_a_role_that_may_not_log_in_is_told_so(postgresql_url: str, role: str) -> None:
+    execute_sql(postgresql_url, f"ALTER ROLE {role} NOLOGIN")
+    with refused(AuthenticationError, match="ALTER ROLE <role> LOGIN"):
+        use(with_parts(postgresql_url, user=role, password="x"))
+
+
+def test_a_way_to_authenticate_that_is_not_allowed_is_no_wrong_password(postgresql_url: str, role: str) -> None:
+    with refused(AuthenticationError, match="require_auth") as caught:
+        use(with_parts(postgresql_url, user=role, password="x", query="require_auth=gss"))
+    assert "password" not in str(caught.value)
+
+
 # --- users of MySQL and MariaDB
 
 
@@ -328,6 +341,45 @@ def test_a_refusal_of_mysql_is_known_by_its_number(errno: int, error: Error, tra
     assert failure.remedy != "see the cause"
 
 
+# What OpenSSL calls an alert of the server's, which error it is, whether it is tried again, and what is said.
+ALERTS = [
+    ("TLSV13_ALERT_CERTIFICATE_REQUIRED", TLSError, False, "pass a client certificate"),
+    ("SSLV3_ALERT_CERTIFICATE_REVOKED", TLSError, False, "pass a client certificate"),
+    ("SSLV3_ALERT_CERTIFICATE_EXPIRED", TLSError, False, "pass a client certificate"),
+    ("SSLV3_ALERT_BAD_CERTIFICATE", TLSError, False, "pass a client certificate"),
+    ("SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", TLSError, False, "pass a client certificate"),
+    ("TLSV1_ALERT_UNKNOWN_CA", TLSError, False, "a client certificate that"),
+    ("TLSV1_ALERT_ACCESS_DENIED", TLSError, False, "pass a client certificate"),
+    ("SSLV3_ALERT_HANDSHAKE_FAILURE", TLSError, False, "ciphers"),
+    ("TLSV1_ALERT_INSUFFICIENT_SECURITY", TLSError, False, "ciphers"),
+    ("TLSV1_ALERT_PROTOCOL_VERSION", TLSError, False, "no version of TLS in common"),
+    ("TLSV1_ALERT_DECODE_ERROR", ConnectionFailedError, True, "firewall"),
+    ("TLSV1_ALERT_INTERNAL_ERROR", ConnectionFailedError, True, "firewall"),
+    ("SSLV3_ALERT_BAD_RECORD_MAC", ConnectionFailedError, True, "firewall"),
+    ("SSLV3_ALERT_UNEXPECTED_MESSAGE", ConnectionFailedError, True, "firewall"),
+    ("WRONG_VERSION_NUMBER", ConnectionFailedError, True, "firewall"),
+]
+
+
+@pytest.mark.parametrize(("alert", "error", "transient", "remedy"), ALERTS)
+def test_an_alert_of_mysql_says_what_is_to_be_done(alert: str, error: Error, transient: bool, remedy: str) -> None:
+    words = f"Can't connect to MySQL server on '127.0.0.1' ([SSL: {alert}] {alert.lower()} (_ssl.c:1006))"
+    failure = mysql.connect_failure(pymysql.OperationalError(2003, words))
+    assert (failure.error, failure.transient) == (error, transient)
+    assert remedy in failure.remedy
+
+
+@pytest.mark.parametrize("behind", ["", '\nFATAL:  28000: no pg_hba.conf entry for host "::1", no encryption'])
+@pytest.mark.parametrize(("alert", "error", "transient", "remedy"), ALERTS[:-1])
+def test_an_alert_of_postgresql_says_what_is_to_be_done(
+    alert: str, error: Error, transient: bool, remedy: str, behind: str
+) -> None:
+    words = f"connection failed: SSL error: {alert.lower().replace('_', ' ')}{behind}"
+    failure = postgresql.connect_failure(psycopg.OperationalError(words))
+    assert (failure.error, failure.transient) == (error, transient)
+    assert remedy in failure.remedy
+
+
 def test_a_plugin_that_needs_a_package_names_it() -> None:
     failure = mysql.connect_failure(RuntimeError("'pynacl' package is required for ed25519_password auth method"))
     assert failure.error is DriverNotInstalledError
@@ -408,6 +460,17 @@ def test_a_server_of_another_kind_is_told_so_at_once(scheme: str, words: bytes, 
     with Talker(words, asked=asked) as talker, refused(ConnectionFailedError, match="server listens there") as caught:
         use(f"{scheme}://app:x@127.0.0.1:{talker.port}/agents", ssl=ssl)
     assert not isinstance(caught.value, (AuthenticationError, TLSError))
+
+
+def test_an_error_before_postgresql_has_read_anything_may_be_another_servers() -> None:
+    with Talker(b"ERROR\r\n", asked=True) as memcached, refused(ConnectionFailedError, match="no PostgreSQL server"):
+        use(f"postgresql://app:x@127.0.0.1:{memcached.port}/agents", max_retries=0)
+
+
+def test_an_ssl_module_that_was_replaced_is_no_other_server() -> None:
+    words = "super(type, obj): obj must be an instance or subtype of type"
+    failure = mysql.connect_failure(TypeError(words))
+    assert (failure.error, "monkey.patch_all()" in failure.remedy) == (TLSError, True)
 
 
 @each_mysql

@@ -44,9 +44,9 @@ SERIAL = [
 ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
 RIGHTS = {
     "USAGE of every schema": ([ALL, "REVOKE USAGE ON SCHEMA public FROM PUBLIC"], "GRANT USAGE"),
-    "a sequence": ([ALL], 'GRANT USAGE ON SEQUENCE "agent_messages_id_seq"'),
-    "INSERT": ([ALL, "REVOKE INSERT ON agent_messages FROM {role}"], 'INSERT, .*DELETE ON "agent_messages"'),
-    "UPDATE": ([ALL, "REVOKE UPDATE ON agent_sessions FROM {role}"], 'UPDATE, DELETE ON "agent_sessions"'),
+    "a sequence": ([ALL], 'GRANT USAGE ON SEQUENCE <schema>."agent_messages_id_seq"'),
+    "INSERT": ([ALL, "REVOKE INSERT ON agent_messages FROM {role}"], 'INSERT, .*DELETE ON <schema>."agent_messages"'),
+    "UPDATE": ([ALL, "REVOKE UPDATE ON agent_sessions FROM {role}"], 'UPDATE, DELETE ON <schema>."agent_sessions"'),
     "a policy": ([ALL, "ALTER TABLE agent_sessions ENABLE ROW LEVEL SECURITY"], "change the policy"),
 }
 
@@ -76,10 +76,48 @@ def test_the_grant_that_is_named_is_enough(postgresql_url: str, role: str) -> No
     with Session.from_url("chat_1", with_parts(postgresql_url, user=role, password="x")) as session:
         with refused(DatabaseError) as caught:
             session.add_items(items("a"))
-        grant = str(caught.value).rpartition("; ")[2].replace("<role>", role)
+        grant = str(caught.value).rpartition("; ")[2].replace("<role>", role).replace("<schema>", "public")
         execute_sql(postgresql_url, grant)
         session.add_items(items("a"))
         assert texts(session.get_items()) == ["a"]
+
+
+def test_the_grant_that_is_named_is_of_no_table_in_another_schema(postgresql_url: str, role: str) -> None:
+    names: Any = {"sessions_table": "tenant.agent_sessions", "messages_table": "tenant.agent_messages"}
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("theirs"))
+    execute_sql(postgresql_url, f"CREATE SCHEMA tenant; GRANT USAGE ON SCHEMA tenant TO {role}")
+    with sessions.connect(postgresql_url, **names) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    as_role = with_parts(postgresql_url, user=role, password="x")
+    with sessions.connect(as_role, **names) as backend:
+        for _ in ("agent_sessions", "agent_messages"):
+            with refused(DatabaseError, match='ON "tenant"') as caught:
+                backend.session("chat_1").add_items(items("b"))
+            execute_sql(postgresql_url, str(caught.value).rpartition("; ")[2].replace("<role>", role))
+        backend.session("chat_1").add_items(items("b"))
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b"]
+    with sessions.connect(as_role) as backend, refused(DatabaseError, match="GRANT"):
+        backend.session("chat_1").get_items()
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["own", "bound"])
+def test_the_usage_without_which_tables_cannot_be_seen_is_named(postgresql_url: str, role: str, *, bound: bool) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    for statement in (ALL.format(role=role), "REVOKE USAGE ON SCHEMA public FROM PUBLIC"):
+        execute_sql(postgresql_url, statement)
+    as_role = with_parts(postgresql_url, user=role, password="x")
+    with contextlib.ExitStack() as stack:
+        if bound:
+            backend = sessions.bind(stack.enter_context(contextlib.closing(connect_raw(as_role))))
+        else:
+            backend = stack.enter_context(sessions.connect(as_role, create_tables=False))
+        with refused(SchemaError, match="GRANT USAGE ON SCHEMA <schema> TO <role>"):
+            backend.session("chat_1").get_items()
+        execute_sql(postgresql_url, f"GRANT USAGE ON SCHEMA public TO {role}")
+        if not bound:
+            assert texts(backend.session("chat_1").get_items()) == ["a"]
 
 
 def test_the_right_to_make_tables_is_named_and_is_enough(postgresql_url: str, role: str) -> None:
@@ -280,7 +318,22 @@ def test_a_time_limit_of_the_servers_is_named(postgresql_url: str) -> None:
 
 
 @each_mysql
-@pytest.mark.parametrize("errno", [1021, 1114, 3675])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_xa_transaction_that_has_been_ended_is_named(server_url: str, name: str) -> None:
+    with Session.from_url("chat_1", server_url) as owner, contextlib.closing(connect_raw(server_url)) as connection:
+        owner.add_items(items("a"))
+        session = sessions.bind(connection).session("chat_1")
+        name_of_it = uuid4().hex  # the server's, whatever the database
+        for statement in ("XA START '{}'", "DELETE FROM agent_messages WHERE id = 0", "XA END '{}'"):
+            connection.cursor().execute(statement.format(name_of_it))
+        with refused(DatabaseError, match="XAER_RMFAIL.*; your XA transaction .* XA COMMIT or XA ROLLBACK"):
+            OPERATIONS[name](session)
+        connection.cursor().execute(f"XA ROLLBACK '{name_of_it}'")
+        assert texts(session.get_items()) == ["a"]
+
+
+@each_mysql
+@pytest.mark.parametrize("errno", [3, 1021, 1114, 3675])
 def test_a_full_disk_is_told_so(server_url: str, errno: int) -> None:
     with Session.from_url("chat_1", server_url, max_retries=0) as session:
         session.add_items(items("a"))

@@ -20,11 +20,7 @@ from support.rivals import connection_of, eventually, lender_of, others
 from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
 from support.servers import dialect_of, execute_sql
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()"),
-    # Python 3.12 warns of fork() beside threads; that it works beside ours is what is tested.
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -88,6 +88,28 @@ def test_what_is_no_connection_or_pool_is_a_configuration_error(things: dict[str
             take(things[thing])
 
 
+@pytest.mark.parametrize("on_existing", ["fail", "append", "replace"])
+def test_items_in_the_place_of_records_change_nothing(things: dict[str, Any], on_existing: str) -> None:
+    backend = things["a backend"]
+    backend.session("chat_1").add_items(items("a"))
+    wrong: Any = items("b")
+    with refused(TypeError, match="a record is a dict"):
+        backend.load("chat_1", wrong, on_existing=on_existing)
+    assert texts(backend.session("chat_1").get_items()) == ["a"]
+
+
+def test_the_seal_of_one_session_is_not_taken_for_those_of_all(things: dict[str, Any]) -> None:
+    wrong: Any = "1.2.3"
+    with refused(TypeError, match="since is a str"):
+        things["a backend"].verify(since=wrong)
+
+
+def test_a_class_is_no_hook() -> None:
+    wrong: Any = sessions.InMemorySession
+    with refused(sessions.ConfigurationError, match="on_operation"):
+        sessions.connect("memory:", on_operation=wrong)
+
+
 @pytest.mark.parametrize("wrong", [20, "20", ["limit"], True], ids=repr)
 def test_session_settings_that_are_none_are_refused_at_once(wrong: Any) -> None:
     session = sessions.InMemorySession("chat_1")
@@ -118,6 +140,25 @@ def test_white_space_at_the_ends_of_a_url_is_refused(
         with refused(sessions.InvalidURLError, match="strip"), sessions.Session.from_url("chat_1", given) as session:
             session.add_items(items("a"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("character", ["\u200b", "\ufeff", "\x7f", "\u2060"], ids=ascii)
+def test_what_nobody_sees_at_the_ends_of_a_url_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, character: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in (f"sqlite:chat.db{character}", f"{character}sqlite:chat.db"):
+        with refused(sessions.InvalidURLError, match="invisible"):
+            sessions.Session.from_url("chat_1", given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_in_memory_without_its_second_colon_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with refused(sessions.InvalidURLError, match="sqlite::memory:"):
+        sessions.Session.from_url("chat_1", "sqlite:memory:")
 
 
 def test_white_space_inside_a_url_belongs_to_it(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from .context import CommandFailedError
 if TYPE_CHECKING:
     from sessions._settings.options import Keywords
 
+# With or without the byte order mark that editors on Windows begin a file with.
+UTF_8 = "utf-8-sig"
+
 # In seconds: how long a statement may take that makes an index.
 _DAY = 86_400.0
 
@@ -35,25 +38,35 @@ def named_database(arguments: argparse.Namespace) -> tuple[str, str]:
 
     Raises FileNotFoundError for a SQLite file that is not there.
     """
-    url = arguments.url or os.environ.get("SESSIONS_URL")
+    url = _url_of(arguments)
     if not url:
         raise CommandFailedError("no database; pass --url or set SESSIONS_URL, such as sqlite:chat.db", 2)
     return url, _checked(url, must_exist=arguments.command != "import")
 
 
-def is_one_place(one: Backend, other: Backend) -> bool:
-    """Tell whether two backends lead to the same tables, as far as their URLs tell."""
-    ours, theirs = one._store, other._store  # noqa: SLF001  (no caller is to compare them)
+def _url_of(arguments: argparse.Namespace) -> str:
+    return arguments.url or os.environ.get("SESSIONS_URL") or ""
+
+
+def is_one_place(source: Backend, target: Backend, arguments: argparse.Namespace) -> bool:
+    """Tell whether the two backends of a copy lead to the same tables, as far as their URLs tell."""
+    ours, theirs = source._store, target._store  # noqa: SLF001  (no caller is to compare them)
     if (ours.options.sessions_table, ours.dialect_name) != (theirs.options.sessions_table, theirs.dialect_name):
         return False
     if ours.dialect_name == "sqlite":
         return os.path.realpath(ours.where.partition(":")[2]) == os.path.realpath(theirs.where.partition(":")[2])
-    return ours.where == theirs.where
+    return ours.where == theirs.where and _search_path(_url_of(arguments)) == _search_path(arguments.target)
+
+
+def _search_path(url: str) -> tuple[str | None, str | None]:
+    """Return what may lead to another schema of a PostgreSQL database; its user does by "$user"."""
+    address, _ = parse(url)
+    return (address.parameters.get("options"), address.user) if address.dialect == "postgresql" else (None, None)
 
 
 def read_password(path: str) -> str:
     """Read the password that a file holds."""
-    return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    return Path(path).read_text(encoding=UTF_8).rstrip("\r\n")
 
 
 def keys_of(arguments: argparse.Namespace, *, target: bool = False) -> Keywords:
@@ -71,7 +84,7 @@ def keys_of(arguments: argparse.Namespace, *, target: bool = False) -> Keywords:
 
 def _read_keys(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding=UTF_8)
     except UnicodeDecodeError:
         # Which has the keys in it.
         raise CommandFailedError(f"{path!r} is no text in UTF-8; write one key a line, the newest first", 2) from None

@@ -9,6 +9,7 @@ import json
 import reprlib
 import shutil
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby
@@ -94,7 +95,8 @@ class Export:
 
     def _lines(self) -> Iterator[tuple[int, Head | Line]]:
         self._file.seek(self._start)
-        if _object(1, self._file.readline()).get(HEADER) != VERSION:
+        # Editors on Windows put a byte order mark before it.
+        if _object(1, self._file.readline().removeprefix(BOM_UTF8)).get(HEADER) != VERSION:
             _refuse(1, f"{self._name} does not begin with the header of an export, version {VERSION}; {_AGAIN}")
         ended = False
         number = 1

@@ -7,8 +7,8 @@ import errno
 # What the library advises, and what that is for a command.
 _REMEDIES = (
     (
-        "create the tables by connecting once with create_tables=True",
-        "if this is the right database, and these are the right table names, `check --fix` makes the tables",
+        "create the tables by check(fix=True) of a backend of connect() with the same table names and keys",
+        "if this is the right database, and these are its names and keys, `check --fix` with them makes the tables",
     ),
     (", or pass ssl=False", ""),
     ("give the key that it was written with", "pass that one too by --encryption-key-file"),
@@ -21,6 +21,8 @@ _REMEDIES = (
         "--accept-unsealed reads it, and `rekey --adopt`",
     ),
     ("give one to connect()", "pass --integrity-key-file"),
+    ("give integrity_key too", "pass --integrity-key-file too"),
+    ("call rekey() again", "run it again"),
     ("once that has ended, load it again", "once that has ended, give the command again"),
 )
 

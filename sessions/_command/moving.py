@@ -131,7 +131,7 @@ def _import(context: Context, head: Head, lines: Iterator[Line]) -> int | None:
 def copy(context: Context, target: Backend) -> int:
     """Copy conversations, then compare them; return how many differ."""
     source, err = context.backend, context.err
-    if is_one_place(source, target):
+    if is_one_place(source, target, context.arguments):
         raise CommandFailedError("the source and the target are one database; name another one", 2)
     progress = context.progress("copy")
     copied: list[str] = []
@@ -159,7 +159,7 @@ def copy(context: Context, target: Backend) -> int:
         except InvalidItemError as exc:
             refused[info.session_id] = str(exc)
     _warn_of_zones(context, copied, target)
-    differ = [session_id for session_id in copied if _checksum(source, session_id) != _checksum(target, session_id)]
+    differ = [session_id for session_id in copied if not _are_equal(source, target, session_id)]
     differ = foreign + differ
     seconds = progress.end()
     for session_id in differ:
@@ -212,10 +212,18 @@ def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:
         progress.add(1)
 
 
-def _checksum(backend: Backend, session_id: str) -> bytes:
-    """Of all texts in their order, with their times to the second."""
+def _are_equal(source: Backend, target: Backend, session_id: str) -> bool:
+    """Compare checksums; a time that cannot be read in the one is that of the writing in the other."""
+    undated: set[int] = set()
+    return _checksum(source, session_id, undated) == _checksum(target, session_id, undated)
+
+
+def _checksum(backend: Backend, session_id: str, undated: set[int]) -> bytes:
+    """Of all texts in their order, with their times to the second; note which have none, and leave those out."""
     found = hashlib.sha256()
-    for record in history_of(backend, session_id).records():
-        moment = record.created_at and record.created_at.replace(microsecond=0)
+    for number, record in enumerate(history_of(backend, session_id).records()):
+        if record.created_at is None:
+            undated.add(number)
+        moment = None if number in undated else record.created_at and record.created_at.replace(microsecond=0)
         found.update(json.dumps([iso(moment, utc=False), record.text]).encode())
     return found.digest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from sessions import SealBrokenError
 
 from .context import CommandFailedError, Context
+from .database import UTF_8
 from .escapes import cell, written_id
 from .failing import said
 from .forms import count_of
@@ -41,7 +42,7 @@ def verify(context: Context) -> int:
 def _kept(name: str) -> dict[str, str]:
     """Read the seals that an earlier `verify --json` has written."""
     kept: dict[str, str] = {}
-    for number, line in enumerate(Path(name).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(name).read_text(encoding=UTF_8).splitlines(), 1):
         try:
             found = json.loads(line)
             if found.get("seal"):

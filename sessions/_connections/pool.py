@@ -7,11 +7,12 @@ been idle for as long is not trusted either.
 
 from __future__ import annotations
 
+import queue
 import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
@@ -65,7 +66,8 @@ class _Turn:
 
     def __init__(self) -> None:
         # No condition: where an exception can fall into its wait, it is left without the lock that it works on.
-        self.call: SimpleQueue[None] = SimpleQueue()
+        # By its module: where gevent has taken its place since, it lets others run meanwhile.
+        self.call: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.called: float | None = None  # when, unless it has come since
         self.thread = threading.get_ident()
 
@@ -89,7 +91,7 @@ class Pool(Generic[C]):
         # The places taken. Each knows its lease weakly, and goes with it.
         self._busy: set[ref[_Lease[C]]] = set()
         self._fork_pending = False
-        self._given_back: SimpleQueue[None] = SimpleQueue()
+        self._given_back: queue.SimpleQueue[None] = queue.SimpleQueue()
         # Who waits for a place, by when they came, and since when the first of them is the first. Only so many are
         # called as there are places: of all the others each would wake up for nothing. Known weakly, as the places are.
         self._queue: dict[ref[_Turn], None] = {}
@@ -163,13 +165,13 @@ class Pool(Generic[C]):
 
     def _wait_for_place(self, lease: _Lease[C]) -> None:
         turn, deadline = _Turn(), None
-        queue = self._queue
-        place = ref(turn, lambda place: queue.pop(place, None))
+        waiting = self._queue
+        place = ref(turn, lambda place: waiting.pop(place, None))
         try:
             with self._lock:
-                if not queue:
+                if not waiting:
                     self._first_since = monotonic()
-                queue[place] = None
+                waiting[place] = None
             while True:
                 with self._lock:
                     now, turn.called = monotonic(), None
@@ -191,7 +193,7 @@ class Pool(Generic[C]):
                     turn.call.get(timeout=_LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - now))
         finally:
             with self._lock:
-                queue.pop(place, None)
+                waiting.pop(place, None)
                 self._first_since = monotonic()
                 self._call_next()
 

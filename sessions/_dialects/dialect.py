@@ -77,6 +77,8 @@ class Change:
 
     age: float  # in seconds, by the database's clock
     is_removal: bool  # rows were removed by it, or may have been
+    now: float  # the second of the day
+    noted: int  # the microseconds that note when rows were removed last; 0 where nothing does
 
 
 class Dialect(Driver[C]):
@@ -84,6 +86,8 @@ class Dialect(Driver[C]):
 
     # Reads the newest rows and keeps everybody else from the first of them.
     lock_newest_statement: ClassVar[str] = "lock_newest_items"
+    # The form of a listing's times, or of what it has in the place of one: see _cursors.py.
+    listed_times: ClassVar[str]
     # A write's answer can be lost on the way from the server: it carries a token, and is looked for.
     settles: ClassVar[bool] = True
     # Every index ends with the primary key, whether or not it says so.
@@ -181,6 +185,10 @@ class Dialect(Driver[C]):
     def creating(self, connection: C, *names: str) -> str:
         """Return what makes tables, by the names of its statements."""
         return ";\n".join(self.statements[name] for name in names)
+
+    def making(self, connection: C, name: str, table: str) -> str:
+        """Return what makes an index of a table, by the name of its statement."""
+        return self.statements[name]
 
     def create_tables(self, connection: C) -> None:
         """Create the tables that are missing."""
@@ -296,6 +304,10 @@ class Dialect(Driver[C]):
         """Return the id of the newest row, 0 when there is none; as it is now, a snapshot may be older."""
         return self.newest_range(connection, session_id, 1)[1]
 
+    def newest_rows_now(self, connection: C, session_id: str, count: int) -> list[Row]:
+        """Return at most count rows, newest first, under the session's lock; as they are now, as newest_id()."""
+        return self.newest_rows(connection, session_id, count=count, upto=MAX_ID)
+
     def delete_item(self, connection: C, session_id: str, row_id: int) -> None:
         """Delete a row that is locked, so nobody can be quicker; raise DatabaseError when something keeps it."""
         if not self.change(connection, "delete_item", {"session_id": session_id, "id": row_id}):
@@ -325,4 +337,9 @@ class Dialect(Driver[C]):
     def last_change(self, connection: C, session_id: str) -> Change | None:
         """Tell when the session's row was written last, and by what; None when there is no row."""
         rows = self.execute(connection, "last_change", {"session_id": session_id})
-        return Change(age=float(rows[0][0]), is_removal=bool(rows[0][1])) if rows else None
+        if not rows:
+            return None
+        age, is_removal, now, noted = rows[0]
+        if age is None:  # others have left updated_at empty
+            age, is_removal = 0, True
+        return Change(float(age), is_removal=bool(is_removal), now=float(now), noted=int(noted or 0))

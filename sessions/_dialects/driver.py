@@ -85,7 +85,10 @@ class Driver(ABC, Generic[C]):
         return ".".join(f"{self.identifier_quote}{part}{self.identifier_quote}" for part in table.split("."))
 
     def check_lent(self, connection: C) -> None:
-        """Raise ConfigurationError for a connection of the application that is in a state we cannot work in."""
+        """Raise ConfigurationError for a connection of the application that is in a state we cannot work in.
+
+        The driver's error for one that was closed while it was idle, as far as that can be seen from here.
+        """
 
     # Transactions
 
@@ -137,7 +140,7 @@ class Driver(ABC, Generic[C]):
         """Tell whether a transaction is open."""
 
     def was_begun(self, connection: C) -> bool:
-        """Tell whether a transaction is open that somebody has begun, not the driver for whatever comes."""
+        """Tell whether a transaction is open; ask the server where the driver was not told."""
         return self.in_transaction(connection)
 
     def may_be_in_transaction(self, connection: C) -> bool:

@@ -25,6 +25,9 @@ from sessions.errors import (
     TLSError,
 )
 
+# How a remedy ends where it is certain, and worth saying.
+UNWRITTEN = "; nothing was written"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -38,6 +41,7 @@ class Failure:
     is_away: bool = False  # nobody takes what is sent, and somebody may at any moment
     # With another transaction, which belongs to the work of several writers: it passes soon, and nobody need be told.
     is_collision: bool = False
+    is_of_a_row: bool = False  # which may be refused where others are not
     to_create: str = ""  # the remedy when it keeps the missing tables from being made; none: it is of the moment
 
 
@@ -65,8 +69,9 @@ TRY_AGAIN = Failure(
 )
 REFERRED_TO = Failure(
     DatabaseError,
-    "another table refers to the session by a foreign key: delete there first, or give that key ON DELETE CASCADE",
+    "another table refers to what is deleted by a foreign key: delete there first, or give that key ON DELETE CASCADE",
 )
+MISSING_ROW = Failure(DatabaseError, "the row that this foreign key of yours refers to is missing: write it first")
 LOCKED = Failure(DatabaseError, "another transaction held a lock for too long; end it", transient=True)
 TOO_SLOW = replace(
     LOCKED,
@@ -84,7 +89,12 @@ ENDED = Failure(
     "other may use it",
     in_doubt=True,
 )
-NO_TABLES = Failure(SchemaError, "create the tables by connecting once with create_tables=True", missing_tables=True)
+# Of any table: what an operation makes where it may is not all of them.
+NO_TABLES = Failure(
+    SchemaError,
+    "create the tables by check(fix=True) of a backend of connect() with the same table names and keys",
+    missing_tables=True,
+)
 OTHER_TABLES = Failure(SchemaError, "give other table names, or add what is missing")
 UNKNOWN_HOST = Failure(ConnectionFailedError, "check the host's name")
 NO_USER_NAME = Failure(ConfigurationError, "name the user in the URL; this process has no account to take one from")
@@ -97,9 +107,21 @@ NO_COMMON_TLS = Failure(
     "the two have no version of TLS in common: look at ssl_min_protocol_version and ssl_max_protocol_version here, at "
     "the versions that the server allows, and at OpenSSL's configuration on both sides",
 )
-WRONG_NAME = Failure(TLSError, "connect by a name in the server's certificate")
+CLIENT_CERTIFICATE = Failure(
+    TLSError, "pass a client certificate that the server accepts as ssl={'cert': ..., 'key': ...}"
+)
+NO_AGREEMENT = Failure(
+    TLSError,
+    "the server takes none of the ciphers or versions of TLS offered here, or no client without a certificate: look at "
+    "both sides' ciphers and versions, or pass a client certificate as ssl={'cert': ..., 'key': ...}",
+)
+WRONG_NAME = Failure(
+    TLSError,
+    "connect by a name in the server's certificate; where it has none, as one that MySQL makes for itself, "
+    "ssl={'ca': ..., 'check_hostname': False} verifies all else",
+)
 LOCKED_OUT = Failure(AuthenticationError, "let an administrator unlock the user, or connect as another one")
-_NO_DESCRIPTORS = Failure(
+NO_DESCRIPTORS = Failure(
     ConnectionFailedError,
     "this process, or the system, can open no more files: raise `ulimit -n` (or fs.file-max), or close what is open",
     transient=True,
@@ -169,7 +191,7 @@ def unless_descriptors_lack(failure: Failure) -> Failure:
         while len(opened) < _DESCRIPTORS:
             opened.append(os.open(os.devnull, os.O_RDONLY))
     except own(OSError) as exc:
-        return _NO_DESCRIPTORS if exc.errno in NO_DESCRIPTOR else failure
+        return NO_DESCRIPTORS if exc.errno in NO_DESCRIPTOR else failure
     finally:
         for descriptor in opened:
             os.close(descriptor)

@@ -17,6 +17,9 @@ from sessions.errors import ConfigurationError
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
 _TABLE = re.compile(r"\b(agent_sessions|agent_messages|agent_session_leases|agent_session_seals)(_by_\w+)?\b")
+# What is asked of a table, and the name of the statement that asks it of the messages.
+_BESIDE = re.compile(r"stands_beside_the_sessions\('(\w+)'\)")
+_BESIDE_BLOCK = "beside_the_sessions"
 
 # PostgreSQL cuts longer identifiers.
 _MAX_NAME = 63
@@ -70,10 +73,13 @@ def _joined(stem: str, ending: str, name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def load_statements(dialect: str, sessions_table: str, messages_table: str, *, quote: str) -> Mapping[str, str]:
+def load_statements(
+    dialect: str, sessions_table: str, messages_table: str, *, quote: str, guarded: bool = True
+) -> Mapping[str, str]:
     """Return the dialect's statements by name, for two tables.
 
-    Raises ConfigurationError where one of them has the name of what is made beside them.
+    guarded: those that begin to work with a session refuse tables that stand in different schemas, unless it is said
+    of one of the two where it is. Raises ConfigurationError where one of them has the name of what is made beside them.
     """
     tables = {
         "agent_sessions": sessions_table,
@@ -99,4 +105,11 @@ def load_statements(dialect: str, sessions_table: str, messages_table: str, *, q
             )
         return quote + name + quote if match[2] else ".".join(quote + part + quote for part in table.split("."))
 
-    return {name: _TABLE.sub(quoted, text) for name, text in _blocks(dialect).items()}
+    blocks = dict(_blocks(dialect))
+    if "." in sessions_table + messages_table:
+        blocks[_BESIDE_BLOCK] = "SELECT TRUE"
+
+    def guard(match: re.Match[str]) -> str:
+        return f"({blocks[_BESIDE_BLOCK].replace('agent_messages', match[1])})" if guarded else "TRUE"
+
+    return {name: _TABLE.sub(quoted, _BESIDE.sub(guard, text)) for name, text in blocks.items()}

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -171,7 +172,7 @@ def in_threads(count: int, work: Callable[[int, threading.Event], T]) -> list[T]
     """Do work count times at once, with a number and an event that says when to stop; raise what one of them raises."""
     stop = threading.Event()
     with ThreadPoolExecutor(count, thread_name_prefix="selftest") as pool:
-        futures = [pool.submit(work, number, stop) for number in range(count)]
+        futures = [pool.submit(copy_context().run, work, number, stop) for number in range(count)]
         try:
             return [future.result() for future in futures]
         finally:

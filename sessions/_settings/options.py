@@ -175,6 +175,8 @@ def password_of(password: Password) -> str:
     # Not by what encode() raises, which has the password in it.
     if asked.encode(errors="ignore").decode() != asked:
         raise ConfigurationError("the password contains a lone surrogate; use valid Unicode")
+    if "\0" in asked:
+        raise ConfigurationError("the password contains a NUL character, at which PostgreSQL would cut it; remove it")
     return asked
 
 
@@ -244,7 +246,7 @@ def _check_hooks(hooks: object) -> None:
     from inspect import iscoroutinefunction
 
     for hook in hooks if isinstance(hooks, (list, tuple)) else (hooks,):
-        if not callable(hook):
+        if not callable(hook) or isinstance(hook, type):
             raise ConfigurationError(f"on_operation is a {kind_of(hook)}; pass a function, or a list of functions")
         if iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
             raise ConfigurationError("on_operation is asynchronous, and nothing would await it; pass a plain function")

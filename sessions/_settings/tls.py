@@ -127,8 +127,10 @@ def _from_parameters(parameters: Mapping[str, str]) -> TLS | None:
     root = named.get("sslrootcert")
     ca = None if root == "system" else root
     mode = _mode_of(named.get("sslmode", "verify-full" if root else "require"))
-    if root and mode == "require":
+    if root and root != "system" and mode == "require":
         mode = "verify-ca"  # as libpq has it
+    if root == "system" and mode != "verify-full":
+        raise InvalidURLError("sslrootcert=system is for sslmode=verify-full alone, as libpq has it; correct the URL")
     if root and not mode.startswith("verify"):
         raise InvalidURLError(f"the URL gives a root certificate, but sslmode {mode!r} does not verify; drop one")
     return _with_material(mode, ca, named.get("sslcert"), named.get("sslkey"), named.get("sslpassword"))

@@ -60,11 +60,16 @@ def split_scheme(url: object, schemes: Collection[str]) -> tuple[str, str]:
             f"the URL is a {kind_of(url)}; pass a str such as 'sqlite:chat.db' "
             "(a connection is for sessions.bind(), a pool for pool=)"
         )
-    # What a secret's file or a shell adds would become a part of a name.
+    # What a secret's file, a shell or an editor adds would become a part of a name.
     if url != url.strip():
         raise InvalidURLError(
             "the URL begins or ends with white space, such as the line end of the file that it was read from; "
             "pass url.strip()"
+        )
+    if not f"{url[:1]}{url[-1:]}".isprintable():
+        raise InvalidURLError(
+            "the URL begins or ends with an invisible character, such as the byte order mark of the file that it was "
+            "read from; remove it"
         )
     scheme, colon, rest = url.partition(":")
     name = scheme.lower().partition("+")[0]

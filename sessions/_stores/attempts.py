@@ -15,6 +15,7 @@ from typing import Generic, NoReturn, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.failures import (
+    UNWRITTEN,
     AttemptFailed,
     Failure,
     Orphan,
@@ -24,7 +25,14 @@ from sessions._dialects.failures import (
 from sessions._operation import thread
 from sessions._reentry import Write, own
 from sessions._settings.options import Options
-from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError, SessionsError
+from sessions.errors import (
+    COMPARE,
+    ConnectionFailedError,
+    DatabaseError,
+    OutcomeUnknownError,
+    SchemaError,
+    SessionsError,
+)
 
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
@@ -92,6 +100,7 @@ class Attempts(Generic[C]):
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
+            began = time.monotonic()
             try:
                 return self._attempt(attempt, writes=writes, about=about, orphan=orphan, unsettled=unsettled)
             except AttemptFailed as exc:
@@ -100,25 +109,29 @@ class Attempts(Generic[C]):
                 may_create = False
                 self.create_missing_tables(create)
                 continue
+            waits = waits or _Waits(self._options)
             if failure.in_doubt and settle is not operation and not unsettled:
                 unsettled = True
+                waits.allow_one()
                 # What nothing settles is only to have ended before anybody compares.
                 attempt = settle or _raiser(
-                    self._error(failure, cause, unsettled=True, creates=creates), self._dialect.cause(cause)
+                    self._error(failure, cause, writes=writes, unsettled=True, creates=creates),
+                    self._dialect.cause(cause),
                 )
-            # An attempt to settle that the server refused, or somebody cancelled, is worth another one.
-            may_pass = failure.transient or (unsettled and failure.error is DatabaseError)
-            waits = waits or _Waits(self._options)
+            # An attempt to settle that the server refused, somebody cancelled, or a pool lent nothing for, is worth
+            # another one.
+            may_pass = failure.transient or (unsettled and failure.error in (DatabaseError, ConnectionFailedError))
             has_ended = unsettled and settle is None and orphan is None
             wait = waits.after(failure) if may_pass and not has_ended else None
             if wait is None:
-                error = self._error(failure, cause, unsettled=unsettled, creates=creates)
+                error = self._error(failure, cause, writes=writes, unsettled=unsettled, creates=creates)
                 raise error from self._dialect.cause(cause)
             level = logging.INFO if failure.is_collision else logging.WARNING
             what = "looking after it" if unsettled and settle is None else "trying again"
             logger.log(level, "%s: %s; %s in %.2f s", self._where, self._dialect.describe(cause), what, wait)
             time.sleep(wait)
             thread.attempts += 1
+            thread.waited += 0.0 if failure.is_collision else time.monotonic() - began
 
     def _attempt(
         self,
@@ -196,7 +209,7 @@ class Attempts(Generic[C]):
         if busy:
             raise OutcomeUnknownError(
                 f"{self._where}: the connection was lost during a write that the server is still executing; "
-                "compare get_items() with what you expect once it has ended"
+                f"{COMPARE} once it has ended"
             )
 
     def create_missing_tables(self, create: Callable[[C], None] | None = None) -> None:
@@ -204,21 +217,23 @@ class Attempts(Generic[C]):
         create = create or self._dialect.create_tables
         self.run(create, settle=create, may_create=False, creates=True)
 
-    def _error(self, failure: Failure, cause: BaseException, *, unsettled: bool, creates: bool) -> SessionsError:
+    def _error(
+        self, failure: Failure, cause: BaseException, *, writes: bool, unsettled: bool, creates: bool
+    ) -> SessionsError:
         if creates and failure.to_create and failure.error is DatabaseError:
             what = self._dialect.describe(cause)
             return SchemaError(
                 f"{self._where}: the tables are missing and cannot be created: {what}; {failure.to_create}"
             )
-        remedy = failure.remedy.removesuffix("; nothing was written") if unsettled else failure.remedy
+        # What a read has not done goes without saying.
+        is_told = writes and not unsettled
+        remedy = failure.remedy if is_told else failure.remedy.removesuffix(UNWRITTEN)
         what = f"{self._where}: {self._dialect.describe(cause)}; {remedy}"
-        return self._unknown(what) if unsettled else failure.error(what)
+        return self._unknown(what) if unsettled and failure.error is not OutcomeUnknownError else failure.error(what)
 
     @staticmethod
     def _unknown(what: str) -> OutcomeUnknownError:
-        return OutcomeUnknownError(
-            f"{what}; the write was cut off, and may or may not have happened: compare get_items() with what you expect"
-        )
+        return OutcomeUnknownError(f"{what}; the write was cut off, and may or may not have happened: {COMPARE}")
 
 
 class _Waits:
@@ -235,6 +250,10 @@ class _Waits:
         self._rest = 0.0  # of a wait that has begun
         self._longest = _MAX_DELAY
         self._short_delay = _SHORT_DELAY
+
+    def allow_one(self) -> None:
+        """Allow a wait at least: to look after what was sent is no further attempt at it."""
+        self._left = max(self._left, 1)
 
     def after(self, failure: Failure) -> float | None:
         """Return the seconds; None when it is time to give up."""

@@ -32,6 +32,7 @@ _NUMBER = re.compile(r"(big|medium|small|tiny)?int|numeric|decimal", re.IGNORECA
 
 _LEASE_COLUMNS = ("session_id", "token", "expires_at")
 _SEAL_COLUMNS = ("session_id", "seal")
+_OTHER_IDS = "try an id that it is meant to admit; where that is refused too, change the policy"
 _OTHER_NAME = "choose another sessions_table, after which it is named"
 
 
@@ -39,20 +40,32 @@ class _UndoneError(SessionsError):
     """Takes back what was only tried; one of ours, or the connection would be taken for interrupted."""
 
 
-def checks(dialect: Dialect[C], connection: C, *, local: bool) -> list[Check]:
-    """Answer each question that can be asked."""
-    return list(_checks(dialect, connection, local=local))
+def checks(dialect: Dialect[C], connection: C, *, local: bool, failed: Mapping[str, str]) -> list[Check]:
+    """Answer each question that can be asked; failed are the fixes that were tried in vain, and why."""
+    return [
+        check._replace(verdict="error", found=f"{check.found}; to mend it failed: {failed[check.fix]}")
+        if check.fix in failed
+        else check
+        for check in _checks(dialect, connection, local=local)
+    ]
 
 
-def mend(dialect: Dialect[C], connection: C, *, local: bool) -> bool:
-    """Make what is missing and can be made; False when the tables are missing themselves."""
+def mend(dialect: Dialect[C], connection: C, *, local: bool, failed: dict[str, str]) -> bool:
+    """Make what is missing and can be made, and note in failed what cannot; False when the tables are missing."""
     if dialect.in_transaction(connection):
         raise ConfigurationError("check(fix=True) needs a connection outside a transaction; use one of connect(url)")
     for check in _checks(dialect, connection, local=local):
         if check.name == _TABLES and check.fix:
             return False
         if check.fix:
-            dialect.mend(connection, check.fix)
+            try:
+                dialect.mend(connection, check.fix)
+            except own(dialect.driver_error) as exc:
+                failure = dialect.failure(exc)
+                # Behind an error in a transaction nothing else would be done.
+                if failure.transient or failure.in_doubt or dialect.in_transaction(connection):
+                    raise
+                failed[check.fix] = dialect.describe(exc)
     return True
 
 
@@ -70,9 +83,7 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         yield Check(_TABLES, "error", strange, "choose other names by sessions_table and messages_table")
         return
     if missing := [table for table, found in columns.items() if not found]:
-        remedy = (
-            "connect once with create_tables=True, or let their owner execute the output of `agent-sessions schema`"
-        )
+        remedy = "let their owner run `agent-sessions check --fix`, or execute the output of `agent-sessions schema`"
         fix = dialect.creating(connection, "create_sessions", "create_messages")
         yield Check(_TABLES, "error", f"{' and '.join(missing)} cannot be seen", remedy, fix)
         return
@@ -83,14 +94,14 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
     sessions_table, messages_table = dialect.tables
     yield from dialect.column_checks(columns[sessions_table], columns[messages_table])
     yield from dialect.own_checks(connection)
-    yield key_check(_key(dialect, connection, messages_table), dialect.statements["make_key"])
+    yield key_check(_key(dialect, connection, messages_table), dialect.making(connection, "make_key", messages_table))
     if _NUMBER.match(columns[messages_table]["id"][0]) and (low := dialect.execute(connection, "low_id", {})):
         found, _, remedy = str(low_id_error(low[0][0])).rpartition("; ")
         yield Check("low ids", "error", found, remedy)
     yield listing_check(
         int(dialect.execute(connection, "estimate_sessions", dialect.named(sessions_table))[0][0]),
         _listing_index(dialect, connection, sessions_table),
-        dialect.statements["make_listing_index"],
+        dialect.making(connection, "make_listing_index", sessions_table),
     )
     yield _write_check(dialect, connection)
     if confused := _confused_ids(dialect, connection):
@@ -192,7 +203,12 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
         found, _, remedy = str(exc).rpartition("; ")
         return Check("rights", "error", found, remedy)
     except own(dialect.driver_error) as exc:
-        return Check("rights", "error", dialect.describe(exc), dialect.failure(exc).remedy)
+        failure, found = dialect.failure(exc), dialect.describe(exc)
+        if failure.is_of_a_row:
+            # A policy by tenant admits no id of ours.
+            return Check("rights", "warning", f"{found}: it may admit only some ids", _OTHER_IDS)
+        # A collision tells nothing of rights.
+        return Check("rights", "skipped" if failure.is_collision else "error", found, failure.remedy)
     return Check("rights", "ok", "rows can be read, added, changed and removed")
 
 

@@ -13,11 +13,23 @@ from time import time
 
 from sessions._checks import Check
 from sessions._envelopes import Envelopes, Opened, is_envelope, seconds_from, with_tail_of
-from sessions._items import BEFORE_ALL, EXPIRED, MAX_ID, RecordRow, Row, SearchRow, iso_text, marked_as, stored_text
+from sessions._items import (
+    BEFORE_ALL,
+    EXPIRED,
+    MAX_ID,
+    RecordRow,
+    Row,
+    RowsCheck,
+    SearchRow,
+    iso_text,
+    marked_as,
+    stored_text,
+)
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, listing_from
 from sessions._parts import Part
-from sessions.errors import decryption_error, gone_error
+from sessions._seals import split
+from sessions.errors import ConfigurationError, decryption_error, gone_error
 
 from .passing import PassingStore
 from .store import Store
@@ -85,6 +97,15 @@ class EncryptedStore(PassingStore):
     ) -> int:
         wrapped = self._wrapped(session_id, texts)
         return self._store.replace(session_id, wrapped, if_position=if_position, known=known, lease=lease)
+
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        def opens(rows: list[Row]) -> bool:
+            return check([(row_id, self._given(session_id, row_id, text)) for row_id, text in rows])
+
+        wrapped = self._wrapped(session_id, texts)
+        return self._store.replace_newest(session_id, wrapped, count=count, check=opens, lease=lease)
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         """Write what is decrypted anew, for the new id has a key of its own; it is as old as it was."""
@@ -185,6 +206,11 @@ class EncryptedStore(PassingStore):
             opened = self._opened(session_id, row_id, stored)
         if opened.is_newest:
             return ""
+        if split(stored)[1] is not None:
+            raise ConfigurationError(
+                f"session {session_id!r} is sealed, and every read would refuse what is rewritten without a seal; give "
+                "integrity_key too"
+            )
         return with_tail_of(stored_text(stored), self._envelopes.wrap(session_id, opened.text, opened.made))
 
     def _wrapped(self, session_id: str, texts: Sequence[str]) -> list[str]:

@@ -12,7 +12,8 @@ from time import monotonic, time
 
 from sessions._checks import Check
 from sessions._connections.fork import check_process, tell_of_forks
-from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._cursors import NUMBER
+from sessions._items import MAX_ID, RecordRow, Row, RowsCheck, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, page_of
 from sessions._parts import Part
@@ -36,6 +37,7 @@ class MemoryStore(SealableStore):
     """Rows in a dict. A child made by fork() has a copy of its own."""
 
     dialect_name = "memory"
+    listed_times = NUMBER
     where = "memory:"
 
     def __init__(self, options: Options) -> None:
@@ -118,6 +120,16 @@ class MemoryStore(SealableStore):
         with self._alone():
             check_position(session_id, expected=if_position, position=_position(self._rows_under(lease, session_id)))
             return self._put(session_id, self._number(texts))
+
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        with self._alone():
+            rows = self._rows_under(lease, session_id)
+            kept = len(rows) - count
+            if kept < 0 or not check([(row_id, text) for row_id, _, text in rows[: -count - 1 : -1]]):
+                return None
+            return self._put(session_id, rows[:kept] + self._number(texts))
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         with self._alone():
@@ -267,8 +279,8 @@ class MemoryStore(SealableStore):
             found = self._seal_of(session_id)
             if found != write.before or write.position not in (None, _position(there)):
                 raise moved_error(session_id, found)
-            texts = dict(write.rewritten)
-            kept = [(row_id, made, texts.get(row_id, text)) for row_id, made, text in rows if row_id != write.removed]
+            texts, removed = dict(write.rewritten), set(write.removed)
+            kept = [(row_id, made, texts.get(row_id, text)) for row_id, made, text in rows if row_id not in removed]
             numbered = zip(self._number(write.texts), write.times, strict=True)
             kept += [(row_id, _seconds(made, now), text) for (row_id, now, text), made in numbered]
             if write.after is None:

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from sessions._checks import Check
-from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._items import MAX_ID, RecordRow, Row, RowsCheck, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, thread
@@ -50,6 +50,7 @@ class ObservedStore(Store):
         self._store = store
         self.name = name
         self.dialect_name = store.dialect_name
+        self.listed_times = store.listed_times
         self.where = store.where
         self.options = store.options
         self.hooks = store.hooks
@@ -105,6 +106,15 @@ class ObservedStore(Store):
             lambda: self._store.replace(session_id, texts, if_position=if_position, known=known, lease=lease),
             session_id,
             texts=lambda _: texts,
+        )
+
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        return self._run(
+            lambda: self._store.replace_newest(session_id, texts, count=count, check=check, lease=lease),
+            session_id,
+            texts=lambda newest: [] if newest is None else texts,
         )
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from sessions._connections.application import ApplicationPool, BoundConnection, connection_of
+from sessions._connections.application import BoundConnection
+from sessions._connections.application_pool import ApplicationPool, driver_of
 from sessions._connections.pool import Pool
 from sessions._dialects.connector import unwrap
 from sessions._dialects.registry import DialectPackage, dialect_of, parse
@@ -53,17 +54,14 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
     """Make a store on a pool of the application; the URL, if any, has to name the same kind of database."""
     _check_applies(keywords, PoolKeywords, "a pool")
     options = options_from(keywords)
-    package = dialect_of(connection_of(pool))
-    if url is not None and (named := parse(url)[0].dialect) != package.NAME:
-        raise ConfigurationError(f"the URL is for {named}, the pool for {package.NAME}; drop the URL")
-    dialect = package.dialect_for(options)
-    where = f"{package.NAME}: ({type(pool).__name__})"
+    dialect = driver_of(pool, lambda connection: dialect_of(connection).dialect_for(options))
+    if url is not None and (named := parse(url)[0].dialect) != dialect.name:
+        raise ConfigurationError(f"the URL is for {named}, the pool for {dialect.name}; drop the URL")
+    where = f"{dialect.name}: ({type(pool).__name__})"
 
     def check_kind(connection: object) -> None:
-        if dialect_of(connection) is not package:
-            raise ConfigurationError(
-                f"the pool lends connections of {package.DRIVER} and of others; make it lend one kind"
-            )
+        if dialect.name != dialect_of(connection).NAME:
+            raise ConfigurationError(f"the pool lends connections to {dialect.name} and others; make it lend one kind")
 
     return keyed(SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind)))
 
@@ -102,7 +100,7 @@ def _on_connection(connection: object, options: Options) -> Store:
         )
     dialect = package.dialect_for(options)
     # Only the application can repeat its transaction.
-    options = replace(options, max_retries=0)
+    options = replace(options, max_retries=0, retry_timeout=0.0)
     where = f"{package.NAME}: (bound connection)"
     store = SQLStore(where, options, dialect, BoundConnection(driver_connection, dialect))
     store.bound = True

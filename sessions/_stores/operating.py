@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from sessions._dialects.dialect import Dialect, numbered, position_of
-from sessions._items import BEFORE_ALL, MAX_ID, Row, SearchRow
+from sessions._items import BEFORE_ALL, MAX_ID, Row, RowsCheck, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, Listing, SessionRow, SizeRow, above, pattern
 from sessions._parts import Part
@@ -92,6 +92,36 @@ def pop_checked(
         dialect.lock_for_removal(connection, session_id)
         dialect.delete_item(connection, session_id, row_id)
         return (row_id, text), others[0][0] if others else 0
+
+
+def replace_newest(
+    dialect: Dialect[C],
+    connection: C,
+    session_id: str,
+    texts: Sequence[str],
+    count: int,
+    check: RowsCheck,
+    lease: Lease | None,
+) -> int | None:
+    """Put texts in place of the newest count rows if they pass, and return the newest id; None where they do not."""
+    with dialect.transaction(connection):
+        dialect.check_lease(connection, lease)
+        # Before they are looked at: where they stay, no time of a write is to be noted.
+        dialect.lock(connection, session_id)
+        rows = numbered(dialect.newest_rows_now(connection, session_id, count + 1))
+        newest = rows[:count]
+        if len(newest) < count or not check(newest):
+            return None
+        dialect.touch(connection, session_id)
+        if len(rows) == count:
+            dialect.delete_items(connection, session_id)
+        else:
+            for row_id, _ in newest:
+                dialect.delete_item(connection, session_id, row_id)
+        written = dialect.insert(connection, session_id, texts)
+        if dialect.settles:
+            dialect.lock_for_removal(connection, session_id)  # as in Dialect.replace
+        return written
 
 
 def rewrite(dialect: Dialect[C], connection: C, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
-from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._items import MAX_ID, RecordRow, Row, RowsCheck, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
@@ -20,6 +20,7 @@ class PassingStore(Store):
     def __init__(self, store: Store) -> None:
         self._store = store
         self.dialect_name = store.dialect_name
+        self.listed_times = store.listed_times
         self.where = store.where
         self.options = store.options
         self.hooks = store.hooks
@@ -59,6 +60,11 @@ class PassingStore(Store):
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
     ) -> int:
         return self._store.replace(session_id, texts, if_position=if_position, known=known, lease=lease)
+
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        return self._store.replace_newest(session_id, texts, count=count, check=check, lease=lease)
 
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         self._store.clear(session_id, known=known, lease=lease)

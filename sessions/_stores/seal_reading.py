@@ -11,12 +11,25 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from math import inf
 from time import monotonic, sleep
 from typing import NamedTuple
 
 from sessions._items import BEFORE_ALL, MAX_ID, read_time
+from sessions._operation import thread
 from sessions._sealing import Verified, moved_error
-from sessions._seals import GENESIS, OTHER_HISTORY, UNSEALED, End, Sealed, Seals, broken_error, without_seal
+from sessions._seals import (
+    GENESIS,
+    NO_END,
+    NOT_OURS,
+    OTHER_HISTORY,
+    UNSEALED,
+    End,
+    Sealed,
+    Seals,
+    broken_error,
+    without_seal,
+)
 
 from .store import SealableStore
 
@@ -30,8 +43,6 @@ _LONGEST_PAUSE = 0.05
 
 _CHANGED = "it, its time, its place or what stood before it is not as it was written"
 _CUT = "what stood behind it is missing, or stands in another place"
-_NO_END = "its end is missing"
-_NOT_OURS = "its end seal was not made with this key"
 
 # Where something is broken, by the row's id, None where there is none; and what.
 Breaks = dict[int | None, str]
@@ -95,6 +106,8 @@ class SealReader:
         self._seals = seals
         self._accepts = rows.options.unsealed == "accept"
         self.reports = rows.options.on_broken_seal == "report"
+        # The ends that are known here, from which a write goes on without looking at them.
+        self.known: dict[str, Tail] = {}
 
     def window(self, session_id: str, count: int) -> tuple[list[Sealed], Tail, Breaks]:
         """Return at most count of the newest rows, newest first, what a write follows, and what is broken in them."""
@@ -106,16 +119,17 @@ class SealReader:
             if base is not None or not self._accepts:
                 break
             asked = min(2 * asked, MAX_ID)
-        end, breaks = self._end(session_id, text)
+        end, breaks = self.end(session_id, text)
         if base is None:
             breaks[rows[-1].id] = UNSEALED
         breaks |= self.breaks(session_id, rows[:count], end.seal if end else GENESIS, base)
         return rows[:count], _tail(end, rows, base), breaks
 
-    def _end(self, session_id: str, text: str | None) -> tuple[End | None, Breaks]:
+    def end(self, session_id: str, text: str | None) -> tuple[End | None, Breaks]:
+        """Read an end seal; return what is broken where there is one that none of the keys has made."""
         end = None if text is None else self._seals.read_end(session_id, text)
         is_ours = text is None or end is not None
-        return end, {} if is_ours else {None: _NOT_OURS}
+        return end, {} if is_ours else {None: NOT_OURS}
 
     def breaks(self, session_id: str, rows: Sequence[Sealed], expected: bytes | None, base: bytes | None) -> Breaks:
         """Return what is broken in rows, newest first, that are to end with a seal and to begin behind another one.
@@ -132,12 +146,12 @@ class SealReader:
                 breaks[row.id] = _CHANGED
             expected = before
         if not sealed and expected is not None and base is not None and expected != base:
-            breaks[None] = _NO_END
+            breaks[None] = NO_END
         return breaks
 
     def all_breaks(self, session_id: str, rows: Sequence[Sealed], text: str | None) -> Breaks:
         """Return what is broken in a whole conversation, newest first, with the text of its end seal."""
-        end, breaks = self._end(session_id, text)
+        end, breaks = self.end(session_id, text)
         return breaks | self.breaks(session_id, rows, end.seal if end else GENESIS, GENESIS)
 
     def look(self, session_id: str, since: End | None = None) -> Whole:
@@ -151,7 +165,7 @@ class SealReader:
 
     def _walk(self, session_id: str, text: str | None, top: int | None, since: End | None) -> Whole:
         """Look at all rows up to one, oldest first."""
-        end, breaks = self._end(session_id, text)
+        end, breaks = self.end(session_id, text)
         ids, seals = array("q"), bytearray()
         before, after, sealed, count = GENESIS, BEFORE_ALL, 0, _FIRST_ROWS
         goes_on = since is None or since.rows == 0
@@ -171,7 +185,7 @@ class SealReader:
             after = rows[-1].id
         last = ids[-1] if ids else None
         if before != (end.seal if end else GENESIS) or sealed != (end.rows if end else 0):
-            breaks.setdefault(last, _CUT if ids else _NO_END)
+            breaks.setdefault(last, _CUT if ids else NO_END)
         # An end that was written less often is an earlier one, whatever it holds.
         if since is not None and (end.generation if end else 0) < since.generation:
             goes_on = False
@@ -181,17 +195,31 @@ class SealReader:
         return Whole(ids, seals, end.generation if end else 0, verified, breaks)
 
     def tries(self, session_id: str) -> Iterator[None]:
-        """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long."""
-        deadline, pause = monotonic() + max(self._rows.options.retry_timeout, 1.0), _PAUSE_SECONDS
+        """Go on for as long as others write all the time, with pauses; raise ConflictError when that has taken long.
+
+        Since the first time that others were first; what an attempt waited for a server that was away is not counted.
+        """
+        deadline, pause = inf, _PAUSE_SECONDS
         while monotonic() < deadline:
+            waited = thread.waited
             yield
+            if deadline == inf:
+                # Not before: it may have waited for a lock, behind which all who waited collide.
+                deadline = monotonic() + max(self._rows.options.retry_timeout, 1.0)
+            else:
+                deadline += thread.waited - waited
             # Of the system, or forked processes would all come back at the same moments.
             sleep(pause * int.from_bytes(os.urandom(2), "big") / 2**16)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise moved_error(session_id, None)
 
     def tell(self, session_id: str, breaks: Breaks, *, strict: bool = False) -> None:
-        """Raise SealBrokenError for what is broken; log it where that is asked for, unless strict."""
+        """Raise SealBrokenError for what is broken; log it where that is asked for, unless strict.
+
+        The next write looks at the end itself.
+        """
+        if breaks:
+            self.known.pop(session_id, None)
         for record_id, why in breaks.items():
             error = broken_error(session_id, record_id, why)
             if strict or not self.reports:

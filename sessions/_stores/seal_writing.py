@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sessions._items import MAX_ID, MarkedText, read_time
+from sessions._items import MAX_ID, MarkedText, RowsCheck, read_time
 from sessions._leases import Lease
 from sessions._sealing import SealedWrite, SealMovedError, moved_error
 from sessions._seals import GENESIS, Sealed, Seals, split, whole_second, without_seal
@@ -35,7 +35,7 @@ class SealWriter:
         self._reader = reader
         self._accepts = accepts
         # Where threads race here, what is out of date makes a write begin anew.
-        self._tails: dict[str, Tail] = {}
+        self._known = reader.known
 
     def batch(
         self,
@@ -95,6 +95,25 @@ class SealWriter:
             self.know(session_id, self._tail_behind(session_id, tail, write, newest))
         return newest
 
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        """Put texts in place of the newest rows if they pass, and seal them behind those that stay."""
+        for _ in self._reader.tries(session_id):
+            self.forget(session_id)
+            rows, tail, breaks = self._reader.window(session_id, MAX_ID)
+            self._reader.tell(session_id, breaks)
+            if breaks or len(rows) < count or not check([(row.id, row.text) for row in rows[:count]]):
+                return None
+            sealed = [row.seal for row in rows[count:] if row.seal is not None]
+            end = tail.end and tail.end._replace(rows=len(sealed), seal=next(iter(sealed), GENESIS))
+            write = self.batch(session_id, tail._replace(end=end), texts, None)
+            removed = tuple(row.id for row in rows[:count])
+            with suppress(SealMovedError):
+                write = replace(write, position=tail.position, removed=removed)
+                return self._rows.write_sealed(session_id, write, lease=lease)
+        raise moved_error(session_id, None)
+
     def read_tail(self, session_id: str) -> Tail:
         """Read what a write follows; raise SealBrokenError where that is broken, whatever is done about reads."""
         _, tail, breaks = self._reader.window(session_id, 1)
@@ -104,7 +123,7 @@ class SealWriter:
     def _tail_behind(self, session_id: str, tail: Tail, write: SealedWrite, newest: int) -> Tail:
         """Say what follows a write."""
         end = None if write.after is None else self._seals.read_end(session_id, write.after)
-        if write.removed is not None:
+        if write.removed:
             # The row before is not newer.
             return Tail(end, tail.newest.next_id if tail.newest else 0, tail.time, None)
         if not write.texts:
@@ -118,17 +137,17 @@ class SealWriter:
 
     def forget(self, session_id: str) -> Tail | None:
         """Forget an end, and return what was known of it."""
-        return self._tails.pop(session_id, None)
+        return self._known.pop(session_id, None)
 
     def know(self, session_id: str, tail: Tail) -> None:
         """Note an end for the next write."""
         if tail.newest is not None and len(tail.newest.text) > _KEPT_CHARACTERS:
             tail = tail._replace(newest=None)
-        self._tails[session_id] = tail
-        while len(self._tails) > _ENDS:
+        self._known[session_id] = tail
+        while len(self._known) > _ENDS:
             # Another thread may be here too.
             with suppress(KeyError, RuntimeError, StopIteration):
-                del self._tails[next(iter(self._tails))]
+                del self._known[next(iter(self._known))]
 
     def change(
         self,
@@ -142,14 +161,17 @@ class SealWriter:
     ) -> int:
         """Change rows in their places, and seal anew what stands behind them; return how many rows were written.
 
-        anew: the seals change also where no row does; adopt: whatever they are now; keeps_time: nothing is said anew.
+        anew: the seals change also where no row does; adopt: whatever those of the rows are now;
+        keeps_time: nothing is said anew.
         """
         for _ in self._reader.tries(session_id):
             self.forget(session_id)
             text, stored = self._rows.sealed_rows(session_id, count=MAX_ID)
             rows = [without_seal(row) for row in stored]
+            old, breaks = self._reader.end(session_id, text)
             if not adopt:
-                self._reader.tell(session_id, self._reader.all_breaks(session_id, rows, text), strict=True)
+                breaks = self._reader.all_breaks(session_id, rows, text)
+            self._reader.tell(session_id, breaks, strict=True)
             rows.reverse()
             wanted = alter(rows)
             if wanted == rows and not anew:
@@ -162,14 +184,13 @@ class SealWriter:
                 (row.id, new[row.id]) for row in rows if row.id in new and split(new[row.id]) != (row.text, row.seal)
             ]
             removed = {row.id for row in rows} - {row.id for row in wanted}
-            old = None if text is None else self._seals.read_end(session_id, text)
             end = self._seals.new_end(session_id, old, len(sealed), seal)
             position = rows[-1].id if rows else 0
             write = SealedWrite(
                 text,
                 end.text,
                 position,
-                removed=max(removed, default=None),
+                removed=tuple(removed),
                 rewritten=rewritten,
                 keeps_time=anew or keeps_time,
             )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from sessions._items import MAX_ID, MarkedText, RecordRow, Row, SearchRow
+from sessions._items import MAX_ID, MarkedText, RecordRow, Row, RowsCheck, SearchRow
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, can_be_asked_for
 from sessions._parts import Part
@@ -140,6 +140,11 @@ class SealedStore(PassingStore):
         newest = self._writer.write(session_id, make, part.lease)
         return newest if part.texts or part.replaces else part.position
 
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        return self._writer.replace_newest(session_id, texts, count, check, lease)
+
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         # Whatever its end is: what is broken can be cleared.
         for _ in self._reader.tries(session_id):
@@ -165,7 +170,7 @@ class SealedStore(PassingStore):
                 return None
             seal, count = (tail.seal, tail.rows) if popped.before is None else (popped.before, tail.rows - 1)
             end = self._seals.new_end(session_id, tail.end, count, seal)
-            return SealedWrite(tail.text, end.text, popped.id, removed=popped.id)
+            return SealedWrite(tail.text, end.text, popped.id, removed=(popped.id,))
 
         self._writer.write(session_id, make, lease, wants_newest=True)
         return ((popped.id, popped.text), popped.next_id) if popped else (None, position)
@@ -202,7 +207,7 @@ class SealedStore(PassingStore):
         return found
 
     def rekey(self, session_id: str, *, adopt: bool) -> int:
-        """Seal a conversation by the first key; with adopt as it is, whatever its seals are."""
+        """Seal a conversation by the first key; with adopt as it is, unless its end bears the seal of another key."""
         first = SealReader(self._rows, self._seals.of_the_first_key())
         text, stored = self._rows.sealed_rows(session_id, count=MAX_ID)
         rows = [without_seal(row) for row in stored]

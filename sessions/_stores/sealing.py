@@ -12,12 +12,15 @@ from sessions._dialects.dialect import Dialect, may_be_cut
 from sessions._items import MAX_ID, RecordRow
 from sessions._leases import Lease
 from sessions._sealing import SealedWrite, SealMovedError, generation_of, moved_error
-from sessions.errors import LeaseLostError, kept_error, taken_error, unknown_error, unordered_error
+from sessions.errors import LeaseLostError, kept_error, taken_error, unknown_error
 
 from .operating import is_there
-from .settling import newest_of_batch
+from .settling import has_token, hold_unchanged, newest_of_batch, write_unchanged
 
 C = TypeVar("C")
+
+# How often an end that cannot be made, and is not there, may be one that others have removed meanwhile.
+_LOOKS = 3
 
 
 def sealed_rows(dialect: Dialect[C], connection: C, session_id: str, count: int) -> tuple[str | None, list[RecordRow]]:
@@ -62,7 +65,7 @@ def _write_in_steps(
         if write.position is not None and dialect.newest_id(connection, session_id) != write.position:
             raise moved_error(session_id, write.before)
         newest = _change(dialect, connection, session_id, write)
-        if write.texts and dialect.settles and (write.removes_all or write.rewritten):
+        if write.texts and dialect.settles and (write.removes_all or write.removed or write.rewritten):
             dialect.lock_for_removal(connection, session_id)
         return newest
 
@@ -78,6 +81,8 @@ def settle_sealed(dialect: Dialect[C], connection: C, session_id: str, write: Se
     except (SealMovedError, LeaseLostError) as exc:
         refused = exc
     with dialect.transaction(connection):
+        hold_unchanged(dialect, connection, session_id)
+        write_unchanged(dialect, connection, session_id)  # no time is looked at
         found = _find(dialect, connection, session_id)
         if found == write.before:
             raise refused
@@ -85,12 +90,30 @@ def settle_sealed(dialect: Dialect[C], connection: C, session_id: str, write: Se
             # Behind them may be rows of others who have no key.
             last = newest_of_batch(dialect, connection, session_id, write.texts[-1:]) if write.texts else None
             return last or dialect.newest_range(connection, session_id, 1)[1]
-        before = generation_of(write.before)
-        if before is not None and generation_of(found) == before + 1:
+        writes = (generation_of(found) or 0) - (generation_of(write.before) or 0)
+        if writes == 1:
             raise refused  # that was another call
         if write.texts and (newest := newest_of_batch(dialect, connection, session_id, write.texts)) is not None:
             return newest
+        if _is_undone(dialect, connection, session_id, write, writes):
+            raise refused  # those were other calls
     raise unknown_error(session_id, "others have written to it since")
+
+
+def _is_undone(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite, count: int) -> bool:
+    """Tell whether so many writes have come behind the end that one presupposed, and it is none of them.
+
+    An id does not come back. What is added behind that row has one mark for each write that has added, and not removed.
+    """
+    from sessions._seals import without_seal  # under a key alone
+
+    if not write.position or not is_there(dialect, connection, session_id, write.position):
+        return False
+    if write.removes_all or write.position in write.removed:
+        return True
+    stored = dialect.record_rows(connection, session_id, after=write.position, upto=MAX_ID, count=MAX_ID)
+    rows = [without_seal(row) for row in stored]
+    return bool(write.texts) and sum(row.seal is not None and has_token(row.text) for row in rows) == count
 
 
 def _move(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> None:
@@ -100,8 +123,14 @@ def _move(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrit
     """
     step = "make_seal" if write.before is None else "move_seal"
     parameters = {"session_id": session_id, "before": write.before, "seal": write.marked}
-    moved = dialect.change(connection, step, parameters)
-    found = _find(dialect, connection, session_id)
+    for _ in range(_LOOKS):
+        moved = dialect.change(connection, step, parameters)
+        found = _find(dialect, connection, session_id)
+        if moved or found is not None or write.before is not None:
+            break
+        # What was in the way has been removed since, or is hidden from this user.
+    else:
+        raise kept_error(session_id)
     if not moved or found != write.marked:
         raise moved_error(session_id, found)
     if write.after is None and not dialect.change(connection, "remove_seal", {"session_id": session_id}):
@@ -117,13 +146,13 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
     """Change the rows as a write says; raise DatabaseError when something suppresses it."""
     if write.removes_all:
         dialect.delete_items(connection, session_id)
-    if write.removed is not None:
-        if not is_there(dialect, connection, session_id, write.removed):
+    for row_id in write.removed:
+        if not is_there(dialect, connection, session_id, row_id):
             raise moved_error(session_id, write.before)
-        dialect.delete_item(connection, session_id, write.removed)
+        dialect.delete_item(connection, session_id, row_id)
     if write.rewritten:
         _rewrite(dialect, connection, session_id, write)
-    newest = _load(dialect, connection, session_id, write) if write.texts else 0
+    newest = dialect.load(connection, session_id, write.texts, write.times) if write.texts else 0
     if write.after is None:
         removed = dialect.change(connection, "delete_session", {"session_id": session_id})
         if not removed and dialect.lock(connection, session_id):
@@ -132,16 +161,6 @@ def _change(dialect: Dialect[C], connection: C, session_id: str, write: SealedWr
         times = {"created_at": write.created_at or None, "updated_at": write.updated_at or None}
         dialect.change(connection, "set_session_times", {"session_id": session_id} | times)
     return newest or (dialect.newest_range(connection, session_id, 1)[1] if write.rewritten else 0)
-
-
-def _load(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> int:
-    """Write rows behind those that are there; raise SchemaError where the database numbers them otherwise."""
-    before = dialect.newest_id(connection, session_id)
-    newest = dialect.load(connection, session_id, write.texts, write.times)
-    count = len(write.texts)
-    if len(dialect.record_rows(connection, session_id, after=before, upto=newest, count=count)) < count:
-        raise unordered_error()
-    return newest
 
 
 def _rewrite(dialect: Dialect[C], connection: C, session_id: str, write: SealedWrite) -> None:

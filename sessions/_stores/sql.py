@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sessions._checks import Check
 from sessions._connections.fork import process_lock
 from sessions._dialects.dialect import Dialect, numbered
-from sessions._items import MAX_ID, RecordRow, Row, SearchRow
+from sessions._items import MAX_ID, RecordRow, Row, RowsCheck, SearchRow
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._parts import Part
@@ -30,6 +30,7 @@ from .operating import (
     list_sessions,
     load,
     pop_checked,
+    replace_newest,
     replace_record,
     rewrite,
     search,
@@ -39,12 +40,16 @@ from .operating import (
 from .sealing import sealed_rows, sealed_sessions, settle_sealed, write_sealed
 from .settling import (
     Call,
+    noted,
     settle_append,
     settle_clear,
     settle_deletion,
     settle_load,
+    settle_newest,
+    settle_pruning,
     settle_record,
     settle_replace,
+    settle_rewriting,
     with_token,
 )
 from .store import SealableStore, Store
@@ -70,6 +75,7 @@ class SQLStore(SealableStore, Generic[C]):
     def __init__(self, where: str, options: Options, dialect: Dialect[C], lender: Lender[C]) -> None:
         super().__init__(options)
         self.dialect_name = dialect.name
+        self.listed_times = dialect.listed_times
         self.settles = dialect.settles
         self.where = where
         self._dialect = dialect
@@ -148,6 +154,17 @@ class SQLStore(SealableStore, Generic[C]):
             about=session_id,
         )
 
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        dialect = self._dialect
+        call = Call(session_id, with_token(texts) if dialect.settles else texts, lease=lease)
+        return self._attempts.run(
+            lambda connection: replace_newest(dialect, connection, session_id, call.texts, count, check, lease),
+            settle=lambda connection: settle_newest(dialect, connection, call, count, check),
+            about=session_id,
+        )
+
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:
         dialect, call = self._dialect, Call(session_id, known=known, lease=lease)
         self._attempts.run(
@@ -186,12 +203,13 @@ class SQLStore(SealableStore, Generic[C]):
         return self._read(lambda connection: list_sessions(self._dialect, connection, listing))
 
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
-        def delete(connection: C) -> tuple[int, int]:
-            return delete_sessions(self._dialect, connection, session_ids, idle)
-
-        # Without a moment, what is there the second time may have been written since.
-        create = self._dialect.create_seals if self._dialect.seals else None
-        return self._attempts.run(delete, settle=None if idle is None else delete, create=create)
+        dialect = self._dialect
+        return self._attempts.run(
+            lambda connection: delete_sessions(dialect, connection, session_ids, idle),
+            # Without a moment, what is there the second time may have been written since.
+            settle=None if idle is None else lambda connection: settle_pruning(dialect, connection, session_ids, idle),
+            create=dialect.create_seals if dialect.seals else None,
+        )
 
     def fork(self, session_id: str, new_id: str, *, upto: int | None, lease: Lease | None) -> None:
         self._attempts.run(
@@ -201,9 +219,17 @@ class SQLStore(SealableStore, Generic[C]):
         )
 
     def delete_record(self, session_id: str, row_id: int, *, lease: Lease | None) -> bool:
+        dialect = self._dialect
+        found: list[bool] = []
         return self._attempts.run(
-            lambda connection: delete_record(self._dialect, connection, session_id, row_id, lease),
-            settle=lambda connection: settle_deletion(self._dialect, connection, session_id, row_id, lease),
+            noted(dialect, found, lambda connection: delete_record(dialect, connection, session_id, row_id, lease)),
+            settle=noted(
+                dialect,
+                found,
+                lambda connection: settle_deletion(
+                    dialect, connection, session_id, row_id, lease, was_there=any(found)
+                ),
+            ),
             about=session_id,
         )
 
@@ -233,10 +259,14 @@ class SQLStore(SealableStore, Generic[C]):
     def load(self, session_id: str, part: Part) -> int:
         # Not every driver takes what is more than a str.
         part = replace(part, texts=[str(text) for text in part.texts])
+        dialect, call = self._dialect, Call(session_id, known=part.position, lease=part.lease)
+        reached: list[int] = []
         return self._attempts.run(
-            lambda connection: load(self._dialect, connection, session_id, part),
+            noted(dialect, reached, lambda connection: load(dialect, connection, session_id, part)),
             # One that has to be new is there afterwards, whoever has made it.
-            settle=None if part.is_new else lambda connection: settle_load(self._dialect, connection, session_id, part),
+            settle=None
+            if part.is_new
+            else noted(dialect, reached, lambda connection: settle_load(dialect, connection, call, part, reached)),
             about=session_id,
         )
 
@@ -263,11 +293,11 @@ class SQLStore(SealableStore, Generic[C]):
         return self._attempts.run(read, settle=read, writes=False, create=self._dialect.create_seals)
 
     def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
-        def put(connection: C) -> int:
-            return rewrite(self._dialect, connection, session_id, rows)
-
-        # The texts tell what is done already.
-        return self._attempts.run(put, settle=put, about=session_id)
+        return self._attempts.run(
+            lambda connection: rewrite(self._dialect, connection, session_id, rows),
+            settle=lambda connection: settle_rewriting(self._dialect, connection, session_id, rows),
+            about=session_id,
+        )
 
     def clock(self) -> float:
         def look(connection: C) -> float:
@@ -276,11 +306,13 @@ class SQLStore(SealableStore, Generic[C]):
         return self._attempts.run(look, settle=look, writes=False)
 
     def check(self, *, fix: bool) -> list[Check]:
+        failed: dict[str, str] = {}
+
         def look(connection: C) -> list[Check]:
-            return checks(self._dialect, connection, local=_is_local(self.where))
+            return checks(self._dialect, connection, local=_is_local(self.where), failed=failed)
 
         def change(connection: C) -> bool:
-            return mend(self._dialect, connection, local=_is_local(self.where))
+            return mend(self._dialect, connection, local=_is_local(self.where), failed=failed)
 
         if fix and not self._attempts.run(change, settle=change, may_create=False):
             self._attempts.create_missing_tables()

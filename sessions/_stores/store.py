@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from sessions._checks import Check
 from sessions._dialects.failures import raised_by_a_handler
-from sessions._items import MAX_ID, RecordRow, Row, SearchRow, find_quick_reader
+from sessions._items import MAX_ID, RecordRow, Row, RowsCheck, SearchRow, find_quick_reader
 from sessions._leases import Lease
 from sessions._listing import FirstRow, Listing, SessionRow, SizeRow
 from sessions._operation import Operation, OperationHooks
@@ -47,6 +47,7 @@ class Store(ABC):
     """
 
     dialect_name: str
+    listed_times: str  # the form of those in list_sessions()
     where: str  # for messages, without user and password
     options: Options
     hooks: Hooks | None  # None: nobody wants to know
@@ -110,6 +111,16 @@ class Store(ABC):
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
     ) -> int:
         """Put the texts in place of all rows, atomically; return the newest id. if_position as in append()."""
+
+    @abstractmethod
+    def replace_newest(
+        self, session_id: str, texts: Sequence[str], *, count: int, check: RowsCheck, lease: Lease | None
+    ) -> int | None:
+        """Put the texts in place of the newest count rows, atomically; return the newest id.
+
+        check is shown those, newest first, while nobody else can write. Where it is False, or there are not so many
+        rows, nothing is written, and the answer is None.
+        """
 
     @abstractmethod
     def clear(self, session_id: str, *, known: int, lease: Lease | None) -> None:

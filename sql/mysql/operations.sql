@@ -12,7 +12,7 @@
 --
 -- None is idle whose time is not known: not a number, which the server would take for one, nor a day, of which a write may
 -- have been at the end, nor 0000-00-00. A moment is a local time here: of the hour that comes twice it is told from what
--- was written later by the time that has passed since.
+-- was written later by the time that has passed since, which also reaches where FROM_UNIXTIME does not.
 --
 -- What decides about a write is read FOR UPDATE: the snapshot of an application's transaction may be older.
 
@@ -45,7 +45,8 @@ FROM (
         AND (
             %(idle)s IS NULL
             OR updated_at <= LEAST(
-                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
             )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
@@ -91,7 +92,8 @@ FROM (
         AND (
             %(idle)s IS NULL
             OR updated_at <= LEAST(
-                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
             )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
@@ -133,7 +135,8 @@ FROM (
         AND (
             %(idle)s IS NULL
             OR updated_at <= LEAST(
-                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
             )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
@@ -175,7 +178,8 @@ FROM (
         AND (
             %(idle)s IS NULL
             OR updated_at <= LEAST(
-                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
             )
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
@@ -266,13 +270,15 @@ WHERE session_id IN %(ids)s
         %(idle)s IS NULL
         OR (
             updated_at <= LEAST(
-                FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
             ) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
             AND COALESCE((
                 SELECT created_at <= LEAST(
-                    FROM_UNIXTIME(%(idle)s), CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                    COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                    CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
                 )
                     AND LEFT(CAST(created_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
                 FROM agent_messages

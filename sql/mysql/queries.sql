@@ -249,17 +249,34 @@ FOR UPDATE;
 INSERT INTO agent_sessions (session_id)
 VALUES (%(session_id)s);
 
+-- name: shift_session_time
+-- Differs: SQLite loses no answer. By a second, which every column of times holds.
+UPDATE agent_sessions
+SET updated_at = updated_at + INTERVAL %(seconds)s SECOND, created_at = created_at
+WHERE session_id = %(session_id)s;
+
 -- name: lock_session_for_removal
 -- Differs: lock_session without rows to send, before messages are deleted, in the order in
 -- which writers take it. Notes the time, a second ahead of the clock: a removal is then told
 -- from what was added in the same second where updated_at has whole seconds. Two seconds where
--- that time is there already, so that the row changes as in touch_session.
+-- that time is there already, so that the row changes as in touch_session. What is added behind a removal hides
+-- that, so its time of day is noted too, as the fraction of the second of created_at: a day is half a second there, so
+-- that no column rounds it to the next one. A time of zeros stays as it is, and is given, as in touch_session.
 UPDATE agent_sessions
-SET updated_at = FROM_UNIXTIME(
+SET created_at = IF(
+    DAY(created_at) > 0 AND MONTH(created_at) > 0,
+    COALESCE(
+        created_at - INTERVAL MICROSECOND(created_at) MICROSECOND + INTERVAL GREATEST(
+            1, FLOOR(MOD(UNIX_TIMESTAMP(GREATEST(updated_at, CURRENT_TIMESTAMP(6))), 86400) * 500000 / 86400)
+        ) MICROSECOND,
+        created_at
+    ),
+    created_at
+), updated_at = FROM_UNIXTIME(
     UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1 + (
         updated_at IN (FROM_UNIXTIME(UNIX_TIMESTAMP() + 1), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + 1))
     )
-), created_at = created_at
+)
 WHERE session_id = %(session_id)s;
 
 -- name: delete_item
@@ -568,10 +585,13 @@ SELECT
     LEAST(
         UNIX_TIMESTAMP(now) - UNIX_TIMESTAMP(updated_at), TIMESTAMPDIFF(MICROSECOND, updated_at, now) / 1000000
     ) + is_removal - (MICROSECOND(updated_at) = 0) * (2 - is_removal),
-    is_removal
+    is_removal,
+    MOD(UNIX_TIMESTAMP(now), 86400),
+    MICROSECOND(began)
 FROM (
     SELECT
         clock.now,
+        session.created_at AS began,
         session.updated_at,
         COALESCE(
             newest.created_at < session.updated_at - INTERVAL MICROSECOND(session.updated_at) MICROSECOND

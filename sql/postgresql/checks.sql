@@ -43,7 +43,8 @@ WHERE oid = to_regclass(%(table)s);
 
 -- name: unfinished_indexes
 -- What a CREATE INDEX CONCURRENTLY left that did not end, the statement that removes it, and whether it may be at work:
--- whoever builds an index has locked the table from the first to the last of its transactions, as a vacuum has.
+-- whoever builds an index has locked the table from the first to the last of its transactions, as a vacuum has; and
+-- whether it is one of ours. One of a partitioned table waits for those of the partitions.
 SELECT
     pg_class.relname::text,
     'DROP INDEX CONCURRENTLY IF EXISTS ' || indexrelid::regclass::text,
@@ -55,16 +56,17 @@ SELECT
             AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
             AND mode = 'ShareUpdateExclusiveLock'
             AND pid <> pg_backend_pid()
-    )
+    ), '"' || pg_class.relname || '"' IN ('agent_messages_by_session', 'agent_sessions_by_time')
 FROM pg_catalog.pg_index
 JOIN pg_catalog.pg_class ON pg_class.oid = pg_index.indexrelid
 WHERE pg_index.indrelid = to_regclass(%(table)s)
     AND NOT pg_index.indisvalid
+    AND pg_class.relkind = 'i'
 ORDER BY pg_class.relname;
 
 -- name: kind
--- An ordinary table, or a partitioned one; all others have no xmin.
-SELECT relkind IN ('r', 'p')
+-- An ordinary table, or a partitioned one; all others have no xmin. And whether it is partitioned.
+SELECT relkind IN ('r', 'p'), relkind = 'p'
 FROM pg_catalog.pg_class
 WHERE oid = to_regclass(%(table)s);
 
@@ -80,6 +82,10 @@ SELECT nspname::text
 FROM pg_catalog.pg_class
 JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace
 WHERE pg_class.oid = to_regclass(%(table)s);
+
+-- name: first_schema
+-- Differs: elsewhere a name without a schema has one place. Where a table is made that is given none.
+SELECT current_schema()::text;
 
 -- name: rules
 -- What rewrites our statements.
@@ -97,30 +103,68 @@ WHERE name IN ('fsync', 'synchronous_commit')
     AND setting = 'off'
 ORDER BY name;
 
+-- name: other_time_zones
+-- Differs: elsewhere no time is kept as that of the session's zone. Those of sessions that set none, and of roles and this
+-- database, in which the clock shows another time than in this
+-- session's, now or in half a year; none where the column knows the zone.
+SELECT zone
+FROM (
+    SELECT reset_val AS zone
+    FROM pg_catalog.pg_settings
+    WHERE name = 'TimeZone'
+    UNION
+    SELECT substr(option, 10)
+    FROM pg_catalog.pg_db_role_setting
+    CROSS JOIN unnest(setconfig) AS option
+    WHERE setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+        AND starts_with(lower(option), 'timezone=')
+) AS zones
+CROSS JOIN (SELECT CURRENT_TIMESTAMP UNION ALL SELECT CURRENT_TIMESTAMP + INTERVAL '182 days') AS clock (now)
+WHERE now AT TIME ZONE zone <> now::timestamp
+    AND EXISTS (
+        SELECT
+        FROM pg_catalog.pg_attribute
+        WHERE attrelid = to_regclass(%(table)s)
+            AND attname = 'updated_at'
+            AND atttypid = 'timestamp'::regtype
+    )
+GROUP BY zone
+ORDER BY zone;
+
 -- name: sequences
--- Those that number the rows in another order than that of their making, and whether they count upwards.
+-- Those that number the rows, whether they count upwards, what has them number rows in another order than that of their
+-- making, and the next number where that is not above all ids, and what sets it there. By way of ts_stat(), as a
+-- sequence is read by its name alone: of what executes a text it is the one that every server has been built with.
 SELECT seqrelid::regclass::text, seqincrement > 0, concat_ws(
     ', ',
     CASE WHEN seqcache > 1 THEN 'CACHE ' || seqcache END,
     CASE WHEN seqincrement < 1 THEN 'INCREMENT ' || seqincrement END,
     CASE WHEN seqcycle THEN 'CYCLE' END
-)
+), CASE WHEN seqincrement > 0 AND has_sequence_privilege(seqrelid, 'SELECT') THEN (
+    SELECT word
+    FROM ts_stat(
+        'SELECT next::text::tsvector FROM (SELECT last_value + is_called::integer AS next FROM ' || seqrelid::regclass
+            || ') AS sequence WHERE next <= (SELECT max(id) FROM ' || to_regclass(%(table)s) || ')'
+    )
+) END,
+    'SELECT setval(' || quote_literal(seqrelid::regclass) || ', (SELECT max(id) FROM ' || to_regclass(%(table)s) || '))'
 FROM pg_catalog.pg_sequence
-WHERE (seqcache > 1 OR seqincrement < 1 OR seqcycle)
-    AND (
-        seqrelid = to_regclass(pg_get_serial_sequence(%(table)s, 'id'))
-        OR seqrelid IN (
-            SELECT pg_depend.refobjid
-            FROM pg_catalog.pg_depend
-            JOIN pg_catalog.pg_attrdef ON pg_attrdef.oid = pg_depend.objid
-            JOIN pg_catalog.pg_attribute
-                ON pg_attribute.attrelid = pg_attrdef.adrelid AND pg_attribute.attnum = pg_attrdef.adnum
-            WHERE pg_depend.classid = 'pg_catalog.pg_attrdef'::regclass
-                AND pg_attrdef.adrelid = to_regclass(%(table)s)
-                AND pg_attribute.attname = 'id'
-        )
+WHERE seqrelid = to_regclass(pg_get_serial_sequence(%(table)s, 'id'))
+    OR seqrelid IN (
+        SELECT pg_depend.refobjid
+        FROM pg_catalog.pg_depend
+        JOIN pg_catalog.pg_attrdef ON pg_attrdef.oid = pg_depend.objid
+        JOIN pg_catalog.pg_attribute
+            ON pg_attribute.attrelid = pg_attrdef.adrelid AND pg_attribute.attnum = pg_attrdef.adnum
+        WHERE pg_depend.classid = 'pg_catalog.pg_attrdef'::regclass
+            AND pg_attrdef.adrelid = to_regclass(%(table)s)
+            AND pg_attribute.attname = 'id'
     )
 ORDER BY seqrelid;
+
+-- name: advance_sequence
+-- Differs: elsewhere the table numbers on behind its rows by itself.
+SELECT setval(pg_get_serial_sequence('agent_messages', 'id'), (SELECT max(id) FROM agent_messages));
 
 -- name: make_key
 CREATE INDEX CONCURRENTLY IF NOT EXISTS agent_messages_by_session ON agent_messages (session_id, id);

@@ -41,6 +41,7 @@ FROM (
     ORDER BY updated_at DESC, session_id COLLATE "C" DESC
     LIMIT %(count)s
 ) AS page
+WHERE stands_beside_the_sessions('agent_messages')
 ORDER BY page.updated_at DESC, page.session_id COLLATE "C" DESC;
 
 -- name: sessions_oldest_first
@@ -95,6 +96,7 @@ FROM (
     ORDER BY updated_at, session_id COLLATE "C"
     LIMIT %(count)s
 ) AS page
+WHERE stands_beside_the_sessions('agent_messages')
 ORDER BY page.updated_at, page.session_id COLLATE "C";
 
 -- name: sessions_by_id
@@ -126,6 +128,7 @@ FROM (
     ORDER BY session_id COLLATE "C"
     LIMIT %(count)s
 ) AS page
+WHERE stands_beside_the_sessions('agent_messages')
 ORDER BY page.session_id COLLATE "C";
 
 -- name: sessions_by_id_descending
@@ -157,6 +160,7 @@ FROM (
     ORDER BY session_id COLLATE "C" DESC
     LIMIT %(count)s
 ) AS page
+WHERE stands_beside_the_sessions('agent_messages')
 ORDER BY page.session_id COLLATE "C" DESC;
 
 -- name: sessions_of_shards
@@ -167,6 +171,7 @@ SELECT session_id, to_json(created_at) #>> '{}', to_json(updated_at) #>> '{}', C
 END
 FROM agent_sessions
 WHERE starts_with(session_id, %(prefix)s)
+    AND stands_beside_the_sessions('agent_messages')
     AND (
         %(idle)s::float8 IS NULL
         OR updated_at <= to_timestamp(%(idle)s::float8)
@@ -210,6 +215,7 @@ SELECT agent_sessions.session_id, coalesce(
 FROM agent_sessions
 JOIN agent_messages ON agent_messages.session_id = agent_sessions.session_id
 WHERE agent_sessions.session_id = ANY (%(ids)b::text[])
+    AND stands_beside_the_sessions('agent_messages')
 GROUP BY agent_sessions.session_id, made_on
 ORDER BY agent_sessions.session_id, made_on;
 
@@ -225,6 +231,7 @@ SELECT session_id, (
 )
 FROM agent_sessions
 WHERE session_id = ANY (%(ids)b::text[])
+    AND stands_beside_the_sessions('agent_messages')
 ORDER BY session_id;
 
 -- name: first_item_of
@@ -238,7 +245,8 @@ SELECT session_id, (
     LIMIT 1
 )
 FROM agent_sessions
-WHERE session_id = %(session_id)s;
+WHERE session_id = %(session_id)s
+    AND stands_beside_the_sessions('agent_messages');
 
 -- name: unlisted_sessions
 -- Sessions that have rows and no row of their own, as programs leave them that know of no foreign key; behind the
@@ -246,6 +254,7 @@ WHERE session_id = %(session_id)s;
 SELECT session_id
 FROM agent_messages
 WHERE session_id COLLATE "C" >= %(after)s
+    AND stands_beside_the_sessions('agent_messages')
     AND (session_id COLLATE "C" <> %(after)s OR %(after)s = '')
     AND NOT EXISTS (
         SELECT
@@ -262,6 +271,7 @@ LIMIT %(count)s;
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = ANY (%(ids)b::text[])
+    AND stands_beside_the_sessions('agent_messages')
     AND (
         %(idle)s::float8 IS NULL
         OR (
@@ -287,6 +297,7 @@ FOR UPDATE;
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = %(session_id)s
+    AND stands_beside_the_sessions('agent_messages')
     AND (
         %(idle)s::float8 IS NULL
         OR (
@@ -372,20 +383,33 @@ FROM (
     ORDER BY id
     LIMIT %(count)s
 ) AS page
+WHERE stands_beside_the_sessions('agent_messages')
 ORDER BY page.id;
 
 -- name: load_items
 -- Differs: load_item for all rows of a part in one statement. Rows with the times that they were made at; without
 -- one, that of this write, as in insert_items.
-INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, greatest(localtimestamp, (
-    SELECT updated_at
-    FROM agent_sessions
-    WHERE session_id = %(session_id)s
-)))
-FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
-ORDER BY item.n
-RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(session_id::text, '') END;
+WITH newest AS (
+    SELECT id
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT %(session_id)s::varchar, item.text, coalesce(nullif(item.time, '')::timestamp, greatest(localtimestamp, (
+        SELECT updated_at
+        FROM agent_sessions
+        WHERE session_id = %(session_id)s
+    )))
+    FROM unnest(%(items)b::text[], %(times)b::text[]) WITH ORDINALITY AS item (text, time, n)
+    ORDER BY item.n
+    RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(session_id::text, '') END AS other
+)
+SELECT id, other, (SELECT id FROM newest)
+FROM message
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: set_session_times
 UPDATE agent_sessions

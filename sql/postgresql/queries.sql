@@ -14,11 +14,32 @@
 -- already is there. So each touch of the session's row sets updated_at to a later time than it
 -- finds under the lock, by a microsecond at least, and rows are dated by it: created_at ascends
 -- with id, a row is not newer than updated_at, and updated_at is newer than all rows only after a removal.
+-- What is added behind that hides it. So whatever removes rows also notes the time of day of the write before it, which
+-- no row that it removes is younger than, as the fraction of the second of the session's created_at: a day is half a
+-- second there, so that no column rounds it to the next one. last_change reads it; a column of whole seconds has none.
 --
 -- Citus: where the tables are distributed by session_id, what concerns one session names it as a
 -- parameter beside each of them, also where a join would do. RETURNING and DO UPDATE SET have no
 -- function of the moment, UPDATE no volatile one, nor one of a column that is not immutable (so
 -- a time is cast before it is compared), and a CTE reads what it depends on before it changes it.
+
+-- name: beside_the_sessions
+-- Differs: elsewhere a name without a schema has one place. What a search_path finds in another schema than the sessions
+-- belongs to others' sessions. Whatever begins to work with a session looks, by stands_beside_the_sessions(), in whose
+-- place this is put, and takes it for missing: the cast raises the error that a missing table is. By a function, as on
+-- Citus the catalogue is no table to be joined.
+SELECT (CASE
+    WHEN (pg_identify_object('pg_catalog.pg_class'::regclass, to_regclass('agent_sessions'), 0)).schema
+        <> (pg_identify_object('pg_catalog.pg_class'::regclass, to_regclass('agent_messages'), 0)).schema
+        THEN 'no_table_beside_the_sessions'
+    ELSE 'pg_catalog.pg_class'
+END)::regclass IS NOT NULL;
+
+-- name: schema_of_the_sessions
+-- Differs: goes ahead of what is prepared, which has no guard in it, and says in which schema that is to name its tables:
+-- a name without one leads elsewhere once the table is renamed or dropped, also in what has been prepared.
+SELECT (pg_identify_object('pg_catalog.pg_class'::regclass, to_regclass('agent_sessions'), 0)).schema
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: all_items
 -- Differs: newest_items without its bound, which takes an id that is a number. The count is that of all: with an end
@@ -26,6 +47,7 @@
 SELECT id, message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
+    AND stands_beside_the_sessions('agent_messages')
 ORDER BY session_id DESC, id DESC
 LIMIT %(count)s;
 
@@ -36,6 +58,7 @@ LIMIT %(count)s;
 SELECT id, message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
+    AND stands_beside_the_sessions('agent_messages')
     AND id <= %(upto)s
 ORDER BY session_id DESC, id DESC
 LIMIT %(count)s;
@@ -45,6 +68,7 @@ LIMIT %(count)s;
 SELECT id, to_json(created_at) #>> '{}', message_data::text
 FROM agent_messages
 WHERE session_id = ANY (ARRAY[%(session_id)s])
+    AND stands_beside_the_sessions('agent_messages')
     AND id > %(after)s
     AND id <= %(upto)s
 ORDER BY session_id, id
@@ -57,6 +81,7 @@ FROM (
     SELECT id
     FROM agent_messages
     WHERE session_id = ANY (ARRAY[%(session_id)s])
+        AND stands_beside_the_sessions('agent_messages')
     ORDER BY session_id DESC, id DESC
     LIMIT %(count)s
 ) AS newest;
@@ -75,7 +100,8 @@ RETURNING session_id::text;
 -- and is never below that of the newest row, or the order by (created_at, id) would differ
 -- from the one by id.
 -- A row that a trigger or rule drops, or puts elsewhere, or that gets no whole id above 0, is a division by
--- zero, which undoes all; 0 means that the session's row was not written, and so not locked.
+-- zero, which undoes all; 0 means that the session's row was not written, and so not locked. Ids that do not rise, or
+-- not from the newest row on, are a square root of -1: of a sequence that is behind the rows, say.
 WITH session AS (
     INSERT INTO agent_sessions (session_id, updated_at)
     VALUES (%(session_id)s, clock_timestamp())
@@ -83,15 +109,16 @@ WITH session AS (
     SET updated_at = greatest(agent_sessions.updated_at + INTERVAL '1 microsecond', excluded.updated_at)
     RETURNING session_id, updated_at
 ),
+newest AS (
+    SELECT id, created_at
+    FROM agent_messages
+    WHERE session_id = ANY (ARRAY[%(session_id)s])
+    ORDER BY session_id DESC, id DESC
+    LIMIT 1
+),
 message AS (
     INSERT INTO agent_messages (session_id, message_data, created_at)
-    SELECT session.session_id, item.text, greatest(session.updated_at, (
-        SELECT created_at
-        FROM agent_messages
-        WHERE session_id = ANY (ARRAY[%(session_id)s])
-        ORDER BY session_id DESC, id DESC
-        LIMIT 1
-    ))
+    SELECT session.session_id, item.text, greatest(session.updated_at, (SELECT created_at FROM newest))
     FROM session
     CROSS JOIN unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
     ORDER BY item.n
@@ -99,8 +126,12 @@ message AS (
 )
 SELECT coalesce(max(id), 0), 1 / (
     count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
-)::integer
-FROM message;
+)::integer, sqrt(bool_and(id > before)::integer - 1)
+FROM (
+    SELECT id, lag(id, 1, coalesce((SELECT id FROM newest), 0)) OVER () AS before
+    FROM message
+) AS message
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: append_items_at
 -- Differs: append_items, if the newest row still has the id position. Guarded by `seen`: a session that
@@ -150,27 +181,38 @@ message AS (
 )
 SELECT coalesce(max(id), 0), 1 / (
     count(*) FILTER (WHERE id > 0) = cardinality(%(items)b::text[]) * (SELECT count(*) FROM session)
-)::integer
-FROM message;
+)::integer, sqrt(bool_and(id > before)::integer - 1)
+FROM (
+    SELECT id, lag(id, 1, coalesce((SELECT id FROM newest), 0)) OVER () AS before
+    FROM message
+) AS message
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: insert_items
 -- Differs: insert_item for all items of a batch in one statement. Dated as in append_items; where something
--- keeps the session's row from being touched, by the transaction, which no touch of it is older than.
-INSERT INTO agent_messages (session_id, message_data, created_at)
-SELECT %(session_id)s::varchar, item.text, greatest(localtimestamp, (
-    SELECT updated_at
-    FROM agent_sessions
-    WHERE session_id = %(session_id)s
-), (
-    SELECT created_at
+-- keeps the session's row from being touched, by the transaction, which no touch of it is older than. Beside
+-- each id is the newest one before them.
+WITH newest AS (
+    SELECT id, created_at
     FROM agent_messages
     WHERE session_id = ANY (ARRAY[%(session_id)s])
     ORDER BY session_id DESC, id DESC
     LIMIT 1
-))
-FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
-ORDER BY item.n
-RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(session_id::text, '') END;
+),
+message AS (
+    INSERT INTO agent_messages (session_id, message_data, created_at)
+    SELECT %(session_id)s::varchar, item.text, greatest(localtimestamp, (
+        SELECT updated_at
+        FROM agent_sessions
+        WHERE session_id = %(session_id)s
+    ), (SELECT created_at FROM newest))
+    FROM unnest(%(items)b::text[]) WITH ORDINALITY AS item (text, n)
+    ORDER BY item.n
+    RETURNING id, CASE WHEN session_id = %(session_id)s THEN NULL ELSE coalesce(session_id::text, '') END AS other
+)
+SELECT id, other, (SELECT id FROM newest)
+FROM message
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: pop_item
 -- Differs: one statement. FOR UPDATE waits for a rival and then takes the next row;
@@ -185,7 +227,11 @@ WITH seen AS (
 ),
 session AS (
     UPDATE agent_sessions
-    SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
+    SET created_at = CASE WHEN isfinite(created_at) AND isfinite(updated_at)
+            THEN date_trunc('second', created_at)
+                + greatest((updated_at - date_trunc('day', updated_at)) / 172800, INTERVAL '1 microsecond')
+            ELSE created_at END,
+        updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
     WHERE session_id = %(session_id)s
         AND xmin = (SELECT version FROM seen)
     RETURNING session_id
@@ -224,7 +270,8 @@ SELECT id, message_data, newest, is_ours, 1 / (
     AND coalesce(id = id::bigint, TRUE)
     AND coalesce(newest = newest::bigint, TRUE)
 )::integer
-FROM found;
+FROM found
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: lock_newest_items
 -- Differs: the newest row, with its lock, and the id of the one before it, without. A lock on that one too
@@ -292,13 +339,15 @@ SELECT 1 / (is_ours AND (SELECT count(*) FROM message) = (
     FROM agent_messages
     WHERE session_id = %(session_id)s
 ))::integer
-FROM turn;
+FROM turn
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: lock_session
 -- Holds the lock of the session's row, if it is there.
 SELECT session_id
 FROM agent_sessions
 WHERE session_id = %(session_id)s
+    AND stands_beside_the_sessions('agent_messages')
 FOR UPDATE;
 
 -- name: hides_rows
@@ -314,17 +363,29 @@ INSERT INTO agent_sessions (session_id)
 VALUES (%(session_id)s)
 ON CONFLICT (session_id) DO NOTHING;
 
+-- name: shift_session_time
+-- Differs: SQLite loses no answer. By a second, as on MySQL, where a lock alone is not replicated.
+UPDATE agent_sessions
+SET updated_at = updated_at + INTERVAL '1 second' * %(seconds)s
+WHERE session_id = %(session_id)s;
+
 -- name: lock_session_for_removal
 -- lock_session, which notes the time of the write.
 UPDATE agent_sessions
-SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
-WHERE session_id = %(session_id)s;
+SET created_at = CASE WHEN isfinite(created_at) AND isfinite(updated_at)
+        THEN date_trunc('second', created_at)
+            + greatest((updated_at - date_trunc('day', updated_at)) / 172800, INTERVAL '1 microsecond')
+        ELSE created_at END,
+    updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
+WHERE session_id = %(session_id)s
+    AND stands_beside_the_sessions('agent_messages');
 
 -- name: replace_items
 -- Differs: touch_session, delete_items and insert_items as one statement. Guarded by
 -- `seen`: it would not see what another writer wrote, and leave it in the new history. Its time is
 -- later than that of the newest row, as that of every removal is.
--- A row that something drops or keeps is a division by zero, as in append_items.
+-- A row that something drops or keeps is a division by zero, and ids that do not rise are a square root of -1, as in
+-- append_items.
 WITH seen AS (
     SELECT xmin AS version
     FROM agent_sessions
@@ -339,7 +400,11 @@ newest AS (
 ),
 touched AS (
     UPDATE agent_sessions
-    SET updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
+    SET created_at = CASE WHEN isfinite(created_at) AND isfinite(updated_at)
+            THEN date_trunc('second', created_at)
+                + greatest((updated_at - date_trunc('day', updated_at)) / 172800, INTERVAL '1 microsecond')
+            ELSE created_at END,
+        updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
     WHERE session_id = %(session_id)s
         AND xmin = (SELECT version FROM seen)
         AND (%(position)s::bigint IS NULL OR %(position)s = coalesce((SELECT id FROM newest), 0))
@@ -389,25 +454,21 @@ counted AS (
 SELECT (SELECT max(id) FROM message), sessions, 1 / (
     written = cardinality(%(items)b::text[]) * sessions
     AND gone = old * sessions
-)::integer
-FROM counted;
+)::integer, sqrt((
+    SELECT bool_and(id > before)
+    FROM (SELECT id, lag(id) OVER () AS before FROM message) AS message
+)::integer - 1)
+FROM counted
+WHERE stands_beside_the_sessions('agent_messages');
 
 -- name: take_lease
--- Writes nothing where another one holds it. Now is what the new row says: behind ON CONFLICT no clock is asked. A table
--- of leases in another schema than the sessions counts as missing, as in seals.sql.
+-- Writes nothing where another one holds it. Now is what the new row says: behind ON CONFLICT no clock is asked.
 INSERT INTO agent_session_leases (session_id, token, expires_at)
 SELECT
     %(session_id)s::varchar,
     %(token)s::varchar,
     clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '1 microsecond' * %(microseconds)s
-WHERE (CASE
-    WHEN (
-        SELECT count(DISTINCT relnamespace)
-        FROM pg_catalog.pg_class
-        WHERE oid IN (to_regclass('agent_sessions'), to_regclass('agent_session_leases'))
-    ) > 1 THEN 'no_leases_beside_the_sessions'
-    ELSE 'agent_session_leases'
-END)::regclass IS NOT NULL
+WHERE stands_beside_the_sessions('agent_session_leases')
 ON CONFLICT (session_id) DO UPDATE
 SET token = excluded.token,
     expires_at = excluded.expires_at
@@ -465,7 +526,12 @@ LIMIT 1;
 -- lie an hour further apart. One that comes twice is taken for the later, so that nothing counts as older than it is.
 SELECT
     extract(epoch FROM clock.now - session.updated_at::timestamptz)::numeric,
-    coalesce(newest.created_at < session.updated_at OR newest.created_at::timestamptz > clock.now, TRUE)
+    coalesce(newest.created_at < session.updated_at OR newest.created_at::timestamptz > clock.now, TRUE),
+    extract(epoch FROM clock.now::timestamp::time),
+    CASE
+        WHEN session.created_at > date_trunc('second', session.created_at)
+            THEN extract(microseconds FROM session.created_at - date_trunc('second', session.created_at))
+    END
 FROM (SELECT clock_timestamp() AS now) AS clock
 CROSS JOIN agent_sessions AS session
 LEFT JOIN (

@@ -2,9 +2,6 @@
 -- one that is presupposed, before it touches a row, and so keeps every other one out until it is committed.
 --
 -- Of what is sent at once each step divides by zero, as in append_items, unless it has done as it was told.
---
--- What a search_path finds in another schema than the sessions belongs to others' sessions. Whatever begins to work with a
--- session looks, and takes it for missing: the cast raises the error that a missing table is.
 
 -- name: sealed_rows
 -- The end seal of a session, and at most count of its rows, newest first, all of one moment. In the order
@@ -12,18 +9,12 @@
 SELECT 1 AS is_end, NULL AS id, NULL AS created_at, seal AS message_data
 FROM agent_session_seals
 WHERE session_id = %(session_id)s
-    AND (CASE
-        WHEN (
-            SELECT count(DISTINCT relnamespace)
-            FROM pg_catalog.pg_class
-            WHERE oid IN (to_regclass('agent_sessions'), to_regclass('agent_session_seals'))
-        ) > 1 THEN 'no_seals_beside_the_sessions'
-        ELSE 'agent_session_seals'
-    END)::regclass IS NOT NULL
+    AND stands_beside_the_sessions('agent_session_seals')
 UNION ALL (
     SELECT 0, id, to_json(created_at) #>> '{}', message_data::text
     FROM agent_messages
     WHERE session_id = ANY (ARRAY[%(session_id)s])
+        AND stands_beside_the_sessions('agent_messages')
     ORDER BY session_id DESC, id DESC
     LIMIT %(count)s
 )
@@ -82,14 +73,7 @@ WHERE session_id = ANY (%(ids)b::text[]);
 INSERT INTO agent_session_seals (session_id, seal)
 SELECT DISTINCT id, ''
 FROM unnest(%(ids)b::text[]) AS given (id)
-WHERE (CASE
-    WHEN (
-        SELECT count(DISTINCT relnamespace)
-        FROM pg_catalog.pg_class
-        WHERE oid IN (to_regclass('agent_sessions'), to_regclass('agent_session_seals'))
-    ) > 1 THEN 'no_seals_beside_the_sessions'
-    ELSE 'agent_session_seals'
-END)::regclass IS NOT NULL
+WHERE stands_beside_the_sessions('agent_session_seals')
 ORDER BY id
 ON CONFLICT (session_id) DO UPDATE
 SET seal = agent_session_seals.seal;
@@ -104,14 +88,7 @@ WHERE session_id = ANY (%(ids)b::text[])
 SELECT session_id
 FROM agent_session_seals
 WHERE session_id COLLATE "C" > %(after)s
-    AND (CASE
-        WHEN (
-            SELECT count(DISTINCT relnamespace)
-            FROM pg_catalog.pg_class
-            WHERE oid IN (to_regclass('agent_sessions'), to_regclass('agent_session_seals'))
-        ) > 1 THEN 'no_seals_beside_the_sessions'
-        ELSE 'agent_session_seals'
-    END)::regclass IS NOT NULL
+    AND stands_beside_the_sessions('agent_session_seals')
 ORDER BY session_id COLLATE "C"
 LIMIT %(count)s;
 
@@ -172,6 +149,7 @@ SELECT max(message.id), 1 / (
 )::integer
 FROM newest
 LEFT JOIN message ON TRUE
+WHERE stands_beside_the_sessions('agent_messages')
 GROUP BY newest.id;
 
 -- name: use_utc

@@ -51,6 +51,15 @@ SET updated_at = CURRENT_TIMESTAMP;
 INSERT OR ABORT INTO agent_messages (session_id, message_data)
 VALUES (:session_id, :message_data);
 
+-- name: find_written
+-- Differs: a server's INSERT tells. Whether the session has the row, and the highest id of all.
+SELECT EXISTS (
+    SELECT 1
+    FROM agent_messages
+    WHERE session_id = :session_id
+        AND id = :id
+), (SELECT max(id) FROM agent_messages);
+
 -- name: delete_item
 -- One row of the session.
 DELETE FROM agent_messages
@@ -134,14 +143,13 @@ PRAGMA journal_mode;
 -- Kept in the file. Readers and a writer then do not wait for each other.
 PRAGMA journal_mode = WAL;
 
--- name: open_log
--- The first look at the tables makes the write-ahead log.
-SELECT count(*)
-FROM sqlite_master;
-
 -- name: use_extra_sync
 -- What was acknowledged survives a power cut, also where a journal's removal is the commit: FULL does not sync that.
 PRAGMA synchronous = EXTRA;
+
+-- name: wait_for_nobody
+-- For what others that have the file open do later as well.
+PRAGMA busy_timeout = 0;
 
 -- name: empty_log
 -- Copy the write-ahead log into the file that was opened with it, and leave it empty.

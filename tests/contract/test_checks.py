@@ -13,7 +13,7 @@ from interop.tables import OTHERS, make_tables
 from sessions import Backend, Check
 from support.claims import each_mysql
 from support.samples import items, make_tables_without_foreign_key, texts
-from support.servers import connect_raw, execute_sql, with_parts
+from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
 
 def verdicts(backend: Backend) -> dict[str, str]:
@@ -137,6 +137,57 @@ def test_an_index_that_was_not_made_to_its_end_is_made_anew(postgresql_url: str)
         assert fixed["index"].found.startswith("agent_messages_by_session ")
 
 
+def test_an_index_of_the_applications_is_named_and_left_alone(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a", "a"))
+        with (
+            contextlib.closing(connect_raw(postgresql_url)) as connection,
+            pytest.raises(Exception, match="could not create unique index"),
+        ):
+            connection.cursor().execute("CREATE UNIQUE INDEX CONCURRENTLY no_doubles ON agent_messages (session_id)")
+        for _ in range(2):
+            [found] = [check for check in backend.check(fix=True) if check.name == "unfinished index"]
+            assert (found.verdict, found.fix, "no_doubles" in found.remedy) == ("warning", "", True)
+
+
+def test_partitioned_tables_get_the_index_that_they_lack(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").get_items()
+        for statement in (
+            "ALTER TABLE agent_messages DROP CONSTRAINT agent_messages_session_id_id_key",
+            "ALTER TABLE agent_messages RENAME TO messages_before",
+            "CREATE TABLE agent_messages (LIKE messages_before INCLUDING IDENTITY) PARTITION BY HASH (session_id)",
+            "CREATE TABLE agent_messages_0 PARTITION OF agent_messages FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+            "CREATE INDEX being_completed ON ONLY agent_messages (created_at)",
+        ):
+            execute_sql(postgresql_url, statement)
+        assert verdicts(backend)["index"] == "warning"
+        fixed = {check.name: check for check in backend.check(fix=True)}
+        assert fixed["index"].found.startswith("agent_messages_by_session ")
+        assert "unfinished index" not in fixed
+        assert execute_sql(postgresql_url, "SELECT to_regclass('being_completed') IS NOT NULL") == [(True,)]
+
+
+def test_a_fix_that_fails_is_a_verdict_and_keeps_no_other_from_being_done(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").get_items()
+        execute_sql(postgresql_url, "ALTER TABLE agent_messages DROP CONSTRAINT agent_messages_session_id_id_key")
+        execute_sql(
+            postgresql_url,
+            "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'not allowed' USING ERRCODE = 'insufficient_privilege'; END $$",
+        )
+        execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id SET CACHE 20")
+        execute_sql(
+            postgresql_url,
+            "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION refuse()",
+        )
+        fixed = {check.name: check for check in backend.check(fix=True)}
+        assert (fixed["sequence"].verdict, "to mend it failed" in fixed["sequence"].found) == ("error", True)
+        assert fixed["sequence"].fix
+        assert fixed["index"].verdict == "ok"
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", "mariadb"])
 def test_an_index_that_somebody_else_has_made_by_then_is_no_error(dialect: str, make_url: Callable[[str], str]) -> None:
     url = make_url(dialect)
@@ -193,6 +244,24 @@ def test_what_a_crash_would_take_is_a_warning(postgresql_url: str) -> None:
     ]
     for check in found[:2]:
         execute_sql(postgresql_url, check.remedy)
+
+
+def test_time_zones_that_differ_are_a_warning_where_times_are_local(postgresql_url: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        assert "time zone" not in verdicts(backend)
+    [(usual,)] = execute_sql(postgresql_url, "SHOW timezone")
+    with contextlib.closing(connect_raw(postgresql_url)) as connection:
+        backend = sessions.bind(connection)
+        connection.execute("SET timezone = 'Asia/Kathmandu'")  # as Django sets UTC on a server that has another one
+        [check] = [check for check in backend.check() if check.name == "time zone"]
+        assert (check.verdict, usual in check.found) == ("warning", True), check
+    execute_sql(postgresql_url, f"ALTER DATABASE {postgresql_url.rpartition('/')[2]} SET timezone = 'Europe/Lisbon'")
+    with sessions.connect(f"{postgresql_url}?options=-c%20timezone%3DEtc/UTC") as backend:
+        [check] = [check for check in backend.check() if check.name == "time zone"]
+        assert "Europe/Lisbon" in check.found
+        execute_sql(postgresql_url, "ALTER TABLE agent_sessions ALTER updated_at TYPE timestamptz")
+        assert "time zone" not in verdicts(backend)
 
 
 def test_a_temporary_table_in_the_place_of_ours_is_an_error(postgresql_url: str) -> None:
@@ -274,6 +343,23 @@ def test_a_trigger_that_keeps_rows_is_an_error(postgresql_url: str) -> None:
             postgresql_url, "CREATE TRIGGER keep BEFORE DELETE ON agent_messages FOR EACH ROW EXECUTE FUNCTION keep()"
         )
         assert verdicts(backend)["rights"] == "error"
+
+
+def test_a_collision_is_no_error_of_rights(server_url: str) -> None:
+    """As with a trigger that says of each new row what a deadlock says."""
+    with sessions.connect(server_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        if dialect_of(server_url) == "postgresql":
+            execute_sql(
+                server_url,
+                "CREATE FUNCTION collide() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN RAISE EXCEPTION USING ERRCODE = ''40P01''; END'",
+            )
+        action = {"postgresql": "EXECUTE FUNCTION collide()"}.get(
+            dialect_of(server_url), "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213"
+        )
+        execute_sql(server_url, f"CREATE TRIGGER collide BEFORE INSERT ON agent_messages FOR EACH ROW {action}")
+        assert verdicts(backend)["rights"] == "skipped"
 
 
 def test_a_rollback_journal_is_a_warning(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ def test_with_another_key_every_read_is_an_error_and_changes_nothing(secret_url:
 
 
 @pytest.mark.parametrize("name", [name for name in _READS if name != "first_messages"])
-@pytest.mark.parametrize("what", ["plain", "damaged", "no JSON", "no token"])
+@pytest.mark.parametrize("what", ["plain", "damaged", "no JSON", "no token", "no base64", "no time"])
 def test_a_row_that_does_not_open_is_an_error_of_every_read(secret_url: str, what: str, name: str) -> None:
     good = envelope("chat_1", PLAIN)
     row = {
@@ -363,6 +363,8 @@ def test_a_row_that_does_not_open_is_an_error_of_every_read(secret_url: str, wha
         "damaged": good[:100] + ("A" if good[100] != "A" else "B") + good[101:],
         "no JSON": "CORRUPT",
         "no token": json.dumps({"__enc__": 1, "v": 1, "kid": "hkdf-v1", "payload": "größer"}),
+        "no base64": good.replace('"gAAA', '"gA!AA'),
+        "no time": good.replace('"gAAA', '"gA!!!!AA'),
     }[what]
     [planted] = plant(secret_url, "chat_1", row)
     before = everything(secret_url)
@@ -761,7 +763,6 @@ def test_the_sdks_sessions_take_a_key(sql_url: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_goes_on_with_the_key(sql_url: str) -> None:
     with sessions.connect(sql_url, encryption_key=KEY) as backend:
         backend.session("chat_1").add_items(items("a"))

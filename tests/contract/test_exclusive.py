@@ -8,6 +8,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -441,7 +443,6 @@ def test_a_backend_may_be_closed_within_a_block(backend: sessions.Backend, sessi
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.usefixtures("each_fork")
 def test_a_forked_child_has_no_lease(session: Session, other: Session) -> None:
     def write() -> str:
@@ -480,17 +481,21 @@ def test_a_first_write_under_a_lease_makes_the_other_tables(sql_url: str) -> Non
         assert texts(session.get_items()) == ["a"]
 
 
-def test_without_create_tables_a_missing_table_is_a_schema_error(sql_url: str) -> None:
-    with sessions.Session.from_url("chat_1", sql_url) as owner:
-        owner.position()
-    with sessions.connect(sql_url, create_tables=False) as backend:
-        session = backend.session("chat_1")
-        with refused(sessions.SchemaError), session.exclusive():
-            pass
-        session.add_items(items("a"))
-        backend.check(fix=True)
+@pytest.mark.parametrize("options", [{}, {"integrity_key": "a key that is long enough"}], ids=["plain", "sealed"])
+def test_what_a_missing_table_advises_makes_every_table(sql_url: str, options: dict[str, Any]) -> None:
+    def use(session: sessions.Session) -> None:
         with session.exclusive():
-            session.add_items(items("b"))
+            session.add_items(items("a"))
+
+    with sessions.connect(sql_url) as owner:
+        owner.session("chat_1").position()
+    with sessions.connect(sql_url, create_tables=False, **options) as backend:
+        with refused(sessions.SchemaError, match=r"check\(fix=True\) of a backend of connect\(\)"):
+            use(backend.session("chat_1"))
+        with sessions.connect(sql_url, create_tables=False, **options) as owner:
+            owner.check(fix=True)
+        use(backend.session("chat_1"))
+        assert texts(backend.session("chat_1").get_items()) == ["a"]
 
 
 def test_conversations_in_other_tables_have_leases_of_their_own(sql_url: str) -> None:
@@ -502,6 +507,39 @@ def test_conversations_in_other_tables_have_leases_of_their_own(sql_url: str) ->
             two.session("chat_1").add_items(items("a"))
             assert execute_sql(sql_url, "SELECT session_id FROM chats_leases") == [("chat_1",)]
         assert execute_sql(sql_url, "SELECT session_id FROM chats_leases") == []
+
+
+def test_a_lease_is_renewed_and_given_back_in_the_context_of_its_block(sqlite_url: str) -> None:
+    """By which a pool knows the tenant, or a function that gives the password the database."""
+    tenant: ContextVar[str] = ContextVar("tenant")
+    lent: list[tuple[str, str]] = []
+
+    @contextmanager
+    def connection() -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=5)) as opened:
+            lent.append((threading.current_thread().name, tenant.get("nobody")))
+            yield opened
+
+    def by_the_thread() -> list[str]:
+        return [who for name, who in lent if name == "sessions-lease"]
+
+    def work() -> None:
+        tenant.set("a")
+        session = sessions.connect(pool=SimpleNamespace(connection=connection)).session("chat_1")
+        with session.exclusive(lease=0.3):
+            assert eventually(lambda: bool(by_the_thread()))
+        assert eventually(no_thread_renews)
+        block = session.exclusive()
+        block.__enter__()
+        lent.clear()
+        del block
+        gc.collect()
+        assert eventually(lambda: bool(by_the_thread()))
+        assert eventually(no_thread_renews)
+
+    copy_context().run(work)
+    assert set(by_the_thread()) == {"a"}
+    assert execute_sql(sqlite_url, "SELECT session_id FROM agent_session_leases") == []
 
 
 # --- on a connection of the application

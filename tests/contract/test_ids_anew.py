@@ -1,5 +1,6 @@
 """Ids that begin anew, as after TRUNCATE or a restored backup: a warning, and nothing is lost or doubled."""
 
+import contextlib
 import threading
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import sessions
 from support.proxy import Proxy
 from support.samples import items, texts
-from support.servers import dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql
 
 _MESSAGE = "ids have begun anew"
 
@@ -39,6 +40,23 @@ def test_ids_that_begin_anew_are_a_warning_once(sql_url: str, write: str, caplog
         assert session.pop_item() == items("d")[0]
         assert texts(session.get_items()) == ["a", "b", "c"]
         assert warnings(caplog) == 1
+
+
+@pytest.mark.parametrize("undo", ["ROLLBACK", "ROLLBACK TO inner"])
+def test_a_rollback_of_the_application_is_among_the_causes(
+    sqlite_url: str, undo: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(connect_raw(sqlite_url)) as connection:
+        sessions.connect(sqlite_url).session("chat_1").add_items(items("a"))
+        session = sessions.bind(connection).session("chat_1")
+        connection.execute("BEGIN")
+        session.add_items(items("b"))
+        connection.execute("SAVEPOINT inner")
+        session.add_items(items("c"))
+        connection.execute(undo)
+        session.add_items(items("d"))
+    assert warnings(caplog) == 1
+    assert "on SQLite a rollback of yours" in caplog.text
 
 
 def test_a_write_cut_off_after_ids_have_begun_anew_is_there_once(server_url: str) -> None:

@@ -1,5 +1,6 @@
 """Ids below 1, which stand for none: no write gives them, and of what is there nothing is left out."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -79,13 +80,15 @@ def test_no_write_gives_an_id_below_1(name: str, start: int, postgresql_url: str
         try:
             _WRITES[name](backend, session)
         except sessions.SchemaError as exc:
-            assert "ids begin at 1" in str(exc)  # noqa: PT017
+            assert re.search("ids begin at 1|not above those before", str(exc))  # noqa: PT017
             assert texts(session.get_items()) == ["a", "b"]
         else:
             # What was refused is tried in another form; a number is gone, whether or not it was used.
             assert start >= -2
-            written = {"fork": ["a", "b"], "load": ["a", "b"], "replace_items": ["b", "c"]}
-            assert texts(session.get_items()) == written.get(name, ["b", "c", "a", "b"])
+            assert (
+                texts(session.get_items())
+                == {"fork": ["a", "b"], "load": ["a", "b"], "replace_items": ["b", "c"]}[name]
+            )
         assert execute_sql(postgresql_url, "SELECT id FROM agent_messages WHERE id < 1") == []
 
 

@@ -9,9 +9,10 @@ import pytest
 import sessions
 from contract.test_tables_of_others import make, stored
 from sessions import Backend
+from sessions._items import MAX_ID
 from support.claims import assert_helpful, each_mysql
 from support.samples import items, texts
-from support.servers import connect_raw, dialect_of, execute_sql
+from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
 WRITES: dict[str, Callable[[Backend], object]] = {
     "add": lambda backend: backend.session("Chat").add_items(items("a", "b")),
@@ -191,6 +192,124 @@ def test_a_sequence_that_counts_down_is_a_warning_with_a_remedy(postgresql_url: 
         assert "INCREMENT -1" in found.found
         execute_sql(postgresql_url, found.remedy.replace("<above every id>", "1"))
         assert [check for check in backend.check() if check.name == "sequence"] == []
+
+
+LATER: dict[str, Callable[[Backend], object]] = {
+    "add": lambda backend: backend.session("chat_1").add_items(items("c", "d")),
+    "add at": lambda backend: backend.session("chat_1").add_items(items("c", "d"), if_position=102),
+    "blank": lambda backend: backend.session("chat_2 ").add_items(items("c", "d")),
+    "large": lambda backend: backend.session("chat_1").add_items([{"text": "x" * 9_000_000}] * 2),
+    "load": lambda backend: backend.load("chat_1", backend.session("chat_2 ").records(), on_existing="append"),
+    "under a lease": lambda backend: add_under_a_lease(backend.session("chat_1")),
+}
+
+
+def ids(url: str) -> list[int]:
+    return [row_id for (row_id,) in execute_sql(url, "SELECT id FROM agent_messages ORDER BY id")]
+
+
+def add_under_a_lease(session: sessions.Session) -> None:
+    with session.exclusive():
+        session.add_items(items("c", "d"))
+
+
+@pytest.fixture
+def behind_url(postgresql_url: str) -> str:
+    """A database with rows that came with their ids, as by logical replication, of which the sequence knows nothing."""
+    with sessions.connect(postgresql_url) as backend:
+        for session_id in ("chat_1", "chat_2 "):
+            with backend.session(session_id).exclusive():  # which makes the table of leases
+                backend.session(session_id).add_items(items("a", "b"))
+    execute_sql(postgresql_url, "UPDATE agent_messages SET id = id + 100")
+    execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id RESTART")
+    return postgresql_url
+
+
+@pytest.mark.parametrize("lender", ["own", "bound"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "large" else []) for name in LATER]
+)
+def test_a_batch_that_would_stand_before_what_is_there_is_refused(behind_url: str, name: str, lender: str) -> None:
+    before = ids(behind_url)
+    with lent(behind_url, lender) as backend:
+        for _ in range(2):
+            with pytest.raises(sessions.SchemaError, match="not above those before") as caught:
+                LATER[name](backend)
+            assert_helpful(caught.value)
+            assert ids(behind_url) == before
+        execute_sql(behind_url, str(caught.value).rpartition("does: ")[2])
+        LATER[name](backend)
+    assert ids(behind_url)[: len(before)] == before
+    assert len(ids(behind_url)) == len(before) + 2
+
+
+def test_check_says_that_a_sequence_is_behind_and_mends_it(behind_url: str) -> None:
+    with sessions.connect(behind_url) as backend:
+        [found] = [check for check in backend.check() if check.name == "sequence"]
+        assert (found.verdict, "gives 1 next" in found.found) == ("error", True)
+        assert [check for check in backend.check(fix=True) if check.name == "sequence"] == []
+        backend.session("chat_1").add_items(items("c"))
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b", "c"]
+
+
+def test_check_says_that_a_sequence_is_behind_on_a_server_that_was_built_without_xml(behind_url: str) -> None:
+    """As those are that some packages bring along; each function of XML raises an error there."""
+    execute_sql(
+        behind_url,
+        """
+        CREATE FUNCTION query_to_xml(text, boolean, boolean, text) RETURNS xml LANGUAGE plpgsql AS $$
+        BEGIN RAISE feature_not_supported USING MESSAGE = 'unsupported XML feature'; END $$
+        """,
+    )
+    lacking = with_parts(behind_url, query="options=-csearch_path%3Dpublic,pg_catalog")
+    with sessions.connect(lacking) as backend:
+        assert [check.found for check in backend.check() if check.name == "sequence"]
+
+
+FIRST: dict[str, Callable[[Backend], object]] = {
+    "add": lambda backend: backend.session("chat_1").add_items(items("a", "b")),
+    "replace": lambda backend: backend.session("chat_1").replace_items(items("a", "b")),
+    "load": lambda backend: backend.load("chat_1", list(backend.session("chat_2").records())),
+}
+
+
+@pytest.mark.parametrize("lender", ["own", "bound"])
+@pytest.mark.parametrize("how", ["sequence", "trigger"])
+@pytest.mark.parametrize("name", FIRST)
+def test_a_batch_that_is_numbered_backwards_is_refused(postgresql_url: str, name: str, how: str, lender: str) -> None:
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_2").add_items(items("a", "b"))
+    step = "INCREMENT -1" if how == "sequence" else ""
+    execute_sql(postgresql_url, f"CREATE SEQUENCE numbers MINVALUE 1 MAXVALUE 1000 START 900 {step}")
+    execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id DROP IDENTITY")
+    execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id SET DEFAULT nextval('numbers')")
+    if how == "trigger":
+        execute_sql(
+            postgresql_url,
+            "CREATE FUNCTION turn() RETURNS trigger LANGUAGE plpgsql "
+            "AS 'BEGIN NEW.id = 2000 - NEW.id; RETURN NEW; END'",
+        )
+        execute_sql(
+            postgresql_url,
+            "CREATE TRIGGER turn BEFORE INSERT ON agent_messages FOR EACH ROW EXECUTE FUNCTION turn()",
+        )
+    with lent(postgresql_url, lender) as backend:
+        with pytest.raises(sessions.SchemaError, match="not above those before"):
+            FIRST[name](backend)
+        assert backend.session("chat_1").get_items() == []
+
+
+def test_ids_that_sqlite_gives_at_random_are_refused(sqlite_url: str) -> None:
+    make(sqlite_url, row_id="INTEGER PRIMARY KEY")
+    with sessions.connect(sqlite_url) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        execute_sql(sqlite_url, f"UPDATE agent_messages SET id = {MAX_ID - 1}")
+        session.add_items(items("b"))
+        for write in (session.add_items, backend.session("chat_2").add_items, backend.session("chat_2").replace_items):
+            with pytest.raises(sessions.SchemaError, match="used up"):
+                write(items("c", "d"))
+        assert texts(session.get_items()) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -626,12 +626,18 @@ def test_an_end_that_others_left_is_adopted(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.delete_sessions(["chat_1"])
     with sessions.connect(sql_url, integrity_key=KEY) as backend:
-        _fails(backend.session("chat_1").get_items, SealBrokenError, "its end is missing")
+        _fails(backend.session("chat_1").get_items, SealBrokenError, "clear_session() lets it begin anew")
         assert backend.rekey(adopt=True) == (1, 0)
         assert backend.session("chat_1").get_items() == []
         backend.session("chat_2").add_items(items("b"))
         backend.session("chat_2").fork("chat_1")
         assert texts(backend.session("chat_1").get_items()) == ["b"]
+    with sessions.connect(sql_url) as backend:
+        backend.prune(timedelta(seconds=-60))
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").clear_session()
+        backend.session("chat_1").add_items(items("c"))
+        assert texts(backend.session("chat_1").get_items()) == ["c"]
 
 
 def test_a_seal_cannot_be_taken_off_where_rows_of_others_are_accepted(sql_url: str) -> None:
@@ -673,6 +679,19 @@ def test_a_lost_lease_is_noticed_by_a_pop_of_nothing(sealed: sessions.Backend) -
     assert sealed._store.release_lease(lease)
     _fails(session.pop_item, sessions.LeaseLostError, "taken over")
     _fails(lambda: block.__exit__(None, None, None), sessions.LeaseLostError, "taken over")
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+def test_a_new_key_of_the_texts_alone_breaks_no_seal(sql_url: str, adopt: bool) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY, encryption_key=KEY) as backend:
+        backend.session("chat_1").add_items(items("a", "b"))
+    with sessions.connect(sql_url, encryption_key=[OTHER_KEY, KEY]) as backend:
+        _fails(lambda: backend.rekey(adopt=adopt), sessions.ConfigurationError, "give integrity_key too")
+    with sessions.connect(sql_url, integrity_key=KEY, encryption_key=[OTHER_KEY, KEY]) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b"]
+        assert backend.rekey().records == 2
+    with sessions.connect(sql_url, integrity_key=KEY, encryption_key=OTHER_KEY) as backend:
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b"]
 
 
 def test_marks_come_through_an_encryption(sql_url: str) -> None:
@@ -734,6 +753,24 @@ def test_a_write_never_goes_on_from_a_broken_end(sql_url: str) -> None:
     _truncation(sql_url)
     with sessions.connect(sql_url, integrity_key=KEY, on_broken_seal="report") as backend:
         _fails(lambda: backend.session("chat_1").add_items(items("f")), SealBrokenError, "chat_1")
+
+
+@pytest.mark.parametrize("on_broken_seal", ["raise", "report"])
+@pytest.mark.parametrize("name", READS)
+def test_who_wrote_the_end_does_not_go_on_from_it_once_a_read_has_found_it_broken(
+    sqlite_url: str, name: str, on_broken_seal: Any
+) -> None:
+    with sessions.connect(sqlite_url, integrity_key=KEY, on_broken_seal=on_broken_seal) as backend:
+        session = backend.session("chat_1")
+        for write in (lambda: session.add_items(items("f")), session.pop_item):
+            session.clear_session()
+            session.add_items(items(*HISTORY))
+            session.add_items(items("last"))
+            _put(sqlite_url, _ids(sqlite_url)[-1], stored_texts(sqlite_url)[-1].replace('"last"', '"x"'))
+            with contextlib.suppress(SealBrokenError):
+                READS[name](session)
+            _fails(write, SealBrokenError, "not as it was written")
+            assert len(_ids(sqlite_url)) == len(HISTORY) + 1
 
 
 # --- a kept seal
@@ -874,6 +911,22 @@ def test_what_was_written_without_the_key_is_adopted(sql_url: str) -> None:
         _fails(lambda: backend._store.rekey("chat_1", adopt=False), SealBrokenError, "chat_1")
         assert backend._store.rekey("chat_1", adopt=True)
         assert backend.session("chat_1").verify().records == len(HISTORY)
+
+
+def test_what_is_sealed_under_another_key_is_not_adopted(sql_url: str) -> None:
+    with sessions.connect(sql_url, integrity_key=KEY) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    stored = stored_texts(sql_url)
+    with sessions.connect(sql_url, integrity_key=OTHER_KEY) as mistyped:
+        _fails(
+            lambda: mistyped.rekey(adopt=True),
+            SealBrokenError,
+            "not made with this key; check the key; another process may have a newer one;",
+        )
+        assert stored_texts(sql_url) == stored
+        execute_sql(sql_url, "DELETE FROM agent_session_seals")
+        assert mistyped.rekey(adopt=True) == (1, 1)
+        assert mistyped.session("chat_1").verify().sealed == 1
 
 
 @pytest.mark.parametrize("key", ["", "short", b"short", [], [KEY, "short"], 5, [5], "x" * 20 + "\ud800"])

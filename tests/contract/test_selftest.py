@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,6 +68,18 @@ def test_a_selftest_finds_every_promise_kept_and_leaves_nothing(url: str) -> Non
     assert set(CLAIMS) <= {check.name for check in found}
     if not url.endswith("memory:"):
         assert scratch_tables(url) == []
+
+
+def test_what_the_threads_of_a_selftest_call_is_called_in_the_callers_context(sqlite_url: str) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant")
+    called: set[str] = set()
+
+    def work() -> None:
+        tenant.set("a")
+        sessions.selftest(sqlite_url, on_operation=lambda operation: called.add(tenant.get("nobody")))
+
+    copy_context().run(work)
+    assert called == {"a"}
 
 
 def test_a_schema_of_the_tables_is_that_of_the_scratch_tables(postgresql_url: str) -> None:
@@ -162,13 +175,13 @@ def test_ids_that_go_down_refute_the_order(postgresql_url: str) -> None:
     with Place(postgresql_url) as place:
         alter(place, postgresql_url, "ALTER TABLE {messages} ALTER id SET INCREMENT -1 SET MINVALUE 1")
         alter(place, postgresql_url, "ALTER TABLE {messages} ALTER id SET MAXVALUE 1000000 RESTART 1000000")
-        refute(place, "order", "stand in another order")
+        refute(place, "order", "not above those before them")
 
 
 def test_ids_that_each_connection_caches_refute_the_order(postgresql_url: str) -> None:
     with Place(postgresql_url) as place:
         alter(place, postgresql_url, "ALTER TABLE {messages} ALTER id SET CACHE 100")
-        refute(place, "order", "stand in another order")
+        refute(place, "order", "not above those before them")
 
 
 def test_batches_without_a_lock_refute_whole_batches(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

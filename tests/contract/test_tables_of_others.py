@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -252,6 +252,20 @@ def test_an_id_that_the_columns_cannot_hold_keeps_no_other_from_being_deleted(
 
 
 @each_mysql
+@pytest.mark.parametrize("key", ["KEY (id)", "UNIQUE (id)"])
+def test_messages_without_a_primary_key_have_titles_and_are_a_warning(server_url: str, key: str) -> None:
+    make(server_url, row_id="BIGINT NOT NULL AUTO_INCREMENT", key=f", {key}, KEY (session_id, id)")
+    with contextlib.closing(connect_raw(server_url)) as connection:
+        for backend in (sessions.connect(server_url), sessions.bind(connection)):
+            with backend:
+                backend.session("chat_1").replace_items([{"role": "user", "content": "Hello"}])
+                assert backend.first_messages(["chat_1"]) == {"chat_1": "Hello"}
+                [found] = [check for check in backend.check() if check.name == "message key"]
+                assert (found.verdict, "ADD PRIMARY KEY (id)" in found.remedy) == ("warning", True)
+            connection.rollback()
+
+
+@each_mysql
 def test_a_prefix_of_ids_that_are_bytes_is_found(server_url: str) -> None:
     make(server_url, session_id="VARBINARY(255)", row_id="BIGINT AUTO_INCREMENT", key=", PRIMARY KEY (id)")
     with sessions.connect(server_url) as backend:
@@ -278,6 +292,36 @@ def test_an_id_that_the_columns_cannot_hold_keeps_nothing_from_the_others(server
         assert backend.first_messages(ids) == {"chat_1": "a"}
         assert backend.sizes(ids)["chat_1"].items == 1
         assert backend.delete_sessions(ids) == 1
+
+
+@each_mysql
+@pytest.mark.parametrize(("character_set", "session_id"), [("latin1", "чат"), ("utf8mb3", "😀")])
+def test_an_id_that_the_columns_cannot_hold_has_an_empty_history_and_a_remedy(
+    server_url: str, character_set: str, session_id: str
+) -> None:
+    kind = f"VARCHAR(255) CHARACTER SET {character_set} COLLATE {character_set}_bin"
+    make(server_url, session_id=kind, row_id="BIGINT AUTO_INCREMENT", key=", PRIMARY KEY (id)")
+    with contextlib.closing(connect_raw(server_url)) as connection:
+        for backend in (sessions.connect(server_url), sessions.bind(connection)):
+            with backend, backend.session(session_id) as session:
+                for limit in (None, 1):
+                    assert (session.get_items(limit), list(session.records(limit))) == ([], [])
+                assert (session.position(), session.get_items(1, whole_turns=True)) == (0, [])
+                for write in OPERATIONS["add_items"], OPERATIONS["pop_item"], OPERATIONS["clear_session"]:
+                    with refused(sessions.DatabaseError, match="character set utf8mb4 and one collation"):
+                        write(session)
+
+
+@each_mysql
+def test_an_id_that_only_the_messages_cannot_hold_has_a_remedy(server_url: str) -> None:
+    make(server_url, session_id=MYSQL_ID, row_id="BIGINT AUTO_INCREMENT", key=", PRIMARY KEY (id)")
+    narrow = "VARCHAR(255) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL"
+    execute_sql(server_url, f"ALTER TABLE agent_messages MODIFY session_id {narrow}")
+    with sessions.connect(server_url) as backend, backend.session("чат") as session:
+        for write in (session.add_items, session.replace_items):
+            with refused(sessions.DatabaseError, match="character set utf8mb4 and one collation"):
+                write(items("a"))
+        assert (list(session.records()), session.position()) == ([], 0)
 
 
 MYSQL_ID = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
@@ -330,6 +374,25 @@ def test_a_redaction_may_be_repeated_where_texts_are_json(server_url: str) -> No
 
 
 @each_mysql
+@pytest.mark.parametrize("odd", ["deep", "surrogate"])
+def test_what_a_column_of_json_does_not_take_has_a_remedy_that_helps(server_url: str, odd: str) -> None:
+    make(server_url, session_id=MYSQL_ID, row_id="BIGINT PRIMARY KEY AUTO_INCREMENT")
+    execute_sql(server_url, "ALTER TABLE agent_messages MODIFY message_data JSON NOT NULL")
+    deep = json.loads('{"a": ' * 120 + "1" + "}" * 120)
+    item = deep if odd == "deep" else {"text": "\ud800"}
+    with sessions.connect(server_url) as backend:
+        with refused(sessions.DatabaseError, match="LONGTEXT"):
+            backend.session("chat_1").add_items([item])
+        name = "message_data" if dialect_of(server_url) == "mysql" else "JSON"
+        [found] = [check for check in backend.check() if check.name == name]
+        assert (found.verdict, f"{odd}" in found.found + found.remedy) == ("warning", True)
+        execute_sql(server_url, "ALTER TABLE agent_messages MODIFY message_data LONGTEXT NOT NULL")
+        backend.session("chat_1").add_items([item])
+        assert backend.session("chat_1").get_items() == [item]
+        assert not any("JSON" in check.found + check.remedy for check in backend.check())
+
+
+@each_mysql
 @pytest.mark.parametrize("kind", ["BIGINT", "DECIMAL(30)", "DATE"])
 def test_ids_that_are_no_text_are_an_error_of_a_check(server_url: str, kind: str) -> None:
     make(server_url, session_id=kind, row_id="BIGINT PRIMARY KEY AUTO_INCREMENT")
@@ -339,13 +402,45 @@ def test_ids_that_are_no_text_are_an_error_of_a_check(server_url: str, kind: str
             assert (found[name].verdict, "no text" in found[name].found) == ("error", True)
 
 
+def type_of_ids(url: str) -> str:
+    """The type of session_id, with the collation that a foreign key to it wants."""
+    if dialect_of(url) not in ("mysql", "mariadb"):
+        return "VARCHAR(255)"
+    [(_, made)] = execute_sql(url, "SHOW CREATE TABLE agent_sessions")
+    return re.search(r"`session_id` (varchar[^,]*?) NOT NULL", made)[1]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("table", ["agent_sessions", "agent_messages"])
+def test_a_row_that_our_tables_are_to_refer_to_and_that_is_missing_is_named_at_once(
+    server_url: str, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sessions.connect(server_url) as backend:
+        session = backend.session("chat_1")
+        session.get_items()
+        execute_sql(server_url, f"CREATE TABLE chats (id {type_of_ids(server_url)} NOT NULL PRIMARY KEY)")
+        key = "CONSTRAINT of_chat FOREIGN KEY (session_id) REFERENCES chats (id)"
+        execute_sql(server_url, f"ALTER TABLE {table} ADD {key}")
+        for write in (session.add_items, session.replace_items):
+            with refused(sessions.DatabaseError, match="of_chat.*is missing: write it first"):
+                write(items("a"))
+        assert caplog.records == []
+        execute_sql(server_url, "INSERT INTO chats VALUES ('chat_1')")
+        session.add_items(items("a"))
+
+
+def test_sqlite_says_of_a_missing_row_that_it_may_be_one(sqlite_url: str) -> None:
+    execute_sql(sqlite_url, "CREATE TABLE chats (id TEXT PRIMARY KEY)")
+    make(sqlite_url, row_id="INTEGER PRIMARY KEY", key=", FOREIGN KEY (session_id) REFERENCES chats (id)")
+    with contextlib.closing(connect_raw(sqlite_url)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        with refused(sessions.DatabaseError, match="is missing: write it first"):
+            sessions.bind(connection).session("chat_1").add_items(items("a"))
+
+
 def test_a_conversation_that_another_table_refers_to_says_so_at_once(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.session("chat_1").add_items(items("a"))
-    kind = "VARCHAR(255)"
-    if dialect_of(sql_url) in ("mysql", "mariadb"):
-        [(_, made)] = execute_sql(sql_url, "SHOW CREATE TABLE agent_sessions")
-        kind = re.search(r"`session_id` (varchar[^,]*?) NOT NULL", made)[1]  # type: ignore[index]
+    kind = type_of_ids(sql_url)
     execute_sql(
         sql_url, f"CREATE TABLE orders (chat {kind}, FOREIGN KEY (chat) REFERENCES agent_sessions (session_id))"
     )
@@ -358,3 +453,11 @@ def test_a_conversation_that_another_table_refers_to_says_so_at_once(sql_url: st
             with refused(sessions.DatabaseError, match="another table refers to"):
                 work()
         assert texts(backend.session("chat_1").get_items()) == ["a"]
+        # More than would be tried one by one if their number counted.
+        for number in range(2, 30):
+            backend.session(f"chat_{number}").add_items(items("a"))
+            if number < 20:
+                execute_sql(sql_url, f"INSERT INTO orders VALUES ('chat_{number}')")
+        with refused(sessions.DatabaseError, match="another table refers to"):
+            backend.prune(timedelta(seconds=-60))
+        assert len(backend.list_sessions()) == 19

@@ -4,10 +4,13 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +33,9 @@ from embedding.application import (
     use_everything,
     wait_until,
 )
+from sessions._dialects.sockets import is_readable
+from support.claims import refused
+from support.proxy import Proxy
 from support.samples import in_threads, items, stored_texts, texts
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
@@ -182,12 +188,12 @@ def test_a_cursor_class_of_pymysql_is_left_alone(my_connect: Callable[..., Any],
 def test_a_connection_of_pymysql_that_was_never_opened_is_refused_until_it_is(my_connect: Callable[..., Any]) -> None:
     connection = my_connect(defer_connect=True)
     pool = SimpleNamespace(connection=lambda: nullcontext(connection))
-    both = [sessions.bind(connection).session("chat_1"), sessions.connect(pool=pool).session("chat_2")]
-    for session in both:
+    bound = sessions.bind(connection).session("chat_1")
+    for use in (bound.get_items, lambda: sessions.connect(pool=pool)):
         with pytest.raises(sessions.ConfigurationError, match=r"defer_connect=True.*connect\(\) first"):
-            session.get_items()
+            use()
     connection.connect()
-    for session in both:
+    for session in (bound, sessions.connect(pool=pool).session("chat_2")):
         use_everything(session)
         connection.commit()
 
@@ -241,6 +247,59 @@ def test_what_a_connections_charset_cannot_hold_is_kept(my_url: str, my_connect:
     assert "😀" in stored_texts(my_url, "😀")[0]
 
 
+@pytest.mark.parametrize("charset", ["ucs2", "utf16", "utf32"])
+def test_an_error_whose_words_cannot_be_read_names_its_number(
+    my_url: str, my_connect: Callable[..., Any], charset: str
+) -> None:
+    execute_sql(my_url, "DROP TABLE agent_messages")
+    connection = my_connect(init_command=f"SET character_set_results = {charset}")
+    session = sessions.bind(connection, create_tables=False).session("chat_1")
+    with refused(sessions.SchemaError, match="server error 1146"):
+        session.get_items()
+
+
+def test_a_time_limit_that_another_sets_on_a_socket_without_one_is_raised_as_it_is(
+    my_url: str, my_connect: Callable[..., Any]
+) -> None:
+    # As gevent.Timeout does in the greenlet that waits.
+    connection = my_connect(autocommit=True)
+    session = sessions.bind(connection).session("chat_1")
+    session.add_items(items("a"))
+    limit = TimeoutError("too long")
+
+    def raise_limit(size: int) -> bytes:
+        raise limit
+
+    connection._rfile = SimpleNamespace(read=raise_limit, close=lambda: None)
+    with pytest.raises(TimeoutError) as caught:
+        session.add_items(items("b"))
+    assert caught.value is limit
+    assert not connection.open
+
+
+# --- a module in the place of sqlite3
+
+_STUB = """
+import sqlite3, sys, types
+stub = types.ModuleType("sqlite3")
+kinds = ("SQLITE_BUSY_", "SQLITE_READONLY_", "SQLITE_CONSTRAINT_")
+extended = [name for name in vars(sqlite3) if name.startswith(kinds)]
+vars(stub).update({name: value for name, value in vars(sqlite3).items() if name not in extended})
+sys.modules["sqlite3"] = stub
+import sessions
+with sessions.Session.from_url("chat_1", sys.argv[1]) as session:
+    session.add_items([{"n": 1}])
+    print(session.get_items())
+"""
+
+
+def test_a_module_without_the_newer_names_takes_the_place_of_sqlite3(tmp_path: Path) -> None:
+    """As pysqlite3 does, by sys.modules, for whom the system's SQLite is too old."""
+    command = [sys.executable, "-P", "-c", _STUB, f"sqlite:///{tmp_path}/chat.db"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[{'n': 1}]\n", "")
+
+
 # --- any server: the connection lost, a deadlock
 
 
@@ -266,6 +325,48 @@ def test_a_lost_connection_has_committed_nothing_and_says_so(app_url: str, opera
         with pytest.raises(sessions.ConnectionFailedError):
             getattr(session, operation)(*arguments)
     assert (orders(app_url), stored_texts(app_url)) == ([], [])
+
+
+@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session"])
+def test_what_was_closed_while_it_was_idle_has_written_nothing_and_says_so(app_url: str, operation: str) -> None:
+    with Proxy(app_url) as proxy, connected(proxy.url, autocommit=True) as connection:
+        session = sessions.bind(connection).session("chat_1")
+        session.add_items(items("a"))
+        proxy.drop()
+        said = r"bind that[^;]*;[^;]*$" if operation == "get_items" else r"bind that.*; nothing was written$"
+        with pytest.raises(sessions.ConnectionFailedError, match=said):
+            getattr(session, operation)(*([items("b")] if operation == "add_items" else []))
+    assert len(stored_texts(app_url)) == 1
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])  # MariaDB says nothing
+def test_the_servers_last_words_to_an_idle_connection_are_repeated(make_url: Callable[[str], str], kind: str) -> None:
+    url = make_url(kind)
+    prepare(url)
+    limit, words = {
+        "postgresql": ("SET idle_session_timeout = 50", "idle-session timeout.*raise idle_session_timeout"),
+        "mysql": ("SET SESSION wait_timeout = 1", "inactivity"),
+    }[kind]
+    with connected(url, autocommit=True) as connection:
+        session = sessions.bind(connection).session("chat_1")
+        run(connection, limit)
+        socket = connection if kind == "postgresql" else connection._sock
+        wait_until(lambda: is_readable(socket.fileno()))
+        with pytest.raises(sessions.ConnectionFailedError, match=f"{words}.*; nothing was written"):
+            session.pop_item()
+
+
+def test_what_the_server_tells_an_idle_connection_reaches_its_listener(pg_url: str) -> None:
+    with connected(pg_url, autocommit=True) as connection:
+        heard: list[Any] = []
+        connection.add_notify_handler(heard.append)
+        run(connection, "LISTEN told")
+        execute_sql(pg_url, "NOTIFY told, 'a'")
+        wait_until(lambda: is_readable(connection.fileno()))
+        session = sessions.bind(connection).session("chat_1")
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+        assert [notify.payload for notify in heard] == ["a"]
 
 
 def begin_a_deadlock(url: str, connection: Any, rival: Any) -> threading.Thread:

@@ -197,12 +197,26 @@ def test_missing_tables_are_not_created(sql_url: str, autocommit: bool) -> None:
     with connected(sql_url, autocommit=autocommit) as connection:
         session = sessions.bind(connection).session("chat_1")
         for operation in (session.get_items, session.pop_item, lambda: session.add_items(items("a"))):
-            with pytest.raises(sessions.SchemaError, match="create_tables"):
+            with pytest.raises(sessions.SchemaError, match=r"check\(fix=True\)"):
                 operation()
         # The caller's connection is as usable as before.
         assert run(connection, "SELECT 1") == [(1,)]
     with pytest.raises(Exception, match=r"(?i)no such table|does not exist|doesn't exist"):
         execute_sql(sql_url, "SELECT 1 FROM agent_sessions")
+
+
+def test_what_a_missing_table_advises_helps_a_bound_connection(sql_url: str) -> None:
+    with sessions.connect(sql_url) as owner, connected(sql_url) as connection:
+        owner.session("chat_1").position()
+        session = sessions.bind(connection).session("chat_1")
+        with pytest.raises(sessions.SchemaError, match=r"check\(fix=True\)"), session.exclusive():
+            pass
+        connection.rollback()
+        owner.check(fix=True)
+        with session.exclusive():
+            session.add_items(items("a"))
+        connection.commit()
+        assert texts(owner.session("chat_1").get_items()) == ["a"]
 
 
 @pytest.mark.parametrize("autocommit", [False, True])

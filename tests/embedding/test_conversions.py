@@ -209,11 +209,12 @@ def test_adapters_of_sqlite3_are_not_asked(sqlite_url: str) -> None:
 # --- what a driver says of a value that it could not convert
 
 
-def test_a_password_that_is_no_unicode_is_in_no_error(server_url: str) -> None:
+@pytest.mark.parametrize(("wrong", "words"), [("\udc80", "lone surrogate"), ("\0", "NUL")])
+def test_a_password_that_cannot_be_sent_is_in_no_error(server_url: str, wrong: str, words: str) -> None:
     without = re.sub(r":[^:@/]*@", "@", server_url)
     with (
-        sessions.connect(without, password=SECRET + "\udc80", max_retries=0) as backend,
-        pytest.raises(sessions.ConfigurationError, match="lone surrogate") as caught,
+        sessions.connect(without, password=f"{SECRET}{wrong}", max_retries=0) as backend,
+        pytest.raises(sessions.ConfigurationError, match=words) as caught,
     ):
         backend.session("chat_1").get_items()
     error: BaseException | None = caught.value

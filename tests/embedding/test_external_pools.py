@@ -10,7 +10,7 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -19,13 +19,17 @@ import psycopg.rows
 import psycopg_pool
 import pymysql
 import pytest
+from dbutils.persistent_db import PersistentDB
 from dbutils.pooled_db import PooledDB
 from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
 import sessions
 from embedding.application import connect_as, end_connections, orders, place_order, prepare, use_everything
+from sessions._connections.sharing import turns_on
 from support.children import Child
+from support.claims import refused
+from support.proxy import Proxy
 from support.samples import (
     assert_contiguous_and_ordered,
     batch,
@@ -187,6 +191,37 @@ def test_connections_that_the_server_has_ended_are_survived(pool: Any, backend: 
     assert session.get_items() == []
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("operation", ["pop_item", "fork", "get_items"])
+def test_a_pool_is_asked_again_for_a_connection_that_was_closed_while_it_was_idle(
+    server_url: str, operation: str, autocommit: bool
+) -> None:
+    """Nothing can have been executed on it: the outcome is known."""
+    prepare(server_url)
+    kept: list[Any] = []
+
+    @contextmanager
+    def connection() -> Iterator[Any]:
+        lent = kept.pop() if kept else connect_as(proxy.url, autocommit=autocommit)
+        try:
+            yield lent
+        finally:
+            if lent.open if hasattr(lent, "open") else not lent.closed:
+                kept.append(lent)
+
+    with Proxy(server_url) as proxy:
+        session = sessions.connect(pool=SimpleNamespace(connection=connection)).session("chat_1")
+        session.add_items(items("a"))
+        proxy.drop()
+        getattr(session, operation)(*(["chat_2"] if operation == "fork" else []))
+        assert texts(session.get_items()) == ([] if operation == "pop_item" else ["a"])
+        proxy.drop()
+        again = sessions.connect(pool=SimpleNamespace(connection=connection))
+        assert again.session("chat_1").get_items() == session.get_items()
+        for lent in kept:
+            lent.close()
+
+
 # Each means of a statement that it is worth another attempt, or that a write may have happened.
 _OF_CHECK_IN = [
     RuntimeError("x"),
@@ -290,6 +325,62 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for_through_a_pool(server_
         pool.dispose()
 
 
+@pytest.mark.parametrize("server_url", ["postgresql", "mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_dead_connection_that_a_pool_lends_again_is_passed_over(server_url: str, autocommit: bool) -> None:
+    """As DBUtils does, whose reconnecting has failed: the driver says for ever that a transaction is open on it."""
+    prepare(server_url)
+    with Proxy(server_url) as proxy:
+        dead = connect_as(proxy.url, autocommit=autocommit)
+        good = connect_as(server_url, autocommit=autocommit)
+        lent = [good]
+        pool = SimpleNamespace(connection=lambda: nullcontext(lent.pop(0)))
+        backend = sessions.connect(pool=pool, retry_delay=0.01)
+        cursor = dead.cursor()
+        cursor.execute("BEGIN")
+        proxy.drop()
+        with suppress(psycopg.Error, pymysql.Error):
+            cursor.execute("SELECT 1")
+        lent += [dead, dead, good, good, good]
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+        for connection in (good, dead):
+            with suppress(pymysql.Error):
+                connection.close()
+
+
+class _NoneLeftError(Exception):
+    """As a pool's own time limit is, which is no error of its driver."""
+
+
+@pytest.mark.parametrize("server_url", ["postgresql", "mysql", "mariadb"], indirect=True)
+def test_a_lost_write_is_looked_for_also_where_the_pool_lends_nothing_for_a_while(server_url: str) -> None:
+    prepare(server_url)
+    refusals: list[Exception] = []
+
+    @contextmanager
+    def connection() -> Iterator[Any]:
+        if refusals:
+            raise refusals.pop()
+        with closing(connect_as(proxy.url, autocommit=True)) as lent:
+            if proxy_cuts:
+                proxy.cut(packet=proxy_cuts.pop(), when="after")
+                refusals.extend(_NoneLeftError("nothing left") for _ in range(2))
+            yield lent
+
+    proxy_cuts: list[int] = []
+    with Proxy(server_url) as proxy:
+        backend = sessions.connect(pool=SimpleNamespace(connection=connection), retry_delay=0.01)
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        proxy_cuts.append(1)
+        session.add_items(items("b"))
+        assert proxy.was_cut
+        assert refusals == []
+        assert texts(session.get_items()) == ["a", "b"]
+
+
 SECRET = "hunter2"
 
 
@@ -385,6 +476,27 @@ def test_what_is_no_pool_is_refused(wrong: Any) -> None:
         sessions.connect(pool=wrong)
 
 
+@pytest.mark.parametrize("error", [TypeError, AttributeError])
+def test_what_is_wrong_with_a_pools_connections_is_its_own_words(error: type[Exception]) -> None:
+    def connect() -> Any:
+        raise error("connect() got an unexpected keyword argument 'sslmood'")
+
+    pool = QueuePool(connect)
+    with refused(sessions.ConnectionFailedError, match="sslmood") as caught:
+        sessions.connect(pool=SimpleNamespace(connection=lambda: closing(pool.connect())))
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_what_psycopg_says_of_a_transaction_is_not_taken_for_a_connection_string() -> None:
+    said = psycopg.ProgrammingError("can't change 'autocommit' now: connection in transaction status INTRANS")
+
+    def connection() -> Any:
+        raise said
+
+    with refused(sessions.ConnectionFailedError, match="can't change 'autocommit' now"):
+        sessions.connect(pool=SimpleNamespace(connection=connection))
+
+
 def test_an_asynchronous_pool_is_refused() -> None:
     async def work() -> None:
         pool = psycopg_pool.AsyncConnectionPool("", open=False)
@@ -416,8 +528,34 @@ def test_missing_tables_are_created_through_the_pool_unless_forbidden(open_pool:
     assert len(stored_texts(pool.url)) == 1
 
 
+def test_a_connection_that_a_pool_lends_to_several_threads_is_given_back_in_turn(sql_url: str) -> None:
+    with sessions.connect(sql_url) as own:
+        own.session("chat_1").get_items()  # makes the tables
+    are_in_turn = []
+    with closing(opener(sql_url, autocommit=False)()) as connection:
+
+        @contextmanager
+        def shared() -> Iterator[Any]:
+            try:
+                yield connection
+            finally:
+                are_in_turn.append(turns_on(connection).lock.is_held())
+                connection.rollback()  # as SQLAlchemy's pools do with what comes back
+
+        backend = sessions.connect(pool=SimpleNamespace(connection=shared))
+
+        def work(number: int) -> None:
+            for each in range(20):
+                backend.session("chat_1").add_items(batch(str(number), each, 2))
+                backend.session("empty").get_items()
+
+        in_threads(4, work)
+    assert all(are_in_turn)
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        assert_contiguous_and_ordered(session.get_items(), "0123", batches=20, size=2)
+
+
 @pytest.mark.usefixtures("each_fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_backend_on_a_pool_refuses_to_work_in_a_forked_child(sqlite_url: str) -> None:
     def work() -> None:
         for use in (session.get_items, session.pop_item, lambda: session.add_items(items("b"))):
@@ -467,7 +605,96 @@ def test_a_connection_that_a_pool_lends_in_a_transaction_is_refused(
             assert texts(session.get_items()) == ["a"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3's attribute autocommit is of Python 3.12")
+def persistent_db_of(url: str) -> Any:
+    """DBUtils' pool whose block, a connection's own, commits or rolls back, and gives nothing back."""
+    kind = dialect_of(url)
+    module: Any = sqlite3 if kind == "sqlite" else psycopg if kind == "postgresql" else pymysql
+    names = ("OperationalError", "InterfaceError", "InternalError")
+    creator = SimpleNamespace(
+        connect=opener(url, False), threadsafety=1, **{name: getattr(module, name) for name in names}
+    )
+    return PersistentDB(creator)
+
+
+@pytest.mark.parametrize("use", ["connect", "get_items", "add_items"])
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_refused_transaction_of_a_threads_own_connection_stays_open(sql_url: str, use: str, end: str) -> None:
+    prepare(sql_url)
+    pool = persistent_db_of(sql_url)
+    session = sessions.connect(pool=pool).session("chat")
+    session.add_items(items("a"))
+    uses: dict[str, Callable[[], object]] = {
+        "connect": lambda: sessions.connect(pool=pool),
+        "get_items": session.get_items,
+        "add_items": lambda: session.add_items(items("b")),
+    }
+    connection = pool.connection()
+    place_order(connection, 1)
+    with pytest.raises(sessions.ConfigurationError, match=r"use bind\(\)$"):
+        uses[use]()
+    place_order(connection, 2)
+    getattr(connection, end)()
+    assert orders(sql_url) == ([1, 2] if end == "commit" else [])
+    assert texts(session.get_items()) == ["a"]
+
+
+@pytest.mark.parametrize("use", ["connect", "get_items"])
+def test_a_pool_whose_block_ends_a_transaction_is_named_in_the_refusal(sql_url: str, use: str) -> None:
+    prepare(sql_url)
+    with closing(connect_as(sql_url, autocommit=False)) as connection:
+
+        @contextmanager
+        def lend() -> Iterator[Any]:
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+
+        pool = SimpleNamespace(connection=lend)
+        session = sessions.connect(pool=pool).session("chat")
+        place_order(connection, 1)
+        with pytest.raises(sessions.ConfigurationError, match="may have rolled that back"):
+            sessions.connect(pool=pool) if use == "connect" else session.get_items()
+        connection.commit()
+    assert orders(sql_url) == []
+
+
+def test_a_refused_connection_of_a_pool_goes_back_to_it(sqlite_url: str) -> None:
+    prepare(sqlite_url)
+    pool = PooledDB(SimpleNamespace(connect=opener(sqlite_url, False), threadsafety=1), maxconnections=1, reset=False)
+    session = sessions.connect(pool=pool).session("chat")
+    with closing(pool.connection()) as lent:
+        place_order(lent, 1)
+    for _ in range(2):
+        with pytest.raises(sessions.ConfigurationError, match="bind"):
+            session.get_items()
+    with closing(pool.connection()) as lent:
+        lent.commit()
+    assert session.get_items() == []
+    assert orders(sqlite_url) == [1]
+
+
+needs_autocommit = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="sqlite3's attribute autocommit is of Python 3.12"
+)
+
+
+@needs_autocommit
+def test_connections_that_are_always_in_a_transaction_are_refused(sqlite_url: str) -> None:
+    prepare(sqlite_url)
+    options: dict[str, Any] = {"autocommit": False}
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), **options)) as connection:
+        pool = SimpleNamespace(connection=lambda: nullcontext(connection))
+        place_order(connection, 1)
+        for use in (sessions.Session.get_items, lambda session: session.add_items(items("a"))):
+            with pytest.raises(sessions.ConfigurationError, match="open them with autocommit=True"):
+                use(sessions.connect(pool=pool).session("chat"))
+        connection.rollback()
+    assert orders(sqlite_url) == []
+
+
+@needs_autocommit
 def test_what_is_left_open_on_a_connection_with_the_attribute_autocommit_is_refused(sqlite_url: str) -> None:
     """Its commit() and rollback() do nothing, so that no pool ends what is left open."""
     prepare(sqlite_url)

@@ -107,9 +107,47 @@ def test_a_streaming_cursor_has_to_be_read_first(url: str, connection: Any) -> N
     assert texts(session.get_items()) == ["b"]
 
 
+def pool_of(connection: Any) -> Any:
+    return SimpleNamespace(connection=lambda: contextlib.nullcontext(connection))
+
+
+@pytest.mark.parametrize("behind", ["nothing", "a statement that failed"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_transaction_that_a_query_has_begun_is_refused_in_a_pool(
+    url: str, connection: Any, name: str, behind: str
+) -> None:
+    execute_sql(url, "INSERT INTO orders VALUES (1, 'placed')")
+    session = sessions.connect(pool=pool_of(connection)).session("chat_1")
+    run(connection, "SELECT state FROM orders WHERE id = 1 FOR UPDATE")
+    if behind != "nothing":
+        with pytest.raises(pymysql.IntegrityError):
+            place_order(connection, 1)
+    for _ in range(2):
+        with refused(sessions.ConfigurationError, match=r"use bind\(\)"):
+            OPERATIONS[name](session)
+    assert is_locked(url, 1)
+    connection.rollback()
+    OPERATIONS[name](session)
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_pools_connection_is_asked_for_its_transaction_only_where_it_has_not_told(
+    connection: Any, autocommit: bool
+) -> None:
+    connection.autocommit(autocommit)
+    session = sessions.connect(pool=pool_of(connection)).session("chat_1")
+    session.add_items(items("a"))
+    counted = "SHOW SESSION STATUS LIKE 'Questions'"
+    [(_, before)] = run(connection, counted)
+    session.get_items()  # what was asked last was answered with rows
+    session.get_items()
+    [(_, after)] = run(connection, counted)
+    sent = ["SELECT", "SELECT"] if autocommit else ["SAVEPOINT", "SELECT", "COMMIT", "SELECT", "COMMIT"]
+    assert int(after) - int(before) == len(sent) + 1
+
+
 def test_a_write_through_a_pool_is_committed_once(url: str, connection: Any) -> None:
-    pool = SimpleNamespace(connection=lambda: contextlib.nullcontext(connection))
-    session = sessions.connect(pool=pool).session("chat_1")
+    session = sessions.connect(pool=pool_of(connection)).session("chat_1")
     session.add_items(items("a"))
     [(_, before)] = run(connection, "SHOW SESSION STATUS LIKE 'Com_commit'")
     session.add_items(items("b"))
@@ -118,8 +156,7 @@ def test_a_write_through_a_pool_is_committed_once(url: str, connection: Any) -> 
 
 
 def test_a_pool_that_resets_nothing_shows_what_was_acknowledged_since(url: str, connection: Any) -> None:
-    pool = SimpleNamespace(connection=lambda: contextlib.nullcontext(connection))
-    session = sessions.connect(pool=pool).session("chat_1")
+    session = sessions.connect(pool=pool_of(connection)).session("chat_1")
     assert session.get_items() == []
     with sessions.Session.from_url("chat_1", url) as other:
         other.add_items(items("a"))

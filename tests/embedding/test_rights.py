@@ -1,4 +1,4 @@
-"""Rights: roles with little, schemas of their own, several tenants in one table, passwords that change."""
+"""Rights: roles with little, schemas of their own, passwords that change."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,50 +96,6 @@ def test_the_search_path_decides_about_names_without_schema(postgresql_url: str)
         connection.commit()
     for schema in ("one", "two"):
         assert execute_sql(postgresql_url, f"SELECT count(*) FROM {schema}.agent_messages") == [(1,)]
-
-
-# --- several tenants in one table
-
-
-POLICIES = (
-    # A conversation belongs to the tenant that its id begins with: two tenants never share an id.
-    """ALTER TABLE agent_sessions ENABLE ROW LEVEL SECURITY""",
-    """ALTER TABLE agent_messages ENABLE ROW LEVEL SECURITY""",
-    """CREATE POLICY tenant ON agent_sessions
-           USING (split_part(session_id, ':', 1) = current_setting('app.tenant'))""",
-    """CREATE POLICY tenant ON agent_messages
-           USING (split_part(session_id, ':', 1) = current_setting('app.tenant'))""",
-)
-
-
-def test_row_level_security_keeps_tenants_apart(postgresql_url: str) -> None:
-    make_tables(postgresql_url)
-    for policy in POLICIES:
-        execute_sql(postgresql_url, policy)
-    with role_of(postgresql_url, *grants(postgresql_url, *TABLES)) as url, connected(url) as connection:
-        backend = sessions.bind(connection)
-
-        def as_tenant(tenant: str) -> None:
-            run(connection, f"SET LOCAL app.tenant = '{tenant}'")
-
-        for tenant in ("ann", "bob"):
-            as_tenant(tenant)
-            use_everything(backend.session(f"{tenant}:chat_1"))
-            connection.commit()
-
-        as_tenant("ann")
-        assert texts(backend.session("ann:chat_1").get_items()) == ["e"]
-        theirs = backend.session("bob:chat_1")
-        assert theirs.get_items() == []
-        assert theirs.pop_item() is None
-        theirs.clear_session()
-        for write in (theirs.add_items, theirs.replace_items):
-            with pytest.raises(sessions.DatabaseError, match="row-level security"):
-                write(items("intruder"))
-        assert texts(backend.session("ann:chat_1").get_items()) == ["e"]  # the transaction goes on
-        connection.commit()
-        assert backend.session("ann:chat_1").get_items() == []  # SET LOCAL has ended with its transaction
-    assert len(stored_texts(postgresql_url, "bob:chat_1")) == 1
 
 
 # --- rows that are shown, and kept from being locked

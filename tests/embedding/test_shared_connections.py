@@ -16,6 +16,8 @@ from sqlalchemy.pool import QueuePool
 import sessions
 from embedding.application import connect_as, connected, orders, place_order, run
 from sessions._dialects.postgresql import driver as postgresql
+from sessions._dialects.sqlite import dialect as sqlite
+from sessions._dialects.sqlite.values import run as run_statement
 from support.claims import each_mysql, refused
 from support.rivals import connection_of
 from support.samples import in_threads, items, texts
@@ -263,6 +265,49 @@ def test_a_write_is_in_doubt_also_where_another_transaction_has_begun_and_failed
             with refused(sessions.OutcomeUnknownError, match="no other may use it"):
                 session.add_items(items("b"))
         assert texts(backend.session("chat_1").get_items()) == ["a", "b"]
+
+
+@pytest.mark.sqlite
+def test_a_write_in_autocommit_that_another_thread_rolls_back_may_have_happened(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.connect(sqlite_url) as backend:
+        backend.session("chat_1").get_items()  # makes the tables
+
+    def end_before_commit(connection: sqlite3.Connection, statement: str, *each: Any) -> Any:
+        if statement.startswith("COMMIT"):
+            in_threads(1, lambda _: connection.rollback())
+        return run_statement(connection, statement, *each)
+
+    path = sqlite_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        session = sessions.bind(connection).session("chat_1")
+        session.add_items(items("a"))
+        monkeypatch.setattr(sqlite, "run", end_before_commit)
+        with refused(sessions.OutcomeUnknownError, match="no other may use it"):
+            session.add_items(items("b"))
+
+
+def test_a_write_is_not_acknowledged_whose_connection_another_thread_closes_before_its_commit(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.Session.from_url("chat_1", server_url) as witness:
+        witness.add_items(items("a"))
+        lent: list[Any] = []
+
+        def lend() -> Any:
+            lent.append(connect_as(server_url, autocommit=False))
+            return closing(lent[-1])
+
+        def close_the_first() -> None:
+            if len(lent) == 2:  # the one before was asked for its driver
+                lent[1].close()
+
+        session = sessions.connect(pool=SimpleNamespace(connection=lend), retry_delay=0.001).session("chat_1")
+        with monkeypatch.context() as patched:
+            behind_each_operation(patched, session, close_the_first)
+            session.add_items(items("b"))
+        assert texts(witness.get_items()) == ["a", "b"]
 
 
 # --- what a pool raises itself

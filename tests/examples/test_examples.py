@@ -198,4 +198,4 @@ def test_the_job_shortens_what_is_long(sql_url: str, capsys: pytest.CaptureFixtu
 def test_the_job_creates_no_tables_and_fails_loudly(sql_url: str) -> None:
     done = run_script(cron_script, sql_url, "ann")
     assert done.returncode == 1
-    assert "create_tables" in done.stderr
+    assert "check(fix=True)" in done.stderr

@@ -36,6 +36,12 @@ class Operation:
     leaves: tuple[str, ...] = tuple(OLD)
 
 
+def sum_up(session: Session, _: int) -> None:
+    history = session._history
+    newest = history.newest(2)
+    history.replace_newest(newest[0], items(*NEW))
+
+
 OPERATIONS = {
     "get_items": Operation(lambda session, _: texts(session.get_items()), OLD),
     "get_items(limit)": Operation(lambda session, _: texts(session.get_items(limit=2)), OLD[-2:]),
@@ -56,6 +62,7 @@ OPERATIONS = {
     "replace_items by its beginning(if_position)": Operation(
         lambda session, position: session.replace_items(items(*OLD[:3]), if_position=position), leaves=tuple(OLD[:3])
     ),
+    "compaction": Operation(sum_up, leaves=(*OLD[:-2], *NEW)),
     "replace_items by none": Operation(lambda session, _: session.replace_items([]), leaves=()),
     "replace_items by none(if_position)": Operation(
         lambda session, position: session.replace_items([], if_position=position), leaves=()

@@ -810,18 +810,18 @@ def test_ctrl_c_anywhere_in_memory_breaks_no_seal(name: str) -> None:
 
 
 def test_ctrl_c_while_a_failure_is_cleaned_up_keeps_a_conversation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sessions._dialects.sqlite import connector
+    from sessions._dialects.sqlite import connection, connector
 
-    roll_back = connector._roll_back
+    roll_back = connection.roll_back
 
-    def interrupted(connection: Any) -> bool:
+    def interrupted(left: Any) -> bool:
         monkeypatch.undo()
-        roll_back(connection)
+        roll_back(left)
         raise KeyboardInterrupt
 
     with sessions.Session.from_url("chat_1", "sqlite::memory:") as session:
         session.add_items(items("a"))
-        monkeypatch.setattr(connector, "_roll_back", interrupted)
+        monkeypatch.setattr(connector, "roll_back", interrupted)
         with pytest.raises(KeyboardInterrupt):
             session.add_items(items("b"), if_position=99)
         assert texts(session.get_items()) == ["a"]

@@ -76,7 +76,7 @@ def holder(url: str, **options: Any) -> Iterator[Holder]:
 def test_a_lease_whose_taking_got_no_answer_is_given_back(server_url: str) -> None:
     with (
         Proxy(server_url) as proxy,
-        sessions.connect(proxy.url, max_retries=0) as backend,
+        sessions.connect(proxy.url, retry_timeout=0) as backend,
         Session.from_url("chat_1", server_url) as other,
     ):
         session = backend.session("chat_1")

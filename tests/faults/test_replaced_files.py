@@ -15,9 +15,10 @@ from urllib.parse import quote
 import pytest
 
 import sessions
-from sessions import ConnectionFailedError, OutcomeUnknownError, Session
+from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session
+from sessions._dialects.sqlite.files import directory_at
 from support.claims import refused
-from support.rivals import connection_of, lender_of
+from support.rivals import connection_of, eventually, lender_of
 from support.samples import in_threads, items, texts
 from support.servers import execute_sql
 
@@ -118,6 +119,61 @@ def test_closing_a_backend_keeps_what_another_process_wrote_since(
     assert is_sound(path)
 
 
+_IDLE = """
+import sys, sessions
+backend = sessions.connect(sys.argv[1])
+backend.session("chat_1").get_items()
+print(flush=True)
+if sys.stdin.readline() == "close\\n":
+    backend.close()
+"""
+_WRITER = """
+import sys, sessions
+session = sessions.connect(sys.argv[1]).session("chat_1")
+session.get_items()
+print(flush=True)
+sys.stdin.readline()
+for content in ("new 1", "new 2"):
+    session.add_items([{"content": content}])
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("ending", ["close", "exit"])
+@pytest.mark.parametrize("killed", [False, True], ids=["open", "killed"])
+def test_what_another_process_wrote_since_is_wiped_by_none_that_had_the_file_before(
+    path: Path, backend: sessions.Backend, ending: str, *, killed: bool
+) -> None:
+    """They have one log: a file that is moved over another one does not bring its own."""
+
+    def say(process: subprocess.Popen[str], line: str) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(line)
+        process.stdin.flush()
+        process.stdout.readline()
+
+    def start(program: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-c", program, f"sqlite:///{path}"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        say(process, "")
+        return process
+
+    with start(_IDLE) as idle, start(_WRITER) as writer:
+        backend.close()
+        shell("mv backup chat.db", path)
+        say(writer, "write\n")
+        if killed:
+            writer.kill()
+            writer.wait()
+        idle.communicate(f"{ending}\n")
+        if not killed:
+            writer.communicate("\n")
+    assert another_process_reads(path) == ["kept", "new 1", "new 2"]
+    assert is_sound(path)
+
+
 @each_way
 def test_every_connection_of_a_pool_goes_on_with_the_restored_file(
     path: Path, backend: sessions.Backend, way: str
@@ -166,6 +222,48 @@ def test_two_backends_of_a_process_agree_after_a_restore(path: Path, session: Se
     assert is_sound(path)
 
 
+# --- a backup that is put beside the log of another file
+
+_KILLED = """
+import os, sqlite3, sys, sessions
+with sessions.connect(sys.argv[1]) as backend:
+    for number in range(200):
+        if number == 100:  # what the log holds from here on is not the whole file
+            sqlite3.connect(sys.argv[1].removeprefix("sqlite:///")).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        backend.session(f"chat_{number}").add_items([{"content": "gone"}] * 5)
+    os._exit(9)
+"""
+COPIES: dict[str, Callable[[sqlite3.Connection, str], object]] = {
+    "by VACUUM INTO": lambda source, name: source.execute("VACUUM INTO ?", (name,)),
+    "by the backup API": lambda source, name: source.backup(sqlite3.connect(name)),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_the_log_that_a_killed_process_left_gets_into_no_backup(
+    tmp_path: Path, copy: Callable[[sqlite3.Connection, str], object]
+) -> None:
+    path, backup = tmp_path / "chat.db", tmp_path / "backup"
+    url = f"sqlite:///{path}"
+    with Session.from_url("chat_1", url) as session:
+        session.add_items(items("kept"))
+    with contextlib.closing(sqlite3.connect(path)) as source:
+        copy(source, str(backup))
+    subprocess.run([sys.executable, "-P", "-c", _KILLED, url], check=False)
+    log = path.with_name("chat.db-wal")
+    assert log.stat().st_size
+    left = log.read_bytes()
+    shell("cp backup chat.db", path)
+    with Session.from_url("chat_1", url, retry_timeout=0.1) as session:
+        for operation in (session.get_items, lambda: session.add_items(items("new"))):
+            with refused((ConnectionFailedError, DatabaseError), match="-shm"):
+                operation()
+    assert path.read_bytes() == backup.read_bytes()
+    assert log.read_bytes() == left
+    shell("rm chat.db-wal chat.db-shm", path)
+    assert another_process_reads(path) == ["kept"]
+
+
 # --- at the worst moment
 
 
@@ -181,10 +279,38 @@ def at(backend: sessions.Backend, statement: str, act: Callable[[], None]) -> No
     connection.set_trace_callback(traced)
 
 
-@each_way
-def test_a_restore_within_a_transaction_leaves_the_batch_once(
+def settle(backend: sessions.Backend, session: Session) -> None:
+    """Write until the directory has not changed for a while, which is all that is looked at then."""
+    [(connection, _)] = lender_of(backend)._idle
+    while connection.directory is None:
+        session.add_items(items("gone"))
+        session.pop_item()
+
+
+when_settled = pytest.mark.parametrize("settled", [False, True], ids=["at once", "behind many writes"])
+
+
+@pytest.mark.parametrize("way", [*WAYS.values(), "rm chat.db-wal chat.db-shm"], ids=[*WAYS, "the log alone"])
+def test_a_restore_is_noticed_also_when_the_directory_has_been_still_since(
     path: Path, backend: sessions.Backend, session: Session, way: str
 ) -> None:
+    settle(backend, session)
+    shell(way, path)
+    assert eventually(lambda: directory_at(str(path.parent)) is not None)
+    session.add_items(items("new"))
+    assert another_process_reads(path)[-1:] == ["new"]
+    backend.close()
+    assert another_process_reads(path)[-1:] == ["new"]
+    assert is_sound(path)
+
+
+@each_way
+@when_settled
+def test_a_restore_within_a_transaction_leaves_the_batch_once(
+    path: Path, backend: sessions.Backend, session: Session, way: str, *, settled: bool
+) -> None:
+    if settled:
+        settle(backend, session)
     at(backend, "INSERT INTO", lambda: shell(way, path))
     session.add_items(items("a", "b"))
     backend.close()
@@ -193,9 +319,12 @@ def test_a_restore_within_a_transaction_leaves_the_batch_once(
 
 
 @each_way
+@when_settled
 def test_a_restore_within_a_commit_is_an_unknown_outcome(
-    path: Path, backend: sessions.Backend, session: Session, way: str
+    path: Path, backend: sessions.Backend, session: Session, way: str, *, settled: bool
 ) -> None:
+    if settled:
+        settle(backend, session)
     at(backend, "COMMIT", lambda: shell(way, path))
     with refused(OutcomeUnknownError):
         session.add_items(items("a", "b"))
@@ -378,6 +507,8 @@ def test_a_missing_directory_of_a_relative_path_is_explained(tmp_path: Path, mon
     ):
         session.get_items()
     assert "current directory" not in str(exc.value)
+    with Session.from_url("chat_1", "sqlite:~/chat.db") as session, refused(ConnectionFailedError, match="expanduser"):
+        session.get_items()
     shutil.rmtree(tmp_path)
 
 

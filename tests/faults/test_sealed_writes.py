@@ -3,8 +3,11 @@
 The end of a conversation, which no two writes leave the same, tells of a pop too whether it was done.
 """
 
+import contextlib
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,8 @@ from faults.oracle import Figures
 from faults.test_cut_connections import CUTS, OPERATIONS, agree_with_a_model, cold, cut_at_each_packet, warm
 from faults.test_encrypted_writes import WRITES, survive_cuts
 from faults.writers import at_first_retry
-from support.proxy import Proxy
+from sessions import Session
+from support.proxy import Proxy, When
 from support.rivals import connection_of, driver_of, eventually, others
 from support.samples import in_threads, items, texts
 from support.servers import dialect_of
@@ -114,20 +118,96 @@ def test_writers_who_know_nothing_of_one_another_keep_the_seals_whole(sql_url: s
         assert [item["part"] for item in found if item["by"] == number] == list(range(count))
 
 
-def test_a_write_that_was_done_is_found_though_others_have_written_since(server_url: str) -> None:
-    with sessions.connect(server_url, **SEALED) as direct, Proxy(server_url) as proxy:
+@contextlib.contextmanager
+def cut_off(url: str, when: When, meanwhile: Callable[[Session], None]) -> Iterator[tuple[Session, Session]]:
+    """Give a session whose next write is cut off, and another one, on which something is done before it is settled."""
+    with sessions.connect(url, **SEALED) as direct, Proxy(url) as proxy:
         witness = direct.session("chat_1")
         witness.add_items(items("first"))
         with sessions.connect(proxy.url, retry_delay=0.001, max_retries=10, **SEALED) as backend:
             session = backend.session("chat_1")
             session.get_items()
-            proxy.cut(when="after")
-
-            def write_since() -> None:
-                for _ in range(2):
-                    witness.add_items(items("rival"))
-
-            with at_first_retry(write_since):
-                session.add_items(items("ours"))
+            proxy.cut(when=when)
+            with at_first_retry(lambda: meanwhile(witness)):
+                yield session, witness
             assert proxy.was_cut
-            assert texts(witness.get_items()) == ["first", "ours", "rival", "rival"]
+
+
+def add_twice(session: Session) -> None:
+    session.add_items(items("a"))
+    session.add_items(items("b"))
+
+
+def remove_and_add(session: Session) -> None:
+    assert texts([session.pop_item() or {}]) == ["ours"]
+    session.add_items(items("a", "b", "c"))
+
+
+def test_a_write_that_was_done_is_found_though_others_have_written_since(server_url: str) -> None:
+    with cut_off(server_url, "after", add_twice) as (session, witness):
+        session.add_items(items("ours"))
+        assert texts(witness.get_items()) == ["first", "ours", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "leaves"), [("add_items", ["first", "a", "b", "ours"]), ("pop_item", ["first", "a"])]
+)
+def test_a_write_that_was_not_done_is_done_though_others_have_added_since(
+    server_url: str, operation: str, leaves: list[str]
+) -> None:
+    with cut_off(server_url, "before", add_twice) as (session, witness):
+        getattr(session, operation)(*([items("ours")] if operation == "add_items" else []))
+        assert texts(witness.get_items()) == leaves
+
+
+def test_a_write_that_others_may_have_removed_is_not_done_again(server_url: str) -> None:
+    """Also where the last that they did was to add."""
+    with cut_off(server_url, "after", remove_and_add) as (session, witness):
+        with pytest.raises(sessions.OutcomeUnknownError):
+            session.add_items(items("ours"))
+        assert texts(witness.get_items()) == ["first", "a", "b", "c"]
+
+
+def test_what_a_sealed_write_waits_for_is_not_taken_from_its_time_for_collisions(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first attempt waits for a lock, the second for the server, each for an hour, and others are first."""
+    hours = 0
+
+    def clock() -> float:
+        return time.monotonic() + 3600 * hours
+
+    monkeypatch.setattr("sessions._stores.seal_reading.monotonic", clock)
+    monkeypatch.setattr("sessions._stores.attempts.time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
+    with (
+        sessions.connect(server_url, **SEALED) as direct,
+        Proxy(server_url) as proxy,
+        sessions.connect(proxy.url, retry_delay=0.001, **SEALED) as backend,
+    ):
+        rival = direct.session("chat_1")
+        rival.add_items(items("a"))
+        rows: Any = backend._store._rows  # type: ignore[attr-defined]
+        write_sealed, told = rows.write_sealed, iter(["lock", "server"])
+
+        def be_late(*arguments: Any, **named: Any) -> int:
+            nonlocal hours
+            cause = next(told, None)
+            if cause == "lock":
+                hours += 1
+                rival.add_items(items("b"))
+            elif cause == "server":
+                proxy.refusing = True
+                proxy.drop()
+            written: int = write_sealed(*arguments, **named)
+            return written
+
+        def come_back() -> None:
+            nonlocal hours
+            hours += 1
+            rival.add_items(items("c"))
+            proxy.refusing = False
+
+        monkeypatch.setattr(rows, "write_sealed", be_late)
+        with at_first_retry(come_back):
+            backend.session("chat_1").add_items(items("ours"))
+        assert texts(rival.get_items()) == ["a", "b", "c", "ours"]

@@ -1,11 +1,13 @@
 """What a cancellation waits for: a write that has begun, and on a bound connection a read."""
 
 import asyncio
+import selectors
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import pytest
 
 import sessions
@@ -76,6 +78,47 @@ async def test_a_cancelled_write_is_finished_first(write: Any, cancelled: str) -
     with pytest.raises(asyncio.CancelledError):
         await task
     assert session.get_items() == expected
+
+
+class _Turns(selectors.DefaultSelector):
+    """Counts how often the loop has looked for what to do next."""
+
+    count = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.count += 1
+        return super().select(timeout)
+
+
+def test_the_loop_rests_while_a_write_that_a_scope_of_anyio_has_cancelled_is_finished(write: Any) -> None:
+    """It cancels a task anew in each turn of the loop, which Starlette's middleware and move_on_after() both do."""
+    call, expected = write
+    session = _Held("chat")
+    sessions.Session.add_items(session, [_ITEM])
+    turns = _Turns()
+
+    async def scenario() -> None:
+        outcomes: list[str] = []
+        with anyio.CancelScope() as scope:
+            loop = asyncio.get_running_loop()
+            task = asyncio.current_task()
+            loop.call_soon(scope.cancel)
+            loop.call_later(0.2, session.released.set)
+            try:
+                await call(AgentsSession(session))
+            except asyncio.CancelledError:
+                outcomes.append("cancelled")
+                raise
+        assert scope.cancelled_caught
+        assert outcomes == ["cancelled"]
+        assert task is not None
+        assert not task.cancelling()
+        assert turns.count < 100
+        await asyncio.sleep(0)  # it goes on
+        assert session.get_items() == expected
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
+        runner.run(scenario())
 
 
 def test_a_failure_behind_a_cancellation_stays_quiet() -> None:

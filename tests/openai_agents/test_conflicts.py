@@ -11,6 +11,7 @@ import pytest
 import sessions
 from openai_agents.scripted import add, agent, run, tool_call, words
 from sessions.openai_agents import AgentsSession
+from support.claims import refused
 
 
 def _message(number: int) -> dict[str, Any]:
@@ -238,3 +239,38 @@ async def test_a_pop_behind_ones_own_is_seen(backend: Any, monkeypatch: pytest.M
     with pytest.raises(sessions.ConflictError):
         await adapter.add_items([_message(4)])
     assert await adapter.get_items() == [_message(1)]
+
+
+class Redacting(sessions.Session):
+    def add_items(self, items: Any, *, if_position: int | None = None) -> None:
+        super().add_items([{**item, "content": "redacted"} for item in items], if_position=if_position)
+
+
+class Named(sessions.Session):
+    """A subclass that reads and writes as ours."""
+
+
+def _patched(url: str) -> sessions.Session:
+    session = sessions.Session.from_url("chat", url)
+    session.replace_items = lambda items, *, if_position=None: None  # type: ignore[method-assign]
+    return session
+
+
+@pytest.mark.parametrize(
+    "open_session", [lambda url: Redacting.from_url("chat", url), _patched], ids=["a subclass", "an attribute"]
+)
+async def test_a_session_with_methods_of_its_own_is_not_gone_past(sqlite_url: str, open_session: Any) -> None:
+    with open_session(sqlite_url) as session:
+        with refused(sessions.ConfigurationError, match=r"would go past (add|replace)_items\(\)"):
+            AgentsSession(session, on_conflict="raise")
+        await AgentsSession(session).add_items([_message(1)])
+        assert len(await AgentsSession(session).get_items()) == 1
+
+
+async def test_a_subclass_that_reads_and_writes_as_ours_is_guarded(sqlite_url: str) -> None:
+    with Named.from_url("chat", sqlite_url) as session:
+        adapter = AgentsSession(session, on_conflict="raise")
+        await adapter.get_items()
+        session.add_items([_message(1)])
+        with pytest.raises(sessions.ConflictError):
+            await adapter.add_items([_message(2)])

@@ -1,7 +1,7 @@
 """The SDK's sessions that wrap another one, on top of ours: encryption and compaction."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import sessions
 from openai_agents.scripted import SDK_VERSION, agent, run, words
 from sessions.openai_agents import AgentsSession
 from support.model_api import ModelAPI, serve_model_api
+from support.servers import execute_sql
 
 _KEY = "a key that is long enough for a test"
 _ITEMS: list[Any] = [{"role": "user", "content": str(number)} for number in range(5)]
@@ -151,6 +152,103 @@ async def test_a_part_is_summed_up_and_what_stands_before_it_stays(
     assert not await snapshot.replace_suffix(1, [_SUMMARY])
     await adapter.add_items(_ITEMS[:1])  # which follows what was written
     assert words(session.get_items()) == [*kept, *words(_ITEMS[:1])]
+
+
+@pytest.fixture(params=["plain", "sealed", "encrypted", "encrypted and sealed"])
+def keys(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Options of a backend."""
+    key = "a key of more than thirty-two characters"
+    return {name: key for name in ("encryption_key", "integrity_key") if name[:4] in request.param}
+
+
+@replaces_atomically
+async def test_what_stands_before_a_summary_is_not_touched(url: str, keys: dict[str, Any]) -> None:
+    with sessions.connect(url, **keys) as backend:
+        session = backend.session("chat_1")
+        session.add_items(_ITEMS)
+        before = list(session.records())
+        snapshot = await AgentsSession(session)._get_compaction_snapshot(3)
+        redacted = {"role": "user", "content": "[redacted]"}
+        session.replace_record(before[0].id, redacted)
+        session.delete_record(before[1].id)
+        assert await snapshot.replace_suffix(1, [_SUMMARY])
+        assert session.get_items() == [redacted, _ITEMS[2], _SUMMARY]
+        after = list(session.records())
+        assert [record[:2] for record in after[:2]] == [before[0][:2], before[2][:2]]
+        assert after[1] == before[2]
+        if "integrity_key" in keys:
+            assert session.verify().sealed == 3
+
+
+@replaces_atomically
+async def test_who_reads_page_by_page_beside_a_compaction_gets_what_stays_once(session: sessions.Session) -> None:
+    many = [{"role": "user", "content": str(number)} for number in range(1_500)]
+    session.add_items(many)
+    snapshot = await AgentsSession(session)._get_compaction_snapshot(2)
+    records = session.records()
+    first = [next(records) for _ in range(5)]
+    assert await snapshot.replace_suffix(1, [_SUMMARY])
+    assert [record.item for record in [*first, *records]][:1_499] == many[:-1]
+
+
+@replaces_atomically
+async def test_a_forged_item_is_not_sealed_by_a_compaction(sql_url: str) -> None:
+    key = "a key of more than thirty-two characters"
+    with sessions.connect(sql_url, integrity_key=key, on_broken_seal="report") as backend:
+        session = backend.session("chat_1")
+        session.add_items(_ITEMS)
+        first = next(session.records())
+        forged = first.text.replace('"0"', '"9"')
+        execute_sql(sql_url, "UPDATE agent_messages SET message_data = replace(message_data, %s, %s)", ['"0"', '"9"'])
+        assert next(session.records()).text == forged
+        for start in (0, 1):
+            snapshot = await AgentsSession(session)._get_compaction_snapshot(len(_ITEMS))
+            assert not await snapshot.replace_suffix(start, [_SUMMARY])
+        with pytest.raises(sessions.SealBrokenError):
+            session.verify()
+
+
+@replaces_atomically
+async def test_what_cannot_be_read_and_what_stands_before_it_is_not_summed_up(sql_url: str) -> None:
+    with sessions.Session.from_url("chat_1", sql_url) as session:
+        session.add_items(_ITEMS)
+        corrupt = list(session.records())[2].id
+        execute_sql(sql_url, "UPDATE agent_messages SET message_data = %s WHERE id = %s", ["[]", corrupt])
+        snapshot = await AgentsSession(session)._get_compaction_snapshot(100)
+        assert (snapshot.items, snapshot.complete) == (_ITEMS[3:], False)
+        assert await snapshot.replace_suffix(0, [_SUMMARY])
+        assert [record.text for record in session.records()][2] == "[]"
+        assert session.get_items() == [*_ITEMS[:2], _SUMMARY]
+
+
+@replaces_atomically
+@pytest.mark.parametrize("how", ["run", "run_streamed"])
+@pytest.mark.parametrize("outermost", ["encryption", "compaction"])
+async def test_runs_compact_by_themselves_under_encryption(
+    session: sessions.Session, api: ModelAPI, how: str, outermost: str
+) -> None:
+    adapter = AgentsSession(session)
+    inner = adapter if outermost == "encryption" else _encrypted(adapter)
+    async with _compacting(inner, api, should_trigger_compaction=_at_four) as compacting:
+        wrapped = _encrypted(compacting) if outermost == "encryption" else compacting
+        assistant, _ = agent("one", "two", "three")
+        for text in ("first", "second", "third"):
+            await run(how, assistant, text, session=wrapped)
+        assert words(await wrapped.get_items()) == ["compaction", "third", "three"]
+
+
+@replaces_atomically
+async def test_a_session_that_changes_items_is_not_bypassed_by_compaction(url: str, api: ModelAPI) -> None:
+    class Stamping(sessions.Session):
+        def replace_items(self, items: Iterable[Any], *, if_position: int | None = None) -> None:
+            super().replace_items([{**item, "stamp": 1} for item in items], if_position=if_position)
+
+    with Stamping.from_url("chat_1", url) as session:
+        async with _compacting(AgentsSession(session), api, should_trigger_compaction=_at_four) as compacting:
+            assistant, _ = agent("one", "two")
+            for text in ("first", "second"):
+                await run("run", assistant, text, session=compacting)
+        assert [(item["type"], item["stamp"]) for item in session.get_items()] == [("compaction", 1)]
 
 
 @replaces_atomically

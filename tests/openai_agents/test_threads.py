@@ -67,7 +67,6 @@ async def test_a_process_without_further_threads_does_it_at_once(monkeypatch: py
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own(sqlite_url: str) -> None:
     with sessions.connect(sqlite_url) as backend:
         asyncio.run(AgentsSession(backend.session("chat")).add_items(items("of the parent")))

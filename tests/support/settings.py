@@ -32,6 +32,7 @@ SETTINGS = [
         "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci",
         "SET character_set_client = sjis",
         "SET character_set_connection = ucs2",
+        "SET character_set_client = binary, character_set_connection = utf16, sql_mode = ''",
         "SET collation_connection = utf8mb4_unicode_ci",
         "SET character_set_results = NULL",
         "SET character_set_results = latin1",

@@ -9,7 +9,7 @@ import pytest
 from sessions import AuthenticationError, TLSError
 from tls.authority import Authority, Identity
 from tls.refusals import KEY_PASSWORD, refusal
-from tls.tls_server import TLSServer
+from tls.tls_server import PostgreSQL, TLSServer
 
 
 @pytest.fixture
@@ -70,6 +70,19 @@ def test_a_foreign_client_certificate_is_refused(server: TLSServer, foreign: Aut
     error = refusal(server.url("certified"), ssl=options)
     assert type(error) in (TLSError, AuthenticationError)
     assert "certificate" in str(error)
+
+
+def test_a_client_certificate_for_servers_is_refused_as_such(server: TLSServer, clients: Authority) -> None:
+    wrong = clients.server("certified")
+    error = refusal(server.url("certified"), ssl={"ca": server.authority.cert, "cert": wrong.cert, "key": wrong.key})
+    assert "pass a client certificate that the server accepts" in str(error)
+
+
+def test_without_ssl_a_missing_client_certificate_is_asked_for(postgresql: PostgreSQL) -> None:
+    """In the clear libpq goes on, is refused for that, and reports both."""
+    error = refusal(postgresql.url("certified"))
+    assert type(error) is AuthenticationError
+    assert "pass your client certificate" in str(error)
 
 
 def test_a_wrong_password_is_refused_in_spite_of_a_certificate(server: TLSServer, client: Identity) -> None:

@@ -3,17 +3,24 @@
 import contextlib
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
+import pymysql
 import pytest
 
 import sessions
 from embedding.application import wait_until
+from sessions._dialects.sockets import is_readable
 from support.children import Child
+from support.proxy import Proxy
+from support.rivals import terminate
 from support.samples import in_threads
 from tls.authority import Authority, Identity
 from tls.refusals import refusal
@@ -213,7 +220,6 @@ def _close_and_open_others() -> None:
 
 
 @LINUX
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("become", [_give_up_rights, _close_and_open_others], ids=["another user", "a daemon"])
 def test_certificates_are_at_hand_in_a_child_that_becomes(
     postgresql: PostgreSQL, options: dict[str, str], become: Callable[[], None]
@@ -261,7 +267,6 @@ def test_nothing_secret_is_in_a_repr(server: TLSServer, options: dict[str, str])
 
 
 @pytest.mark.usefixtures("each_fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("end", ["works", "closes"])
 def test_a_child_says_nothing_on_its_parents_encrypted_connection(server: TLSServer, end: str) -> None:
     """Not even goodbye: a record of TLS that the parent does not know of would end its connection."""
@@ -279,3 +284,35 @@ def test_a_child_says_nothing_on_its_parents_encrypted_connection(server: TLSSer
         session.add_items([ITEM])
         assert session.get_items() == [ITEM]
         assert before <= set(server.connections())
+
+
+# --- the application's own connections
+
+
+@pytest.mark.parametrize("end", ["the server's", "cut"])
+def test_a_connection_with_tls_that_was_closed_while_it_was_idle_is_not_written_on(server: TLSServer, end: str) -> None:
+    """Nor is one taken for closed that goes on: what TLS itself sends is no end."""
+    server.use(server.url())  # which makes the tables
+    wait_until(lambda: not server.connections())
+    with Proxy(server.url()) as proxy, contextlib.ExitStack() as stack:
+        url = urlsplit(proxy.url)
+        named: Any = {"host": "127.0.0.1", "port": url.port, "user": "app", "password": PASSWORD, "autocommit": True}
+        connection: Any
+        if server.dialect == "postgresql":
+            connection = psycopg.connect(dbname="agents", sslmode="require", **named)
+        else:
+            context = ssl.create_default_context(cadata=server.authority.cert)
+            connection = pymysql.connect(database="agents", ssl=context, **named)
+        stack.callback(lambda: connection.close() if getattr(connection, "open", True) else None)
+        session = sessions.bind(connection).session(secrets.token_hex(8))
+        session.add_items([ITEM])
+        assert session.get_items() == [ITEM]
+        [number] = server.connections()
+        if end == "cut":
+            proxy.drop()
+        else:
+            terminate(server.server.url, number)
+            socket = connection if server.dialect == "postgresql" else connection._sock
+            wait_until(lambda: is_readable(socket.fileno()))
+        with pytest.raises(sessions.ConnectionFailedError, match="; nothing was written"):
+            session.pop_item()

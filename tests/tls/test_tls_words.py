@@ -81,3 +81,11 @@ def test_what_the_url_says_to_libpq_alone_is_not_overruled_in_silence(said: str,
     options = {"verify": False, "cert": client.cert + client.key}
     with refused(sessions.ConfigurationError, match=said.partition("=")[0]):
         sessions.connect(f"postgresql://host/chat?{said}", ssl=options)
+
+
+@each_scheme
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "prefer", "disable"])
+def test_the_systems_roots_are_for_names_that_are_verified(scheme: str, mode: str) -> None:
+    with refused(InvalidURLError, match="sslmode=verify-full alone"):
+        sessions.connect(f"{scheme}://host/chat?sslmode={mode}&sslrootcert=system")
+    sessions.connect(f"{scheme}://host/chat?sslrootcert=system").close()

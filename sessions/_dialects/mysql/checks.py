@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sessions._checks import Check, id_check, times_check, type_check
 from sessions._dialects.dialect import Columns
@@ -12,6 +12,11 @@ from .cluster import GROUP, Server
 
 # Longer ones are refused, or cut where the server is not strict.
 _SHORT_TEXTS = ("tinytext", "text", "varchar")
+_OTHER_TEXT = {
+    "": "make it LONGTEXT: this one changes what is stored",
+    "json": "make it LONGTEXT: this one changes what is stored, and takes no item that is more than 100 deep, nor lone "
+    "surrogates, nor numbers beyond a double",
+}
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32}
 # They keep some characters as others: U+10000 and what follows as U+0000 and what follows, U+6661 as U+6659.
 _MIXING = ("tis620", "cp932")
@@ -33,7 +38,7 @@ def column_checks(sessions: Columns, messages: Columns, statements: Mapping[str,
             good=text in ("longtext", "mediumtext"),
             remedy=statements["widen_text"]
             if text.startswith(_SHORT_TEXTS)
-            else "make it LONGTEXT: this one changes what is stored",
+            else _OTHER_TEXT.get(text, _OTHER_TEXT[""]),
         ),
         id_check(number, _end_of(number), statements["widen_id"]),
         _times_check(times),
@@ -77,11 +82,30 @@ def key_checks(table: str, quoted: str, *, found: bool) -> list[Check]:
     return [Check("session key", "error", what, remedy)]
 
 
+def message_key_checks(table: str, quoted: str, indexes: Collection[str]) -> list[Check]:
+    """Say that a row of the messages can be found by no key of its own."""
+    if "PRIMARY" in indexes:
+        return []
+    what = f"{table} has no primary key: replicas look for a changed row in all of them, and groups take none such"
+    return [Check("message key", "warning", what, f"ALTER TABLE {quoted} ADD PRIMARY KEY (id)")]
+
+
+def json_checks(definition: str | bytes, remedy: str) -> list[Check]:
+    """Say what MariaDB's JSON, which is a LONGTEXT with a CHECK, does not take."""
+    if b"json_valid(`message_data`)" not in _bytes_of(definition):
+        return []
+    what = "message_data has the CHECK of a column JSON: no item more than 31 deep, nor with a lone surrogate"
+    return [Check("JSON", "warning", what, remedy)]
+
+
+def _bytes_of(definition: str | bytes) -> bytes:
+    # In the character set of its answers, which may take two bytes for a letter.
+    return definition.encode() if isinstance(definition, str) else definition.replace(b"\0", b"")
+
+
 def temporary_checks(table: str, definition: str | bytes) -> list[Check]:
     """Say that an application's connection has a table of its own in the place of everybody's."""
-    # In the character set of its answers, which may take two bytes for a letter.
-    words = definition.encode() if isinstance(definition, str) else definition.replace(b"\0", b"")
-    if not words.startswith(b"CREATE TEMPORARY"):
+    if not _bytes_of(definition).startswith(b"CREATE TEMPORARY"):
         return []
     remedy = f"DROP TEMPORARY TABLE {table}, or bind a connection without it"
     return [Check("durability", "error", f"{table} is a temporary table: it ends with the connection", remedy)]

@@ -133,7 +133,7 @@ class MySQLConnector:
             raise_a_handlers(exc, handled)
             # A copy: the frames behind the driver's own hold the password.
             cause = type(exc)(*exc.args) if isinstance(exc, pymysql.Error) else pymysql.OperationalError(str(exc))
-            raise AttemptFailed(connect_failure(exc), cause) from None
+            raise AttemptFailed(connect_failure(exc, self._parameters["unix_socket"]), cause) from None
         server = connection.server
         if wrong := server.wrong or _unwanted(server, wanted):
             self.close(connection)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pymysql
 
 from sessions._checks import Check
+from sessions._cursors import NUMBER, REST, SEPARATOR, YEAR, no_cursor_error
 from sessions._dialects.dialect import Columns, Dialect, may_be_cut, position_of
 from sessions._dialects.driver import Parameters
 from sessions._items import MAX_ID, Row
@@ -22,10 +23,27 @@ from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
 from .answers import MyConnection, Result, is_mariadb
-from .checks import cascade_check, cluster_check, column_checks, engine_check, key_checks, temporary_checks
+from .checks import (
+    cascade_check,
+    cluster_check,
+    column_checks,
+    engine_check,
+    json_checks,
+    key_checks,
+    message_key_checks,
+    temporary_checks,
+)
 from .connection import PacketConnection
 from .driver import MySQLDriver, quotes
-from .errors import CANNOT_CONVERT, DUPLICATE_INDEX, MIXED_COLLATIONS, MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
+from .errors import (
+    CANNOT_CONVERT,
+    DUPLICATE_INDEX,
+    MIXED_COLLATIONS,
+    MORE_THAN_ONE_ROW,
+    NO_SUCH_VALUE,
+    OUT_OF_RANGE,
+    errno_of,
+)
 from .layout import note
 from .packets import check_engine, roll_back, send
 from .preparing import check_no_id_is_forced
@@ -63,6 +81,7 @@ _FIRST = "\x01"
 class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
     """The operations in MySQL and MariaDB."""
 
+    listed_times = rf"(0000-00-00( 00:00:00(\.0+)?)?|{YEAR}{REST}|{NUMBER})?"
     indexes_hold_the_key = True
 
     def __init__(self, options: Options) -> None:
@@ -90,6 +109,8 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
                 rows = self.execute(connection, name, {**parameters, **bounds})
             return rows
         except own(pymysql.Error) as exc:
+            if errno_of(exc) == NO_SUCH_VALUE:
+                raise no_cursor_error(f"{parameters['updated']}{SEPARATOR}{parameters['session_id']}") from None
             if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
                 raise
         # The column's character set has nothing beyond.
@@ -265,6 +286,10 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
         return position_of(rows[0][0] if rows else None)
 
+    def newest_rows_now(self, connection: MyConnection, session_id: str, count: int) -> list[Row]:
+        parameters = {"session_id": session_id, "count": count, "upto": MAX_ID}
+        return self.locked(connection, "lock_newest_items", parameters)
+
     def has_rows(self, connection: MyConnection, session_id: str) -> bool:
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
         return bool(rows) and rows[0][0] is not None
@@ -300,17 +325,22 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def own_checks(self, connection: MyConnection) -> list[Check]:
         found = [engine_check({table: self._engine(connection, table) for table in self.tables})]
-        sessions = self.tables[0]
+        sessions, messages = self.tables
         keys = self.execute(connection, "session_key", self.named(sessions))
         found += key_checks(sessions, self._quoted(sessions), found=bool(keys))
+        indexes = [row[0] for row in self.execute(connection, "indexes", self.named(messages))]
+        found += message_key_checks(messages, self._quoted(messages), indexes)
+        asked = "definition_of_sessions", "definition_of_messages"
+        definitions = [self.execute(connection, name, {})[0][1] for name in asked]
+        found += json_checks(definitions[1], self.statements["widen_text"])
         if not isinstance(connection, PacketConnection):
-            for table, name in zip(self.tables, ("definition_of_sessions", "definition_of_messages"), strict=True):
-                found += temporary_checks(table, self.execute(connection, name, {})[0][1])
+            for table, definition in zip(self.tables, definitions, strict=True):
+                found += temporary_checks(table, definition)
         if isinstance(connection, PacketConnection):
             found += cluster_check(connection.server)
             if connection.server.refuses_cascades:
-                names = self.execute(connection, "cascading_keys", self.named(self.tables[1]))
-                found.append(cascade_check(self._quoted(self.tables[1]), str(names[0][0]) if names else ""))
+                names = self.execute(connection, "cascading_keys", self.named(messages))
+                found.append(cascade_check(self._quoted(messages), str(names[0][0]) if names else ""))
         return found
 
     def _engine(self, connection: MyConnection, table: str) -> str:

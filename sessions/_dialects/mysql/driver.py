@@ -7,11 +7,11 @@ sql_mode are known.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import SERVER_STATUS
+from pymysql.constants import CR, SERVER_STATUS
 
 from sessions._dialects.driver import Driver, Parameters
 from sessions._dialects.failures import TRY_AGAIN, Failure, Opened
@@ -30,6 +30,7 @@ from .errors import (
     MIXED_COLLATIONS,
     NO_CASCADE,
     NO_SAVEPOINT,
+    NO_SUCH_INDEX,
     NOT_FOR_TABLE,
     NoAnswerError,
     describe,
@@ -39,6 +40,7 @@ from .errors import (
 from .layout import is_known, note, suiting
 from .packets import (
     check_engine,
+    check_not_closed,
     end_interrupted,
     end_statement,
     read_all_results,
@@ -55,6 +57,14 @@ _NO_BOUND = str(2**64 - 1)
 
 # A statement that only reads, with or without a setting of its own.
 _READ = re.compile(r"(/\*M!.*\*/\s+)?SELECT\b")
+# How a comparison with an id fails that a column cannot hold; and what a conversation holds then, by the statement.
+_OTHER_CHARACTERS = (CANNOT_CONVERT, *MIXED_COLLATIONS)
+_NOTHING: Mapping[str, list[Any]] = {
+    "all_items": [],
+    "newest_items": [],
+    "records": [],
+    "newest_range": [(None, None)],
+}
 # What takes back, and how often it may be interrupted by KILL QUERY.
 _UNDOING = ("rollback", "rollback_to_savepoint")
 _UNDOES = 5
@@ -85,13 +95,16 @@ class MySQLDriver(Driver[MyConnection]):
         return connection.server.name if isinstance(connection, PacketConnection) else ""
 
     def with_parameters(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
-        """Put the parameters, escaped, into statements."""
+        """Put the parameters, escaped, into the statements that suit the tables."""
+        table = self.tables[1]
+        return self._filled(connection, [suiting(connection, table, name) for name in names], parameters)
+
+    def _filled(self, connection: MyConnection, names: Iterable[str], parameters: Parameters) -> list[str]:
         quote, _ = quotes(connection)
         escaped = {name: literal(value, quote) for name, value in parameters.items()}
         if parameters.get("upto") == MAX_ID:
             escaped["upto"] = _NO_BOUND
-        table = self.tables[1]
-        return [self.statements[suiting(connection, table, name)] % escaped for name in names]
+        return [self.statements[name] % escaped for name in names]
 
     def execute(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         if name not in _UNDOING:
@@ -118,6 +131,13 @@ class MySQLDriver(Driver[MyConnection]):
             if _READ.match(self.statements[name]):
                 end_statement(connection, self.statements["still_busy"])
             raise
+        except own(pymysql.Error) as exc:
+            if name in _NOTHING and self._cannot_be(connection, parameters["session_id"], exc):
+                return [*_NOTHING[name]]
+            if errno_of(exc) != NO_SUCH_INDEX:
+                raise
+            # What suits tables of others names their primary key, and this one has none.
+            [result] = send(connection, *self._filled(connection, [name], parameters))
         note(connection, self.tables[1], name, result)
         return list(result.rows)
 
@@ -140,27 +160,31 @@ class MySQLDriver(Driver[MyConnection]):
         try:
             return do(session_ids)
         except own(pymysql.Error) as exc:
-            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
+            if errno_of(exc) not in _OTHER_CHARACTERS:
                 raise
-        possible = [session_id for session_id in session_ids if self._can_be(connection, session_id)]
+            possible = [one for one in session_ids if not self._cannot_be(connection, one, exc)]
         return do(possible) if possible else nothing
 
-    def _can_be(self, connection: MyConnection, session_id: str) -> bool:
-        """Tell whether the columns' character sets have what an id consists of."""
+    def _cannot_be(self, connection: MyConnection, session_id: str, refusal: Exception) -> bool:
+        """Tell whether something was refused because the columns' character sets lack what an id consists of."""
+        if errno_of(refusal) not in _OTHER_CHARACTERS:
+            return False
         try:
             for name in ("lock_session", "lock_newest_id"):
                 self.execute(connection, name, {"session_id": session_id})
         except own(pymysql.Error) as exc:
-            if errno_of(exc) not in (CANNOT_CONVERT, *MIXED_COLLATIONS):
+            if errno_of(exc) not in _OTHER_CHARACTERS:
                 raise
-            return False
-        return True
+            return True
+        return False
 
     def check_lent(self, connection: MyConnection) -> None:
         if not hasattr(connection, "server_status"):
             raise ConfigurationError("the connection was never opened (defer_connect=True); call its connect() first")
         read_all_results(connection)
         check_engine(connection, self.engine, comment=None)
+        if not self.may_be_in_transaction(connection):
+            check_not_closed(connection)
 
     def commit(self, connection: MyConnection) -> None:
         send(connection, then=self.statements["commit"])
@@ -174,6 +198,17 @@ class MySQLDriver(Driver[MyConnection]):
     def in_transaction(self, connection: MyConnection) -> bool:
         status: int = connection.server_status  # type: ignore[attr-defined]
         return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def was_begun(self, connection: MyConnection) -> bool:
+        # Of one that was lost it says what the server had said last.
+        if not connection.open:
+            raise pymysql.OperationalError(CR.CR_SERVER_GONE_ERROR, "the connection is closed")
+        check_not_closed(connection)
+        if self.may_be_in_transaction(connection) and not self.in_transaction(connection):
+            self.execute(connection, "savepoint", {})  # for what its answer tells
+            if self.in_transaction(connection):
+                self.execute(connection, "release_savepoint", {})
+        return self.in_transaction(connection)
 
     def may_be_in_transaction(self, connection: MyConnection) -> bool:
         # A SELECT may have begun one.

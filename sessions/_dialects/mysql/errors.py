@@ -54,6 +54,9 @@ _USED_UP = Failure(
 # MariaDB says so of the loser of a deadlock for the lock of AUTO_INCREMENT too.
 _USED_UP_OR_DEADLOCK = replace(_USED_UP, transient=True)
 _CHARACTERS = Failure(DatabaseError, "give the column the character set utf8mb4, or use ensure_ascii=True")
+_ID_CHARACTERS = Failure(
+    DatabaseError, "give session_id in both tables the character set utf8mb4 and one collation, or use another id"
+)
 _TIMES = Failure(SchemaError, "give the columns created_at and updated_at the type TIMESTAMP or DATETIME")
 _NO_SUCH_TIME = Failure(
     InvalidItemError,
@@ -61,6 +64,12 @@ _NO_SUCH_TIME = Failure(
     "give the server the time zone +00:00",
 )
 _OWN_COLUMN = Failure(DatabaseError, "a column that the table computes, or a trigger, refuses a value; see the cause")
+_JSON = Failure(DatabaseError, "message_data is JSON, which does not take every item: make it LONGTEXT")
+_CONSTRAINT = Failure(
+    DatabaseError,
+    "a CHECK of the tables refuses it: drop that, and where it is JSON_VALID, by a column JSON of MariaDB's, make the "
+    "column LONGTEXT",
+)
 _OPTION = Failure(DatabaseError, "let an administrator change the option that the server names")
 _UNIQUE = Failure(
     DatabaseError, "a unique index of yours on one of the two tables refuses it: drop it, or put id into it"
@@ -68,6 +77,15 @@ _UNIQUE = Failure(
 _FULL = Failure(DatabaseError, "free some space on the server; nothing was written")
 _MEMORY = Failure(DatabaseError, "the server is short of memory or threads; try again", transient=True)
 _CANCELLED = Failure(DatabaseError, "someone cancelled it, or a time limit of the server did; nothing was written")
+_LIMIT = (
+    "it took longer than {}: if another transaction held a lock, end that; else look at the statement's plan, or raise "
+    "the limit"
+)
+_READ_LIMIT = Failure(DatabaseError, _LIMIT.format("max_execution_time of the server or the session"))
+_STATEMENT_LIMIT = Failure(
+    DatabaseError,
+    f"{_LIMIT.format('max_statement_time of the server, the user or the session')}; nothing was written",
+)
 _CUT_COMMIT = Failure(
     DatabaseError, "someone cancelled it, or a time limit of the server did: see its max_statement_time", in_doubt=True
 )
@@ -101,15 +119,25 @@ _TABLES_LOCKED = Failure(
     DatabaseError,
     "the connection has LOCK TABLES without ours: UNLOCK TABLES before, or lock both of them for writing too",
 )
+_XA = Failure(
+    DatabaseError,
+    "your XA transaction is at a point where nothing else can be done: XA COMMIT or XA ROLLBACK it first, and work "
+    "between XA START and XA END",
+)
 # As a collision, but of a kind that does not pass within milliseconds.
 _TRY_LATER = replace(failures.TRY_AGAIN, is_collision=False)
 
 DUPLICATE_INDEX = 1061
 DUPLICATE_KEY = 1062
+NO_SUCH_INDEX = 1176
 INIT_CONNECT = 1184
+# MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment. And,
+# with MariaDB's number behind it, a column cannot be compared with a character that its set lacks.
+CANNOT_CONVERT = 3854
+MIXED_COLLATIONS = (1267, 1270, 1271)  # of two, three or more values
 # By KILL QUERY, by a time limit of MariaDB's.
 INTERRUPTED = (1317, 1969)
-WRONG_NUMBER, CUT, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1264, 1265, 1292, 1366, 1406
+NULL_VALUE, WRONG_NUMBER, CUT, WRONG_TIME, WRONG_VALUE, TOO_LONG = 1048, 1264, 1265, 1292, 1366, 1406
 
 # An option of the server's, whose name stands in the words as it is written on a command line.
 OPTION_REFUSES = 1290
@@ -124,7 +152,7 @@ _TOO_LONG_FOR: Mapping[str, Failure] = {
 _FAILURES_OF: Mapping[int, Mapping[str, Failure]] = {
     TOO_LONG: _TOO_LONG_FOR,
     CUT: _TOO_LONG_FOR,
-    WRONG_VALUE: {"message_data": _CHARACTERS, "session_id": _CHARACTERS},
+    WRONG_VALUE: {"message_data": _CHARACTERS, "session_id": _ID_CHARACTERS},
     WRONG_NUMBER: {"id": _USED_UP, "created_at": _TIMES, "updated_at": _TIMES},
     WRONG_TIME: {"created_at": _TIMES, "updated_at": _TIMES},
     DUPLICATE_KEY: {"PRIMARY": _DUPLICATE, "id": _DUPLICATE},
@@ -135,6 +163,7 @@ _TIME = re.compile(r"'[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]?[0-9:.]*' .*['`](created_at
 # "Server Error Message Reference" of the MySQL manual, "Error Codes" of MariaDB's.
 FAILURES: Mapping[int, Failure] = {
     0: failures.GONE,  # PyMySQL: the connection was closed before
+    3: _FULL,  # EE_WRITE of MariaDB's mysys: a file such as the binary log
     1020: failures.TRY_AGAIN,
     1021: _FULL,
     1037: _MEMORY,
@@ -176,7 +205,9 @@ FAILURES: Mapping[int, Failure] = {
     1364: failures.OTHER_TABLES,
     WRONG_VALUE: _OWN_COLUMN,
     TOO_LONG: _TOO_LONG,
+    1399: _XA,
     1451: failures.REFERRED_TO,
+    1452: failures.MISSING_ROW,
     1412: failures.TRY_AGAIN,
     167: _USED_UP,  # MariaDB
     1467: _USED_UP_OR_DEADLOCK,
@@ -189,34 +220,41 @@ FAILURES: Mapping[int, Failure] = {
     1862: _EXPIRED,
     1874: failures.READ_ONLY,
     1927: failures.LOST,
-    1969: _CANCELLED,
+    1969: _STATEMENT_LIMIT,
     2003: failures.UNREACHABLE,
     2006: failures.GONE,  # the packet was not sent completely
     2013: failures.LOST,
     2026: failures.NO_TLS,
     2059: _PLUGIN,
     2061: _PLUGIN,
-    3024: _CANCELLED,
+    3024: _READ_LIMIT,
     3032: failures.GONE,
     3098: _KEY,
     3100: _LEFT_GROUP,
     3101: failures.TRY_AGAIN,  # group replication: another member was first
     3118: failures.LOCKED_OUT,
+    3140: _JSON,
+    3157: _JSON,
     3159: failures.TLS_WANTED,
     3572: failures.TRY_AGAIN,
     3675: _FULL,
+    3819: _CONSTRAINT,
+    **dict.fromkeys((*MIXED_COLLATIONS, CANNOT_CONVERT), _ID_CHARACTERS),
     3955: failures.LOCKED_OUT,
+    4025: _CONSTRAINT,
     4031: failures.GONE,
     4150: failures.LOCKED_OUT,
     4151: failures.LOCKED_OUT,
 }
 # Errors whose text repeats no value: those above but for some, and what has names alone in it.
-_QUOTING_NOTHING = (frozenset(FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, CUT, WRONG_VALUE, TOO_LONG}).union(
+_QUOTING_A_VALUE = {DUPLICATE_KEY, WRONG_NUMBER, CUT, WRONG_VALUE, TOO_LONG, CANNOT_CONVERT, 3140}
+_QUOTING_NOTHING = (frozenset(FAILURES) - _QUOTING_A_VALUE).union(
     (
         1015,
         1030,
         1036,
-        1048,
+        1038,
+        NULL_VALUE,
         1093,
         1094,
         1104,
@@ -230,24 +268,18 @@ _QUOTING_NOTHING = (frozenset(FAILURES) - {DUPLICATE_KEY, WRONG_NUMBER, CUT, WRO
         1195,
         1227,
         1242,
-        1267,
-        1270,
-        1271,
     ),
-    (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1452, 1456, 1785, 1786, 3819, 4025, 9001),
+    (1273, 1305, 1356, 1364, 1370, 1419, 1436, 1442, 1449, 1452, 1456, 1785, 1786, 3944, 9001),
 )
 # What a trigger raises says what it wants.
 _SIGNALLED = "45000"
 # "Subquery returns more than 1 row": how check_position fails.
 MORE_THAN_ONE_ROW = 1242
 OUT_OF_RANGE = 1690
-# MySQL's list of processes is in utf8mb3, and cannot show a statement that somebody is executing at that moment. And,
-# with MariaDB's number behind it, a column cannot be compared with a character that its set lacks.
-CANNOT_CONVERT = 3854
-MIXED_COLLATIONS = (1267, 1270, 1271)  # of two, three or more values
+NO_SUCH_VALUE = 1525  # for what it is compared with
 NO_SUCH_THREAD, NO_SAVEPOINT = 1094, 1305
-# A value was stored truncated or changed; a warning where the mode is not strict.
-TRUNCATED = (CUT, WRONG_VALUE, TOO_LONG)
+# A value was stored truncated or changed, or another one in place of NULL; a warning where the mode is not strict.
+TRUNCATED = (NULL_VALUE, WRONG_NUMBER, CUT, WRONG_TIME, WRONG_VALUE, TOO_LONG)
 # After these a new connection is better: it may lead to the server that is now the primary, and has rights that
 # were granted meanwhile.
 CONNECT_ANEW_AFTER = (1047, 1142, 1143, OPTION_REFUSES, 1792, 1836, 3098, 3100)
@@ -291,11 +323,14 @@ def statement_failure(exc: Exception) -> Failure:
 def describe(exc: BaseException) -> str:
     """Repeat the server's words where they are known to quote nothing but a time of ours."""
     errno = errno_of(exc)
-    words = str(exc.args[-1]) if exc.args and exc.args[-1] else "the connection is closed"
+    # Where the results are in UCS-2, UTF-16 or UTF-32 PyMySQL cannot read the server's.
+    words = str(exc.args[-1]) if exc.args and exc.args[-1] else ""
     # PyMySQL's own have no number, or one from 2000 on.
     is_the_servers = isinstance(exc, pymysql.Error) and errno > 0 and not 2000 <= errno < 3000
     if getattr(exc, "sqlstate", None) == _SIGNALLED:
         return f"server error {errno}, of a trigger"
-    if not is_the_servers or errno in _QUOTING_NOTHING or (errno == WRONG_TIME and _TIME.search(words)):
+    if not is_the_servers:
+        return words or "the connection is closed"
+    if words and (errno in _QUOTING_NOTHING or (errno == WRONG_TIME and _TIME.search(words))):
         return words
     return f"server error {errno}"

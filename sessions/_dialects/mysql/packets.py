@@ -7,6 +7,7 @@ be taken for the next statement's.
 from __future__ import annotations
 
 import copy
+import ssl
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ import pymysql
 from pymysql.constants import COMMAND, CR
 
 from sessions._dialects.failures import is_an_applications, is_of_an_answer, raise_a_handlers
+from sessions._dialects.sockets import is_readable
 from sessions._engines import check_mysql
 from sessions._reentry import is_own, own, suppress_own, uninterrupted
 from sessions.errors import ConfigurationError
@@ -85,9 +87,11 @@ def send(
             if isinstance(connection, PacketConnection):
                 connection._force_close()  # noqa: SLF001  (so that its transaction has an end, whichever)
             raise CutCommitError(*exc.args) from exc
-        if _was_too_late(connection, exc):
+        if (cause := exc.__context__) is not None and _was_too_late(connection, exc):
             option = "statement_timeout" if isinstance(connection, PacketConnection) else "its read_timeout"
             seconds = connection._read_timeout  # type: ignore[attr-defined]  # noqa: SLF001
+            if seconds is None:
+                raise cause from None  # the application's own limit, as a greenlet's: the socket has none
             raise NoAnswerError(CR.CR_SERVER_LOST, f"no answer within {option} ({seconds:g} s)") from exc
         if errno_of(exc) == CR.CR_SERVER_GONE_ERROR and not _is_of_sending(exc.__context__):
             raise pymysql.OperationalError(CR.CR_SERVER_LOST, *exc.args[1:]) from exc
@@ -188,6 +192,28 @@ def read_all_results(connection: MyConnection) -> None:
         await_answers(connection, 1)
         while answer_of(connection).has_next:
             read_answer(connection)
+
+
+def check_not_closed(connection: MyConnection) -> None:
+    """Raise what the server says of a connection that it, or what stands between, has closed while it was idle."""
+    end = connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+    if end is None or not is_in_step(connection) or not is_readable(end.fileno()):
+        return
+    usual = end.gettimeout()
+    end.settimeout(0)
+    try:
+        there = connection._rfile.peek(1)  # type: ignore[attr-defined]  # noqa: SLF001
+    except ssl.SSLWantReadError:
+        return  # it was of TLS itself
+    except own(OSError):
+        there = b""
+    finally:
+        end.settimeout(usual)
+    if there:
+        connection._next_seq_id = 0  # type: ignore[attr-defined]  # noqa: SLF001  (it answers nothing)
+        connection._read_packet()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001
+    raise pymysql.OperationalError(CR.CR_SERVER_GONE_ERROR, "the connection was closed while it was idle")
 
 
 def end_interrupted(connection: MyConnection, exc: BaseException, still_busy: str) -> bool:

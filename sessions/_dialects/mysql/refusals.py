@@ -22,8 +22,10 @@ _UNREACHABLE = replace(
 _OTHER_SERVER = Failure(
     ConnectionFailedError, "no MySQL or MariaDB server listens there: check host and port, and the URL's scheme"
 )
-_CLIENT_CERTIFICATE = Failure(
-    TLSError, "pass a client certificate that the server accepts as ssl={'cert': ..., 'key': ...}"
+# Python's words for a method of ssl.SSLContext that looks for that by its name.
+_OTHER_SSL = "super(type, obj)"
+_REPLACED_SSL = Failure(
+    TLSError, "ssl was replaced after it had been imported, as by gevent: call monkey.patch_all() before all else"
 )
 _REVOKED = Failure(TLSError, "the server's certificate is revoked by sslcrl: give the server another one")
 _LISTS = Failure(TLSError, "give in sslcrl a list that is in date of each authority in the server's chain")
@@ -32,12 +34,20 @@ _NOT_IN_DATE = Failure(TLSError, "the server's certificate is not in date: renew
 # What Python says of a connection that failed below MySQL's protocol; the first that fits counts.
 _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
     "EOF occurred": _UNREACHABLE,
-    "WRONG_VERSION": _OTHER_SERVER,
+    "WRONG_VERSION": _UNREACHABLE,  # in plain words, behind a greeting: what the server was sent has not arrived whole
     "ismatch, certificate": failures.WRONG_NAME,
     "PROTOCOL_VERSION": failures.NO_COMMON_TLS,
     "NO_PROTOCOLS": failures.NO_COMMON_TLS,
     "UNSUPPORTED_PROTOCOL": failures.NO_COMMON_TLS,
-    "_ALERT_": _CLIENT_CERTIFICATE,
+    "_ALERT_CERTIFICATE": failures.CLIENT_CERTIFICATE,
+    "_ALERT_BAD_CERTIFICATE": failures.CLIENT_CERTIFICATE,
+    "_ALERT_NO_CERTIFICATE": failures.CLIENT_CERTIFICATE,
+    "_ALERT_UNSUPPORTED_CERTIFICATE": failures.CLIENT_CERTIFICATE,
+    "_ALERT_UNKNOWN_CA": failures.CLIENT_CERTIFICATE,
+    "_ALERT_ACCESS_DENIED": failures.CLIENT_CERTIFICATE,
+    "_ALERT_HANDSHAKE_FAILURE": failures.NO_AGREEMENT,
+    "_ALERT_INSUFFICIENT_SECURITY": failures.NO_AGREEMENT,
+    "_ALERT_": _UNREACHABLE,  # what was sent has not arrived as it was
     "certificate revoked": _REVOKED,
     " CRL": _LISTS,
     "has expired": _NOT_IN_DATE,
@@ -60,8 +70,15 @@ CONNECT_ERRORS = (
 )
 
 
-def connect_failure(exc: Exception) -> Failure:
-    """Say what an exception of connecting means."""
+def connect_failure(exc: Exception, socket: str | None = None) -> Failure:
+    """Say what an exception of connecting means; socket is the path of the server's Unix socket, where it has one."""
+    failure = _connect_failure(exc)
+    if socket is not None and failure is _UNREACHABLE:
+        return replace(failure, remedy=f"check that the server runs and listens at {socket!r}, and the rights on that")
+    return failure
+
+
+def _connect_failure(exc: Exception) -> Failure:
     if isinstance(exc, RuntimeError):
         return next(failure for package, failure in _PACKAGES.items() if package in str(exc))
     if isinstance(exc, ValueError) and "username" in str(exc):
@@ -71,7 +88,7 @@ def connect_failure(exc: Exception) -> Failure:
     if no_packet and _KILLED in str(exc):
         return replace(_OTHER_SERVER, transient=True)
     if no_packet or not isinstance(exc, (pymysql.Error, OSError)):
-        return _OTHER_SERVER
+        return _REPLACED_SSL if _OTHER_SSL in str(exc) else _OTHER_SERVER
     failure = FAILURES.get(errno_of(exc), failures.REFUSED)
     if not isinstance(exc, OSError) and failure not in (failures.UNREACHABLE, failures.LOST):
         return failure

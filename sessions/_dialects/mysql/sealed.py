@@ -12,11 +12,11 @@ def steps_of(write: SealedWrite) -> list[str] | None:
     steps = ["make_seal" if write.before is None else "move_seal", "check_seal"]
     if write.after is None:
         return [*steps, "remove_seal", "lock_session_for_removal", "delete_items", "delete_session"]
-    steps.append("touch_session" if write.removed is None else "lock_session_for_removal")
+    steps.append("lock_session_for_removal" if write.removed else "touch_session")
     if write.position is not None:
         steps.append("check_position")
     if write.removes_all:
         steps += ["delete_items", "lock_session_for_removal"]
-    if write.removed is not None:
+    if write.removed:
         steps.append("delete_newest_item")
     return steps

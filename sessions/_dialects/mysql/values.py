@@ -43,7 +43,7 @@ def quote_short(text: str) -> str:
 
 def quote_long(text: str) -> str:
     """Write a text in a third more bytes, where quote_short() would take twice as many."""
-    return f"CONVERT(FROM_BASE64('{b64encode(text.encode()).decode('ascii')}') USING utf8mb4)"
+    return f"CONVERT(FROM_BASE64(_ascii'{b64encode(text.encode()).decode('ascii')}') USING utf8mb4)"
 
 
 def integer(data: Any) -> int:

@@ -35,5 +35,7 @@ def dialect_for(options: Options) -> Dialect[Any]:
 def dialect_and_connector(settings: Settings) -> tuple[Dialect[Any], Connector[Any]]:
     """Make the dialect and what opens its connections."""
     from .connector import PostgresConnector
+    from .dialect import PostgresDialect
 
-    return dialect_for(settings.options), PostgresConnector(settings)
+    dialect = PostgresDialect(settings.options)
+    return dialect, PostgresConnector(settings, dialect.prepared)

@@ -52,11 +52,13 @@ def own_checks(
     direct = process == answering
     return [
         *_schema_checks(schemas),
+        *_path_checks(tables[0], schemas[tables[0]], ask("first_schema")[0][0]),
         Check("pooler", "ok", "none" if direct else "one stands between, and hands out transactions"),
         *([_encoding_check(encoding)] if encoding in _MIXING else []),
-        *(_view_check(table) for table in tables for (is_table,) in ask("kind", table) if not is_table),
+        *_zone_checks([zone for (zone,) in ask("other_time_zones", tables[0])]),
+        *(_view_check(table) for table in tables for is_table, _ in ask("kind", table) if not is_table),
         *(_rule_check(table, rule) for table in tables for (rule,) in ask("rules", table)),
-        *(_sequence_check(name, found, counts_up=counts_up) for name, counts_up, found in ask("sequences", tables[1])),
+        *(check for found in ask("sequences", tables[1]) for check in _sequence_checks(*found)),
         *(_unfinished_check(*found) for table in tables for found in ask("unfinished_indexes", table)),
         *_lasting_checks(
             {table: ask("persistence", table)[0][0] for table in tables}, [name for (name,) in ask("risky_settings")]
@@ -67,17 +69,36 @@ def own_checks(
 def _schema_checks(schemas: Mapping[str, str]) -> list[Check]:
     """Say where the tables that a name leads to do not stand together; the first are the sessions."""
     sessions, *_ = schemas.values()
-    apart = [f"{table} in {schema}" for table, schema in schemas.items() if schema not in ("", sessions)]
+    apart = [
+        f"{table} in {schema}" for table, schema in schemas.items() if schema not in ("", sessions) and "." not in table
+    ]
     if not apart:
         return []
     what = f"the sessions are in {sessions}, {' and '.join(apart)}: what others have there is read and written"
     return [Check("schema", "error", what, f"make those tables in {sessions} too, or name the schema of the pair")]
 
 
+def _path_checks(table: str, schema: str, first: str | None) -> Iterator[Check]:
+    """Say that the search_path leads past a schema without tables, as of a new tenant, to those that are shared."""
+    if "." not in table and first is not None and schema not in ("", first):
+        what = f"the tables are in {schema}, behind {first} in the search_path: whoever shares it shares conversations"
+        remedy = (
+            f"where {first} is to have its own, make them there, by the output of `agent-sessions schema postgresql`"
+        )
+        yield Check("search_path", "warning", what, remedy)
+
+
 def _encoding_check(encoding: str) -> Check:
     """Say that two characters are kept as one."""
     found = f"{encoding}: U+00A6 is kept as U+FFE4, and ids that differ in them are one conversation"
     return Check("encoding", "error", found, "move the tables to a database in UTF8")
+
+
+def _zone_checks(zones: Sequence[str]) -> Iterator[Check]:
+    """Say that times may be those of several time zones, where the columns keep none."""
+    if zones:
+        found = f"other connections may write theirs in {' or '.join(zones)}: ages and prune() are wrong by hours then"
+        yield Check("time zone", "warning", found, "ALTER ROLE .. SET timezone = 'UTC' for each role that writes")
 
 
 def _view_check(table: str) -> Check:
@@ -88,20 +109,27 @@ def _view_check(table: str) -> Check:
     )
 
 
-def _sequence_check(name: str, found: str, *, counts_up: bool) -> Check:
-    """Say that ids are given in another order than that of the writes: a conversation is then read in theirs."""
-    fix = f"ALTER SEQUENCE {name} CACHE 1 NO CYCLE" if counts_up else ""
-    anew = "INCREMENT 1 NO MINVALUE NO MAXVALUE START 1 RESTART <above every id> CACHE 1 NO CYCLE"
-    remedy = fix or f"ALTER SEQUENCE {name} {anew}"
-    return Check("sequence", "warning", f"{name} has {found}: ids are not in the order of the writes", remedy, fix)
+def _sequence_checks(name: str, counts_up: bool, found: str, behind: str | None, ahead: str) -> Iterator[Check]:
+    """Say that ids are given in another order than that of the writes, or are below those that are there."""
+    if found:
+        fix = f"ALTER SEQUENCE {name} CACHE 1 NO CYCLE" if counts_up else ""
+        anew = "INCREMENT 1 NO MINVALUE NO MAXVALUE START 1 RESTART <above every id> CACHE 1 NO CYCLE"
+        remedy = fix or f"ALTER SEQUENCE {name} {anew}"
+        yield Check("sequence", "warning", f"{name} has {found}: ids are not in the order of the writes", remedy, fix)
+    if behind:
+        yield Check(
+            "sequence", "error", f"{name} gives {behind} next, and there are higher ids: adds fail", ahead, ahead
+        )
 
 
-def _unfinished_check(name: str, drop: str, is_at_work: bool) -> Check:
+def _unfinished_check(name: str, drop: str, is_at_work: bool, is_ours: bool) -> Check:
     """Say that an index was not made to its end: it is kept up by every write, and serves none."""
     if is_at_work:
         found = f"{name} is not complete; who has locked its table may be building it"
         return Check("unfinished index", "warning", found, "ask again when that has ended")
-    return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", drop, drop)
+    # A unique one of the application's refuses what it is to refuse all the same.
+    remedy, fix = (drop, drop) if is_ours else (f"{drop}, and make it again", "")
+    return Check("unfinished index", "warning", f"{name}: CREATE INDEX CONCURRENTLY was interrupted", remedy, fix)
 
 
 def _rule_check(table: str, rule: str) -> Check:

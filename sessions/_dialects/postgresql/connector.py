@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import psycopg
@@ -29,7 +29,7 @@ from sessions._settings.options import password_of
 from sessions._settings.settings import Settings
 from sessions.errors import TLSError
 
-from .errors import CONNECT_ANEW_AFTER, NO_ANSWER, SET_READ_ONLY
+from .errors import CONNECT_ANEW_AFTER, NO_ANSWER, SET_READ_ONLY, UNREPLICATED
 from .libpq import libpq_parameters, with_host_first
 from .prepared import Prepared, can_prepare
 from .refusals import connect_failure
@@ -60,7 +60,7 @@ class Notices:
         """Raise an error where what was acknowledged would be gone after a failover."""
         if self._unreplicated:
             self._unreplicated = False
-            raise psycopg.OperationalError("cancelled while it waited for a synchronous standby")
+            raise psycopg.OperationalError(UNREPLICATED)
 
 
 class TimedConnection(SQLStateConnection):
@@ -95,7 +95,7 @@ class TimedConnection(SQLStateConnection):
     def _abandon(self, gen: Generator[Any, Any, Any]) -> None:
         """Give up a pipeline that was interrupted: to leave it waits for all that was sent, and hides the cause."""
         if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            self.cancel_statement()
+            self.give_up()
         self.close()
         # Now, or the collector would say what it raises without a connection.
         with suppress_own(psycopg.Error, RuntimeError):
@@ -105,6 +105,12 @@ class TimedConnection(SQLStateConnection):
         """Tell whether it is a setting that refuses writes, on a primary; servers before 14 do not tell."""
         wanted = {b"in_hot_standby": b"off", b"default_transaction_read_only": b"on"}
         return all(self.pgconn.parameter_status(name) == value for name, value in wanted.items())
+
+    def give_up(self) -> None:
+        """Cancel what the server executes, and let nothing of it be delivered behind the close."""
+        self.cancel_statement()
+        with suppress_own(OSError), socket.socket(fileno=os.dup(self.fileno())) as end:
+            forget_unsent(end)
 
     def cancel_statement(self) -> bool:
         """Let the server give up what it executes; False while it has not even heard that."""
@@ -148,6 +154,7 @@ def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -
                     deadline, cancelled = Deadline(CANCEL_SECONDS), True
     except StopIteration as exc:
         if cancelled:
+            notices.check()
             raise psycopg.OperationalError(f"{NO_ANSWER} ({seconds:g} s)") from None
         return exc.value
     except own(psycopg.errors.QueryCanceled):
@@ -174,8 +181,9 @@ class PostgresConnector:
     quiesce_at_fork = False
     close_at_fork = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, prepared: Callable[[], Prepared]) -> None:
         self._options = settings.options
+        self._prepared = prepared
         files = KeyFiles()
         self._all_files = [files]
         self._has_several_hosts = len(settings.address.hosts) > 1
@@ -226,7 +234,7 @@ class PostgresConnector:
         connection.statement_timeout = self._options.statement_timeout
         connection.notices = Notices()
         if self._options.prepared_statements and can_prepare():
-            connection.prepared = Prepared()
+            connection.prepared = self._prepared()
         connection.add_notice_handler(connection.notices.read)
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return connection
@@ -254,9 +262,7 @@ class PostgresConnector:
             return False
         status = connection.pgconn.transaction_status
         if status == TransactionStatus.ACTIVE:
-            connection.cancel_statement()
-            with suppress_own(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
-                forget_unsent(end)
+            connection.give_up()
         sqlstate = getattr(exc, "sqlstate", None) or ""
         return (
             isinstance(exc, Exception)

@@ -8,17 +8,19 @@ in transaction mode may stand between.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from psycopg import errors
 
 from sessions._checks import Check
+from sessions._cursors import REST
 from sessions._dialects.dialect import Columns, Dialect, may_be_cut, position_of, whole
 from sessions._dialects.driver import Parameters
 from sessions._dialects.statements import load_statements
 from sessions._items import Row
 from sessions._leases import Lease
-from sessions._reentry import own
+from sessions._reentry import own, suppress_own
 from sessions._sealing import SealedWrite, moved_error
 from sessions.errors import apart_error, changed_error, kept_error, numberless_error, temporary_error
 
@@ -31,6 +33,8 @@ from .values import PlainCursor
 
 class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
     """The operations in PostgreSQL."""
+
+    listed_times = rf"((?!0000)(?P<year>[0-9]{{4,6}}){REST}(?P<before> BC)?|-?infinity)?"
 
     def orders_by_code_points(self, connection: PGConnection) -> bool:
         # Otherwise by their bytes in the database's encoding, which also may lack the character above a prefix.
@@ -78,14 +82,17 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
         return newest
 
     def _newest_of(self, rows: Sequence[Any], count: int, session_id: str) -> int:
-        if others := [other for _, other in rows if other is not None]:
+        if others := [other for _, other, _ in rows if other is not None]:
             raise changed_error(session_id, others[0])
         if len(rows) != count:
             raise kept_error(session_id)
         if rows[-1][0] is None:
             raise numberless_error()
         position_of(rows[0][0])
-        return whole(rows[-1][0])
+        ids = [whole(rows[0][2] or 0), *(whole(row_id) for row_id, _, _ in rows)]
+        if any(this >= following for this, following in pairwise(ids)):
+            raise self.unordered_error()
+        return ids[-1]
 
     def append(
         self,
@@ -98,10 +105,10 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
         if not is_large(texts) and not may_be_cut(session_id):
             name = "append_items" if if_position is None else "append_items_at"
             parameters = {"session_id": session_id, "items": array_of(connection, texts), "position": if_position}
-            match self.execute_checked(connection, name, parameters, lease):
-                case [(newest, _)] if newest:
+            match self._at_once(connection, name, parameters, lease):
+                case [(newest, *_)] if newest:
                     return whole(newest)
-        # Nothing was written: a conflict, a writer that came and went, or something that suppresses rows; this tells.
+        # Nothing was written: a conflict, a writer that came and went, or something that keeps rows away; this tells.
         return super().append(connection, session_id, texts, if_position, lease)
 
     def replace(
@@ -114,10 +121,27 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
     ) -> int:
         if not is_large(texts) and not may_be_cut(session_id) and self.is_alone(connection):
             parameters = {"session_id": session_id, "items": array_of(connection, texts), "position": if_position}
-            match self.execute_checked(connection, "replace_items", parameters, lease):
-                case [(newest, 1, _)]:
+            match self._at_once(connection, "replace_items", parameters, lease):
+                case [(newest, 1, *_)]:
                     return whole(newest or 0)
         return super().replace(connection, session_id, texts, if_position, lease)
+
+    def _at_once(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease | None) -> list[Any]:
+        """Execute a statement that makes a session and its rows; no row where it was refused, which may be due to that.
+
+        A policy of the messages that looks for their session sees what was there before the statement.
+        """
+        joined = self.in_transaction(connection)
+        try:
+            return self.execute_checked(connection, name, parameters, lease)
+        except own(errors.InsufficientPrivilege):
+            with suppress_own(self.driver_error):
+                if joined:
+                    self.execute(connection, "rollback_to_savepoint", {})
+                elif self.in_transaction(connection):
+                    self.roll_back(connection)  # psycopg began it with the statement
+                return []
+            raise  # a transaction of ours has no savepoint, and the session in it is there by then
 
     def pop(self, connection: PGConnection, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:
         if self.is_alone(connection):
@@ -174,6 +198,11 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
             statements = load_statements(self.name, *tables, quote=self.identifier_quote)
         return ";\n".join(statements[name] for name in names)
 
+    def making(self, connection: PGConnection, name: str, table: str) -> str:
+        [(_, is_partitioned)] = self.execute(connection, "kind", self.named(table))
+        # PostgreSQL manual, CREATE INDEX: those of partitioned tables cannot be built concurrently.
+        return self.statements[name].replace(" CONCURRENTLY", "") if is_partitioned else self.statements[name]
+
     def create_tables(self, connection: PGConnection) -> None:
         self._create(connection, create_sessions=self.tables[0], create_messages=self.tables[1])
 
@@ -195,8 +224,9 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
             for table in tables.values():
                 if self._persistence(connection, table) == TEMPORARY:
                     raise temporary_error(table)
-                # Beside other sessions it is theirs. The pair itself may be told apart by whoever made it.
-                if schema and table not in self.tables and (other := self._schema_of(connection, table)) != schema:
+                # Beside other sessions it is theirs, unless it is said where it is.
+                is_named = "." in "".join(self.tables)
+                if schema and not is_named and (other := self._schema_of(connection, table)) != schema:
                     raise apart_error(table, schema, other)
 
     def _schema_of(self, connection: PGConnection, table: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -13,14 +14,16 @@ from psycopg.pq import TransactionStatus
 from sessions._dialects.driver import Driver, Parameters
 from sessions._dialects.failures import Failure, Opened, is_of_an_answer
 from sessions._dialects.sockets import is_readable
+from sessions._dialects.statements import load_statements
 from sessions._leases import Lease
 from sessions._reentry import is_own, own, suppress_own
-from sessions.errors import ConfigurationError, unlockable_error
+from sessions.errors import ConfigurationError, SchemaError, unlockable_error, unordered_error
 
 from .arrays import TextArray, array_of
-from .connector import CANCEL_SECONDS, TimedConnection, cancel_statement, check_engine
+from .connector import CANCEL_SECONDS, Notices, TimedConnection, cancel_statement, check_engine
 from .errors import describe, is_goodbye, statement_failure
-from .prepared import PREPARED
+from .goodbyes import check_not_closed
+from .prepared import PREPARED, Prepared
 from .refusals import connect_failure
 from .together import together
 from .values import PlainCursor, check_encoding
@@ -56,6 +59,10 @@ def _reading(execute: Callable[..., T]) -> Callable[..., T]:
     return reading
 
 
+# The schemas that a statement can name as it names a table's.
+_NAMEABLE = re.compile(r'(?!pg_)[^."%]+')
+
+
 class PostgresDriver(Driver[PGConnection]):
     """Statements on connections of psycopg."""
 
@@ -63,12 +70,24 @@ class PostgresDriver(Driver[PGConnection]):
     identifier_quote = '"'
     driver_error = psycopg.Error
 
+    def prepared(self) -> Prepared:
+        """Return what a connection has prepared at first: nothing."""
+        return Prepared(self.statements["schema_of_the_sessions"], self._to_be_prepared)
+
+    def _to_be_prepared(self, schema: str) -> Mapping[str, str]:
+        """Return statements that name the schema of their tables, if one is given.
+
+        The guard goes ahead where they are prepared; in them it would take a tenth of their time.
+        """
+        named = any("." in table for table in self.tables)
+        tables = [f"{schema}.{table}" if _NAMEABLE.fullmatch(schema) and not named else table for table in self.tables]
+        return load_statements(self.name, *tables, quote=self.identifier_quote, guarded=False)
+
     @_reading
     def execute(self, connection: PGConnection, name: str, parameters: Parameters) -> list[Any]:
         if name in PREPARED and isinstance(connection, TimedConnection) and connection.prepared is not None:
             with connection.lock:
-                statement = self.statements[name]
-                rows = connection.prepared.execute(connection.pgconn, connection.wait, statement, parameters)
+                rows = connection.prepared.execute(connection.pgconn, connection.wait, name, parameters)
             if rows is not None:
                 return rows
         cursor = self._cursor(connection, name, parameters)
@@ -87,7 +106,7 @@ class PostgresDriver(Driver[PGConnection]):
         connection._try_cancel = lambda **_: cancel_statement(connection)  # type: ignore[method-assign, assignment]  # noqa: SLF001
         try:
             # Not prepared, as an application's connection may do, which a pooler in transaction mode breaks.
-            return cursor.execute(statement, parameters or None, prepare=False)
+            return _listening(connection, lambda: cursor.execute(statement, parameters or None, prepare=False))
         except BaseException as exc:
             self.close_if_interrupted(connection, exc)
             raise
@@ -153,6 +172,7 @@ class PostgresDriver(Driver[PGConnection]):
             raise ConfigurationError("the connection is in pipeline mode; leave the pipeline first")
         check_encoding(connection)
         check_engine(connection, self.engine)
+        check_not_closed(connection)
 
     def joins(self, connection: PGConnection) -> bool:
         # Without autocommit psycopg begins by itself; whoever lent the connection ends it.
@@ -161,9 +181,16 @@ class PostgresDriver(Driver[PGConnection]):
     def in_transaction(self, connection: PGConnection) -> bool:
         return connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
+    def may_be_in_transaction(self, connection: PGConnection) -> bool:
+        # Of one that somebody has closed meanwhile nothing is known: its commit says so.
+        return connection.pgconn.transaction_status == TransactionStatus.UNKNOWN or self.in_transaction(connection)
+
     def join_transaction(self, connection: PGConnection, *, writes: bool) -> bool:
         # Without autocommit psycopg begins by itself.
         return self.in_transaction(connection) or not connection.autocommit
+
+    def commit(self, connection: PGConnection) -> None:
+        _listening(connection, lambda: super(PostgresDriver, self).commit(connection))
 
     def end_savepoint(self, connection: PGConnection, *, undo: bool = False) -> None:
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
@@ -195,16 +222,27 @@ class PostgresDriver(Driver[PGConnection]):
     ) -> list[Any]:
         """Execute a statement that divides by zero when it is not done as asked; no row says that it was undone.
 
+        Raises SchemaError where it takes the square root of -1, for rows that would not stand behind those before.
         With a lease one that is not held is not done either, which is told so too.
         """
         try:
             if lease is None:
                 return self.execute(connection, name, parameters)
             return self._execute_under(connection, name, parameters, lease) if takes_pipelines(connection) else []
+        except own(psycopg.errors.InvalidArgumentForPowerFunction):
+            raise self.unordered_error() from None
         except own(psycopg.errors.DivisionByZero):
             if self.in_transaction(connection):
                 raise
             return []
+
+    def unordered_error(self) -> SchemaError:
+        """Say that rows would not stand behind those before, and what lets them."""
+        statement = self.statements["advance_sequence"]
+        return unordered_error(
+            "let the sequence count up, keep none ahead (CACHE 1), and go on behind all ids that are there, as "
+            f"`agent-sessions check --fix` does: {statement}"
+        )
 
     def _execute_under(self, connection: PGConnection, name: str, parameters: Parameters, lease: Lease) -> list[Any]:
         """Execute a statement in one transaction with what it presupposes, all of it sent at once."""
@@ -247,6 +285,18 @@ class PostgresDriver(Driver[PGConnection]):
 
     def words_of(self, exc: BaseException) -> str:
         return describe(exc)
+
+
+def _listening(connection: PGConnection, send: Callable[[], T]) -> T:
+    """Send what may commit, also on a connection of the application, and raise where the server warns beside it."""
+    notices = Notices()
+    connection.add_notice_handler(notices.read)
+    try:
+        answer = send()
+    finally:
+        connection.remove_notice_handler(notices.read)
+    notices.check()
+    return answer
 
 
 def takes_pipelines(connection: PGConnection) -> bool:

@@ -10,7 +10,7 @@ import psycopg
 
 from sessions._dialects import failures
 from sessions._dialects.failures import Failure
-from sessions.errors import DatabaseError, SchemaError
+from sessions.errors import DatabaseError, OutcomeUnknownError, SchemaError
 
 from .refusals import by_sqlstate, pooler_kept
 
@@ -34,7 +34,10 @@ _RIGHTS: Mapping[str, Failure] = {
     ),
 }
 _DENIED = re.compile(r"permission denied for (schema|sequence|table) (.*)")
-_POLICY = Failure(remedy="change the policy of that table, or connect as a role that it admits")
+_POLICY = Failure(
+    remedy="change the policy of that table, or use an id or a role that it admits",
+    is_of_a_row=True,
+)
 _TYPES = Failure(
     SchemaError,
     "give id the type BIGINT, session_id VARCHAR, message_data TEXT and the times TIMESTAMP, or use other tables",
@@ -70,7 +73,6 @@ _FAILURES: Mapping[str, Failure] = {
     "40": failures.TRY_AGAIN,
     "55P03": failures.LOCKED,
     "23502": failures.OTHER_TABLES,
-    "23503": failures.TRY_AGAIN,  # the session was cleared by another one at this moment
     "23505": Failure(DatabaseError, "ids are given that exist, as after a restore: set the id column's sequence anew"),
     "25006": failures.READ_ONLY_TRANSACTION,
     "57P": failures.GONE,
@@ -86,9 +88,15 @@ _FAILURES: Mapping[str, Failure] = {
         "it took longer than the server's statement_timeout (of the role, the database or PGOPTIONS), or someone "
         "cancelled it; if another transaction held a lock, end that",
     ),
-    "42P01": failures.NO_TABLES,
+    "42P01": replace(
+        failures.NO_TABLES,
+        remedy=failures.NO_TABLES.remedy + "; where they are there, GRANT USAGE ON SCHEMA <schema> TO <role>, without "
+        "which they cannot be seen, or put their schema into the search_path",
+    ),
     "3F000": Failure(
-        SchemaError, "create the schema, and GRANT USAGE on it; or name one: sessions_table='schema.table'"
+        SchemaError,
+        "GRANT USAGE, CREATE ON SCHEMA <schema> TO <role> for one in the search_path, which is skipped without that; "
+        "create it if there is none; or name another one: sessions_table='schema.table'",
     ),
     "42703": failures.OTHER_TABLES,
     "22007": _VALUES,
@@ -105,6 +113,13 @@ _FAILURES: Mapping[str, Failure] = {
     "22003": _USED_UP,
     "22": Failure(DatabaseError, "use a UTF-8 database, columns wide enough and texts without NUL; see the cause"),
 }
+# What statements.py's guard casts, by its name.
+_APART = "no_table_beside_the_sessions"
+_TABLES_APART = replace(
+    failures.NO_TABLES,
+    remedy="the search_path finds the tables in different schemas, beside others' sessions, as check() tells: make "
+    "what is missing in the schema of these sessions, or, where it is theirs, ALTER TABLE ... SET SCHEMA",
+)
 # In any language the columns stand in brackets: of an index that holds no id.
 _OTHER_KEY = re.compile(r"\((?!(?:[^()]*, )?id\)=)[^()]*\)=\(")
 _UNIQUE = Failure(remedy="a unique index of yours on one of the two tables refuses it: drop it, or put id into it")
@@ -130,6 +145,18 @@ _WORKER_LOST = "failure on connection marked as essential"
 _GOODBYES = ("57P01", "57P02", "57P03")
 # How our own words begin where the server has cancelled what took too long, or has not answered to that either.
 NO_ANSWER = "no answer within statement_timeout"
+# Our own words where what was cancelled is the wait behind a commit, of which the server only warns.
+UNREPLICATED = "cancelled while it waited for a synchronous standby"
+_BY_OUR_WORDS: Mapping[str, Failure] = {
+    SET_READ_ONLY: _SET_READ_ONLY,
+    UNREPLICATED: Failure(
+        OutcomeUnknownError,
+        "the write is on the primary, and may be on no standby: look at that one, and compare get_items() with what "
+        "you expect before you write again",
+        transient=True,
+        in_doubt=True,
+    ),
+}
 # After these a new connection is better: it may lead to the server that is now the primary, and has nothing prepared.
 CONNECT_ANEW_AFTER = ("0A000", "25006", "25P03", "26000", "42P05", "57P")
 
@@ -139,8 +166,8 @@ def statement_failure(exc: Exception, tables: Sequence[str] = ()) -> Failure:
     sqlstate = getattr(exc, "sqlstate", None)
     if str(exc).startswith(NO_ANSWER):
         return failures.NO_ANSWER if sqlstate is None else failures.TOO_SLOW
-    if str(exc) == SET_READ_ONLY:
-        return _SET_READ_ONLY
+    if (ours := _BY_OUR_WORDS.get(str(exc))) is not None:
+        return ours
     if sqlstate is None or not isinstance(exc, psycopg.Error):
         # Internal, without the server's code: psycopg counts a loss behind the server's last words as one answer more.
         if not isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
@@ -152,12 +179,14 @@ def statement_failure(exc: Exception, tables: Sequence[str] = ()) -> Failure:
     if sqlstate == "0A000" and exc.diag.source_file == "rewriteHandler.c":
         return _RULES
     words = exc.diag.message_primary or ""
+    if sqlstate == "42P01" and _APART in words:
+        return _TABLES_APART
     if sqlstate == "42501":
-        return _POLICY if "row-level security" in words else _missing_right(words)
+        return _POLICY if "row-level security" in words else _missing_right(words, tables)
     if (of_columns := _columns_failure(sqlstate, words, exc.diag.message_detail or "")) is not None:
         return of_columns
-    if sqlstate == "23503" and _refers_to(exc.diag.table_name, words, tables):
-        return failures.REFERRED_TO
+    if sqlstate == "23503" and exc.diag.constraint_name:
+        return _foreign_key_failure(exc.diag.table_name, words, exc.diag.message_detail or "", tables)
     if sqlstate == "XX000" and words.startswith(_WORKER_LOST):
         return failures.LOST
     if (pooler := pooler_kept(sqlstate, words)) is not None:
@@ -167,10 +196,16 @@ def statement_failure(exc: Exception, tables: Sequence[str] = ()) -> Failure:
     return by_sqlstate(_FAILURES, sqlstate) or (failures.LOST if is_fatal else failures.FAILED)
 
 
-def _refers_to(refers: str | None, words: str, tables: Sequence[str]) -> bool:
-    """Tell whether it is another table than ours that refers to what was to be deleted, which the words name then."""
-    sessions, messages = (table.rpartition(".")[2] for table in tables) if tables else ("", "")
-    return bool(refers and sessions and refers != messages) and bool(re.search(rf"\W{re.escape(sessions)}\W", words))
+def _foreign_key_failure(refers: str | None, words: str, detail: str, tables: Sequence[str]) -> Failure:
+    """Say what a key means, whose table refers is.
+
+    In any language the words name the table that was written to, and the detail, behind the value, the other one.
+    """
+    names = [table.rpartition(".")[2] for table in tables]
+    ours = re.compile(rf"\W({'|'.join(map(re.escape, names))})(_\d+)?\W")  # the number is that of a shard of Citus
+    if ours.search(detail.rpartition(")")[2]):
+        return failures.TRY_AGAIN  # the session was cleared by another one at this moment
+    return failures.REFERRED_TO if refers not in names and ours.search(words) else failures.MISSING_ROW
 
 
 def _columns_failure(sqlstate: str, words: str, detail: str) -> Failure | None:
@@ -196,14 +231,23 @@ def is_goodbye(exc: psycopg.Error) -> bool:
     return exc.sqlstate in _GOODBYES
 
 
-def _missing_right(words: str) -> Failure:
+def _missing_right(words: str, tables: Sequence[str]) -> Failure:
     denied = _DENIED.search(words)
     if denied is None:
         return _RIGHTS[""]
     kind, name = denied.groups()
-    quoted = '"{}"'.format(name.replace('"', '""'))
+    quoted = _quoted(name)
+    if kind != "schema":
+        # The server does not tell it, and whoever grants the right may find another's table by the name alone.
+        schemas = {table.rpartition(".")[0] for table in tables if kind == "sequence" or table.endswith(f".{name}")}
+        schema = schemas.pop() if len(schemas) == 1 else ""
+        quoted = f"{_quoted(schema) if schema else '<schema>'}.{quoted}"
     failure = _RIGHTS[kind]
     return replace(failure, remedy=failure.remedy.format(name=quoted), to_create=failure.to_create.format(name=quoted))
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 # SQLSTATEs, or their classes, whose words quote no value.

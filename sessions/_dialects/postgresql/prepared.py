@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from time import monotonic
@@ -78,15 +78,25 @@ def statement_of(text: str) -> Statement:
 class Prepared:
     """What one connection has prepared."""
 
-    def __init__(self) -> None:
-        self._fresh: dict[Statement, float] = {}  # until when each is as good as new
+    def __init__(self, guard: str, texts: Callable[[str], Mapping[str, str]]) -> None:
+        """Begin with nothing.
+
+        guard is a statement that tells the schema of the tables, and raises an error where none may be prepared; texts
+        gives, for a schema, the statements by their names.
+        """
+        self._guard = guard.encode()
+        self._texts_of = texts
+        self._schema: str | None = None  # in which the tables were found, None until they are looked for
+        self._until = 0.0  # when they are looked for again
+        self._texts: Mapping[str, str] = {}
+        self._names: dict[Statement, None] = {}  # of what is as good as new
         self._patience: float = _PATIENCE
 
     def execute(
         self,
         pgconn: pq.abc.PGconn,
-        wait: Callable[[Waiting], pq.abc.PGresult],
-        text: str,
+        wait: Callable[[Any], Any],
+        name: str,
         parameters: Mapping[str, Any],
     ) -> list[Any] | None:
         """Execute a statement and return its rows; None: it was not executed, and is to be sent without a name.
@@ -95,10 +105,28 @@ class Prepared:
         """
         if self._patience <= 0 or pgconn.transaction_status != _IDLE:
             return None
-        statement, now = statement_of(text), monotonic()
+        if monotonic() >= self._until:
+            self._schema = None
+        try:
+            return self._execute(pgconn, wait, name, parameters)
+        except own(psycopg.errors.UndefinedTable):
+            if not self._schema:
+                raise
+        # By now they are elsewhere, or nowhere.
+        self._schema = None
+        return self._execute(pgconn, wait, name, parameters)
+
+    def _execute(
+        self, pgconn: pq.abc.PGconn, wait: Callable[[Any], Any], name: str, parameters: Mapping[str, Any]
+    ) -> list[Any] | None:
+        if self._schema is None:
+            self._texts, self._names = self._texts_of(""), {}
+        statement = statement_of(self._texts[name])
         values = [dumped(parameters[name]) for name in statement.parameters]
+        if self._schema is None:
+            statement = replace(statement, name=b"")  # so that nobody executes it once it may lead elsewhere
         anew = [statement]
-        if now < self._fresh.get(statement, 0.0):
+        if statement in self._names:
             try:
                 result = wait(_by_name(pgconn, statement, values))
             except own(psycopg.Error) as exc:
@@ -106,22 +134,26 @@ class Prepared:
                     raise
                 # Its server session lacks the others as well.
                 self._patience -= 1
-                anew = [*self._fresh]
+                anew = [*self._names]
             else:
                 self._patience = min(_PATIENCE, self._patience + 1 / _USES)
                 return rows_of(result)
         try:
-            result = wait(_anew(pgconn, anew, statement, values))
+            found, result = wait(_anew(pgconn, anew, statement, values, self._guard))
         except own(psycopg.Error) as exc:
             if len(anew) > 1 and isinstance(exc, psycopg.ProgrammingError):
                 # One of the others may be what cannot be prepared any more.
-                self._fresh.clear()
-                return self.execute(pgconn, wait, text, parameters)
+                self._names.clear()
+                return self._execute(pgconn, wait, name, parameters)
             if not _is_lost(exc):
                 raise
             self._patience = 0
             return None
-        self._fresh.update(dict.fromkeys(anew, now + _FRESH_SECONDS))
+        if self._schema is None:
+            self._schema = (found.get_value(0, 0) or b"").decode()
+            self._until, self._texts = monotonic() + _FRESH_SECONDS, self._texts_of(self._schema)
+        else:
+            self._names.update(dict.fromkeys(anew))
         return rows_of(result)
 
 
@@ -143,17 +175,18 @@ def _by_name(pgconn: pq.abc.PGconn, statement: Statement, values: Sequence[Any])
 
 
 def _anew(
-    pgconn: pq.abc.PGconn, statements: Sequence[Statement], statement: Statement, values: Sequence[Any]
-) -> Waiting:
+    pgconn: pq.abc.PGconn, statements: Sequence[Statement], statement: Statement, values: Sequence[Any], guard: bytes
+) -> Generator[Any, Any, tuple[pq.abc.PGresult, pq.abc.PGresult]]:
     """Prepare statements and execute one of them, all of it sent at once; after an error nothing further is done."""
     pgconn.enter_pipeline_mode()
+    pgconn.send_query_params(guard, None)
     for one in statements:
         pgconn.send_close_prepared(one.name)
         pgconn.send_prepare(one.name, one.text, one.types)
     pgconn.send_query_prepared(statement.name, values, statement.formats)
     pgconn.pipeline_sync()
-    *_, answer = yield from answers_of_pipeline(pgconn)
-    return answer
+    found, *_, answer = yield from answers_of_pipeline(pgconn)
+    return found, answer
 
 
 def answers_of_pipeline(pgconn: pq.abc.PGconn) -> Generator[Any, Any, list[pq.abc.PGresult]]:

@@ -52,7 +52,10 @@ _NOT_SHOWN = Failure(
 _NOT_READY = Failure(
     ConnectionFailedError, "wait until the server has started or recovered, and try again", transient=True, is_away=True
 )
-_NOT_YET_ASKED = replace(failures.BUSY, remedy="see the server's log: it may be out of memory or of processes, or full")
+_NOT_YET_ASKED = replace(
+    failures.BUSY,
+    remedy="see the server's log: it may be out of memory or of processes, or full; or it is no PostgreSQL server",
+)
 _PARAMETER = Failure(ConnectionFailedError, "drop the parameter that the server or the pooler does not take")
 
 _NO_SERVER = replace(
@@ -95,8 +98,12 @@ _WORDS: Mapping[str, Failure] = {
     "no encryption": failures.TLS_WANTED,
     "SSL required": failures.TLS_WANTED,
     "SSL encryption": Failure(TLSError, "pg_hba.conf on the server admits no such TLS connection"),
+    "not permitted to log in": Failure(AuthenticationError, "ALTER ROLE <role> LOGIN, or connect as another one"),
     "valid client certificate": Failure(
         AuthenticationError, "pass your client certificate as ssl={'cert': ..., 'key': ...}"
+    ),
+    "bouncer config error": Failure(
+        ConnectionFailedError, "see the pooler's log: its configuration names no such database, or no user that gets in"
     ),
     "unsupported startup parameter": _PARAMETER,
     "unsupported pkt": failures.NO_TLS,
@@ -136,6 +143,10 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     'is greater than ""': _SETTING,
     "GSSAPI encryption": _SETTING,
     "socket path": _SETTING,
+    "authentication method requirement": Failure(
+        AuthenticationError,
+        "the server asks for a way that require_auth (PGREQUIREAUTH) does not allow: find out why before you allow it",
+    ),
     "requirepeer": Failure(AuthenticationError, "look who listens at the socket, or correct requirepeer"),
     "hot standby mode": _UNWANTED,
     "session is": _UNWANTED,
@@ -143,12 +154,21 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "expected authentication request": _OTHER_SERVER,
     "wrong version number": _OTHER_SERVER,
     "lost synchronization": _OTHER_SERVER,
-    "unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
+    # What the server says of our certificate names a certificate too: before those about its own.
+    "alert unknown ca": Failure(TLSError, "give a client certificate that an authority known to the server has signed"),
+    "alert certificate": failures.CLIENT_CERTIFICATE,
+    "alert bad certificate": failures.CLIENT_CERTIFICATE,
+    "alert no certificate": failures.CLIENT_CERTIFICATE,
+    "alert unsupported certificate": failures.CLIENT_CERTIFICATE,
+    "alert access denied": failures.CLIENT_CERTIFICATE,
+    "alert handshake failure": failures.NO_AGREEMENT,
+    "alert insufficient security": failures.NO_AGREEMENT,
     "does not match host name": failures.WRONG_NAME,
     "server does not support SSL": failures.NO_TLS,
     "protocol version": failures.NO_COMMON_TLS,
     "no protocols available": failures.NO_COMMON_TLS,
     "unsupported protocol": failures.NO_COMMON_TLS,
+    " alert ": _UNREACHABLE,  # what was sent has not arrived as it was
     # Before TLS has begun libpq repeats nothing: a server that cannot start a process for us, or a full pooler.
     "error response during SSL": _NOT_YET_ASKED,
     "SSL SYSCALL": _UNREACHABLE,
@@ -181,8 +201,12 @@ def connect_failure(exc: Exception) -> Failure:
     text = str(exc)
     answers = [_refusal(sqlstate, words) for sqlstate, words in _VERBOSE.findall(text)]
     answers = answers or [_refusal(_sqlstate(words), words) for words in _TERSE.findall(text)]
-    if answers:
-        return next((answer for answer in answers if answer.transient), answers[-1])
+    # Where TLS was refused libpq also tries it in the clear: the reason is what was said of TLS, if anything was.
+    reasons = [answer for answer in answers if answer is not failures.TLS_WANTED]
+    if not reasons and "SSL error" not in text:
+        reasons = answers
+    if reasons:
+        return next((answer for answer in reasons if answer.transient), reasons[-1])
     if isinstance(exc, psycopg.ProgrammingError):
         return _OPTION
     return _first(_CONNECT_FAILURES, text, _UNREACHABLE)

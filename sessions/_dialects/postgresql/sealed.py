@@ -17,7 +17,7 @@ def steps_of(session_id: str, write: SealedWrite, items: TextArray, times: TextA
         "items": items,
         "times": times,
         "position": write.position,
-        "id": write.removed,
+        "id": next(iter(write.removed), None),
     }
     # Behind a removal of all nothing is the newest.
     appended = {**parameters, "position": None if write.removes_all else write.position}
@@ -28,12 +28,12 @@ def _names_of(write: SealedWrite) -> list[str]:
     steps = ["make_seal_or_fail" if write.before is None else "move_seal_or_fail"]
     if write.after is None:
         return [*steps, "remove_seal", "lock_session_for_removal", "delete_items", "check_emptied", "delete_session"]
-    steps.append("touch_session" if write.removed is None else "lock_session_for_removal")
+    steps.append("lock_session_for_removal" if write.removed else "touch_session")
     if write.position is not None and (write.removes_all or not write.texts):
         steps.append("check_newest")
     if write.removes_all:
         steps += ["delete_items", "check_emptied"]
-    if write.removed is not None:
+    if write.removed:
         steps.append("delete_newest_at")
     if write.texts:
         steps += ["use_utc", "append_sealed"]

@@ -24,7 +24,7 @@ def journal_check(mode: str, fix: str) -> Check:
     return Check(
         "journal mode",
         "warning",
-        f"{mode}: readers wait for writers",
+        f"{mode}: readers wait for writers, and a program that reads its own database file may destroy it",
         f"{fix}; on a network file system there is no write-ahead log",
         fix,
     )

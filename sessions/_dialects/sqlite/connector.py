@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from time import sleep
-from urllib.parse import quote
-from weakref import WeakValueDictionary
+from time import monotonic, sleep
 
-from sessions._dialects.failures import AttemptFailed, Failure
+from sessions._dialects.failures import NO_DESCRIPTOR, NO_DESCRIPTORS, AttemptFailed, Failure
 from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, ConnectionFailedError
 
-from .errors import DIRECTORY, LINKED, MOUNTED, MOVED, UNNAMEABLE, failure_of
-from .files import Files, Identity, files_at, is_mounted, make_private
-from .holds import NOTHING, Hold, close_unused, hold
+from .connection import FileConnection, agrees, connect, forget, leave, note, roll_back, uri_of
+from .errors import DIRECTORY, INHERITED, LINKED, MOUNTED, MOVED, STALE_LOG, UNNAMEABLE, failure_of, is_damage
+from .files import Identity, files_at, is_empty, is_mounted, make_private
+from .holds import NOTHING, Hold, close_unused, hold, part_from_log
 from .values import run
 from .writers import Writers
 
@@ -36,30 +35,12 @@ _FORKED = Failure(ConnectionFailedError, "fork while no operation is in progress
 
 # After how many seconds a file is opened again that is replaced, or closed by another thread, at just that moment.
 _PAUSES = (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+# Of how many files is known that none is mounted over them.
+_MANY_FILES = 1000
+# How often is asked whether who closes a file has done it.
+_LOOK_SECONDS = 0.002
 # In seconds. SQLite has milliseconds in 31 bits, and with a number beyond them does not wait at all.
 _LONGEST_WAIT = 2_147_483.0
-# Without the GIL a statement belongs to the thread that has made it: one that is kept keeps the file open until that
-# thread goes on, whoever closes the connection.
-_KEPT_STATEMENTS = 0 if "free-threading" in sys.version else 128
-
-
-class FileConnection(sqlite3.Connection):
-    """A connection that knows which files it opened."""
-
-    path = target = ""
-    files: Files | None = None  # None: SQLite's memory
-    held = NOTHING
-
-    def is_in_place(self) -> bool:
-        """Tell whether these are still the files of their names."""
-        return self.files is None or self.files.are_at(self.path, self.target)
-
-    def __del__(self) -> None:
-        """Say nothing: the pool closes it, or it is another process's."""
-
-
-# The connections to files in this process.
-_opened: WeakValueDictionary[int, FileConnection] = WeakValueDictionary()
 
 
 class FileConnector:
@@ -81,15 +62,15 @@ class FileConnector:
                 f"({exc.strerror or type(exc).__name__}); write sqlite:////{path} for an absolute path"
             ) from None
         self._remedy = "create the directory, or give this process access to it"
-        if self._path != path and not Path(path).is_absolute():
+        if path.startswith("~"):
+            self._remedy += " (nothing expands a '~' here: write the directory out, as os.path.expanduser() does)"
+        elif self._path != path and not Path(path).is_absolute():
             self._remedy += f" ({path!r} begins at the current directory; write sqlite:////{path} for an absolute path)"
         self._timeout = min(options.statement_timeout, _LONGEST_WAIT)
         # A file in which we are to make nothing may be another application's: its journal mode stays.
         self._may_change = options.create_tables
         self._statements = statements
         self._writers = writers
-        # What was looked up in a list that can be long: what is mounted over it later is another file.
-        self._unmounted: Identity = None
 
     def open(self) -> FileConnection:
         try:
@@ -101,7 +82,8 @@ class FileConnector:
                 if connection is not None:
                     return connection
         except own(OSError) as exc:
-            raise AttemptFailed(Failure(ConnectionFailedError, self._remedy), exc) from None
+            unreadable = Failure(ConnectionFailedError, self._remedy)
+            raise AttemptFailed(NO_DESCRIPTORS if exc.errno in NO_DESCRIPTOR else unreadable, exc) from None
         except own(UnicodeEncodeError) as exc:
             raise AttemptFailed(UNNAMEABLE, exc) from None
         except own(sqlite3.Error) as exc:
@@ -115,47 +97,62 @@ class FileConnector:
         make_private(target)
         if Path(target).is_dir():
             raise AttemptFailed(DIRECTORY, sqlite3.OperationalError("the path is that of a directory"))
+        held = hold(target)
+        connection = None
+        try:
+            connection = self._open_held(target, held)
+        finally:
+            if connection is None:
+                held.end()
+                close_unused()
+        return connection
+
+    def _open_held(self, target: str, held: Hold) -> FileConnection | None:
+        had_log = self._lock(held)
+        # Behind it: from here on a log stays.
         before = files_at(self._path, target)
         if before.names and before.names > 1:
             raise AttemptFailed(LINKED, sqlite3.OperationalError(f"the file has {before.names} names (hard links)"))
-        if before.database != self._unmounted and is_mounted(target):
-            raise AttemptFailed(MOUNTED, sqlite3.OperationalError("the file is mounted without its directory"))
-        if not _agrees(before):
+        _refuse_mounted(target, before.database)
+        if not agrees(before):
             return None
-        held = hold(target)
-        try:
-            return self._open_held(target, before, held)
-        except BaseException:
-            held.end()
-            close_unused()
-            raise
-
-    def _open_held(self, target: str, before: Files, held: Hold) -> FileConnection | None:
-        connection = _connect(f"{_uri_of(target)}?mode=rw", self._timeout)
+        if not had_log and not is_empty(f"{target}-wal"):
+            if self._lock(held):
+                return None  # somebody has just given it one
+            stale = sqlite3.OperationalError("a write-ahead log stands beside a file that has none")
+            raise AttemptFailed(STALE_LOG, stale)
+        if held.is_inherited():
+            raise AttemptFailed(INHERITED, sqlite3.OperationalError("a connection to the file was open at the fork"))
+        connection = connect(f"{uri_of(target)}?mode=rw", self._timeout)
         try:
             connection.held = held
             has_log = self._prepare(connection)
-            # Before it is noted which files there are: from here on they stay.
-            is_held = not has_log or held.lock()
             connection.path, connection.target = self._path, target
             connection.files = files = files_at(self._path, target)
-            # With a log and no index it was given that of another connection, which is no longer in place. Without a
-            # log, somebody has removed that since.
-            is_whole = not has_log or (files.wal and files.shm)
+            # With a log and no index it was given that of another connection, which is no longer in place. One that has
+            # a log only now opens it the next time, when it is held.
+            is_whole = not has_log or (had_log and files.wal and files.shm and held.has_index(files.shm))
             is_known = is_whole and before.may_have_become(files) and held.is_on(files.database)
-            if is_held and is_known and _agrees(files):
-                _opened[id(connection)] = connection
-                self._unmounted = files.database
+            if is_known and agrees(files):
+                note(connection)
                 return connection
         except BaseException:
-            held.end()
-            connection.close()
+            leave(connection, held)
             raise
         self._close_aside(connection)
         return None
 
+    def _lock(self, held: Hold) -> bool:
+        """Hold the log, if there is one, before it is opened; wait for somebody who is just closing the file."""
+        latest = monotonic() + self._timeout
+        while (has_log := held.lock()) is None:
+            if monotonic() > latest:
+                raise sqlite3.OperationalError("database is locked")
+            sleep(_LOOK_SECONDS)
+        return has_log
+
     def _prepare(self, connection: FileConnection) -> bool:
-        """Tell whether it has a write-ahead log."""
+        """Tell whether it has a write-ahead log, or will have one when it is opened again."""
         run(connection, self._statements["use_extra_sync"])
         if _journal_mode(connection, self._statements["journal_mode"]) == "wal":
             return True
@@ -163,8 +160,6 @@ class FileConnector:
             return False
         try:
             mode = _journal_mode(connection, self._statements["use_wal"])
-            # Now, before it is noted which files there are.
-            run(connection, self._statements["open_log"])
         except own(sqlite3.OperationalError):
             return False  # read-only, or another process is switching it at this moment
         if mode != "wal":
@@ -174,22 +169,33 @@ class FileConnector:
     def close(self, connection: FileConnection) -> None:
         self._writers.end(connection)  # where restore() was interrupted
         with suppress_own(sqlite3.Error):
-            if connection.is_in_place():
-                connection.held.end()  # first: who closes the file last is to have it alone
+            if connection.is_damaged:
+                leave(connection, connection.held)
+            elif connection.is_in_place():
+                self._empty_log(connection)
                 connection.close()
+                connection.held.end()
             else:
                 self._close_aside(connection)
-        _opened.pop(id(connection), None)
+        forget(connection)
         close_unused()
+
+    def _empty_log(self, connection: FileConnection) -> None:
+        """Do what SQLite does at the last close, which it does not see under the hold; wait for nobody."""
+        if connection.held.is_last() and not is_empty(f"{connection.target}-wal"):
+            with suppress_own(sqlite3.Error):
+                connection.rollback()
+                run(connection, self._statements["wait_for_nobody"])
+                run(connection, self._statements["empty_log"])
 
     def _close_aside(self, connection: FileConnection) -> None:
         """Close, and copy nothing from the log into a file that has come into the place of its own."""
         was, now = connection.files, files_at(connection.path, connection.target)
         if was and was.wal and was.wal == now.wal and was.database != now.database:
-            # The log was left behind, and would be taken for the new file's.
-            with suppress_own(sqlite3.Error):
-                run(connection, self._statements["empty_log"])
-        _leave(connection, connection.held)
+            # The log was left behind, and would be taken for the new file's; unless that is what it is by now.
+            with suppress_own(sqlite3.Error, OSError):
+                part_from_log(connection.target, lambda: run(connection, self._statements["empty_log"]))
+        leave(connection, connection.held)
         close_unused()
 
     def is_alive(self, connection: FileConnection) -> bool:
@@ -197,15 +203,16 @@ class FileConnector:
         return connection.is_in_place()
 
     def restore(self, connection: FileConnection, exc: BaseException) -> bool:
+        connection.is_damaged = is_damage(exc)
         try:
-            return _roll_back(connection)
+            return roll_back(connection) and not connection.is_damaged
         finally:
             self._writers.end(connection)
 
     def inherit(self, idle: Sequence[FileConnection], busy: Sequence[FileConnection | None]) -> None:
         self._writers.restart()
         for inherited in (*idle, *busy):
-            _opened.pop(id(inherited), None)
+            forget(inherited)
         if busy:
             _inherited.extend(connection for connection in (*idle, *busy) if connection is not None)
             with suppress(OSError):
@@ -217,7 +224,7 @@ class FileConnector:
                 held = hold(connection.target)
             # The parent may have ended long ago, and the write-ahead log be another process's.
             with suppress_own(sqlite3.Error):
-                _leave(connection, held)
+                leave(connection, held)
         close_unused()
 
     def release(self) -> None:
@@ -241,8 +248,8 @@ class MemoryConnector:
             raise AttemptFailed(_FORKED, sqlite3.OperationalError("the database was in use when its process forked"))
         # Kept here as well: Ctrl-C may make the pool forget it, and with it the database.
         if self._kept is None:
-            self._kept = _connect("file::memory:", 0)
-        _roll_back(self._kept)
+            self._kept = connect("file::memory:", 0)
+        roll_back(self._kept)
         return self._kept
 
     def close(self, connection: sqlite3.Connection) -> None:
@@ -254,7 +261,7 @@ class MemoryConnector:
 
     def restore(self, connection: sqlite3.Connection, exc: BaseException) -> bool:
         try:
-            return _roll_back(connection)
+            return roll_back(connection)
         finally:
             self._writers.end(connection)
 
@@ -270,42 +277,11 @@ class MemoryConnector:
             self._kept.close()
 
 
-def _uri_of(path: str) -> str:
-    """Return what Path.as_uri() does, for which Python 3.14 imports all of urllib.request."""
-    return Path(path).as_uri() if os.name == "nt" else f"file://{quote(os.fsencode(path))}"
-
-
-def _connect(uri: str, timeout: float) -> FileConnection:
-    # Not sqlite3.connect(), which may be a tracing tool's by now, whose proxies no cursor takes.
-    return FileConnection(
-        uri,
-        timeout=timeout,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=_KEPT_STATEMENTS,
-        uri=True,
-    )
-
-
-def _leave(connection: FileConnection, held: Hold) -> None:
-    """Close, and neither copy the log into the file nor remove what has its name."""
-    if sys.version_info >= (3, 12):
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
-    else:
-        held.lock()  # SQLite does either only where it has the file alone
-        connection.interrupt()  # without such locks: it gives the copying up
-    connection.close()
-    held.end()
-
-
-def _agrees(files: Files) -> bool:
-    """Tell whether no connection of this process has some of these files together with others."""
-    others = [other.files for reference in _opened.valuerefs() if (other := reference()) is not None]
-    return all(
-        other == files
-        for other in others
-        if other and other.shm and (other.database == files.database or other.shm == files.shm)
-    )
+@lru_cache(maxsize=_MANY_FILES)
+def _refuse_mounted(target: str, _database: Identity) -> None:
+    """Asked once: what is mounted over a file later is another file."""
+    if is_mounted(target):
+        raise AttemptFailed(MOUNTED, sqlite3.OperationalError("the file is mounted without its directory"))
 
 
 def _refuse_unsafe(path: str) -> None:
@@ -315,12 +291,6 @@ def _refuse_unsafe(path: str) -> None:
         file = os.stat(path)
         if any(os.path.samestat(file, unsafe) for unsafe in _unsafe_files):
             raise AttemptFailed(_FORKED, sqlite3.OperationalError("the file was in use when its process forked"))
-
-
-def _roll_back(connection: sqlite3.Connection) -> bool:
-    with suppress_own(sqlite3.Error):
-        connection.rollback()
-    return not connection.in_transaction
 
 
 def _journal_mode(connection: sqlite3.Connection, statement: str) -> str:

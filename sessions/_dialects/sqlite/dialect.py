@@ -13,15 +13,17 @@ from time import monotonic
 from typing import Any
 
 from sessions._checks import Check, times_check
+from sessions._cursors import REST, YEAR
 from sessions._dialects.dialect import Dialect
 from sessions._dialects.driver import Parameters
 from sessions._dialects.failures import Failure
+from sessions._items import MAX_ID
 from sessions._reentry import own, suppress_own
 from sessions._settings.options import Options
-from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id_error, numberless_error
+from sessions.errors import ConfigurationError, hiding_error, kept_error, low_id_error, numberless_error, used_up_error
 
 from .checks import autoincrement_check, journal_check
-from .connector import FileConnection
+from .connection import FileConnection
 from .errors import DURING_COMMIT, MOVED, MOVED_DURING_COMMIT, describe, failure_of
 from .values import decode, fetch, refuse_noncharacters, run, unadapted
 from .writers import Writers
@@ -34,6 +36,7 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
     identifier_quote = '"'
     driver_error = sqlite3.Error
     lock_newest_statement = "newest_items"  # within a transaction that has the write lock
+    listed_times = rf"{YEAR}{REST}|~"
     settles = False  # there is no network between
     indexes_hold_the_key = True
 
@@ -128,7 +131,12 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
         return connection.in_transaction
 
     def was_begun(self, connection: sqlite3.Connection) -> bool:
-        return connection.in_transaction and _autocommit(connection) is not False
+        if _autocommit(connection) is False:
+            raise ConfigurationError(
+                "the pool lends connections with autocommit=False, on which sqlite3 keeps a transaction open, so that "
+                "nobody can tell whether something was done in it; open them with autocommit=True, or without"
+            )
+        return connection.in_transaction
 
     def join_transaction(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
         if writes and _begins_implicitly(connection) and not connection.in_transaction:
@@ -154,11 +162,15 @@ class SQLiteDialect(Dialect[sqlite3.Connection]):
             raise kept_error(session_id)
         newest = newest or 0
         # SQLite numbers the row; only an INTEGER PRIMARY KEY is that number, and another column is left NULL.
-        if count and not self.change(connection, "find_item", {"session_id": session_id, "id": newest}):
+        [(is_there, highest)] = self.execute(connection, "find_written", {"session_id": session_id, "id": newest})
+        if count and not is_there:
             raise numberless_error()
         # They ascend: where the newest is not as high as there are rows, the first is below 1.
         if newest < count:
             raise low_id_error(newest - count + 1)
+        # Behind the last id of all it gives any that is free, unless the table has AUTOINCREMENT.
+        if count and newest < highest == MAX_ID:
+            raise used_up_error()
         return newest
 
     def mend(self, connection: sqlite3.Connection, statement: str) -> None:

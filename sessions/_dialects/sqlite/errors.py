@@ -39,6 +39,13 @@ _MOVED = Failure(
     transient=True,
 )
 
+# SQLite takes the parent's locks for the child's: who opens the file next takes it for one that nobody has.
+INHERITED = Failure(
+    ConnectionFailedError,
+    "close your connections to the file before the fork, or start the process by spawn; under uWSGI, whose forks call "
+    "no hooks without --py-call-uwsgi-fork-hooks, use the backend in a worker before you open the file there",
+)
+
 # Under each of its names a file has another log (sqlite.org/howtocorrupt.html, 2.4): what is written by one is lost to
 # those who open the other.
 LINKED = Failure(
@@ -48,21 +55,34 @@ DIRECTORY = Failure(ConnectionFailedError, "give the path of a file in it")
 UNNAMEABLE = Failure(
     ConnectionFailedError, "the locale's encoding cannot write the path: set PYTHONUTF8=1, or a locale with UTF-8"
 )
+# What it holds would be taken for the file's, and copied into it.
+STALE_LOG = Failure(
+    ConnectionFailedError,
+    "the log is that of another file, in whose place this one was put: remove it, and the one with -shm, while nobody "
+    "has the file open",
+    transient=True,
+)
 MOUNTED = Failure(
     ConnectionFailedError, "mount the directory that the file is in: its write-ahead log has to stand beside it"
 )
 
-# sqlite3 has no name for it: a STRICT table's.
-_CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8
+# Not every module that takes the place of sqlite3, as pysqlite3 does, has names for these.
+_BUSY_RECOVERY = sqlite3.SQLITE_BUSY | 1 << 8
+_BUSY_SNAPSHOT = sqlite3.SQLITE_BUSY | 2 << 8
+_READONLY_DBMOVED = sqlite3.SQLITE_READONLY | 4 << 8
+_CONSTRAINT_FOREIGNKEY = sqlite3.SQLITE_CONSTRAINT | 3 << 8
+_CONSTRAINT_FUNCTION = sqlite3.SQLITE_CONSTRAINT | 4 << 8
+_CONSTRAINT_NOTNULL = sqlite3.SQLITE_CONSTRAINT | 5 << 8
+_CONSTRAINT_TRIGGER = sqlite3.SQLITE_CONSTRAINT | 7 << 8
+_CONSTRAINT_VTAB = sqlite3.SQLITE_CONSTRAINT | 9 << 8
+_CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8  # a STRICT table's
 
 # Extended result codes (sqlite.org/rescode.html), or the primary ones that they belong to.
 _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_BUSY_RECOVERY: Failure(
-        remedy="another process is repairing the file after a crash; try again", transient=True
-    ),
+    _BUSY_RECOVERY: Failure(remedy="another process is repairing the file after a crash; try again", transient=True),
     # Nobody holds a lock: the same statement fails for as long as its transaction lasts.
-    sqlite3.SQLITE_BUSY_SNAPSHOT: Failure(
+    _BUSY_SNAPSHOT: Failure(
         remedy="others have written since your transaction began to read: roll it back, and use BEGIN IMMEDIATE; or "
         "since a cursor of yours began: close it, or read it to its end"
     ),
@@ -70,7 +90,7 @@ _FAILURES: Mapping[int, Failure] = {
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_SCHEMA: failures.TRY_AGAIN,
     sqlite3.SQLITE_READONLY: _NO_WRITING,
-    sqlite3.SQLITE_READONLY_DBMOVED: _MOVED,
+    _READONLY_DBMOVED: _MOVED,
     sqlite3.SQLITE_PERM: _NO_WRITING,
     sqlite3.SQLITE_CANTOPEN: _UNREADABLE,
     sqlite3.SQLITE_FULL: Failure(
@@ -79,11 +99,15 @@ _FAILURES: Mapping[int, Failure] = {
     ),
     sqlite3.SQLITE_IOERR: Failure(remedy="check the disk and the file's directory; nothing was acknowledged"),
     sqlite3.SQLITE_NOTADB: Failure(remedy="give the path of a SQLite file; nothing was overwritten"),
-    sqlite3.SQLITE_CORRUPT: Failure(remedy="restore the file from a backup; nothing was overwritten"),
+    sqlite3.SQLITE_CORRUPT: Failure(
+        remedy="restore the file from a backup, and before that remove its log, of the same name with -wal and -shm: "
+        "that of another file does damage; nothing was overwritten"
+    ),
     sqlite3.SQLITE_TOOBIG: Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
     sqlite3.SQLITE_INTERRUPT: Failure(remedy="someone called interrupt() on the connection; nothing was written"),
-    sqlite3.SQLITE_CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
-    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: failures.REFERRED_TO,
+    _CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
+    # It does not say which key, nor whether a row was written or deleted.
+    _CONSTRAINT_FOREIGNKEY: Failure(remedy=f"{failures.MISSING_ROW.remedy}; or {failures.REFERRED_TO.remedy}"),
     sqlite3.SQLITE_MISMATCH: failures.OTHER_TABLES,
     _CONSTRAINT_DATATYPE: failures.OTHER_TABLES,
 }
@@ -92,6 +116,7 @@ _FAILURES: Mapping[int, Failure] = {
 _WORDS: Mapping[str, Failure] = {
     MOVED_DURING_COMMIT: Failure(OutcomeUnknownError, "compare get_items() with what you expect"),
     DURING_COMMIT: _COMMIT_CUT_OFF,
+    "no transaction is active": failures.ENDED,
     MOVED: _MOVED,
     "no such table": failures.NO_TABLES,
     "no such column": failures.OTHER_TABLES,
@@ -120,6 +145,11 @@ _SAYS_NO_VALUE = re.compile(
 )
 
 
+def is_damage(exc: BaseException) -> bool:
+    """Tell whether it says that the file, or its log, is not what it should be."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def describe(exc: BaseException) -> str:
     """Repeat SQLite's words where they are known to quote no value."""
     words = str(exc)
@@ -127,6 +157,6 @@ def describe(exc: BaseException) -> str:
     if code is None:
         # sqlite3's own.
         return words.partition(" with text ")[0] if words.startswith("Could not decode") else words
-    if code in (sqlite3.SQLITE_CONSTRAINT_TRIGGER, sqlite3.SQLITE_CONSTRAINT_FUNCTION, sqlite3.SQLITE_CONSTRAINT_VTAB):
+    if code in (_CONSTRAINT_TRIGGER, _CONSTRAINT_FUNCTION, _CONSTRAINT_VTAB):
         return f"SQLite error {code}, of a trigger or a function"
     return words if code & 0xFF != sqlite3.SQLITE_ERROR or _SAYS_NO_VALUE.match(words) else f"SQLite error {code}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from time import time_ns
 from typing import NamedTuple
 
 from sessions._dialects.failures import NO_DESCRIPTOR, raised_by_a_handler
@@ -18,11 +19,15 @@ from sessions._reentry import Lock, own
 # A device and a number on it; None where there is no file.
 Identity = tuple[int, int] | None
 
+# How old the last change of a directory has to be, in nanoseconds, so that a later one has another time: kernels count
+# in steps of up to 10 ms.
+_STEP = 50_000_000
+_SECOND = 1_000_000_000
+
 # The few lines of what is told of a descriptor.
 _MAX_ABOUT = 4096
 
-# Held while a file is made: to close it lets go of the locks of every connection of this process to it (fcntl(2)).
-_making = Lock()
+_making: dict[int, Lock] = {}
 
 
 class Files(NamedTuple):
@@ -34,7 +39,7 @@ class Files(NamedTuple):
     names: int | None = None  # of the database. By each of them SQLite would look for another log.
 
     def are_at(self, path: str, target: str) -> bool:
-        """Tell whether these are what files_at() returns; in place, for a write asks three times."""
+        """Tell whether these are what files_at() returns."""
         try:
             database, wal, shm = os.stat(path), os.stat(target + "-wal"), os.stat(target + "-shm")
         except own(OSError):
@@ -45,6 +50,14 @@ class Files(NamedTuple):
             (shm.st_dev, shm.st_ino),
             database.st_nlink,
         )
+
+    def have_name(self, path: str) -> bool:
+        """Tell whether it is this database that is there, under as many names."""
+        try:
+            found = os.stat(path)
+        except own(OSError):
+            return False
+        return (found.st_dev, found.st_ino) == self.database and found.st_nlink == self.names
 
     def may_have_become(self, later: Files) -> bool:
         """Tell whether what was opened in between is what is there later: numbers in use are given to no other file."""
@@ -59,6 +72,29 @@ def files_at(path: str, target: str) -> Files:
     return Files(
         identity_of(database), identity_of(wal), identity_of(shm), names=None if database is None else database.st_nlink
     )
+
+
+def directory_at(path: str) -> tuple[int, int, int] | None:
+    """Return what is another one whenever a name in a directory is made, removed or given to another file.
+
+    By the time of its status, which no program sets: to put back the other one is what restoring a backup does. None
+    where a change of this moment might leave it as it is, on file systems that count in seconds, or do not keep it, and
+    on Windows, where it is another time.
+    """
+    try:
+        found = os.stat(path)
+    except own(OSError):
+        return None
+    changed = found.st_ctime_ns
+    if os.name == "nt" or not changed % _SECOND or time_ns() - changed < _STEP:
+        return None
+    return found.st_dev, found.st_ino, changed
+
+
+def is_empty(path: str) -> bool:
+    """Tell whether there is nothing in a file; also when there is no such file."""
+    found = _found(path)
+    return found is None or not found.st_size
 
 
 def identity_of(found: os.stat_result | None) -> Identity:
@@ -94,21 +130,27 @@ def is_mounted(target: str) -> bool:
 def _mount_of(path: str) -> bytes:
     if sys.platform != "linux":
         return b""
-    # O_PATH opens nothing: closing it lets go of nobody's locks.
-    file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    opened: list[int] = []
     try:
-        about = os.open(f"/proc/self/fdinfo/{file}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(about, _MAX_ABOUT).partition(b"mnt_id:")[2].partition(b"\n")[0]
-        finally:
-            os.close(about)
+        # O_PATH opens nothing: closing it lets go of nobody's locks. Noted in one call of C, before any interrupt.
+        opened.extend(map(os.open, [path], [os.O_PATH | os.O_CLOEXEC]))
+        opened.extend(map(os.open, [f"/proc/self/fdinfo/{opened[0]}"], [os.O_RDONLY | os.O_CLOEXEC]))
+        return os.read(opened[1], _MAX_ABOUT).partition(b"mnt_id:")[2].partition(b"\n")[0]
     finally:
-        os.close(file)
+        list(map(os.close, opened))
+
+
+def making_lock() -> Lock:
+    """Return what is held while this process makes a file.
+
+    To close that lets go of the locks of every connection of the process to it (fcntl(2)).
+    """
+    return _making.setdefault(os.getpid(), Lock())
 
 
 def make_private(path: str) -> None:
     """Make an empty file that its owner alone may read, unless there is one."""
-    with _making:
+    with making_lock():
         if not os.access(path, os.F_OK):
             with suppress(FileExistsError):  # another process was quicker
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

@@ -23,6 +23,8 @@ def address_from(rest: str) -> Address:
             "a name that begins with ':' or 'file:' means something else to SQLite; write sqlite:chat.db or "
             "sqlite::memory:, or sqlite:./ and the name if the file is called so"
         )
+    if path == "memory:":
+        raise InvalidURLError("'memory:' would be a file; write sqlite::memory: or, without SQLite, memory:")
     if not path or path.endswith("/"):
         raise InvalidURLError("the sqlite URL names no file; write sqlite:chat.db or sqlite::memory:")
     return Address("sqlite", None if path == ":memory:" else path)
