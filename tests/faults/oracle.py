@@ -7,13 +7,17 @@ counted.
 """
 
 import threading
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 Item = dict[str, Any]
 Key = tuple[str, int]
+
+# In seconds: a pop that has ended so long before a call began is never taken for one that came behind it.
+_APART = 6.0
 
 # What equal batches are made of: nothing tells one from another.
 EQUAL = {"role": "user", "content": "yes"}
@@ -78,12 +82,15 @@ class _Traffic:
 class Ledger:
     """What the writers of one session, and one popper beside them, were told."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
+        self._clock = clock
+        self._last_pop = float("-inf")
         self._sizes: dict[Key, int] = {}
         self._equal: set[Key] = set()
         self._acknowledged: dict[Key, None] = {}
         self._unknown: set[Key] = set()
+        self._behind_pops: set[Key] = set()
         self._beside_pops: set[Key] = set()
         self._overtaken: set[Key] = set()
         self._not_overtaken: set[Key] = set()
@@ -102,6 +109,8 @@ class Ledger:
         with self._lock:
             self._sizes[key] = size
             self._unknown.add(key)
+            if self._clock() - self._last_pop < _APART:
+                self._behind_pops.add(key)
             self._marks[key] = self._writes.ended, self._pops.ended
             self._since_pop.add(key)
             self._writes.begun += 1
@@ -131,9 +140,12 @@ class Ledger:
             self._settle(key)
 
     def doubt(self, writer: str, number: int) -> None:
-        """Note that the outcome stays unknown, and whether a pop fell into the time of the call."""
+        """Note that the outcome stays unknown, and whether a pop fell into the time of the call, or shortly before it.
+
+        A pop notes the time at which it began to wait for its turn.
+        """
         with self._lock:
-            if self._pops.any_since(self._marks[writer, number][1]):
+            if (writer, number) in self._behind_pops or self._pops.any_since(self._marks[writer, number][1]):
                 self._beside_pops.add((writer, number))
 
     def _settle(self, key: Key) -> None:
@@ -150,11 +162,13 @@ class Ledger:
                 self._popped.append(item)
             # Those of unknown outcome before it too, which the server may have come to late.
             self._pops.ended = self._pops.begun
+            self._last_pop = self._clock()
             self._uncover()
 
     def doubt_pop(self) -> None:
         with self._lock:
             self.unknown_pops += 1
+            self._last_pop = self._clock()
             self._uncover()
 
     def _uncover(self) -> None:

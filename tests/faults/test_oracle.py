@@ -1,6 +1,8 @@
 """The judge is judged: each kind of damage is seen."""
 
+import time
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import pytest
 
@@ -9,8 +11,8 @@ from faults.oracle import EQUAL, Item, Ledger, Slate, batch
 HISTORY = [("a", 0), ("b", 0), ("a", 1)]
 
 
-def told() -> tuple[Ledger, list[Item]]:
-    ledger, history = Ledger(), []
+def told(clock: Callable[[], float] = time.monotonic) -> tuple[Ledger, list[Item]]:
+    ledger, history = Ledger(clock), []
     for writer, number in HISTORY:
         history += ledger.begin(writer, number, 3)
         ledger.acknowledge(writer, number)
@@ -99,7 +101,7 @@ def test_a_pop_of_unknown_outcome_may_have_taken_one_item() -> None:
 
 
 def test_an_add_is_in_doubt_beside_a_pop_only_if_one_fell_into_its_time() -> None:
-    ledger, history = told()
+    ledger, history = told(clock=count(0, 10).__next__)
     popped(ledger, history[-1])
     ledger.begin("a", 2, 2)
     ledger.doubt("a", 2)
@@ -108,6 +110,14 @@ def test_an_add_is_in_doubt_beside_a_pop_only_if_one_fell_into_its_time() -> Non
     popped(ledger, history[-2])
     ledger.doubt("a", 3)
     assert (ledger.unknown, ledger.unknown_beside_pops) == (2, 1)
+
+
+def test_an_add_is_in_doubt_beside_a_pop_also_if_one_had_just_ended() -> None:
+    ledger, history = told(clock=count(0, 5).__next__)
+    popped(ledger, history[-1])
+    ledger.begin("a", 2, 2)
+    ledger.doubt("a", 2)
+    assert (ledger.unknown, ledger.unknown_beside_pops) == (1, 1)
 
 
 # --- equal batches

@@ -35,6 +35,7 @@ class Writers:
         self.slate = Slate()
         # What was refused; an unknown outcome is in the ledger.
         self.errors: list[sessions.SessionsError] = []
+        self.doubts: list[str] = []
         # The most seconds between two answers of the database to one who writes all the time.
         self.longest_gap = 0.0
         self._answered: dict[str, float] = {}
@@ -94,7 +95,7 @@ class Writers:
         }
         figures.add(dialect, **counts)
         assert verdict, f"{self._session_id}: {verdict}"
-        assert (unknown, slate.unknown) == (0, 0), self._session_id
+        assert (unknown, slate.unknown) == (0, 0), f"{self._session_id}: {self.doubts}"
 
     @property
     def _own_session_id(self) -> str:
@@ -113,7 +114,8 @@ class Writers:
     def _note(self, book: _Book, name: str, number: int, write: Callable[[], None]) -> None:
         try:
             write()
-        except sessions.OutcomeUnknownError:
+        except sessions.OutcomeUnknownError as exc:
+            self.doubts.append(f"{name}: {exc}")
             book.doubt(name, number)
         except sessions.ConflictError:
             book.overtake(name, number)
