@@ -1,13 +1,13 @@
 """The operations in MySQL and MariaDB, through PyMySQL.
 
-On our own connections a write is one transaction in one of the forms of transactions.py, on those of the application
-its statements are sent one by one.
+On our own connections a write is one transaction, sent at once (writes.py); on those of the application its statements
+are sent one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import pymysql
 
@@ -22,7 +22,7 @@ from sessions._sealing import SealedWrite, moved_error
 from sessions._settings.options import Options
 from sessions.errors import ConfigurationError, kept_error, numberless_error, used_up_error
 
-from .answers import MyConnection, Result, is_mariadb
+from .answers import MyConnection, is_mariadb
 from .checks import (
     cascade_check,
     cluster_check,
@@ -34,37 +34,24 @@ from .checks import (
     temporary_checks,
 )
 from .connection import PacketConnection
-from .driver import MySQLDriver, quotes
+from .driver import MySQLDriver
 from .errors import (
     CANNOT_CONVERT,
     DUPLICATE_INDEX,
     MIXED_COLLATIONS,
-    MORE_THAN_ONE_ROW,
     NO_SUCH_VALUE,
     OUT_OF_RANGE,
     errno_of,
 )
 from .layout import note
-from .packets import check_engine, roll_back, send
+from .packets import check_engine, send
 from .preparing import check_no_id_is_forced
 from .sealed import steps_of
-from .transactions import Packet, cut, insert, transact, transact_insert
-
-T = TypeVar("T")
+from .transactions import insert, transact
+from .writes import packets_of, transacted, write_batch, write_behind
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
 _MAX_MESSAGES_TABLE = 56
-
-# What tells, in one transaction with it, that a statement was executed: see MySQLDriver.
-_PROOFS = {
-    "touch_session": "check_session_changed",
-    "lock_session_for_removal": "check_session_changed",
-    "delete_session": "check_session_changed",
-    "lock_newest_items": "check_items_found",
-    "delete_items": "check_items_gone",
-    "delete_newest_item": "check_item_deleted",
-    "remove_seal": "check_seal_removed",
-}
 
 # How often MariaDB may acknowledge a deletion that it has not done, or not to its end.
 _DELETIONS = 3
@@ -125,7 +112,7 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         lease: Lease | None,
     ) -> int:
         if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
-            newest = self._write(connection, session_id, texts, if_position, lease)
+            newest = write_batch(self, connection, session_id, texts, if_position, lease)
             if newest is not None:
                 return newest
         return super().append(connection, session_id, texts, if_position, lease)
@@ -140,32 +127,10 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
     ) -> int:
         if isinstance(connection, PacketConnection) and not may_be_cut(session_id):
             then = "delete_items", "lock_session_for_removal"
-            newest = self._write(connection, session_id, texts, if_position, lease, *then)
+            newest = write_batch(self, connection, session_id, texts, if_position, lease, *then)
             if newest is not None:
                 return newest
         return super().replace(connection, session_id, texts, if_position, lease)
-
-    def _write(
-        self,
-        connection: PacketConnection,
-        session_id: str,
-        texts: Sequence[str],
-        if_position: int | None,
-        lease: Lease | None,
-        *then: str,
-    ) -> int | None:
-        """Write the batch as one transaction; None, and nothing is written, unless all is as it was asked for."""
-        check = [] if if_position is None else ["check_position"]
-        parameters = {"session_id": session_id, "position": if_position}
-        before = self._checks_of(connection, lease)
-        before += self.with_parameters(connection, _proved(connection, ["touch_session", *check, *then]), parameters)
-        packets = self._packets(connection, session_id, texts, (), connection.packet_limit)
-        return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
-
-    def _checks_of(self, connection: MyConnection, lease: Lease | None) -> list[str]:
-        """Return what keeps the statements behind it from being executed unless the lease is held."""
-        names = ["renew_lease", "check_lease"]
-        return [] if lease is None else self.with_parameters(connection, names, lease._asdict())
 
     def _keep_lease(self, connection: MyConnection, name: str, lease: Lease) -> bool:
         # In one transaction, or one that is taken and cannot be found would be kept.
@@ -188,7 +153,7 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
     ) -> int:
         """Insert in packets that the server takes."""
         limit, step = self._limits(connection)
-        packets = self._packets(connection, session_id, texts, times, limit)
+        packets = packets_of(self, connection, session_id, texts, times, limit)
         try:
             return insert(connection, self.statements, packets, step)
         except own(pymysql.Error) as exc:
@@ -209,17 +174,6 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
             part = [{**parameters, "id": row_id} for row_id in ids[start : start + at_once]]
             send(connection, *(self.with_parameters(connection, ["copy_item"], one)[0] for one in part))
 
-    def _packets(
-        self, connection: MyConnection, session_id: str, texts: Sequence[str], times: Sequence[str], limit: int
-    ) -> Iterator[Packet]:
-        def check(count: int) -> str:
-            name = "check_item" if count == 1 else "check_items"
-            [statement] = self.with_parameters(connection, [name], {"session_id": session_id, "count": count})
-            return statement
-
-        statement = self.statements["load_item" if times else "insert_item"]
-        return cut(statement, session_id, texts, times, quotes(connection), limit, check)
-
     def _limits(self, connection: MyConnection) -> tuple[int, int]:
         """Return the bytes that a packet may have, and the step from one id to the next."""
         if isinstance(connection, PacketConnection):
@@ -231,7 +185,7 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def pop(self, connection: MyConnection, session_id: str, lease: Lease | None) -> tuple[Row | None, int]:
         names = ["lock_session_for_removal", "lock_newest_items", "delete_newest_item"]
-        results = self._transact(connection, names, {"session_id": session_id, "count": 2}, lease)
+        results = transacted(self, connection, names, {"session_id": session_id, "count": 2}, lease)
         if results is None:
             return super().pop(connection, session_id, lease)
         newest = results["lock_newest_items"]
@@ -241,7 +195,7 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def clear(self, connection: MyConnection, session_id: str, lease: Lease | None) -> None:
         names = ["lock_session_for_removal", "delete_items", "delete_session"]
-        if self._transact(connection, names, {"session_id": session_id}, lease) is None:
+        if transacted(self, connection, names, {"session_id": session_id}, lease) is None:
             super().clear(connection, session_id, lease)
 
     def write_sealed(
@@ -250,37 +204,10 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         names = steps_of(write)
         if names is None or not isinstance(connection, PacketConnection):
             return None
-        newest = self._write_steps(connection, session_id, names, write, lease)
+        newest = write_behind(self, connection, session_id, names, write, lease)
         if newest is None and write.is_guess:
             raise moved_error(session_id, None)
         return newest
-
-    def _write_steps(
-        self, connection: PacketConnection, session_id: str, names: list[str], write: SealedWrite, lease: Lease | None
-    ) -> int | None:
-        parameters = {
-            "session_id": session_id,
-            "position": write.position,
-            "before": write.before,
-            "seal": write.marked,
-        }
-        if not write.texts:
-            return None if self._transact(connection, names, parameters, lease) is None else 0
-        before = self._checks_of(connection, lease)
-        before += self.with_parameters(connection, _proved(connection, names), parameters)
-        packets = self._packets(connection, session_id, write.texts, write.times, connection.packet_limit)
-        return _if_passed(connection, lambda: transact_insert(connection, self.statements, before, packets))
-
-    def _transact(
-        self, connection: MyConnection, names: Sequence[str], parameters: Parameters, lease: Lease | None
-    ) -> dict[str, Result] | None:
-        """Run statements as one transaction; None, and nothing is done, where they have to go singly, or may not."""
-        if not isinstance(connection, PacketConnection):
-            return None
-        steps = _proved(connection, names)
-        statements = self._checks_of(connection, lease) + self.with_parameters(connection, steps, parameters)
-        results = _if_passed(connection, lambda: transact(connection, self.statements, statements))
-        return None if results is None else dict(zip(steps, results[-len(steps) :], strict=True))
 
     def newest_id(self, connection: MyConnection, session_id: str) -> int:
         rows = self.execute(connection, "lock_newest_id", {"session_id": session_id})
@@ -345,21 +272,3 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
 
     def _engine(self, connection: MyConnection, table: str) -> str:
         return str(self.execute(connection, "engine", self.named(table))[0][0])
-
-
-def _proved(connection: PacketConnection, names: Sequence[str]) -> list[str]:
-    """Return the names of statements, each with that of what proves it behind it."""
-    if not connection.server.is_mariadb:
-        return list(names)
-    return [step for name in names for step in (name, _PROOFS.get(name)) if step is not None]
-
-
-def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | None:
-    """Run a transaction; None, and it is rolled back, when a check within it did not hold."""
-    try:
-        return transact()
-    except own(pymysql.Error) as exc:
-        if errno_of(exc) not in (MORE_THAN_ONE_ROW, OUT_OF_RANGE):
-            raise
-    roll_back(connection)
-    return None
