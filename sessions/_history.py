@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ._items import BEFORE_ALL, EXPIRED, MAX_ID, Item, Record, Row, decode_item, encode_items, make_record
+from ._items import BEFORE_ALL, EXPIRED, MAX_ID, Item, Record, RecordRow, Row, decode_item, encode_items, make_record
 from ._leases import Holder, Lease
+from ._paging import checked_pages, pages
 from ._plain import flag, plain
 from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
@@ -19,15 +20,8 @@ from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
 from .errors import InvalidItemError, check_position, closed_error, gone_error
 
-# How many rows are read at a time beyond corrupt ones.
-_NEXT_ROWS = 100
-
-# The pages of records(): the rows of the first one and of the second. A later one has as many as all before it, for
-# where no index has the order, the conversation is sorted for each; and at most so many characters, by the mean of the
-# one before.
-_FIRST_PAGE = 20
-_PAGE_ROWS = 1000
-_PAGE_CHARACTERS = 4_000_000
+# How many rows are read at a time beyond corrupt ones, at least and at most.
+_NEXT_ROWS, _MOST_ROWS = 100, 1000
 
 logger = logging.getLogger("sessions")
 
@@ -80,7 +74,7 @@ class History:
         items = self._readable(rows)
         # Further rows are needed only where corrupt or old ones stood in for readable ones.
         while len(items) < limit and len(rows) == count:
-            count = max(limit, _NEXT_ROWS, min(2 * count, _PAGE_ROWS))
+            count = max(limit, _NEXT_ROWS, min(2 * count, _MOST_ROWS))
             rows = store.newest_rows(self.session_id, count=count, upto=rows[-1][0] - 1)
             items += self._readable(rows)
         is_all = len(rows) < count and len(items) <= limit
@@ -221,26 +215,21 @@ class History:
         return observed(self.store, "verify").verify(self.session_id, plain(since))
 
     def _iterate_records(self, limit: int | None) -> Iterator[Record]:
-        after, upto, count, seen = BEFORE_ALL, MAX_ID, _FIRST_PAGE, 0
         store = self.store.for_records(self.session_id, limit)
-        if limit is not None and not store.knows_its_end:
-            first, upto = observed(store, "records").newest_range(self.session_id, min(limit, MAX_ID))
-            after = first - 1 if upto else 0
-        while after < upto or store.knows_its_end:
+
+        def read(after: int, upto: int, count: int) -> list[RecordRow]:
             self.check_open()
-            rows = observed(store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
-            for row in rows:
-                if row[2] is not EXPIRED:
-                    yield make_record(row)
-            if len(rows) < count and not (rows and store.knows_its_end):
-                return
-            after = rows[-1][0]
-            if upto == MAX_ID and not store.knows_its_end:
-                _, upto = observed(store, "position").newest_range(self.session_id, 1)
-                self._saw(upto)
-            mean = sum(len(str(text)) for _, _, text in rows) // len(rows) + 1
-            seen += len(rows)
-            count = min(max(_PAGE_ROWS, seen), _PAGE_CHARACTERS // mean + 1)
+            return observed(store, "records").record_rows(self.session_id, after=after, upto=upto, count=count)
+
+        def newest(count: int) -> tuple[int, int]:
+            self.check_open()
+            return observed(store, "position").newest_range(self.session_id, count)
+
+        if store.knows_its_end:
+            found = checked_pages(lambda count: read(BEFORE_ALL, MAX_ID, count))
+        else:
+            found = pages(self.session_id, limit, read, newest)
+        return (make_record(row) for rows in found for row in rows if row[2] is not EXPIRED)
 
     def _encode(self, name: str, items: Iterable[Mapping[str, Any]]) -> list[str]:
         try:

@@ -120,9 +120,11 @@ class Session:
 
         Corrupt rows are among them and count, with item None. Rows are read in pages,
         as they are asked for: a history of any length takes little memory, and between
-        two pages neither a connection nor a transaction is held. Rows that others add
-        after the second page was begun, or remove before their page is read, are not seen.
-        The iterator belongs to one thread. Raises ValueError and TypeError as get_items() does.
+        two pages neither a connection nor a transaction is held. What others add once the
+        first page was read, or remove before its page is read, is not seen, unless what they
+        add has taken the place of the rest. The iterator belongs to one thread. Raises
+        ConflictError where the history was replaced meanwhile: what was read is no beginning
+        of what is there. Raises ValueError and TypeError as get_items() does.
         """
         return self._history.records(limit)
 

@@ -23,6 +23,7 @@ from sessions._command.arguments import make_parser, rotated
 from sessions._command.main import main
 from sessions._command.progress import Progress
 from sessions._command.terminal import Stream
+from sessions._history import History
 from support.command import Result, Run, run_command
 from support.rivals import set_updated_at
 from support.samples import item, items, plant, texts
@@ -1166,3 +1167,26 @@ def on_terminal(arguments: list[str], columns: int, *, answer: str = "", status:
         assert command.wait() == status, written
     os.close(ours)
     return written.decode()
+
+
+def test_what_is_rewritten_while_it_is_exported_is_read_again(
+    run: Run, sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.connect(sql_url) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items(*[f"old {number}" for number in range(60)]))
+        read = History.records
+        rewritten: list[bool] = []
+
+        def records(history: History, limit: int | None = None) -> Iterator[sessions.Record]:
+            for record in read(history, limit):
+                yield record
+                if not rewritten:
+                    rewritten.append(True)
+                    session.replace_items([*session.get_items()[1:], item("new")])
+
+        monkeypatch.setattr(History, "records", records)
+        exported = [json.loads(line) for line in run("export", "chat_1").out.splitlines()]
+        monkeypatch.undo()
+        assert rewritten
+        assert [row["id"] for row in exported if "id" in row] == [record.id for record in session.records()]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sessions import SessionInfo, SQLiteBackend
 from sessions._history import History
 from sessions._listing import pages
+from sessions._paging import RewrittenError
 from sessions.session import known_session_id
 
 from .progress import Progress
@@ -19,9 +20,13 @@ from .terminal import Stream
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from sessions import Backend, Session
+    from sessions import Backend, Record, Session
 
 _PAGE = 500
+
+# How often the beginning of a conversation is read, and how many characters of it are kept until it is handed out.
+_READINGS = 5
+_BEGINNING = 1_000_000
 
 # The cursor of what is in no listing.
 NO_ROW = ""
@@ -38,6 +43,27 @@ class CommandFailedError(Exception):
 def history_of(backend: Backend, session_id: str) -> History:
     """Return what a conversation holds, also one of another program whose id is none of ours."""
     return History(known_session_id(session_id), backend._store)  # noqa: SLF001  (session() refuses it)
+
+
+def records_of(backend: Backend, session_id: str) -> Iterator[Record]:
+    """Read a conversation; again where it is rewritten while its beginning is read, which most often is all of it."""
+    for left in reversed(range(_READINGS)):
+        records = history_of(backend, session_id).records()
+        begun: list[Record] = []
+        characters = 0
+        try:
+            for record in records:
+                begun.append(record)
+                characters += len(record.text)
+                if characters > _BEGINNING:
+                    break
+        except RewrittenError:
+            if not left:
+                raise
+            continue
+        yield from begun
+        yield from records
+        return
 
 
 @dataclass

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from sessions._paging import RewrittenError
 from sessions._transfer import OvertakenError
 from sessions.errors import ConflictError, DatabaseError, InvalidItemError, OutcomeUnknownError
 from sessions.session import checked_session_id
 
-from .context import CommandFailedError, Context, history_of
+from .context import CommandFailedError, Context, records_of
 from .database import is_one_place
 from .exported import END, HEADER, VERSION, Export, Head, Line
 from .forms import count_of, iso
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from sessions import Backend, SessionInfo
 
 T = TypeVar("T")
+
+_MEANWHILE = "was written to meanwhile; copy it again, and where that is refused, remove it there first"
 
 
 def write_export(context: Context) -> None:
@@ -38,7 +41,7 @@ def write_export(context: Context) -> None:
         }
         out.line(json.dumps(head))
         lines += 1
-        for record in history_of(context.backend, info.session_id).records():
+        for record in records_of(context.backend, info.session_id):
             created_at = iso(record.created_at, utc=context.utc)
             row = {"session_id": info.session_id, "id": record.id, "created_at": created_at}
             out.line(json.dumps(row | {"text": record.text}))
@@ -146,13 +149,15 @@ def copy(context: Context, target: Backend) -> int:
             foreign.append(info.session_id)
             continue
         copied.append(info.session_id)
-        rows = _counted(history_of(source, info.session_id).records(), progress)
+        rows = _counted(records_of(source, info.session_id), progress)
         try:
             with _named(info.session_id):
                 records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
         except OvertakenError:
             # Perhaps by a copy like this one: whether all is there is seen at the end.
             refused[info.session_id] = "another program writes to it there at this moment; copy it again then"
+        except RewrittenError:
+            refused[info.session_id] = _MEANWHILE
         except ConflictError as exc:
             what = str(exc).rpartition(";")[0].removeprefix(f"session {info.session_id!r} ")
             refused[info.session_id] = f"{what}; remove it there, or copy the others by their ids"
@@ -163,7 +168,7 @@ def copy(context: Context, target: Backend) -> int:
     differ = foreign + differ
     seconds = progress.end()
     for session_id in differ:
-        why = refused.get(session_id, "was written to meanwhile; copy it again")
+        why = refused.get(session_id, _MEANWHILE)
         err.line(f"agent-sessions: session {session_id!r}: {why}")
     if differ or not context.arguments.quiet:
         verdict = f"{len(differ):,} differ" if differ else "checksums equal"
@@ -221,7 +226,7 @@ def _are_equal(source: Backend, target: Backend, session_id: str) -> bool:
 def _checksum(backend: Backend, session_id: str, undated: set[int]) -> bytes:
     """Of all texts in their order, with their times to the second; note which have none, and leave those out."""
     found = hashlib.sha256()
-    for number, record in enumerate(history_of(backend, session_id).records()):
+    for number, record in enumerate(records_of(backend, session_id)):
         if record.created_at is None:
             undated.add(number)
         moment = None if number in undated else record.created_at and record.created_at.replace(microsecond=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from sessions._items import MarkedText, RecordRow
+from sessions._paging import rewritten_error
 from sessions._seals import EARLIER_HISTORY, GENESIS, Sealed, Seals, broken_error, without_seal
 
 from .passing import PassingStore
@@ -56,11 +57,15 @@ class CheckedRows(PassingStore):
         self._rows = rows
         self._seals = seals
         self._reader = reader
+        self._limit = limit
         self._whole = self._look(session_id)
         # The place of the next row, the seal before it, and how many rows without one were given behind that.
-        self._next = max(0, len(self._whole.ids) - limit) if limit is not None else 0
+        self._next = self._first = self._first_place()
         self._last = self._seal_before(self._next)
         self._unsealed = 0
+
+    def _first_place(self) -> int:
+        return max(0, len(self._whole.ids) - self._limit) if self._limit is not None else 0
 
     def _look(self, session_id: str) -> Whole:
         whole = self._reader.look(session_id)
@@ -99,21 +104,36 @@ class CheckedRows(PassingStore):
         return True
 
     def _go_on(self, session_id: str) -> None:
-        """Look again, and go on behind the last row that was given, or, where that was changed, behind its id."""
-        old, last_id = self._whole, self._whole.ids[self._next - 1] if self._next else None
-        self._whole = self._look(session_id)
+        """Look again, and go on behind the last row that was given, or, where that was changed, behind its id.
+
+        Raises ConflictError where neither that row nor the next one is left, but newer ones: those of another history.
+        """
+        old, self._whole = self._whole, self._look(session_id)
         # Nothing, not even an end, is what a clear leaves, and what every other read takes for one.
         is_cleared = not (self._whole.ids or self._whole.generation)
         if self._whole.generation < old.generation and not (is_cleared or self._reader.reports):
             raise broken_error(session_id, None, EARLIER_HISTORY)
-        place = -1 if self._last == GENESIS else self._whole.place_of(self._last)
-        if place is not None:
+        if self._next == self._first:
+            self._next = self._first = self._first_place()
+        elif self._last != GENESIS and (place := self._whole.place_of(self._last)) is not None:
             self._next = place + 1
-            while self._unsealed and self._next < len(self._whole.ids) and self._whole.seal(self._next) == GENESIS:
-                self._next, self._unsealed = self._next + 1, self._unsealed - 1
-        elif last_id is not None:
-            self._next = bisect_right(self._whole.ids, last_id)
+            self._pass_unsealed()
+        elif any(row_id in self._whole.ids for row_id in old.ids[self._next - 1 : self._next + 1]):
+            if self._last == GENESIS:
+                self._next = 0
+                self._pass_unsealed()
+            else:
+                self._next = bisect_right(self._whole.ids, old.ids[self._next - 1])
+        elif self._whole.ids and self._whole.ids[-1] > old.ids[self._next - 1]:
+            raise rewritten_error(session_id)
+        else:
+            self._next = len(self._whole.ids)  # the rest was removed, and this too
         self._last = self._seal_before(self._next)
+
+    def _pass_unsealed(self) -> None:
+        """Pass those that were given already."""
+        while self._unsealed and self._next < len(self._whole.ids) and self._whole.seal(self._next) == GENESIS:
+            self._next, self._unsealed = self._next + 1, self._unsealed - 1
 
     def _seal_before(self, place: int) -> bytes:
         """Return the newest seal before a place."""

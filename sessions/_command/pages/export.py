@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sessions._command.context import Context, history_of
+from sessions._command.context import Context, records_of
 from sessions._command.escapes import harmless
 from sessions._command.forms import count_of, zone
 
@@ -25,7 +25,7 @@ def export_pages(context: Context) -> None:
     with naming(folder), Index(folder) as index:
         for info in infos:
             name = name_of(info.session_id)
-            records = history_of(context.backend, info.session_id).records()
+            records = records_of(context.backend, info.session_id)
             with written(folder / name) as file:
                 summary = write_page(
                     file, Limits(info.session_id, wanted.full), records, zone=zone(context), folder=folder
