@@ -14,6 +14,9 @@ from ._odd_json import text_of
 
 _OUTPUT = "_output"
 
+# The key by which the SDK's EncryptedSession knows what it has encrypted.
+_ENVELOPE = "__enc__"
+
 # What stands for everything before it.
 _COMPACTION = "compaction"
 
@@ -24,8 +27,11 @@ _Link = tuple[int, int]
 def whole_turns(items: Sequence[Item], *, is_all: bool) -> list[Item]:
     """Return the newest items that begin at a user's message and are complete in themselves.
 
-    is_all: nothing was cut off before them, so they may also begin as they do.
+    is_all: nothing was cut off before them, so they may also begin as they do. What the SDK's EncryptedSession has
+    stored says nothing of turns, and is left as it is.
     """
+    if any(_ENVELOPE in item for item in items):
+        return list(items)
     links: list[_Link] = []
     answered: list[set[str]] = [set() for _ in items]
     lonely = -1

@@ -7,7 +7,7 @@ this module costs nothing in a process that never runs an agent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ._awaiting import finished, read
 from ._exclusive import Hold
-from ._items import Item
+from ._items import MAX_ID, Item
 from ._leases import check_seconds
 from ._listing import check_count
+from ._sdk import RunLimit, settings_from
 from ._settings.options import Keywords
 from ._turns import whole_turns
 from .errors import ConfigurationError, kind_of
@@ -77,7 +78,7 @@ class AgentsSession:
         self._turn = self._told_by = 0
         self._settings: SessionSettings | None = None
         if session_settings is not None:
-            self._settings = _settings_from(session_settings)
+            self._settings = settings_from(session_settings)
 
     @classmethod
     def from_url(
@@ -102,24 +103,32 @@ class AgentsSession:
         def session_settings(self) -> SessionSettings | None:
             """What get_items uses when it is called without a limit: the SDK's own settings, empty at first."""
             if self._settings is None:
-                self._settings = _settings_from({})
+                self._settings = settings_from({})
             return self._settings
 
         @session_settings.setter
         def session_settings(self, value: SessionSettings | dict[str, Any] | None) -> None:
-            self._settings = None if value is None else _settings_from(value)
+            self._settings = None if value is None else settings_from(value)
 
     # The SDK names its items by sixty TypedDicts; to us they are JSON objects, hence Any. wrapper is the run's
     # context, which the SDK passes to sessions that declare it: a subclass may choose by it.
 
     async def get_items(self, limit: int | None = None, *, wrapper: Wrapper = None) -> list[Any]:
-        """Return the newest items, oldest first; without any limit all of them."""
+        """Return the newest items, oldest first; without any limit all of them.
+
+        whole_turns of the backend applies to what a run is to see: to a call without a limit, and to the limit of
+        RunConfig or of the session's settings. With any other limit they come as they are: with such the SDK looks
+        whether what it has written is there.
+        """
+        is_a_runs = limit is None or isinstance(limit, RunLimit)
         if limit is None and self._settings is not None:
             limit = self._settings.limit
+        # Said only where it has to be: a subclass of Session may know nothing of it.
+        how: dict[str, Any] = {} if is_a_runs or not self._history.store.options.whole_turns else {"whole_turns": False}
         if not self._guarded:
-            return await read(self._history.store, self.session.get_items, limit)
+            return await read(self._history.store, partial(self.session.get_items, limit, **how))
         turn = self._next_turn()
-        items, position = await read(self._history.store, self._history.get, limit)
+        items, position = await read(self._history.store, partial(self._history.get, limit, **how))
         # Not in the thread: a read that was cancelled has told nobody anything. Nor has one that began before a
         # later call ended.
         if turn > self._told_by:
@@ -203,6 +212,15 @@ class AgentsSession:
             await finished(self.session.replace_items, items)
         return True
 
+    async def _read_compaction_items(self, limit: int | None) -> tuple[list[Any], bool]:
+        """Return what is to be summed up, and whether that is all.
+
+        The SDK looks for this name; without it, a compaction that is called by hand puts a summary of what a run would
+        see in the place of the whole history.
+        """
+        items = await self.get_items(MAX_ID if limit is None else int(limit))
+        return items, limit is not None and len(items) < limit
+
     async def _get_compaction_snapshot(self, limit: int, *, prune_prefix: object = None, **others: object) -> Any:
         """Return the newest items, of which the last ones are replaced if they still are what was read.
 
@@ -280,17 +298,3 @@ def _check_is_plain(session: Session) -> None:
                 f"on_conflict='raise' would go past {name}() of the {kind_of(session)}; use 'append', "
                 "or do what it does in a subclass of AgentsSession"
             )
-
-
-def _settings_from(values: SessionSettings | dict[str, Any]) -> SessionSettings:
-    from agents.memory import SessionSettings
-
-    if isinstance(values, SessionSettings):
-        return values
-    if not isinstance(values, Mapping):
-        raise TypeError(f"session_settings is a {kind_of(values)}; pass SessionSettings or a mapping: {{'limit': 50}}")
-    # Older SDKs take no mapping, and SessionSettings itself ignores what it does not know.
-    unknown = values.keys() - SessionSettings.__dataclass_fields__.keys()
-    if unknown:
-        raise TypeError(f"Unknown session settings: {', '.join(sorted(unknown))}")
-    return SessionSettings(**values)
