@@ -361,6 +361,51 @@ def test_a_file_that_is_swapped_while_it_is_opened_is_the_one_that_stays(tmp_pat
     assert another_process_reads(path) == ["other", "new"]
 
 
+_LEAVES_A_LOG = """
+import os, sys, sessions
+session = sessions.Session.from_url("chat_1", sys.argv[1])
+session.add_items([{"content": "kept"}])
+os._exit(9)
+"""
+_EXCHANGE = """
+import os, sys, sessions
+url, data, event = sys.argv[1:]
+moments = []
+def hook(name, arguments):
+    if name == event and not moments:
+        moments.append(name)
+        os.rename(data, data + ".old")
+        os.rename(data + ".new", data)
+session = sessions.Session.from_url("chat_1", url)
+session.add_items([{"content": "old"}])
+if event == "sqlite3.connect/handle":
+    session.close()
+    sys.addaudithook(hook)
+    session = sessions.Session.from_url("chat_1", url)
+    session.add_items([{"content": "new"}])
+sys.addaudithook(hook)
+session.close()
+assert moments
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "there"), [("os.remove", ["kept"]), ("sqlite3.connect/handle", ["kept", "new"])], ids=["closed", "opened"]
+)
+def test_a_directory_that_comes_while_a_file_is_closed_or_opened_keeps_its_log(
+    tmp_path: Path, event: str, there: list[str]
+) -> None:
+    data, coming = tmp_path / "data", tmp_path / "data.new"
+    data.mkdir()
+    coming.mkdir()
+    subprocess.run([sys.executable, "-P", "-c", _LEAVES_A_LOG, f"sqlite:///{coming / 'chat.db'}"], check=False)
+    assert (coming / "chat.db-wal").stat().st_size
+    arguments = [f"sqlite:///{data / 'chat.db'}", str(data), event]
+    subprocess.run([sys.executable, "-P", "-c", _EXCHANGE, *arguments], check=True)
+    assert another_process_reads(data / "chat.db") == there
+    assert is_sound(data / "chat.db")
+
+
 def test_a_link_that_leads_elsewhere_now_is_followed(tmp_path: Path) -> None:
     link = tmp_path / "chat.db"
     link.symlink_to(tmp_path / "old.db")

@@ -18,7 +18,7 @@ from sessions.errors import ConfigurationError, ConnectionFailedError
 
 from .connection import FileConnection, agrees, connect, forget, leave, note, roll_back, uri_of
 from .errors import DIRECTORY, INHERITED, LINKED, MOUNTED, MOVED, STALE_LOG, UNNAMEABLE, failure_of, is_damage
-from .files import Identity, files_at, is_empty, is_mounted, make_private
+from .files import Files, Identity, files_at, is_empty, is_mounted, make_private
 from .holds import NOTHING, Hold, close_unused, hold, part_from_log
 from .values import run
 from .writers import Writers
@@ -123,6 +123,15 @@ class FileConnector:
             raise AttemptFailed(STALE_LOG, stale)
         if held.is_inherited():
             raise AttemptFailed(INHERITED, sqlite3.OperationalError("a connection to the file was open at the fork"))
+        try:
+            return self._connect(target, held, before, had_log=had_log)
+        except own(sqlite3.Error):
+            # SQLite opens the file, its log and the index one after the other, by their names.
+            if before.may_have_become(files_at(self._path, target)):
+                raise
+        return None
+
+    def _connect(self, target: str, held: Hold, before: Files, *, had_log: bool) -> FileConnection | None:
         connection = connect(f"{uri_of(target)}?mode=rw", self._timeout)
         try:
             connection.held = held

@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import sys
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,25 @@ class HeldFile:
         numbers = self.descriptors[:]
         list(chain(map(os.close, numbers), map(self.descriptors.remove, numbers)))
 
-    def has_idle_log(self) -> bool:
-        """Tell whether the log is empty, and the file has its name; for whoever has all of it locked."""
-        with suppress_own(OSError):
-            return identity_of(os.stat(self.path)) == self.identity and not os.stat(f"{self.path}-wal").st_size
-        return False
+    def remove_log(self, may_go: Callable[[], object]) -> None:
+        """Remove the log if it is empty and may go, and the file has its name; for whoever has all of it locked.
 
-    def remove_log(self) -> None:
+        All by the directory itself: its name may lead to another one by now.
+        """
+        directory: list[int] = []
         with suppress_own(OSError):  # in this directory nothing may be removed
-            Path(f"{self.path}-shm").unlink()
-            Path(f"{self.path}-wal").unlink()
+            try:
+                directory.extend(map(os.open, [os.path.dirname(self.path)], [os.O_PATH | os.O_CLOEXEC]))  # noqa: PTH120
+                name = os.path.basename(self.path)  # noqa: PTH119
+                if (
+                    identity_of(os.stat(name, dir_fd=directory[0])) == self.identity
+                    and not os.stat(f"{name}-wal", dir_fd=directory[0]).st_size
+                    and may_go()
+                ):
+                    os.unlink(f"{name}-shm", dir_fd=directory[0])
+                    os.unlink(f"{name}-wal", dir_fd=directory[0])
+            finally:
+                list(map(os.close, directory))
 
     def is_locked(self, where: tuple[int, int] = ALL) -> bool | None:
         """Tell whether somebody has locked a part; None where there are no such locks."""

@@ -113,8 +113,8 @@ class _Files:
             self._open(f"/proc/self/fd/{file.descriptors[0]}", os.O_RDWR)
             self.sort()
             is_alone = file.take("F_WRLCK", ALL)
-            if is_alone and file.has_idle_log() and not self._is_open_elsewhere(file):
-                file.remove_log()
+            if is_alone:
+                file.remove_log(lambda: not self._is_open_elsewhere(file))
             if is_alone or (file.take("F_WRLCK", BEGINNING) and not self._is_open_elsewhere(file)):
                 file.close()
         except own(OSError):  # it may only be read, no descriptor is free, or there are no such locks
@@ -182,7 +182,7 @@ class Hold:
                 return
             try:
                 empty()
-                self._file.remove_log()
+                self._file.remove_log(lambda: True)
             finally:
                 self._file.unlock()
 
