@@ -92,6 +92,8 @@ class Dialect(Driver[C]):
     settles: ClassVar[bool] = True
     # Every index ends with the primary key, whether or not it says so.
     indexes_hold_the_key: ClassVar[bool] = False
+    # CURRENT_TIMESTAMP, by which other programs and triggers date what they write, is when the transaction began.
+    dates_by_transactions: ClassVar[bool] = False
 
     # One attempt of each operation
 

@@ -35,6 +35,8 @@ _LOOKS = 5
 _DAY = 86400
 _NOTED_SECONDS = _DAY / 500_000
 _WAITED, _AHEAD = 5, 10
+# In seconds: how long before its statement a transaction may have begun by which it is dated.
+_BEGUN = 1
 _STEPS = tuple(10**digits for digits in reversed(range(6)))
 _TOKEN_CHARACTERS = str.maketrans("01", " \t")
 
@@ -256,7 +258,7 @@ def _may_be_done(dialect: Dialect[C], connection: C, call: Call, *, was_there: b
     """Tell whether all rows of before the call may have gone by it."""
     if _known(call):
         return _is_gone(dialect, connection, call)
-    return was_there and _was_written(dialect, connection, call)
+    return was_there and _was_written(dialect, connection, call, begun=_BEGUN * dialect.dates_by_transactions)
 
 
 def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:
@@ -272,30 +274,39 @@ def _known(call: Call) -> int:
     return call.known if call.if_position is None else call.if_position
 
 
-def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: bool = False) -> bool:
-    """Tell whether somebody may have written to the session, or removed rows of it, since the call began."""
+def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: bool = False, begun: float = 0) -> bool:
+    """Tell whether somebody may have written to the session, or removed rows of it, since the call began.
+
+    begun: or wrote in a transaction that had begun so many seconds before.
+    """
     for _ in range(_LOOKS):
         asked = monotonic()
         change = dialect.last_change(connection, call.session_id)
         answered = monotonic()
-        if change is None or change.age > answered - call.began:
+        if change is None:
             return False
-        if removed and not _was_removed(change, answered - call.began):
+        # Whatever the session is dated by.
+        is_noted = removed and dialect.dates_by_transactions and _is_noted_since(change, answered - call.began)
+        if is_noted and change.age < _DAY:
+            return True
+        if change.age > answered - call.began + begun:
             return False
-        if change.age <= asked - call.began:
+        if removed and not (change.is_removal or _is_noted_since(change, answered - call.began + _WAITED)):
+            return False
+        if change.age <= asked - call.began + begun:
             return True
     # Each time the question was on its way for longer than what lies between that write and the call.
     return True
 
 
-def _was_removed(change: Change, seconds: float) -> bool:
+def _is_noted_since(change: Change, seconds: float) -> bool:
     """Tell whether rows may have been removed within the last seconds; what removes them notes the time of day."""
-    if change.is_removal or not change.noted:
-        return change.is_removal
+    if not change.noted:
+        return False
     # The note of a column with fewer digits is less exact.
     inexact = next(step for step in _STEPS if change.noted % step == 0) * _NOTED_SECONDS
     seconds_ago = (change.now - change.noted * _NOTED_SECONDS) % _DAY
-    return not seconds + _WAITED + inexact < seconds_ago < _DAY - _AHEAD - inexact
+    return not seconds + inexact < seconds_ago < _DAY - _AHEAD - inexact
 
 
 def newest_of_batch(dialect: Dialect[C], connection: C, session_id: str, texts: Sequence[str]) -> int | None:

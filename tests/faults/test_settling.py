@@ -279,6 +279,46 @@ def test_a_batch_popped_on_an_applications_connection_is_not_written_again(
     assert texts(stage.rival.get_items()) == ["hello"]
 
 
+_MODDATETIME = """
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.updated_at = now(); RETURN NEW; END';
+CREATE TRIGGER note BEFORE UPDATE ON agent_sessions FOR EACH ROW EXECUTE FUNCTION note()
+"""
+
+
+@pytest.mark.postgresql
+def test_a_batch_popped_in_an_older_transaction_that_dates_by_its_beginning_is_not_written_again(
+    postgresql_url: str,
+) -> None:
+    with staged(postgresql_url) as stage, contextlib.closing(connect_raw(postgresql_url)) as connection:
+        execute_sql(postgresql_url, _MODDATETIME)
+        connection.execute("BEGIN")
+
+        def pop() -> None:
+            assert sessions.bind(connection).session("chat_1").pop_item() == item("a")
+            connection.commit()
+
+        with refused(OutcomeUnknownError):
+            stage.cut("after", lambda: stage.session.add_items(items("a")), pop)
+        assert texts(stage.rival.get_items()) == ["hello"]
+
+
+@pytest.mark.postgresql
+def test_what_another_program_adds_in_a_transaction_that_began_before_a_clear_stays(postgresql_url: str) -> None:
+    with staged(postgresql_url) as stage, contextlib.closing(connect_raw(postgresql_url)) as connection:
+        connection.execute("BEGIN")
+
+        def add() -> None:
+            connection.execute("INSERT INTO agent_sessions (session_id) VALUES ('chat_1')")
+            text = '{"role": "user", "content": "new"}'
+            connection.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', %s)", (text,))
+            connection.execute("UPDATE agent_sessions SET updated_at = CURRENT_TIMESTAMP WHERE session_id = 'chat_1'")
+            connection.commit()
+
+        with refused(OutcomeUnknownError):
+            stage.cut("after", stage.session.clear_session, add)
+        assert texts(stage.rival.get_items()) == ["new"]
+
+
 @pytest.mark.parametrize(
     "write", [adds("a", at_position=True), replaces("a", at_position=True)], ids=["add", "replace"]
 )

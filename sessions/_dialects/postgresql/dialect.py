@@ -34,6 +34,7 @@ from .values import PlainCursor
 class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
     """The operations in PostgreSQL."""
 
+    dates_by_transactions = True
     listed_times = rf"((?!0000)(?P<year>[0-9]{{4,6}}){REST}(?P<before> BC)?|-?infinity)?"
 
     def orders_by_code_points(self, connection: PGConnection) -> bool:
