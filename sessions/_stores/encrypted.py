@@ -29,7 +29,14 @@ from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, listing_from
 from sessions._parts import Part
 from sessions._seals import split
-from sessions.errors import ConfigurationError, decryption_error, gone_error
+from sessions.errors import (
+    ConfigurationError,
+    DatabaseError,
+    SchemaError,
+    SealBrokenError,
+    decryption_error,
+    gone_error,
+)
 
 from .passing import PassingStore
 from .store import Store
@@ -160,7 +167,13 @@ class EncryptedStore(PassingStore):
         found = self._store.check(fix=fix)
         if any(check.verdict == "error" for check in found):
             return [*found, Check(_CHECK, "skipped", "a key is given, and no row was read for what is wrong above")]
-        return [*found, self._key_check()]
+        try:
+            return [*found, self._key_check()]
+        except SealBrokenError as exc:
+            what, _, remedy = str(exc).partition("; ")
+            return [*found, Check(_CHECK, "error", f"no row was read: {what}", remedy)]
+        except (DatabaseError, SchemaError) as exc:
+            return [*found, Check(_CHECK, "skipped", f"a key is given, and no row was read: {exc}")]
 
     def _key_check(self) -> Check:
         """Try the newest row of the conversation that was written to last."""

@@ -22,7 +22,7 @@ from sessions import Backend, ConfigurationError, ConflictError, DecryptionError
 from sessions._leases import new_lease
 from sessions.openai_agents import AgentsSession
 from support.claims import use_everything
-from support.rivals import connection_of
+from support.rivals import connection_of, set_updated_at
 from support.samples import batch, in_threads, item, items, plant, stored_texts, texts
 from support.servers import connect_raw, execute_sql
 
@@ -852,3 +852,34 @@ def test_a_load_of_what_is_too_old_to_be_read_goes_on_where_it_ended(sql_url: st
         assert backend.session("chat_1").get_items() == []
     with sessions.connect(sql_url, encryption_key=KEY) as backend:
         assert len(backend.session("chat_1").get_items()) == 700
+
+
+# --- beside an integrity key
+
+BOTH: dict[str, Any] = {"encryption_key": KEY, "integrity_key": "the integrity key, of many characters"}
+
+
+def _encryption_line(url: str, **options: Any) -> tuple[str, str]:
+    with sessions.connect(url, **options) as backend:
+        [check] = [check for check in backend.check() if check.name == "encryption"]
+        assert len(backend.check()) > 3
+        return check.verdict, f"{check.found}; {check.remedy}"
+
+
+@pytest.mark.parametrize("written", [{}, {"integrity_key": "another integrity key, of as many characters"}])
+def test_check_says_under_both_keys_what_it_cannot_read(sql_url: str, written: dict[str, Any]) -> None:
+    with sessions.connect(sql_url, **BOTH) as backend:
+        backend.session("chat_1").add_items(items("with the keys"))
+    with sessions.connect(sql_url, **written) as backend:
+        backend.session("chat_2").add_items(items("without"))
+        set_updated_at(backend, "chat_1", time.time() - DAY)
+    verdict, told = _encryption_line(sql_url, **BOTH)
+    assert (verdict, "rekey --adopt" in told) == ("error", True)
+
+
+def test_check_says_under_both_keys_that_there_are_no_seals_yet(sql_url: str) -> None:
+    with sessions.connect(sql_url) as backend:
+        backend.session("chat_1").add_items(items("before the keys were given"))
+    verdict, told = _encryption_line(sql_url, **BOTH)
+    assert verdict == "skipped"
+    assert "agent_session_seals" in told
