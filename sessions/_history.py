@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ._items import BEFORE_ALL, EXPIRED, MAX_ID, Item, Record, RecordRow, Row, decode_item, encode_items, make_record
-from ._leases import Holder, Lease
+from ._leases import Holder, Lease, blocks
 from ._paging import checked_pages, pages
 from ._plain import flag, plain
 from ._sealing import Verified
 from ._stores.observing import observed, tell_refused
 from ._stores.store import Store
 from ._turns import whole_turns as cut_at_turns
-from .errors import InvalidItemError, check_position, closed_error, gone_error
+from .errors import InvalidItemError, check_position, closed_error, gone_error, left_block_error
 
 # How many rows are read at a time beyond corrupt ones, at least and at most.
 _NEXT_ROWS, _MOST_ROWS = 100, 1000
@@ -50,7 +50,11 @@ class History:
 
     def _lease(self) -> Lease | None:
         block = self.block()
-        return None if block is None else block.lease()
+        lease = None if block is None else block.lease()
+        for handle, token in blocks.get():
+            if handle() is self and (lease is None or lease.token != token):
+                raise left_block_error(self.session_id)
+        return lease
 
     def get(self, limit: int | None = None, *, whole_turns: bool | None = None) -> tuple[list[Item], int]:
         """Return the newest items, oldest first, and the position that was read."""

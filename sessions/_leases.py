@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from typing import NamedTuple, Protocol
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 from ._plain import plain
 
 _TOKEN_BYTES = 16
 TOKEN_CHARACTERS = 2 * _TOKEN_BYTES
 _MAX_SECONDS = 31_536_000.0
+
+# The blocks of asynchronous code in which this was begun, by handle and token: a task has them from whoever began it,
+# and may go on when they are over.
+blocks: ContextVar[tuple[tuple[ref[Any], str], ...]] = ContextVar("sessions_blocks", default=())
 
 
 class Lease(NamedTuple):

@@ -140,6 +140,14 @@ def lost_lease_error(session_id: str) -> LeaseLostError:
     )
 
 
+def left_block_error(session_id: str) -> LeaseLostError:
+    """Say that a task goes on to write that was begun in a block."""
+    return LeaseLostError(
+        f"the exclusive() block of session {session_id!r} in which this run was begun has been left; end the run "
+        "before: read a stream to its end, or cancel it with result.cancel()"
+    )
+
+
 def unknown_lease_error(exc: OutcomeUnknownError, session_id: str, seconds: float) -> OutcomeUnknownError:
     """Say of a lease what exc says of a write."""
     what, _, _ = str(exc).partition("; the write was cut off")

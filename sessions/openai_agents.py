@@ -188,7 +188,11 @@ class AgentsSession:
             # Not one call for all the time, which a cancellation would wait for.
             while not await finished(hold.take):  # noqa: ASYNC110  (what is waited for is in a database)
                 await asyncio.sleep(next(pauses))
-            yield
+            hold.note_in_context()
+            try:
+                yield
+            finally:
+                hold.forget_in_context()
         except GeneratorExit:
             # The loop was closed under the run: nothing can be awaited any more.
             hold.forget()

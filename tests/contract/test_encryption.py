@@ -872,6 +872,7 @@ def test_check_says_under_both_keys_what_it_cannot_read(sql_url: str, written: d
         backend.session("chat_1").add_items(items("with the keys"))
     with sessions.connect(sql_url, **written) as backend:
         backend.session("chat_2").add_items(items("without"))
+    with sessions.connect(sql_url) as backend:
         set_updated_at(backend, "chat_1", time.time() - DAY)
     verdict, told = _encryption_line(sql_url, **BOTH)
     assert (verdict, "rekey --adopt" in told) == ("error", True)
@@ -880,6 +881,6 @@ def test_check_says_under_both_keys_what_it_cannot_read(sql_url: str, written: d
 def test_check_says_under_both_keys_that_there_are_no_seals_yet(sql_url: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.session("chat_1").add_items(items("before the keys were given"))
-    verdict, told = _encryption_line(sql_url, **BOTH)
+    verdict, told = _encryption_line(sql_url, create_tables=False, **BOTH)
     assert verdict == "skipped"
     assert "agent_session_seals" in told

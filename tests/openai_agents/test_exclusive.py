@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from agents import Runner
 from agents.extensions.memory import EncryptedSession
 
 import sessions
@@ -146,3 +147,49 @@ async def test_times_that_mean_nothing_are_refused_at_once(backend: Any) -> None
         _adapter(backend).exclusive(timeout=-1)
     with pytest.raises(TypeError, match="lease"):
         _adapter(backend).exclusive(lease=None)  # type: ignore[arg-type]
+
+
+async def test_a_task_that_goes_on_behind_its_block_writes_nothing(backend: Any) -> None:
+    session, left = _adapter(backend), asyncio.Event()
+
+    async def go_on() -> None:
+        await session.add_items(items("in the block"))
+        began.set()
+        await left.wait()
+        await session.add_items(items("too late"))
+
+    began = asyncio.Event()
+    async with session.exclusive():
+        late = asyncio.ensure_future(go_on())
+        await began.wait()
+    async with _adapter(backend).exclusive():
+        left.set()
+        with pytest.raises(sessions.LeaseLostError, match=r"cancel it with result\.cancel\(\)"):
+            await late
+    # Whoever has left it goes on with its handle, also in another block.
+    await session.add_items(items("behind it"))
+    async with session.exclusive():
+        await session.add_items(items("in the next one"))
+    assert words(backend.session("chat").get_items()) == ["in the block", "behind it", "in the next one"]
+
+
+async def test_a_streamed_run_that_is_left_early_mixes_with_no_other(backend: Any) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def answer() -> str:
+        asked.set()
+        await answered.wait()
+        return "too late"
+
+    first = _adapter(backend)
+    async with first.exclusive():
+        streamed = Runner.run_streamed(agent(answer)[0], "first", session=first)
+        await asked.wait()
+    second = _adapter(backend)
+    async with second.exclusive():
+        answered.set()
+        with pytest.raises(sessions.LeaseLostError):
+            async for _ in streamed.stream_events():
+                pass
+        await run("run", agent("two")[0], "second", session=second)
+    assert words(backend.session("chat").get_items()) == ["first", "second", "two"]
