@@ -557,6 +557,14 @@ def test_a_missing_directory_of_a_relative_path_is_explained(tmp_path: Path, mon
     shutil.rmtree(tmp_path)
 
 
+def test_a_name_that_is_too_long_is_to_be_shortened(tmp_path: Path) -> None:
+    with (
+        Session.from_url("chat_1", f"sqlite:///{tmp_path}/{'x' * 300}") as session,
+        refused(ConnectionFailedError, match="give a shorter path"),
+    ):
+        session.get_items()
+
+
 def test_a_file_that_others_made_in_rollback_mode_was_not_replaced(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(

@@ -76,7 +76,10 @@ _FAILURES: Mapping[str, Failure] = {
     "23505": Failure(DatabaseError, "ids are given that exist, as after a restore: set the id column's sequence anew"),
     "25006": failures.READ_ONLY_TRANSACTION,
     "57P": failures.GONE,
-    "57P05": replace(failures.GONE, remedy="raise idle_session_timeout, or give a shorter max_idle"),
+    "57P05": replace(
+        failures.GONE,
+        remedy="raise idle_session_timeout, or give a shorter max_idle; one of yours has to be opened anew",
+    ),
     "08": failures.LOST,
     "25P03": replace(failures.GONE, remedy="raise idle_in_transaction_session_timeout"),
     # In doubt: it may have passed within the commit, and is noticed behind it.

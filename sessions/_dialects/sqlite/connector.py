@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -82,7 +83,8 @@ class FileConnector:
                 if connection is not None:
                     return connection
         except own(OSError) as exc:
-            unreadable = Failure(ConnectionFailedError, self._remedy)
+            is_long = exc.errno == errno.ENAMETOOLONG
+            unreadable = Failure(ConnectionFailedError, "give a shorter path" if is_long else self._remedy)
             raise AttemptFailed(NO_DESCRIPTORS if exc.errno in NO_DESCRIPTOR else unreadable, exc) from None
         except own(UnicodeEncodeError) as exc:
             raise AttemptFailed(UNNAMEABLE, exc) from None

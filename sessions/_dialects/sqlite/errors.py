@@ -104,7 +104,9 @@ _FAILURES: Mapping[int, Failure] = {
         "that of another file does damage; nothing was overwritten"
     ),
     sqlite3.SQLITE_TOOBIG: Failure(remedy="make the item smaller; SQLite holds at most 1 GB in a row"),
-    sqlite3.SQLITE_INTERRUPT: Failure(remedy="someone called interrupt() on the connection; nothing was written"),
+    sqlite3.SQLITE_INTERRUPT: Failure(
+        remedy="someone called interrupt() on the connection, or a progress handler ended it; nothing was written"
+    ),
     _CONSTRAINT_NOTNULL: failures.OTHER_TABLES,
     # It does not say which key, nor whether a row was written or deleted.
     _CONSTRAINT_FOREIGNKEY: Failure(remedy=f"{failures.MISSING_ROW.remedy}; or {failures.REFERRED_TO.remedy}"),
