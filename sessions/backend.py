@@ -40,7 +40,8 @@ def connect(url: str | None = None, *, pool: Any = None, **options: Unpack[Keywo
 
     With pool=, an object whose connection() is a context manager, such as
     psycopg_pool.ConnectionPool, connections are borrowed from there: each operation
-    is committed, and whoever made the pool closes it. A URL then only names the database.
+    is committed, and whoever made the pool closes it. A URL then only names the database. One is
+    borrowed at once, to learn whose it is; ConnectionFailedError where the pool lends none.
 
     Raises InvalidURLError, ConfigurationError (an option, a certificate or a key
     that cannot be used) or DriverNotInstalledError at once. What only the server

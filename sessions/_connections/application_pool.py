@@ -72,8 +72,11 @@ class _Loan(ExitStack):
             self.pop_all()
 
 
-def driver_of(pool: Any, driver_for: Callable[[Any], D]) -> D:
-    """Borrow a connection to learn what it takes; raise ConfigurationError for what is no synchronous pool."""
+def driver_of(pool: Any, driver_for: Callable[[Any], D], driver_behind: Callable[[Exception], Driver[Any] | None]) -> D:
+    """Borrow a connection to learn what it takes; raise ConfigurationError for what is no synchronous pool.
+
+    driver_behind tells whose an exception is. Raises AttemptFailed where the pool lends none.
+    """
     if not callable(getattr(pool, "connection", None)):
         raise ConfigurationError(
             f"pool is a {type(pool).__name__} without connection(); pass a pool whose connection() is a context manager"
@@ -91,9 +94,12 @@ def driver_of(pool: Any, driver_for: Callable[[Any], D]) -> D:
     except Exception as exc:
         if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
             raise
-        cause = _without_password(exc)
+        raised = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
+        behind = driver_behind(raised)
+        failure = _NOT_LENT if behind is None else _not_lent(behind.connect_failure(raised))
+        refused = AttemptFailed(failure, _without_password(exc))
     # Out here, or it would have the pool's own exception as its context.
-    raise ConnectionFailedError(f"the pool lends no connection ({cause}); see the cause") from cause
+    raise refused
 
 
 class ApplicationPool:

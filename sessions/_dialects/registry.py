@@ -83,3 +83,10 @@ def dialect_of(connection: object) -> DialectPackage:
         if wrapper == kind or wrapper in ancestors:
             remedy += f"; {where}"
     raise ConfigurationError(f"a {kind} cannot be used; {remedy}")
+
+
+def dialect_behind(exc: Exception, options: Options) -> Dialect[Any] | None:
+    """Tell whose driver has raised an exception, None when it is of no driver."""
+    package = type(exc).__module__.partition(".")[0]
+    found = next((dialect for dialect in _DIALECTS if dialect.DRIVER.partition(".")[0] == package), None)
+    return None if found is None else found.dialect_for(options)

@@ -96,7 +96,7 @@ class Attempts(Generic[C]):
         that it finds missing; None: those of conversations. creates: that is what operation does. about is the
         conversation that it writes to.
         """
-        waits: _Waits | None = None
+        waits: Waits | None = None
         may_create = may_create and self._options.create_tables
         attempt, unsettled, orphan = operation, False, None
         while True:
@@ -109,7 +109,7 @@ class Attempts(Generic[C]):
                 may_create = False
                 self.create_missing_tables(create)
                 continue
-            waits = waits or _Waits(self._options)
+            waits = waits or Waits(self._options)
             if failure.in_doubt and settle is not operation and not unsettled:
                 unsettled = True
                 waits.allow_one()
@@ -236,7 +236,7 @@ class Attempts(Generic[C]):
         return OutcomeUnknownError(f"{what}; the write was cut off, and may or may not have happened: {COMPARE}")
 
 
-class _Waits:
+class Waits:
     """How long to wait before each further attempt: doubled each time, with jitter, until the time is over.
 
     Once the server was away, it is asked each half second or sooner within such a wait whether it is back.

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import replace
+from time import sleep
 from typing import Any
 
 from sessions._connections.application import BoundConnection
 from sessions._connections.application_pool import ApplicationPool, driver_of
 from sessions._connections.pool import Pool
 from sessions._dialects.connector import unwrap
-from sessions._dialects.registry import DialectPackage, dialect_of, parse
+from sessions._dialects.dialect import Dialect
+from sessions._dialects.failures import AttemptFailed
+from sessions._dialects.registry import DialectPackage, dialect_behind, dialect_of, parse
 from sessions._settings.options import BoundKeywords, Keywords, Options, PoolKeywords, options_from
 from sessions._settings.settings import settings_from
 from sessions._settings.url import Address
-from sessions.errors import ConfigurationError, DriverNotInstalledError
+from sessions.errors import ConfigurationError, ConnectionFailedError, DriverNotInstalledError
 
+from .attempts import Waits
 from .memory import MemoryStore
 from .sql import SQLStore
 from .store import SealableStore, Store
+
+logger = logging.getLogger("sessions")
 
 
 def open_url(url: str, keywords: Keywords) -> Store:
@@ -54,7 +61,7 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
     """Make a store on a pool of the application; the URL, if any, has to name the same kind of database."""
     _check_applies(keywords, PoolKeywords, "a pool")
     options = options_from(keywords)
-    dialect = driver_of(pool, lambda connection: dialect_of(connection).dialect_for(options))
+    dialect = _dialect_of_pool(pool, options)
     if url is not None and (named := parse(url)[0].dialect) != dialect.name:
         raise ConfigurationError(f"the URL is for {named}, the pool for {dialect.name}; drop the URL")
     where = f"{dialect.name}: ({type(pool).__name__})"
@@ -64,6 +71,27 @@ def open_pool(pool: object, url: str | None, keywords: PoolKeywords) -> Store:
             raise ConfigurationError(f"the pool lends connections to {dialect.name} and others; make it lend one kind")
 
     return keyed(SQLStore(where, options, dialect, ApplicationPool(pool, dialect, check_kind)))
+
+
+def _dialect_of_pool(pool: object, options: Options) -> Dialect[Any]:
+    """Learn what a pool lends; wait for a server that is away as an operation does."""
+    waits = Waits(options)
+    while True:
+        try:
+            return driver_of(
+                pool,
+                lambda connection: dialect_of(connection).dialect_for(options),
+                lambda exc: dialect_behind(exc, options),
+            )
+        except AttemptFailed as exc:
+            failure, cause = exc.failure, exc.cause
+        what = f"the pool lends no connection ({' '.join(str(cause).split())})"
+        wait = waits.after(failure) if failure.transient else None
+        if wait is None:
+            remedy = "start the server, or give a longer retry_timeout" if failure.transient else "see the cause"
+            raise ConnectionFailedError(f"{what}; {remedy}") from cause
+        logger.warning("%s; trying again in %.2f s", what, wait)
+        sleep(wait)
 
 
 def open_connection(connection: object, keywords: BoundKeywords) -> Store:

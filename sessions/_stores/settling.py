@@ -285,9 +285,7 @@ def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: boo
         answered = monotonic()
         if change is None:
             return False
-        # Whatever the session is dated by.
-        is_noted = removed and dialect.dates_by_transactions and _is_noted_since(change, answered - call.began)
-        if is_noted and change.age < _DAY:
+        if removed and dialect.dates_by_transactions and _is_dated_back(change, answered - call.began):
             return True
         if change.age > answered - call.began + begun:
             return False
@@ -301,12 +299,23 @@ def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: boo
 
 def _is_noted_since(change: Change, seconds: float) -> bool:
     """Tell whether rows may have been removed within the last seconds; what removes them notes the time of day."""
-    if not change.noted:
-        return False
-    # The note of a column with fewer digits is less exact.
+    ago, inexact = _noted_ago(change)
+    return bool(change.noted) and not seconds + inexact < ago < _DAY - _AHEAD - inexact
+
+
+def _is_dated_back(change: Change, seconds: float) -> bool:
+    """Tell whether a trigger has dated what removed rows within the last seconds by the beginning of its transaction.
+
+    What is noted is the time of the write before, and the session is never older, but for that.
+    """
+    ago, inexact = _noted_ago(change)
+    return ago + inexact < change.age < _DAY and _is_noted_since(change, seconds)
+
+
+def _noted_ago(change: Change) -> tuple[float, float]:
+    """Return how many seconds ago the noted time was, and how far off that may be: columns may have few digits."""
     inexact = next(step for step in _STEPS if change.noted % step == 0) * _NOTED_SECONDS
-    seconds_ago = (change.now - change.noted * _NOTED_SECONDS) % _DAY
-    return not seconds + inexact < seconds_ago < _DAY - _AHEAD - inexact
+    return (change.now - change.noted * _NOTED_SECONDS) % _DAY, inexact
 
 
 def newest_of_batch(dialect: Dialect[C], connection: C, session_id: str, texts: Sequence[str]) -> int | None:

@@ -710,3 +710,36 @@ def test_what_is_left_open_on_a_connection_with_the_attribute_autocommit_is_refu
             backend.session("chat").add_items(items("c"))
             assert not connection.in_transaction
     assert [json.loads(text)["content"] for text in stored_texts(sqlite_url, "chat")] == ["a", "c"]
+
+
+# --- before the first operation
+
+
+def _pool_that_begins_with(url: str, first: str) -> Any:
+    """A pool whose first connection is to another address."""
+    urls = [url, first]
+
+    @contextmanager
+    def connection() -> Iterator[Any]:
+        with closing(connect_as(urls.pop() if len(urls) > 1 else url, autocommit=False)) as lent:
+            yield lent
+
+    return SimpleNamespace(connection=connection, urls=urls)
+
+
+def test_a_server_that_is_away_when_a_backend_is_made_is_waited_for(server_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        away = with_parts(server_url, port=server.getsockname()[1])
+    pool = _pool_that_begins_with(server_url, away)
+    with sessions.connect(pool=pool, retry_delay=0.01) as backend:
+        backend.session("chat_1").add_items(items("a"))
+        assert texts(backend.session("chat_1").get_items()) == ["a"]
+    assert pool.urls == [server_url]
+    with refused(sessions.ConnectionFailedError, match=r"the pool lends no connection .*longer retry_timeout"):
+        sessions.connect(pool=_pool_that_begins_with(away, away), retry_delay=0.01, retry_timeout=0.1)
+
+
+def test_a_password_that_is_wrong_is_said_at_once(server_url: str) -> None:
+    pool = _pool_that_begins_with(server_url, with_parts(server_url, password="wrong"))
+    with refused(sessions.ConnectionFailedError, match=r"the pool lends no connection .*see the cause"):
+        sessions.connect(pool=pool)

@@ -285,6 +285,14 @@ CREATE TRIGGER note BEFORE UPDATE ON agent_sessions FOR EACH ROW EXECUTE FUNCTIO
 """
 
 
+def test_an_own_removal_right_before_a_lost_write_does_not_keep_it_from_being_settled(stage: Stage) -> None:
+    for number in range(5):
+        stage.session.add_items(items("popped"))
+        stage.session.pop_item()
+        stage.cut("before", lambda: stage.session.add_items(items("a")))
+        assert texts(stage.rival.get_items()) == ["hello", *["a"] * (number + 1)]
+
+
 @pytest.mark.postgresql
 def test_a_batch_popped_in_an_older_transaction_that_dates_by_its_beginning_is_not_written_again(
     postgresql_url: str,
@@ -292,6 +300,8 @@ def test_a_batch_popped_in_an_older_transaction_that_dates_by_its_beginning_is_n
     with staged(postgresql_url) as stage, contextlib.closing(connect_raw(postgresql_url)) as connection:
         execute_sql(postgresql_url, _MODDATETIME)
         connection.execute("BEGIN")
+        moment = time.monotonic() + 2  # longer ago than a note may be wrong by
+        assert eventually(lambda: time.monotonic() > moment)
 
         def pop() -> None:
             assert sessions.bind(connection).session("chat_1").pop_item() == item("a")
