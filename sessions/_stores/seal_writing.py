@@ -81,13 +81,21 @@ class SealWriter:
                     if (write := make(known)) is not None:
                         return self._do(session_id, known, replace(write, is_guess=True), lease)
             tail = self.read_tail(session_id)
+            try:
+                write = make(tail)
+            except ConflictError:
+                self._check_lease(lease)  # by whoever has overtaken this run
+                raise
             with suppress(SealMovedError):
-                if (write := make(tail)) is not None:
+                if write is not None:
                     return self._do(session_id, tail, write, lease)
-                if lease is not None and not self._rows.renew_lease(lease):
-                    raise lost_lease_error(session_id)
+                self._check_lease(lease)
                 return 0
         raise moved_error(session_id, None)
+
+    def _check_lease(self, lease: Lease | None) -> None:
+        if lease is not None and not self._rows.renew_lease(lease):
+            raise lost_lease_error(lease.session_id)
 
     def _do(self, session_id: str, tail: Tail, write: SealedWrite, lease: Lease | None) -> int:
         newest = self._rows.write_sealed(session_id, write, lease=lease)

@@ -303,6 +303,23 @@ def test_a_write_under_a_lost_lease_is_refused_and_changes_nothing(session: Sess
         assert state(session) == before
 
 
+@pytest.mark.parametrize("name", ["add_items(if_position)", "replace_items(if_position)"])
+@pytest.mark.parametrize("keys", [{}, {"integrity_key": "a key of many characters"}], ids=["plain", "sealed"])
+def test_whoever_has_been_overtaken_is_told_so_and_not_that_others_have_written(
+    url: str, name: str, keys: dict[str, Any]
+) -> None:
+    with sessions.connect(url, **keys) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a", "b"))
+        with lost_block(session):
+            at = session.position()
+            take_over(session)
+            backend.session("chat_1").add_items(items("theirs"))
+            with refused(LeaseLostError, "chat_1"):
+                WRITES[name](session, at)
+        assert texts(backend.session("chat_1").get_items()) == ["a", "b", "theirs"]
+
+
 @pytest.mark.parametrize("name", ["add_items(if_position)", "add_items of much", "pop_item", "clear_session"])
 def test_in_the_other_form_of_the_statements_it_is_refused_the_same(server_url: str, name: str) -> None:
     other: Any = {"prepared_statements": False} if server_url.startswith("postgresql") else {"multi_statements": False}
