@@ -227,13 +227,17 @@ class History:
 
         def newest(count: int) -> tuple[int, int]:
             self.check_open()
-            return observed(store, "position").newest_range(self.session_id, count)
+            first, upto = observed(store, "position").newest_range(self.session_id, count)
+            if count:
+                self._saw(upto)
+            return first, upto
 
         if store.knows_its_end:
             found = checked_pages(lambda count: read(BEFORE_ALL, MAX_ID, count))
         else:
             found = pages(self.session_id, limit, read, newest)
-        return (make_record(row) for rows in found for row in rows if row[2] is not EXPIRED)
+        for rows in found:
+            yield from (make_record(row) for row in rows if row[2] is not EXPIRED)
 
     def _encode(self, name: str, items: Iterable[Mapping[str, Any]]) -> list[str]:
         try:

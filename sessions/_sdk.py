@@ -31,7 +31,7 @@ def _settings_type() -> type[SessionSettings]:
             return RunLimit(value) if name == "limit" and value is not None else value
 
         def resolve(self, override: Any) -> SessionSettings:
-            return settings_from(SessionSettings(limit=self.limit).resolve(override))
+            return settings_from(SessionSettings(**self.to_dict()).resolve(override))
 
         def __eq__(self, other: object) -> bool:
             return isinstance(other, SessionSettings) and self.to_dict() == other.to_dict()
