@@ -23,7 +23,7 @@ from weakref import ref
 from ._connections.fork import check_process, process_lock, tell_of_forks
 from ._dialects.failures import raise_a_handlers, raised_by_a_handler
 from ._history import History
-from ._leases import Lease, blocks, new_lease
+from ._leases import Block, Lease, blocks, new_lease
 from ._reentry import own
 from ._stores.observing import observed
 from ._stores.store import Store
@@ -121,13 +121,13 @@ class Hold:
             self._renew_in_background()
         return True
 
-    def note_in_context(self) -> None:
-        """Have the tasks that are begun from here on know the block in which they are."""
-        blocks.set((*blocks.get(), (ref(self._history), self._lease.token)))
+    def note_in_context(self, task: object) -> None:
+        """Have the tasks that this one begins from here on know the block in which they are."""
+        blocks.set((*blocks.get(), Block(ref(self._history), self._lease.token, ref(task))))
 
     def forget_in_context(self) -> None:
-        """Undo that, where the block is left by whoever has entered it."""
-        blocks.set(tuple(block for block in blocks.get() if block[1] != self._lease.token))
+        """Undo that, where the block is left by the task that has entered it."""
+        blocks.set(tuple(block for block in blocks.get() if block.token != self._lease.token))
 
     def pauses(self, timeout: float) -> Iterator[float]:
         """Give the seconds to wait before each further attempt; raise BusyError when the time is over."""

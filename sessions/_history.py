@@ -51,8 +51,8 @@ class History:
     def _lease(self) -> Lease | None:
         block = self.block()
         lease = None if block is None else block.lease()
-        for handle, token in blocks.get():
-            if handle() is self and (lease is None or lease.token != token):
+        for begun_in in blocks.get():
+            if begun_in.handle() is self and (lease is None or lease.token != begun_in.token):
                 raise left_block_error(self.session_id)
         return lease
 

@@ -14,10 +14,6 @@ _TOKEN_BYTES = 16
 TOKEN_CHARACTERS = 2 * _TOKEN_BYTES
 _MAX_SECONDS = 31_536_000.0
 
-# The blocks of asynchronous code in which this was begun, by handle and token: a task has them from whoever began it,
-# and may go on when they are over.
-blocks: ContextVar[tuple[tuple[ref[Any], str], ...]] = ContextVar("sessions_blocks", default=())
-
 
 class Lease(NamedTuple):
     """One holder's lease. Each taking has a token of its own, by which every write under it is let through."""
@@ -30,6 +26,18 @@ class Lease(NamedTuple):
     def seconds(self) -> float:
         """How long it lasts, by the database's clock."""
         return self.microseconds / 1_000_000
+
+
+class Block(NamedTuple):
+    """An exclusive() block of asynchronous code: the handle, its lease's token, and the task that has entered it."""
+
+    handle: ref[Any]
+    token: str
+    task: ref[Any]
+
+
+# Those in which this was begun: a task has them from whoever began it, and may go on when they are over.
+blocks: ContextVar[tuple[Block, ...]] = ContextVar("sessions_blocks", default=())
 
 
 class Holder(Protocol):

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from ._awaiting import finished, read
 from ._exclusive import Hold
 from ._items import MAX_ID, Item
-from ._leases import check_seconds
+from ._leases import blocks, check_seconds
 from ._listing import check_count
 from ._sdk import RunLimit, settings_from
 from ._settings.options import Keywords
@@ -34,6 +34,8 @@ else:
     SessionSettings = Wrapper = Any
 
 OnConflict = Literal["append", "raise"]
+
+_Answer = TypeVar("_Answer")
 
 
 class AgentsSession:
@@ -140,12 +142,12 @@ class AgentsSession:
         if self._guarded and items:
             await self._write(partial(self._history.add, items, if_position=self._position))
         else:
-            await finished(self.session.add_items, items)
+            await self._finished(self.session.add_items, items)
 
     async def pop_item(self, *, wrapper: Wrapper = None) -> Any:
         """Remove the newest item and return it; None when there is none."""
         if not self._guarded:
-            return await finished(self.session.pop_item)
+            return await self._finished(self.session.pop_item)
         popped: list[Item | None] = []
 
         def pop() -> int:
@@ -161,7 +163,7 @@ class AgentsSession:
     async def clear_session(self, *, wrapper: Wrapper = None) -> None:
         """Remove the whole history."""
         if not self._guarded:
-            await finished(self.session.clear_session)
+            await self._finished(self.session.clear_session)
             return
 
         def clear() -> int:
@@ -188,7 +190,7 @@ class AgentsSession:
             # Not one call for all the time, which a cancellation would wait for.
             while not await finished(hold.take):  # noqa: ASYNC110  (what is waited for is in a database)
                 await asyncio.sleep(next(pauses))
-            hold.note_in_context()
+            hold.note_in_context(asyncio.current_task())
             try:
                 yield
             finally:
@@ -213,7 +215,7 @@ class AgentsSession:
         if self._guarded:
             await self._write(partial(self._history.replace, items, if_position=self._position))
         else:
-            await finished(self.session.replace_items, items)
+            await self._finished(self.session.replace_items, items)
         return True
 
     async def _read_compaction_items(self, limit: int | None) -> tuple[list[Any], bool]:
@@ -245,7 +247,7 @@ class AgentsSession:
                 if position is not None:
                     self._position, self._told_by = position, self._next_turn()
 
-            return await finished(self._history.replace_newest, rows[start:], items, done=done) is not None
+            return await self._finished(self._history.replace_newest, rows[start:], items, done=done) is not None
 
         return _CompactionSnapshot(shown, complete, replace_suffix)
 
@@ -255,7 +257,18 @@ class AgentsSession:
         def done(position: int) -> None:
             self._position, self._told_by = position, self._next_turn()
 
-        await finished(work, done=done)
+        await self._finished(work, done=done)
+
+    async def _finished(
+        self, work: Callable[..., _Answer], *arguments: Any, done: Callable[[_Answer], None] = lambda _: None
+    ) -> _Answer:
+        """Do a write, whose thread has this context: the blocks that this very task has entered end where they end."""
+        task = asyncio.current_task()
+        entered = blocks.set(tuple(block for block in blocks.get() if block.task() is not task))
+        try:
+            return await finished(work, *arguments, done=done)
+        finally:
+            blocks.reset(entered)
 
     def _next_turn(self) -> int:
         self._turn += 1

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
@@ -193,3 +194,22 @@ async def test_a_streamed_run_that_is_left_early_mixes_with_no_other(backend: An
                 pass
         await run("run", agent("two")[0], "second", session=second)
     assert words(backend.session("chat").get_items()) == ["first", "second", "two"]
+
+
+async def test_who_leaves_a_generator_with_a_block_in_it_goes_on(backend: Any) -> None:
+    session = _adapter(backend)
+
+    async def answers() -> AsyncIterator[str]:
+        async with session.exclusive():
+            for answer in ("one", "two"):
+                await session.add_items(items(answer))
+                yield answer
+
+    async for _ in answers():
+        break
+    gc.collect()
+    # The event loop ends the generator, in a task of its own.
+    async with _adapter(backend).exclusive(timeout=60):
+        pass
+    await session.add_items(items("behind it"))
+    assert words(backend.session("chat").get_items()) == ["one", "behind it"]
