@@ -20,6 +20,12 @@ _ENVELOPE = "__enc__"
 # What stands for everything before it.
 _COMPACTION = "compaction"
 
+# Its call and output may have no common id, where the API itself has searched; each output is then of the call before.
+_TOOL_SEARCH = "tool_search"
+
+# Blocks of Anthropic's that no message may end with.
+_THOUGHTS = ("thinking", "redacted_thinking")
+
 # Between a call and its output: the place of each among the items, by their common id.
 _Link = tuple[int, int]
 
@@ -44,7 +50,7 @@ def whole_turns(items: Sequence[Item], *, is_all: bool) -> list[Item]:
         answered[output].add(found)
     start = next(_starts(items, links, after=-1 if is_all else lonely, is_all=is_all), len(items))
     there = zip(items[start:], answered[start:], strict=True)
-    return _with_what_they_led_to([left for item, ids in there if (left := _answered(item, ids))])
+    return _with_what_they_led_to([_answered(item, ids) for item, ids in there])
 
 
 def _starts(items: Sequence[Item], links: Sequence[_Link], *, after: int, is_all: bool) -> Iterator[int]:
@@ -80,6 +86,8 @@ def _calls(item: Item) -> Iterator[str]:
     kind = text_of(item.get("type"))
     if item.get("call_id") and not kind.endswith(_OUTPUT):
         yield text_of(item["call_id"])
+    elif kind == f"{_TOOL_SEARCH}_call":
+        yield _TOOL_SEARCH
     elif kind == "mcp_approval_request":
         yield text_of(item.get("id"))
     for call in _list(item, "tool_calls"):
@@ -92,7 +100,9 @@ def _calls(item: Item) -> Iterator[str]:
 def _outputs(item: Item) -> Iterator[str]:
     """The ids of the calls whose outputs an item is or holds."""
     kind = text_of(item.get("type"))
-    if kind.endswith(_OUTPUT):
+    if kind == _TOOL_SEARCH + _OUTPUT:
+        yield text_of(item.get("call_id") or _TOOL_SEARCH)
+    elif kind.endswith(_OUTPUT):
         yield text_of(item.get("call_id") or item.get("id"))  # that of a local shell has its call's in "id"
     elif kind == "mcp_approval_response":
         yield text_of(item.get("approval_request_id"))
@@ -114,21 +124,29 @@ def _answered(item: Item, answered: set[str]) -> Item | None:
             del left["tool_calls"]
     elif any(_blocks(item)):
         left["content"] = [block for block in item["content"] if _block_id(block) in (None, *answered)]
+        while left["content"] and _kind_of(left["content"][-1]) in _THOUGHTS:
+            left["content"].pop()
     else:
         return None
     return left if left.get("tool_calls") or left.get("content") else None
 
 
-def _with_what_they_led_to(items: Sequence[Item]) -> list[Item]:
-    """Leave out the reasoning behind which nothing of the assistant is left."""
+def _with_what_they_led_to(items: Sequence[Item | None]) -> list[Item]:
+    """Leave out the reasoning of which nothing that it led to is left; None stands for what is left out already."""
     kept: list[Item] = []
-    follows = False
+    follows = is_of_next = False
     for item in reversed(items):
+        if item is None:
+            # What follows it may be of the same answer, but for what another reasoning has led to.
+            follows = follows and not is_of_next
+            continue
         if item.get("type") == "reasoning":
+            is_of_next = True
             if follows:
                 kept.append(item)
             continue
         kept.append(item)
+        is_of_next = False
         follows = item.get("role") == "assistant" or (
             "role" not in item and not text_of(item.get("type")).endswith((_OUTPUT, "_response"))
         )
@@ -146,6 +164,10 @@ def _blocks(item: Item) -> Iterator[tuple[str, str]]:
     for block in _list(item, "content"):
         if (found := _block_id(block)) is not None:
             yield text_of(block["type"]), found
+
+
+def _kind_of(block: object) -> object:
+    return block.get("type") if isinstance(block, dict) else None
 
 
 def _block_id(block: object) -> str | None:

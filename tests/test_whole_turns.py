@@ -156,6 +156,34 @@ def test_of_parallel_calls_those_that_are_answered_stay(client: openai.OpenAI) -
     assert CHAT[2]["tool_calls"] == TOOL_CALLS  # ours alone was changed
 
 
+def test_reasoning_goes_with_the_call_that_it_led_to(client: openai.OpenAI) -> None:
+    answered = [thought(2), *PARALLEL[1]]
+    waiting = [user("first"), thought(1), PARALLEL[0][0], *answered, user("never mind")]
+    found = whole_turns(waiting, is_all=True)
+    assert found == [user("first"), *answered, user("never mind")]
+    assert is_accepted(client, found)
+
+
+def test_a_search_for_tools_by_the_api_itself_needs_no_common_id() -> None:
+    call: Item = {"type": "tool_search_call", "id": "tsc_1", "call_id": None, "execution": "server", "arguments": {}}
+    output: Item = {"type": "tool_search_output", "id": "tso_1", "call_id": None, "execution": "server", "tools": []}
+    history = [user("first"), call, output, said("first"), user("second"), call, output, said("second")]
+    for found in (history, [{**item, "call_id": "ts_1"} if "execution" in item else item for item in history]):
+        assert whole_turns(found, is_all=True) == found
+        assert whole_turns(found[-6:], is_all=False) == found[-4:]
+    assert whole_turns([user("first"), call, user("second")], is_all=True) == [user("first"), user("second")]
+
+
+@pytest.mark.parametrize("kind", ["thinking", "redacted_thinking"])
+def test_no_message_ends_with_a_thought_whose_call_is_left_out(kind: str) -> None:
+    thought, call = {"type": kind, "thinking": "hm"}, {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+    text = {"type": "text", "text": "I look"}
+    crashed = [user("first"), {"role": "assistant", "content": [thought, call]}, user("second")]
+    assert whole_turns(crashed, is_all=True) == [user("first"), user("second")]
+    crashed[1] = {"role": "assistant", "content": [text, thought, call]}
+    assert whole_turns(crashed, is_all=True)[1] == {"role": "assistant", "content": [text]}
+
+
 def test_a_compaction_stands_for_what_was_before_it() -> None:
     compaction = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}
     assert whole_turns([said("x"), compaction, said("y")], is_all=False) == [compaction, said("y")]
