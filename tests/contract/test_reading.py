@@ -1,6 +1,8 @@
 """Clause 1: what get_items returns, and what its limit means."""
 
+import gc
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -110,3 +112,23 @@ def test_many_items_come_back_in_order(session: sessions.Session) -> None:
     session.add_items(items(*numbers))
     assert texts(session.get_items()) == numbers
     assert texts(session.get_items(limit=1500)) == numbers[500:]
+
+
+def test_operations_leave_nothing_behind_in_memory(session: sessions.Session) -> None:
+    session.add_items(items("a"))
+
+    def growth(times: int) -> int:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(times):
+            session.get_items(limit=1)
+            session.add_items(items("b"))
+            session.pop_item()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        growth(300)  # what is made once, or kept up to a number
+        assert growth(600) < 600 * 50
+    finally:
+        tracemalloc.stop()

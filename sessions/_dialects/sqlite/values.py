@@ -43,7 +43,9 @@ def run(
     Every statement goes through here: with our own kind of cursor, whatever factories an application's connection has,
     and none that outlives an error.
     """
-    cursor = sqlite3.Cursor(connection)
+    # By the method: the connection lets go of its cursors that are gone where it makes one, and there alone.
+    cursor = sqlite3.Connection.cursor(connection, sqlite3.Cursor)
+    cursor.row_factory = None
     rows: list[Any] = []
     changed = 0
     try:
