@@ -212,4 +212,9 @@ def test_each_statement_goes_through_the_function_that_closes_its_cursor() -> No
         if isinstance(node, ast.Attribute)
         and node.attr in ("Cursor", "cursor", "execute", "executemany", "executescript")
     }
-    assert found == {("values.py", "sqlite3.Cursor"), ("values.py", "cursor.execute"), ("dialect.py", "self.execute")}
+    assert found == {
+        ("values.py", "sqlite3.Connection.cursor"),
+        ("values.py", "sqlite3.Cursor"),
+        ("values.py", "cursor.execute"),
+        ("dialect.py", "self.execute"),
+    }
