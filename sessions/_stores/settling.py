@@ -35,8 +35,6 @@ _LOOKS = 5
 _DAY = 86400
 _NOTED_SECONDS = _DAY / 500_000
 _WAITED, _AHEAD = 5, 10
-# In seconds: how long before its statement a transaction may have begun by which it is dated.
-_BEGUN = 1
 _STEPS = tuple(10**digits for digits in reversed(range(6)))
 _TOKEN_CHARACTERS = str.maketrans("01", " \t")
 
@@ -258,7 +256,7 @@ def _may_be_done(dialect: Dialect[C], connection: C, call: Call, *, was_there: b
     """Tell whether all rows of before the call may have gone by it."""
     if _known(call):
         return _is_gone(dialect, connection, call)
-    return was_there and _was_written(dialect, connection, call, begun=_BEGUN * dialect.dates_by_transactions)
+    return was_there and _was_written(dialect, connection, call)
 
 
 def _is_gone(dialect: Dialect[C], connection: C, call: Call) -> bool:
@@ -274,11 +272,8 @@ def _known(call: Call) -> int:
     return call.known if call.if_position is None else call.if_position
 
 
-def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: bool = False, begun: float = 0) -> bool:
-    """Tell whether somebody may have written to the session, or removed rows of it, since the call began.
-
-    begun: or wrote in a transaction that had begun so many seconds before.
-    """
+def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: bool = False) -> bool:
+    """Tell whether somebody may have written to the session, or removed rows of it, since the call began."""
     for _ in range(_LOOKS):
         asked = monotonic()
         change = dialect.last_change(connection, call.session_id)
@@ -287,11 +282,11 @@ def _was_written(dialect: Dialect[C], connection: C, call: Call, *, removed: boo
             return False
         if removed and dialect.dates_by_transactions and _is_dated_back(change, answered - call.began):
             return True
-        if change.age > answered - call.began + begun:
+        if change.age > answered - call.began:
             return False
         if removed and not (change.is_removal or _is_noted_since(change, answered - call.began + _WAITED)):
             return False
-        if change.age <= asked - call.began + begun:
+        if change.age <= asked - call.began:
             return True
     # Each time the question was on its way for longer than what lies between that write and the call.
     return True

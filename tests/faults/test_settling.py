@@ -312,23 +312,6 @@ def test_a_batch_popped_in_an_older_transaction_that_dates_by_its_beginning_is_n
         assert texts(stage.rival.get_items()) == ["hello"]
 
 
-@pytest.mark.postgresql
-def test_what_another_program_adds_in_a_transaction_that_began_before_a_clear_stays(postgresql_url: str) -> None:
-    with staged(postgresql_url) as stage, contextlib.closing(connect_raw(postgresql_url)) as connection:
-        connection.execute("BEGIN")
-
-        def add() -> None:
-            connection.execute("INSERT INTO agent_sessions (session_id) VALUES ('chat_1')")
-            text = '{"role": "user", "content": "new"}'
-            connection.execute("INSERT INTO agent_messages (session_id, message_data) VALUES ('chat_1', %s)", (text,))
-            connection.execute("UPDATE agent_sessions SET updated_at = CURRENT_TIMESTAMP WHERE session_id = 'chat_1'")
-            connection.commit()
-
-        with refused(OutcomeUnknownError):
-            stage.cut("after", stage.session.clear_session, add)
-        assert texts(stage.rival.get_items()) == ["new"]
-
-
 @pytest.mark.parametrize(
     "write", [adds("a", at_position=True), replaces("a", at_position=True)], ids=["add", "replace"]
 )
