@@ -407,3 +407,16 @@ def test_a_file_system_without_shared_memory_works_and_is_logged(tmp_path: Path)
     connection = sqlite3.connect(tmp_path / "chat.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     connection.close()
+
+
+def test_a_process_that_was_killed_while_a_file_got_its_log_leaves_one_that_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with sessions.Session.from_url("chat_1", f"sqlite:///{path}") as session:
+        session.add_items(items("kept"))
+    # The header says by then that there is a log, and the journal of that change is still there.
+    path.with_name("chat.db-journal").write_bytes(bytes.fromhex("d9d505f920a163d7").ljust(512, b"\0"))
+    url = f"sqlite:///{path}"
+    with sessions.Session.from_url("chat_1", url, statement_timeout=1.0, retry_timeout=0.1) as session:
+        session.add_items(items("new"))
+        assert texts(session.get_items()) == ["kept", "new"]
+    assert not path.with_name("chat.db-journal").exists()

@@ -15,7 +15,7 @@ from weakref import ref
 from sessions._dialects.failures import NO_DESCRIPTOR
 from sessions._reentry import own, suppress_own
 
-from .files import Identity, identity_of
+from .files import Identity, identity_of, is_empty
 
 if sys.platform == "linux":
     import fcntl
@@ -74,6 +74,10 @@ class HeldFile:
         return False
 
     def _has_log(self) -> bool:
+        # With a rollback journal it was about to get one when its process was killed: to take that back SQLite wants
+        # the file alone.
+        if not is_empty(f"{self.path}-journal"):
+            return False
         return all(os.pread(number, len(_WITH_A_LOG), _VERSIONS_AT) == _WITH_A_LOG for number in self.descriptors[:1])
 
     def take(self, kind: str, where: tuple[int, int]) -> bool:
