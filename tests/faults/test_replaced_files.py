@@ -406,6 +406,37 @@ def test_a_directory_that_comes_while_a_file_is_closed_or_opened_keeps_its_log(
     assert is_sound(data / "chat.db")
 
 
+_DISTURB = """
+import os, sys, sessions
+url, data = sys.argv[1:]
+names = [data, data + ".bad"]
+def hook(name, arguments):
+    # SQLite has the file open by then, and not its log: that of the other directory cannot be opened.
+    if name == "sqlite3.connect/handle" and names:
+        os.rename(data, data + ".aside")
+        os.rename(data + ".bad", data)
+        os.rename(data + ".aside", data + ".bad")
+        names.pop()
+sys.addaudithook(hook)
+with sessions.Session.from_url("chat_1", url, max_retries=0) as session:
+    session.add_items([{"content": "new"}])
+assert not names
+"""
+
+
+def test_an_opening_that_fails_because_the_directory_is_exchanged_is_tried_again(tmp_path: Path) -> None:
+    data, bad = tmp_path / "data", tmp_path / "data.bad"
+    url = f"sqlite:///{data / 'chat.db'}"
+    data.mkdir()
+    with Session.from_url("chat_1", url) as session:
+        session.add_items(items("kept"))
+    bad.mkdir()
+    shutil.copy(data / "chat.db", bad)
+    (bad / "chat.db-wal").mkdir()
+    subprocess.run([sys.executable, "-P", "-c", _DISTURB, url, str(data)], check=True)
+    assert another_process_reads(data / "chat.db") == ["kept", "new"]
+
+
 def test_a_link_that_leads_elsewhere_now_is_followed(tmp_path: Path) -> None:
     link = tmp_path / "chat.db"
     link.symlink_to(tmp_path / "old.db")

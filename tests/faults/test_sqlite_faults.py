@@ -420,3 +420,26 @@ def test_a_process_that_was_killed_while_a_file_got_its_log_leaves_one_that_is_o
         session.add_items(items("new"))
         assert texts(session.get_items()) == ["kept", "new"]
     assert not path.with_name("chat.db-journal").exists()
+
+
+def test_a_journal_beside_a_log_that_is_in_use_asks_nobody_to_remove_that(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with sessions.Session.from_url("chat_1", f"sqlite:///{path}") as session:
+        session.add_items(items("kept"))
+        assert path.with_name("chat.db-wal").stat().st_size
+        path.with_name("chat.db-journal").write_bytes(bytes.fromhex("d9d505f920a163d7").ljust(512, b"\0"))
+        another = [sys.executable, "-P", "-c", _READS, f"sqlite:///{path}"]
+        done = subprocess.run(another, capture_output=True, text=True, check=False)
+        assert "stands beside a file that has none" not in done.stdout
+        path.with_name("chat.db-journal").unlink()
+        assert texts(session.get_items()) == ["kept"]
+
+
+_READS = """
+import sys, sessions
+with sessions.Session.from_url("chat_1", sys.argv[1], statement_timeout=0.5, retry_timeout=0.1) as session:
+    try:
+        print(session.get_items())
+    except sessions.SessionsError as exc:
+        print(exc)
+"""

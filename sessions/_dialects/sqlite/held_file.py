@@ -74,9 +74,9 @@ class HeldFile:
         return False
 
     def _has_log(self) -> bool:
-        # With a rollback journal it was about to get one when its process was killed: to take that back SQLite wants
-        # the file alone.
-        if not is_empty(f"{self.path}-journal"):
+        # With a rollback journal, and nothing in the log, it was about to get that when its process was killed: to take
+        # it back SQLite wants the file alone.
+        if not is_empty(f"{self.path}-journal") and is_empty(f"{self.path}-wal"):
             return False
         return all(os.pread(number, len(_WITH_A_LOG), _VERSIONS_AT) == _WITH_A_LOG for number in self.descriptors[:1])
 
