@@ -94,10 +94,7 @@ def driver_of(pool: Any, driver_for: Callable[[Any], D], driver_behind: Callable
     except Exception as exc:
         if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
             raise
-        raised = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
-        behind = driver_behind(raised)
-        failure = _NOT_LENT if behind is None else _not_lent(behind.connect_failure(raised))
-        refused = AttemptFailed(failure, _without_password(exc))
+        refused = _refused(exc, driver_behind)
     # Out here, or it would have the pool's own exception as its context.
     raise refused
 
@@ -160,15 +157,13 @@ class ApplicationPool:
         except Exception as exc:
             if isinstance(exc, SessionsError) or raised_by_a_handler(exc):
                 raise
-            raise AttemptFailed(self._failure_of(exc), _without_password(exc)) from None
+            raise _refused(exc, self._driver_behind) from None
         self._check_kind(connection)
         return connection
 
-    def _failure_of(self, exc: Exception) -> Failure:
-        """Say what an exception of the pool means: its own may be of any kind, the driver's passes or does not."""
-        exc = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
-        package, drivers = (kind.__module__.partition(".")[0] for kind in (type(exc), self._driver.driver_error))
-        return _not_lent(self._driver.connect_failure(exc)) if package == drivers else _NOT_LENT
+    def _driver_behind(self, exc: Exception) -> Driver[Any] | None:
+        package, ours = (kind.__module__.partition(".")[0] for kind in (type(exc), self._driver.driver_error))
+        return self._driver if package == ours else None
 
     def _check(self, loan: _Loan, connection: Any) -> None:
         try:
@@ -197,6 +192,18 @@ class ApplicationPool:
     abandon = close
 
 
+def _refused(exc: Exception, driver_behind: Callable[[Exception], Driver[Any] | None]) -> AttemptFailed:
+    """Say what an exception of the pool means: its own may be of any kind, a driver's passes or does not."""
+    driver = driver_behind(_raised(exc))
+    failure = _NOT_LENT if driver is None else _not_lent(driver.connect_failure(_raised(exc)))
+    return AttemptFailed(failure, _without_password(exc))
+
+
+def _raised(exc: Exception) -> Exception:
+    """Return what the driver has raised, which SQLAlchemy's are around."""
+    return getattr(exc, "orig", None) or exc
+
+
 def _not_lent(failure: Failure) -> Failure:
     """Say that the pool lends nothing, for now or for good as its driver says."""
     return replace(_NOT_LENT, transient=failure.transient, is_away=failure.is_away)
@@ -208,7 +215,7 @@ def _without_password(exc: Exception) -> Exception:
     psycopg's own hold the connection's settings, and so do their frames; its words quote a string of them that cannot
     be read, and what stands behind an '@' in the password as a host's name. A driver's are known by PEP 249.
     """
-    exc = getattr(exc, "orig", None) or exc  # SQLAlchemy's are around it
+    exc = _raised(exc)
     names = [cls.__name__ for cls in type(exc).__mro__]
     if "Error" not in names and not (exc.__cause__ or exc.__context__):
         return exc

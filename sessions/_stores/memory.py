@@ -138,7 +138,7 @@ class MemoryStore(SealableStore):
 
     def take_lease(self, lease: Lease) -> None:
         with self._alone():
-            self._rows_of(lease.session_id)
+            self._check_open()
             token, expires_at = self._leases.get(lease.session_id, (lease.token, 0.0))
             if token != lease.token and expires_at > monotonic():
                 raise busy_error(lease.session_id)
@@ -157,7 +157,7 @@ class MemoryStore(SealableStore):
 
     def list_sessions(self, listing: Listing) -> list[SessionRow]:
         with self._alone():
-            self._rows_of("")
+            self._check_open()
             now = time()
             found = [
                 (
@@ -174,7 +174,7 @@ class MemoryStore(SealableStore):
 
     def delete_sessions(self, session_ids: Sequence[str], *, idle: float | None) -> tuple[int, int]:
         with self._alone():
-            self._rows_of("")
+            self._check_open()
             doomed = [
                 session_id
                 for session_id in set(session_ids) & set(self._sessions)
@@ -212,7 +212,7 @@ class MemoryStore(SealableStore):
 
     def search(self, literal: str, *, after: int, prefix: str, count: int) -> list[SearchRow]:
         with self._alone():
-            self._rows_of("")
+            self._check_open()
             newer = (
                 (session_id, *row)
                 for session_id, known in self._sessions.items()
@@ -223,7 +223,7 @@ class MemoryStore(SealableStore):
 
     def session_sizes(self, session_ids: Sequence[str]) -> list[SizeRow]:
         with self._alone():
-            self._rows_of("")
+            self._check_open()
             return [
                 (session_id, day, len(texts), sum(len(text.encode()) for text in texts))
                 for session_id in sorted(set(session_ids) & set(self._sessions))
@@ -235,14 +235,14 @@ class MemoryStore(SealableStore):
             return any(role in text for role in USER_ROLES)
 
         with self._alone():
-            self._rows_of("")
+            self._check_open()
             return [
                 (session_id, next((text[:length] for _, _, text in self._rows_of(session_id) if of_a_user(text)), None))
                 for session_id in sorted(set(session_ids) & set(self._sessions))
             ]
 
     def unlisted_sessions(self, *, after: str, count: int) -> list[str]:
-        self._rows_of("")
+        self._check_open()
         return []
 
     def load(self, session_id: str, part: Part) -> int:
@@ -296,7 +296,7 @@ class MemoryStore(SealableStore):
 
     def sealed_sessions(self, *, after: str, count: int) -> list[str]:
         with self._alone():
-            self._rows_of("")
+            self._check_open()
             return sorted(name for name, known in self._sessions.items() if known.seal and name > after)[:count]
 
     def rewrite(self, session_id: str, rows: Sequence[tuple[int, str, str]]) -> int:
@@ -314,7 +314,7 @@ class MemoryStore(SealableStore):
         return time()
 
     def check(self, *, fix: bool) -> list[Check]:
-        self._rows_of("")
+        self._check_open()
         return [Check("connection", "ok", "the memory of this process")]
 
     def _rows_under(self, lease: Lease | None, session_id: str) -> list[RecordRow]:
@@ -324,7 +324,7 @@ class MemoryStore(SealableStore):
         return self._rows_of(session_id)
 
     def _renews(self, lease: Lease) -> bool:
-        self._rows_of(lease.session_id)
+        self._check_open()
         token, _ = self._leases.get(lease.session_id, ("", 0.0))
         if token != lease.token:
             return False
@@ -332,10 +332,13 @@ class MemoryStore(SealableStore):
         return True
 
     def _rows_of(self, session_id: str) -> list[RecordRow]:
-        if self._closed:
-            raise closed_error()
+        self._check_open()
         known = self._sessions.get(session_id)
         return known.rows if known else []
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error()
 
     def _seal_of(self, session_id: str) -> str | None:
         known = self._sessions.get(session_id)
