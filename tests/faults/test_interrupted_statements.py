@@ -260,13 +260,14 @@ def test_what_is_acknowledged_beside_kill_query_is_so(
             thread.start()
         with contextlib.closing(connect_raw(mariadb_url)) as killer, killer.cursor() as cursor:
             spared.add(killer.thread_id())
-            while counts["kills"] < 2000 and not wrong:
+            while counts["kills"] < 6000 and not wrong:
                 numbers = [number for number in others(mariadb_url) if number not in spared]
                 for number in rng.choices(numbers, k=20) if numbers else ():
-                    with contextlib.suppress(pymysql.Error):  # it has gone
-                        cursor.execute(f"KILL QUERY {number}")
-                        counts["kills"] += 1
-                    over.wait(rng.random() * 0.004)
+                    for _ in range(rng.randint(1, 3)):
+                        with contextlib.suppress(pymysql.Error):  # it has gone
+                            cursor.execute(f"KILL QUERY {number}")
+                            counts["kills"] += 1
+                    over.wait(rng.random() * 0.001)
         over.set()
         for thread in threads:
             thread.join()
@@ -290,9 +291,13 @@ def _work(
     turn = 0
     while not over.is_set():
         turn += 1
-        name = rng.choice(["add_items", "add_items", "pop_item", "replace_items"])
+        name = rng.choice(["add_items", "add_items", "pop_item", "replace_items", "guarded", "guarded"])
         try:
-            if name == "add_items":
+            if name == "guarded":
+                with contextlib.suppress(sessions.ConflictError):
+                    session.add_items(items(str(turn)), if_position=0)
+                    there = [str(turn)]
+            elif name == "add_items":
                 session.add_items(items(str(turn)))
                 there = [*there, str(turn)]
             elif name == "replace_items":

@@ -32,6 +32,7 @@ from .errors import (
     NO_SAVEPOINT,
     NO_SUCH_INDEX,
     NOT_FOR_TABLE,
+    OUT_OF_RANGE,
     NoAnswerError,
     describe,
     errno_of,
@@ -70,6 +71,8 @@ _UNDOING = ("rollback", "rollback_to_savepoint")
 _UNDOES = 5
 # One that is done again without harm.
 _REPEATABLE = re.compile(rf"{_READ.pattern}|UPDATE\b|DELETE\b")
+# Asked instead where a write follows if there is nothing: an interruption is an error of it.
+_PROOFS_OF_NOTHING = {"lock_newest_id": "check_items_gone"}
 
 
 class MySQLDriver(Driver[MyConnection]):
@@ -150,8 +153,16 @@ class MySQLDriver(Driver[MyConnection]):
 
     def _answer_to(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Result]:
         results = send(connection, *self.with_parameters(connection, [name], parameters))
-        if _tells_nothing(results[0]) and _REPEATABLE.match(self.statements[name]) and is_mariadb(connection):
-            results = send(connection, *self.with_parameters(connection, [name], parameters))
+        if not (_tells_nothing(results[0]) and _REPEATABLE.match(self.statements[name]) and is_mariadb(connection)):
+            return results
+        if name not in _PROOFS_OF_NOTHING:
+            return send(connection, *self.with_parameters(connection, [name], parameters))
+        try:
+            send(connection, *self.with_parameters(connection, [_PROOFS_OF_NOTHING[name]], parameters))
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) != OUT_OF_RANGE:
+                raise
+            return self._answer_to(connection, name, parameters)
         return results
 
     def for_ids_that_can_be(

@@ -24,15 +24,16 @@ from .transactions import Packet, cut, transact, transact_insert
 
 T = TypeVar("T")
 
-# What tells, in one transaction with it, that a statement was executed: see MySQLDriver.
-_PROOFS = {
-    "touch_session": "check_session_changed",
-    "lock_session_for_removal": "check_session_changed",
-    "delete_session": "check_session_changed",
-    "lock_newest_items": "check_items_found",
-    "delete_items": "check_items_gone",
-    "delete_newest_item": "check_item_deleted",
-    "remove_seal": "check_seal_removed",
+# What tells, in one transaction with it, that MariaDB has executed a statement: see MySQLDriver.
+_PROVED = {
+    "touch_session": ("touch_session", "check_session_changed"),
+    "check_position": ("prove_position",),
+    "lock_session_for_removal": ("lock_session_for_removal", "check_session_changed"),
+    "delete_session": ("delete_session", "check_session_changed"),
+    "lock_newest_items": ("lock_newest_items", "check_items_found"),
+    "delete_items": ("delete_items", "check_items_gone"),
+    "delete_newest_item": ("delete_newest_item", "check_item_deleted"),
+    "remove_seal": ("remove_seal", "check_seal_removed"),
 }
 
 
@@ -119,10 +120,10 @@ def _checks_of(driver: MySQLDriver, connection: MyConnection, lease: Lease | Non
 
 
 def _proved(connection: PacketConnection, names: Sequence[str]) -> list[str]:
-    """Return the names of statements, each with that of what proves it behind it."""
+    """Return the names of statements, each with that of what proves it."""
     if not connection.server.is_mariadb:
         return list(names)
-    return [step for name in names for step in (name, _PROOFS.get(name)) if step is not None]
+    return [step for name in names for step in _PROVED.get(name, (name,))]
 
 
 def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | None:
