@@ -30,6 +30,17 @@ _NAME_WITH_AT = re.compile(r"""(host|name|on) (["'])[^"']*@[^"']*\2""")
 _NOT_LENT = Failure(ConnectionFailedError, "see the pool's words")
 _LENT = "the connection that the pool has lent"
 
+# So many dead connections are passed over at once: as many as a pool may have idle.
+_MAX_DEAD = 1000
+
+
+class _DeadError(AttemptFailed):
+    """What the pool has lent was dead by then."""
+
+    def __init__(self, failure: Failure, cause: Exception, connection: object) -> None:
+        super().__init__(failure, cause)
+        self.connection = connection
+
 
 class _Loan(ExitStack):
     """What a pool lends, until it is given back."""
@@ -114,6 +125,17 @@ class ApplicationPool:
         if self._closed:
             raise closed_error()
         check_owner(self._process, "pool", "make one in each process")
+        dead: list[object] = []
+        while True:
+            try:
+                return self._lend(use)
+            except _DeadError as exc:
+                # All that was idle may have died at once. One that is lent again says that there is no other.
+                if len(dead) == _MAX_DEAD or any(one is exc.connection for one in dead):
+                    raise
+                dead.append(exc.connection)
+
+    def _lend(self, use: Callable[[Any], T]) -> T:
         loan = _Loan()
         try:
             connection = self._borrow(loan)
@@ -169,7 +191,10 @@ class ApplicationPool:
         try:
             loan.check(connection, self._driver)
         except own(self._driver.driver_error) as exc:
-            raise AttemptFailed(_not_lent(self._driver.failure(exc)), exc) from None
+            failure = _not_lent(self._driver.failure(exc))
+            if failure.is_away:
+                raise _DeadError(failure, exc, connection) from None
+            raise AttemptFailed(failure, exc) from None
 
     def _give_back(self, loan: _Loan, exc: BaseException | None) -> None:
         """Give the connection back: what has come of the operation stands, whatever the pool says by then."""

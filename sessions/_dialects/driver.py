@@ -154,6 +154,10 @@ class Driver(ABC, Generic[C]):
     def close_if_interrupted(self, connection: C, exc: BaseException) -> None:
         """After a signal handler's exception close a connection that cannot tell which answer comes next."""
 
+    def was_closed(self, connection: C) -> bool:
+        """Tell whether a connection to a server was closed on this side."""
+        return False
+
     # The server's sessions
 
     def server_session(self, connection: C) -> int | None:

@@ -2,7 +2,8 @@
 
 Only a transient failure is repeated. A write whose connection was lost is never
 simply repeated: it is settled first, or its outcome is reported as unknown. Either way
-what was sent has ended by then, where that can be brought about.
+what was sent has ended by then, where that can be brought about, or before the next operation on its
+conversation, where a signal's exception or a limit did not let it be waited for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from sessions._dialects.dialect import Dialect
@@ -49,6 +52,8 @@ _COLLISION_SECONDS = 0.1
 # taken for one that nobody has told of the loss.
 _IDLE_ORPHAN_SECONDS = 5.0
 _ORPHAN_POLL_SECONDS = 0.02
+# So many of the writes of which nobody has seen the end are remembered, the newest.
+_MAX_LEFT = 100
 
 logger = logging.getLogger("sessions")
 
@@ -77,6 +82,8 @@ class Attempts(Generic[C]):
         self._lender = lender
         self._options = options
         self._where = where
+        # What nobody has seen the end of: the server session of a write, and the conversation that it is about.
+        self._left: deque[tuple[str | None, Orphan]] = deque(maxlen=_MAX_LEFT)
 
     def run(
         self,
@@ -94,7 +101,7 @@ class Attempts(Generic[C]):
         settle takes operation's place once it may have been committed; None: nothing
         can find that out, so OutcomeUnknownError is raised once it has ended. create makes the tables
         that it finds missing; None: those of conversations. creates: that is what operation does. about is the
-        conversation that it writes to.
+        conversation that it is about, if it is one.
         """
         waits: Waits | None = None
         may_create = may_create and self._options.create_tables
@@ -124,12 +131,17 @@ class Attempts(Generic[C]):
             has_ended = unsettled and settle is None and orphan is None
             wait = waits.after(failure) if may_pass and not has_ended else None
             if wait is None:
+                self._leave(about, orphan)
                 error = self._error(failure, cause, writes=writes, unsettled=unsettled, creates=creates)
                 raise error from self._dialect.cause(cause)
             level = logging.INFO if failure.is_collision else logging.WARNING
             what = "looking after it" if unsettled and settle is None else "trying again"
             logger.log(level, "%s: %s; %s in %.2f s", self._where, self._dialect.describe(cause), what, wait)
-            time.sleep(wait)
+            try:
+                time.sleep(wait)
+            except BaseException:
+                self._leave(about, orphan)
+                raise
             thread.attempts += 1
             thread.waited += 0.0 if failure.is_collision else time.monotonic() - began
 
@@ -142,16 +154,24 @@ class Attempts(Generic[C]):
         orphan: Orphan | None,
         unsettled: bool,
     ) -> T:
-        """Run operation once, after a orphan has ended; raise AttemptFailed for what the driver raises."""
+        """Run operation once, after what was left has ended; raise AttemptFailed for what the driver raises."""
         session: Orphan | None = None
-        lent = False
+        used: C | None = None
+        is_ready = not self._left
 
         def use(connection: C) -> T:
-            nonlocal lent, orphan, session
-            lent = True
+            nonlocal is_ready, used, orphan, session
+            used = connection
             if orphan is not None:
-                self._wait_for_end(connection, orphan)
+                if self._is_busy_to_the_end(connection, orphan):
+                    raise OutcomeUnknownError(
+                        f"{self._where}: the connection was lost during a write that the server is still executing; "
+                        f"{COMPARE} once it has ended"
+                    )
                 orphan = None
+            if not is_ready:
+                self._wait_for_what_was_left(connection, about)
+                is_ready = True
             if writes and (number := self._dialect.server_session(connection)) is not None:
                 server, opened = self._dialect.server_of(connection), self._dialect.opened(connection)
                 session = Orphan(number, time.monotonic(), server, opened)
@@ -175,16 +195,34 @@ class Attempts(Generic[C]):
         except own(self._dialect.driver_error) as exc:
             failure = self._dialect.failure(exc)
             raise AttemptFailed(
-                failure, exc, sent=True, orphan=orphan or (session if failure.in_doubt and failure.is_away else None)
+                failure,
+                exc,
+                sent=is_ready,
+                orphan=orphan or (session if failure.in_doubt and failure.is_away else None),
             ) from None
-        except Exception as exc:
+        except BaseException as exc:
             # What keeps a lost write from being looked for does not say that it has not happened.
-            if unsettled and not lent and not raised_by_a_handler(exc):
+            if unsettled and used is None and isinstance(exc, Exception) and not raised_by_a_handler(exc):
                 raise self._unknown(f"{self._where}: {exc}") from exc
+            self._leave(about, orphan)
+            # Who has given it up may not have been heard.
+            if used is not None and self._dialect.was_closed(used):
+                self._leave(about, session)
             raise
 
-    def _wait_for_end(self, connection: C, orphan: Orphan) -> None:
-        """Wait until the server session whose connection was lost can write no more.
+    def _leave(self, about: str | None, orphan: Orphan | None) -> None:
+        """Let the next operation on a conversation wait for what nobody waits for any more."""
+        if orphan is not None:
+            self._left.append((about, orphan))
+
+    def _wait_for_what_was_left(self, connection: C, about: str | None) -> None:
+        for left in [left for left in self._left if left[0] == about]:
+            self._is_busy_to_the_end(connection, left[1])
+            with suppress(ValueError):  # another thread has waited, too
+                self._left.remove(left)
+
+    def _is_busy_to_the_end(self, connection: C, orphan: Orphan) -> bool:
+        """Wait until the server session whose connection was lost can write no more; tell whether that was in vain.
 
         What was sent on it may still be waiting for a lock, or to be read at all. Its end
         is seen at once where the server learns of the loss; an idle one that stays, for
@@ -193,7 +231,7 @@ class Attempts(Generic[C]):
         Another server knows nothing of it, and may have given its number to somebody else.
         """
         if self._dialect.server_of(connection) != orphan.server:
-            return
+            return False
         now = time.monotonic()
         patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_ORPHAN_SECONDS
         ended = False
@@ -204,13 +242,8 @@ class Attempts(Generic[C]):
                 self._dialect.end_session(connection, orphan.number, age=age, opened=orphan.opened)
                 ended = True
             if busy is None or time.monotonic() > (patience if busy else idle_patience):
-                break
+                return bool(busy)
             time.sleep(_ORPHAN_POLL_SECONDS)
-        if busy:
-            raise OutcomeUnknownError(
-                f"{self._where}: the connection was lost during a write that the server is still executing; "
-                f"{COMPARE} once it has ended"
-            )
 
     def create_missing_tables(self, create: Callable[[C], None] | None = None) -> None:
         """Create the tables; raise SchemaError with the right that is missing."""

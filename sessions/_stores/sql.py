@@ -103,7 +103,10 @@ class SQLStore(SealableStore, Generic[C]):
 
     def newest_rows(self, session_id: str, *, count: int = MAX_ID, upto: int = MAX_ID) -> list[Row]:
         return numbered(
-            self._read(lambda connection: self._dialect.newest_rows(connection, session_id, count=count, upto=upto))
+            self._read(
+                lambda connection: self._dialect.newest_rows(connection, session_id, count=count, upto=upto),
+                about=session_id,
+            )
         )
 
     def record_rows(self, session_id: str, *, after: int, upto: int, count: int) -> list[RecordRow]:
@@ -111,12 +114,15 @@ class SQLStore(SealableStore, Generic[C]):
             self._read(
                 lambda connection: self._dialect.record_rows(
                     connection, session_id, after=after, upto=upto, count=count
-                )
+                ),
+                about=session_id,
             )
         )
 
     def newest_range(self, session_id: str, count: int) -> tuple[int, int]:
-        return self._read(lambda connection: self._dialect.newest_range(connection, session_id, count))
+        return self._read(
+            lambda connection: self._dialect.newest_range(connection, session_id, count), about=session_id
+        )
 
     def append(
         self, session_id: str, texts: Sequence[str], *, if_position: int | None, known: int, lease: Lease | None
@@ -274,7 +280,8 @@ class SQLStore(SealableStore, Generic[C]):
         def read(connection: C) -> tuple[str | None, list[RecordRow]]:
             return sealed_rows(self._dialect, connection, session_id, count)
 
-        end, rows = self._attempts.run(read, settle=read, writes=False, create=self._dialect.create_seals)
+        create = self._dialect.create_seals
+        end, rows = self._attempts.run(read, settle=read, writes=False, create=create, about=session_id)
         return end, numbered(rows)
 
     def write_sealed(self, session_id: str, write: SealedWrite, *, lease: Lease | None) -> int:
@@ -319,8 +326,8 @@ class SQLStore(SealableStore, Generic[C]):
             self._attempts.run(change, settle=change, may_create=False)
         return self._attempts.run(look, settle=look, writes=False)
 
-    def _read(self, read: Callable[[C], T]) -> T:
-        return self._attempts.run(read, settle=read, writes=False)
+    def _read(self, read: Callable[[C], T], *, about: str | None = None) -> T:
+        return self._attempts.run(read, settle=read, writes=False, about=about)
 
 
 def _is_local(where: str) -> bool:

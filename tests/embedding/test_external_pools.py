@@ -350,6 +350,21 @@ def test_a_dead_connection_that_a_pool_lends_again_is_passed_over(server_url: st
                 connection.close()
 
 
+@pytest.mark.parametrize("server_url", ["postgresql", "mysql", "mariadb"], indirect=True)
+def test_dead_connections_of_a_pool_are_passed_over_without_a_pause(server_url: str) -> None:
+    """As after a restart of the server, of a pool that does not ask whether they are alive."""
+    prepare(server_url)
+    with Proxy(server_url) as proxy:
+        idle = [connect_as(proxy.url, autocommit=True) for _ in range(12)]
+        proxy.drop()
+        idle.append(connect_as(server_url, autocommit=True))
+        pool = SimpleNamespace(connection=lambda: nullcontext(idle[0] if len(idle) == 1 else idle.pop(0)))
+        session = sessions.connect(pool=pool, max_retries=0).session("chat_1")
+        session.add_items(items("a"))
+        assert texts(session.get_items()) == ["a"]
+        idle[0].close()
+
+
 class _NoneLeftError(Exception):
     """As a pool's own time limit is, which is no error of its driver."""
 

@@ -832,7 +832,9 @@ def _name(url: str) -> str:
 
 
 @contextlib.contextmanager
-def _time_limit(kind: type[BaseException], when: Callable[[], object] = lambda: True) -> Iterator[None]:
+def _time_limit(
+    kind: type[BaseException], when: Callable[[], object] = lambda: True, *, every: float = 0.01
+) -> Iterator[None]:
     """Let an application's signal handler raise this once it is time."""
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -842,7 +844,7 @@ def _time_limit(kind: type[BaseException], when: Callable[[], object] = lambda: 
 
     before = signal.signal(signal.SIGALRM, handle)
     # Again and again: who is about to wait would not notice a single one.
-    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    signal.setitimer(signal.ITIMER_REAL, every, every)
     try:
         yield
     finally:
@@ -856,6 +858,26 @@ def test_a_time_limit_ends_while_connecting(kind: type[BaseException], server_ur
         proxy.pause()
         with _time_limit(kind, when=lambda: proxy._links), pytest.raises(kind):
             session.get_items()
+
+
+@pytest.mark.parametrize("name", ["add_items", "replace_items", "clear_session", "pop_item"])
+def test_a_read_behind_an_interrupted_write_shows_what_stays(name: str, server_url: str) -> None:
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url) as session:
+        session.add_items(items("a", "b"))
+        with locked_session(server_url) as holder:
+            # A server that hangs: it hears of the write, and that nobody waits for it, when all is over here.
+            proxy.hold()
+            # psycopg does not notice what comes within 0.1 s each time.
+            with _time_limit(RuntimeError, lambda: not proxy._holding, every=0.2), pytest.raises(RuntimeError):
+                OPERATIONS[name](session)
+            proxy.release()
+            assert eventually(lambda: waiting(server_url) == 1)
+            later = threading.Timer(0.3, holder.rollback)
+            later.start()
+            history = texts(session.get_items())
+            later.join()
+        assert eventually(lambda: open_transactions(server_url) == 0)
+        assert texts(session.get_items()) == history
 
 
 def test_a_time_limit_ends_while_a_lost_write_is_looked_for(server_url: str) -> None:

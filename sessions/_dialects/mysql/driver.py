@@ -234,6 +234,9 @@ class MySQLDriver(Driver[MyConnection]):
     def close_if_interrupted(self, connection: MyConnection, exc: BaseException) -> None:
         end_interrupted(connection, exc, self.statements["still_busy"])
 
+    def was_closed(self, connection: MyConnection) -> bool:
+        return not connection.open
+
     def server_session(self, connection: MyConnection) -> int | None:
         return connection.thread_id()  # type: ignore[no-untyped-call, no-any-return]
 

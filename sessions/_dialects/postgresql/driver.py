@@ -266,6 +266,9 @@ class PostgresDriver(Driver[PGConnection]):
             raise
         return rows
 
+    def was_closed(self, connection: PGConnection) -> bool:
+        return connection.closed
+
     def server_session(self, connection: PGConnection) -> int | None:
         return connection.pgconn.backend_pid
 
