@@ -205,8 +205,8 @@ class Attempts(Generic[C]):
             if unsettled and used is None and isinstance(exc, Exception) and not raised_by_a_handler(exc):
                 raise self._unknown(f"{self._where}: {exc}") from exc
             self._leave(about, orphan)
-            # Who has given it up may not have been heard.
-            if used is not None and self._dialect.was_closed(used):
+            # Who has given up what was interrupted may not have been heard.
+            if used is not None and not isinstance(exc, SessionsError) and self._dialect.was_closed(used):
                 self._leave(about, session)
             raise
 
@@ -217,7 +217,12 @@ class Attempts(Generic[C]):
 
     def _wait_for_what_was_left(self, connection: C, about: str | None) -> None:
         for left in [left for left in self._left if left[0] == about]:
-            self._is_busy_to_the_end(connection, left[1])
+            try:
+                self._is_busy_to_the_end(connection, left[1])
+            except own(self._dialect.driver_error) as exc:
+                if self._dialect.failure(exc).is_away:
+                    raise
+                # MySQL under SET NAMES swe7, say, does not tell.
             with suppress(ValueError):  # another thread has waited, too
                 self._left.remove(left)
 
