@@ -310,7 +310,8 @@ def _is_dated_back(change: Change, seconds: float) -> bool:
 def _noted_ago(change: Change) -> tuple[float, float]:
     """Return how many seconds ago the noted time was, and how far off that may be: columns may have few digits."""
     inexact = next(step for step in _STEPS if change.noted % step == 0) * _NOTED_SECONDS
-    return (change.now - change.noted * _NOTED_SECONDS) % _DAY, inexact
+    # What is rounded up may lie ahead of the clock.
+    return (change.now - change.noted * _NOTED_SECONDS + inexact) % _DAY - inexact, inexact
 
 
 def newest_of_batch(dialect: Dialect[C], connection: C, session_id: str, texts: Sequence[str]) -> int | None:

@@ -272,13 +272,14 @@ WHERE session_id = %(session_id)s;
 -- from what was added in the same second where updated_at has whole seconds. Two seconds where
 -- that time is there already, so that the row changes as in touch_session. What is added behind a removal hides
 -- that, so its time of day is noted too, as the fraction of the second of created_at: a day is half a second there, so
--- that no column rounds it to the next one. A time of zeros stays as it is, and is given, as in touch_session.
+-- that no column rounds it to the next one; its microseconds are odd, as on PostgreSQL. A time of zeros stays as it is,
+-- and is given, as in touch_session.
 UPDATE agent_sessions
 SET created_at = IF(
     DAY(created_at) > 0 AND MONTH(created_at) > 0,
     COALESCE(
-        created_at - INTERVAL MICROSECOND(created_at) MICROSECOND + INTERVAL GREATEST(
-            1, FLOOR(MOD(UNIX_TIMESTAMP(GREATEST(updated_at, CURRENT_TIMESTAMP(6))), 86400) * 500000 / 86400)
+        created_at - INTERVAL MICROSECOND(created_at) MICROSECOND + INTERVAL (
+            2 * FLOOR(MOD(UNIX_TIMESTAMP(GREATEST(updated_at, CURRENT_TIMESTAMP(6))), 86400) / 0.3456) + 1
         ) MICROSECOND,
         created_at
     ),

@@ -17,6 +17,7 @@
 -- What is added behind that hides it. So whatever removes rows also notes the time of day of the write before it, which
 -- no row that it removes is younger than, as the fraction of the second of the session's created_at: a day is half a
 -- second there, so that no column rounds it to the next one. last_change reads it; a column of whole seconds has none.
+-- Its microseconds are odd: zeros at its end are then a column's, which keeps fewer digits, and tell how exact it is.
 --
 -- Citus: where the tables are distributed by session_id, what concerns one session names it as a
 -- parameter beside each of them, also where a join would do. RETURNING and DO UPDATE SET have no
@@ -229,7 +230,7 @@ session AS (
     UPDATE agent_sessions
     SET created_at = CASE WHEN isfinite(created_at) AND isfinite(updated_at)
             THEN date_trunc('second', created_at)
-                + greatest((updated_at - date_trunc('day', updated_at)) / 172800, INTERVAL '1 microsecond')
+                + INTERVAL '1 microsecond' * (2 * floor(extract(epoch FROM updated_at::time) / 0.3456) + 1)
             ELSE created_at END,
         updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
     WHERE session_id = %(session_id)s
@@ -374,7 +375,7 @@ WHERE session_id = %(session_id)s;
 UPDATE agent_sessions
 SET created_at = CASE WHEN isfinite(created_at) AND isfinite(updated_at)
         THEN date_trunc('second', created_at)
-            + greatest((updated_at - date_trunc('day', updated_at)) / 172800, INTERVAL '1 microsecond')
+            + INTERVAL '1 microsecond' * (2 * floor(extract(epoch FROM updated_at::time) / 0.3456) + 1)
         ELSE created_at END,
     updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
 WHERE session_id = %(session_id)s
@@ -402,7 +403,7 @@ touched AS (
     UPDATE agent_sessions
     SET created_at = CASE WHEN isfinite(created_at) AND isfinite(updated_at)
             THEN date_trunc('second', created_at)
-                + greatest((updated_at - date_trunc('day', updated_at)) / 172800, INTERVAL '1 microsecond')
+                + INTERVAL '1 microsecond' * (2 * floor(extract(epoch FROM updated_at::time) / 0.3456) + 1)
             ELSE created_at END,
         updated_at = greatest(updated_at + INTERVAL '1 microsecond', statement_timestamp()::timestamp)
     WHERE session_id = %(session_id)s
