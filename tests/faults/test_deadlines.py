@@ -78,6 +78,31 @@ def test_a_server_that_hangs_is_an_error_in_time(name: str, server_url: str) -> 
         assert texts(session.get_items())[-1] == "c"
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.parametrize("name", KINDS)
+def test_a_server_that_hangs_is_an_error_in_time_also_beside_an_interval_timer(name: str, server_url: str) -> None:
+    """Where signals come faster than any wait looks at the clock, as those of a profiler do."""
+    with Proxy(server_url) as proxy, Session.from_url("chat_1", proxy.url, **HASTY) as session:
+        session.add_items(items("a"))
+        proxy.pause()
+        proxy.refusing = True
+        rescue = threading.Timer(_ORDER_OF_MAGNITUDE / 4, proxy.drop)
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        try:
+            rescue.start()
+            # In this thread, which has the signals.
+            with claims.refused(OutcomeUnknownError if name in DOUBTFUL else ConnectionFailedError):
+                OPERATIONS[name](session)
+            assert not rescue.finished.is_set(), "the operation hangs"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            rescue.cancel()
+        proxy.drop()
+        proxy.resume()
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="this system does not tell the state of a connection")
 @pytest.mark.parametrize("writes", [1, 2, 3])  # which PostgreSQL gets in packets of other forms
 def test_what_was_sent_before_giving_up_is_not_delivered_later(server_url: str, writes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.waiting import Ready
+from psycopg.waiting import Ready, wait_selector
 
 from sessions._dialects.connector import unwrap
 from sessions._dialects.failures import (
@@ -40,6 +41,9 @@ CANCEL_SECONDS = 1.0
 
 # Where PostgreSQL warns, while it reports success, that a commit is on this server alone.
 _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+
+# How often a wait looks at its deadline.
+_INTERVAL_SECONDS = 0.1
 
 # Connections inherited through fork(), kept from being closed.
 _inherited: list[TimedConnection] = []
@@ -76,7 +80,7 @@ class TimedConnection(SQLStateConnection):
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            result = super().wait(_bounded(gen, self), *args, **kwargs)
+            result = self._wait(_bounded(gen, self), *args, **kwargs)
         except own(psycopg.errors.ReadOnlySqlTransaction):
             if self._is_set_read_only():
                 raise psycopg.errors.ReadOnlySqlTransaction(SET_READ_ONLY) from None
@@ -91,6 +95,12 @@ class TimedConnection(SQLStateConnection):
             raise
         self.notices.check()
         return result
+
+    def _wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_interval_timer_on():
+            # psycopg's own, in C, begins its wait anew behind each signal, and looks neither for them nor at the clock.
+            return wait_selector(gen, self.pgconn.socket, _INTERVAL_SECONDS)
+        return super().wait(gen, *args, **kwargs)
 
     def _abandon(self, gen: Generator[Any, Any, Any]) -> None:
         """Give up a pipeline that was interrupted: to leave it waits for all that was sent, and hides the cause."""
@@ -119,6 +129,10 @@ class TimedConnection(SQLStateConnection):
     def _try_cancel(self, *, timeout: float = CANCEL_SECONDS) -> None:
         # psycopg's own, after a Ctrl-C, would be interrupted by the next one.
         self.cancel_statement()
+
+
+def _is_interval_timer_on() -> bool:
+    return hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[1] > 0
 
 
 def cancel_statement(connection: psycopg.Connection[Any]) -> bool:
