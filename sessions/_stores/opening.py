@@ -154,4 +154,5 @@ def _check_applies(options: Collection[str], applying: type, where: str) -> None
     known = applying.__annotations__
     for name in options:
         if name not in known:
-            raise ConfigurationError(f"option {name!r} does not apply to {where}; use one of {', '.join(known)}")
+            place = f"{where}, only to connect() with a URL" if name in Keywords.__annotations__ else where
+            raise ConfigurationError(f"option {name!r} does not apply to {place}; use one of {', '.join(known)}")

@@ -527,9 +527,9 @@ def test_a_url_beside_the_pool_may_only_agree(sqlite_url: str) -> None:
             backend.session("chat_1").add_items(items("a"))
         with pytest.raises(sessions.ConfigurationError, match="URL"):
             sessions.connect("postgresql://db/app", pool=pool)
-        for option in ("password", "ssl", "pool_size"):
+        for option in ("password", "ssl", "pool_size", "integrity_key"):
             options: Any = {option: 1}
-            with pytest.raises(sessions.ConfigurationError, match=option):
+            with pytest.raises(sessions.ConfigurationError, match=f"{option}.*only to connect\\(\\) with a URL"):
                 sessions.connect(pool=pool, **options)
 
 
