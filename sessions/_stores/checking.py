@@ -59,12 +59,18 @@ def mend(dialect: Dialect[C], connection: C, *, local: bool, failed: dict[str, s
             return False
         if check.fix:
             try:
+                # What is open is of the questions before, by a driver that begins by itself; each fix stands alone.
+                if dialect.in_transaction(connection):
+                    dialect.commit(connection)
                 dialect.mend(connection, check.fix)
+                if dialect.in_transaction(connection):
+                    dialect.commit(connection)
             except own(dialect.driver_error) as exc:
                 failure = dialect.failure(exc)
-                # Behind an error in a transaction nothing else would be done.
-                if failure.transient or failure.in_doubt or dialect.in_transaction(connection):
+                if failure.transient or failure.in_doubt:
                     raise
+                if dialect.in_transaction(connection):
+                    dialect.roll_back(connection)
                 failed[check.fix] = dialect.describe(exc)
     return True
 

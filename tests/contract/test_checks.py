@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg_pool
 import pytest
 
 import sessions
 from interop.tables import OTHERS, make_tables
 from sessions import Backend, Check
 from support.claims import each_mysql
-from support.samples import items, make_tables_without_foreign_key, texts
+from support.samples import in_threads, items, make_tables_without_foreign_key, texts
 from support.servers import connect_raw, dialect_of, execute_sql, with_parts
 
 
@@ -186,6 +188,48 @@ def test_a_fix_that_fails_is_a_verdict_and_keeps_no_other_from_being_done(postgr
         assert (fixed["sequence"].verdict, "to mend it failed" in fixed["sequence"].found) == ("error", True)
         assert fixed["sequence"].fix
         assert fixed["index"].verdict == "ok"
+
+
+def test_a_fix_is_made_on_the_connections_of_a_pool_that_are_not_in_autocommit(postgresql_url: str) -> None:
+    """Each alone: the one that fails takes nothing back, and an index is built outside of any transaction."""
+    with sessions.connect(postgresql_url) as backend:
+        backend.session("chat_1").add_items(items("a"))
+    execute_sql(postgresql_url, "ALTER TABLE agent_messages DROP CONSTRAINT agent_messages_session_id_id_key")
+    execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id SET CACHE 20")
+    execute_sql(
+        postgresql_url,
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'not allowed' USING ERRCODE = 'insufficient_privilege'; END $$",
+    )
+    refuse = "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION refuse()"
+    execute_sql(postgresql_url, refuse)
+    with psycopg_pool.ConnectionPool(postgresql_url, min_size=1, max_size=1) as pool:
+        with sessions.connect(pool=pool) as backend:
+            fixed = {check.name: check for check in backend.check(fix=True)}
+        assert "to mend it failed" in fixed["sequence"].found
+        assert fixed["leases"].found == "agent_session_leases"
+        assert fixed["index"].verdict == "ok"
+        with pool.connection() as connection:
+            assert connection.autocommit is False
+
+
+@pytest.mark.parametrize("key", [None, "k" * 16], ids=["leases", "seals"])
+def test_a_fix_and_a_writer_make_the_same_table_at_once(key: str | None, server_url: str) -> None:
+    with sessions.connect(server_url, integrity_key=key) as backend:
+
+        def work(number: int) -> None:
+            if number % 2:
+                backend.check(fix=True)
+                return
+            session = backend.session(f"chat_{next(numbers)}")
+            with session.exclusive():
+                session.add_items(items("a"))
+
+        numbers = itertools.count()
+        for _ in range(10):
+            backend.check(fix=True)
+            execute_sql(server_url, f"DROP TABLE agent_session_{'leases' if key is None else 'seals'}")
+            in_threads(4, work)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", "mariadb"])

@@ -26,7 +26,7 @@ from sessions.errors import apart_error, changed_error, kept_error, numberless_e
 
 from .arrays import array_of, is_large, parts_of
 from .checks import TEMPORARY, column_checks, own_checks
-from .driver import PGConnection, PostgresDriver, guards, takes_pipelines
+from .driver import PGConnection, PostgresDriver, execute_alone, guards, takes_pipelines
 from .sealed import steps_of
 from .values import PlainCursor
 
@@ -220,7 +220,7 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
             self.execute(connection, "lock_schema", {})
             names = [name for name, table in tables.items() if not self._schema_of(connection, table)]
             if names:
-                self.mend(connection, self.creating(connection, *names))
+                PlainCursor(connection).execute(self.creating(connection, *names))
             schema = self._schema_of(connection, self.tables[0])
             for table in tables.values():
                 if self._persistence(connection, table) == TEMPORARY:
@@ -241,7 +241,12 @@ class PostgresDialect(PostgresDriver, Dialect[PGConnection]):
         return column_checks(sessions, messages, self.statements)
 
     def mend(self, connection: PGConnection, statement: str) -> None:
-        PlainCursor(connection).execute(statement)
+        if " CONCURRENTLY " in statement:
+            execute_alone(connection, statement)
+            return
+        with self.transaction(connection):
+            self.execute(connection, "lock_schema", {})
+            PlainCursor(connection).execute(statement)
 
     def own_checks(self, connection: PGConnection) -> list[Check]:
         def ask(name: str, table: str = "") -> list[Any]:

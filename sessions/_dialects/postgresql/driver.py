@@ -302,6 +302,19 @@ def _listening(connection: PGConnection, send: Callable[[], T]) -> T:
     return answer
 
 
+def execute_alone(connection: PGConnection, statement: str) -> None:
+    """Execute what PostgreSQL refuses in a transaction, also where psycopg begins one for each statement."""
+    if connection.autocommit:
+        PlainCursor(connection).execute(statement)
+        return
+    connection.autocommit = True
+    try:
+        PlainCursor(connection).execute(statement)
+    finally:
+        with suppress_own(psycopg.Error):  # of a connection that was lost
+            connection.autocommit = False
+
+
 def takes_pipelines(connection: PGConnection) -> bool:
     """Tell whether a transaction can be sent at once: on a connection of ours, with libpq 14 or newer."""
     return isinstance(connection, TimedConnection) and psycopg.Pipeline.is_supported()

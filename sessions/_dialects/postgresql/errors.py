@@ -186,7 +186,7 @@ def statement_failure(exc: Exception, tables: Sequence[str] = ()) -> Failure:
         return _TABLES_APART
     if sqlstate == "42501":
         return _POLICY if "row-level security" in words else _missing_right(words, tables)
-    if (of_columns := _columns_failure(sqlstate, words, exc.diag.message_detail or "")) is not None:
+    if (of_columns := _columns_failure(sqlstate, words, exc.diag)) is not None:
         return of_columns
     if sqlstate == "23503" and exc.diag.constraint_name:
         return _foreign_key_failure(exc.diag.table_name, words, exc.diag.message_detail or "", tables)
@@ -211,13 +211,15 @@ def _foreign_key_failure(refers: str | None, words: str, detail: str, tables: Se
     return failures.REFERRED_TO if refers not in names and ours.search(words) else failures.MISSING_ROW
 
 
-def _columns_failure(sqlstate: str, words: str, detail: str) -> Failure | None:
+def _columns_failure(sqlstate: str, words: str, diagnostic: psycopg.errors.Diagnostic) -> Failure | None:
     """Say what an error means that depends on the columns."""
     if sqlstate == "428C9":
         return replace(_GENERATED, remedy=_GENERATED.remedy.format(name=_name_in(words)))
     if sqlstate == "42703" and "xmin" in words:
         return _NO_XMIN
-    if sqlstate == "23505" and _OTHER_KEY.search(detail):
+    if sqlstate == "23505" and diagnostic.schema_name == "pg_catalog":
+        return failures.TRY_AGAIN  # another program makes the same table at this moment
+    if sqlstate == "23505" and _OTHER_KEY.search(diagnostic.message_detail or ""):
         return _UNIQUE
     if sqlstate in ("42804", "42846"):
         return next((failure for name, failure in _FUNCTIONS.items() if name in words), _TYPES)
