@@ -40,21 +40,21 @@ class _UndoneError(SessionsError):
     """Takes back what was only tried; one of ours, or the connection would be taken for interrupted."""
 
 
-def checks(dialect: Dialect[C], connection: C, *, local: bool, failed: Mapping[str, str]) -> list[Check]:
+def checks(dialect: Dialect[C], connection: C, *, local: bool, bound: bool, failed: Mapping[str, str]) -> list[Check]:
     """Answer each question that can be asked; failed are the fixes that were tried in vain, and why."""
     return [
         check._replace(verdict="error", found=f"{check.found}; to mend it failed: {failed[check.fix]}")
         if check.fix in failed
         else check
-        for check in _checks(dialect, connection, local=local)
+        for check in _checks(dialect, connection, local=local, bound=bound)
     ]
 
 
-def mend(dialect: Dialect[C], connection: C, *, local: bool, failed: dict[str, str]) -> bool:
+def mend(dialect: Dialect[C], connection: C, *, local: bool, bound: bool, failed: dict[str, str]) -> bool:
     """Make what is missing and can be made, and note in failed what cannot; False when the tables are missing."""
     if dialect.in_transaction(connection):
         raise ConfigurationError("check(fix=True) needs a connection outside a transaction; use one of connect(url)")
-    for check in _checks(dialect, connection, local=local):
+    for check in _checks(dialect, connection, local=local, bound=bound):
         if check.name == _TABLES and check.fix:
             return False
         if check.fix:
@@ -75,7 +75,7 @@ def mend(dialect: Dialect[C], connection: C, *, local: bool, failed: dict[str, s
     return True
 
 
-def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Check]:
+def _checks(dialect: Dialect[C], connection: C, *, local: bool, bound: bool) -> Iterator[Check]:
     dialect.execute(connection, "server", {})  # the first time costs more
     began = perf_counter()
     version, clock, tls, _ = dialect.execute(connection, "server", {})[0]
@@ -109,6 +109,10 @@ def _checks(dialect: Dialect[C], connection: C, *, local: bool) -> Iterator[Chec
         _listing_index(dialect, connection, sessions_table),
         dialect.making(connection, "make_listing_index", sessions_table),
     )
+    # What is open on another connection was begun by the questions before.
+    if bound and dialect.in_transaction(connection):
+        yield Check("rights", "skipped", "not tried in a transaction of the application")
+        return
     yield _write_check(dialect, connection)
     if confused := _confused_ids(dialect, connection):
         yield Check(
@@ -199,8 +203,6 @@ def _indexed(statement: str) -> str:
 
 def _write_check(dialect: Dialect[C], connection: C) -> Check:
     """Add a row and take it back."""
-    if dialect.in_transaction(connection):
-        return Check("rights", "skipped", "not tried in a transaction of the application")
     try:
         with suppress(_UndoneError), dialect.transaction(connection):
             # In both cases: what changes ids may change one of them alone.
@@ -220,8 +222,6 @@ def _write_check(dialect: Dialect[C], connection: C) -> Check:
 
 def _confused_ids(dialect: Dialect[C], connection: C) -> str:
     """Say what the columns do not tell ids apart by; nothing where it cannot be tried."""
-    if dialect.in_transaction(connection):
-        return ""
     found: list[str] = []
     number = str(int.from_bytes(os.urandom(6)))
     for session_id, others in (

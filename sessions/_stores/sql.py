@@ -316,10 +316,10 @@ class SQLStore(SealableStore, Generic[C]):
         failed: dict[str, str] = {}
 
         def look(connection: C) -> list[Check]:
-            return checks(self._dialect, connection, local=_is_local(self.where), failed=failed)
+            return checks(self._dialect, connection, local=_is_local(self.where), bound=self.bound, failed=failed)
 
         def change(connection: C) -> bool:
-            return mend(self._dialect, connection, local=_is_local(self.where), failed=failed)
+            return mend(self._dialect, connection, local=_is_local(self.where), bound=self.bound, failed=failed)
 
         if fix and not self._attempts.run(change, settle=change, may_create=False):
             self._attempts.create_missing_tables()
