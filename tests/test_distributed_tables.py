@@ -39,8 +39,8 @@ OF_MANY = {
 OF_TWO = {"copy_items"}
 # As far as times are TIMESTAMP and texts TEXT or VARCHAR; aggregates need no function of the moment.
 IMMUTABLE = {"cardinality", "coalesce", "count", "greatest", "length", "max", "min", "nullif", "right", "unnest"}
-# date_trunc() by the parser's name: of times without a zone, as those of the tables are.
-IMMUTABLE |= {"isfinite", "timestamp_trunc"}
+# date_trunc() by the parser's name, and extract(): of times without a zone, as those of the tables are.
+IMMUTABLE |= {"extract", "floor", "isfinite", "timestamp_trunc"}
 # In its place stands what takes no column, whatever it is compared with.
 GUARD = "stands_beside_the_sessions"
 # Of the moment: the same throughout a statement.
