@@ -54,43 +54,45 @@ class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, whic
             raise _interrupted_error(what, "use another connection")
 
 
-class Write:
+class Write(Lock):  # type: ignore[misc]  # as above
     """A write to a conversation, if it is one's, that is under way in this thread; holds: others wait until it goes on.
 
-    where is what compares ids: a database.
+    where is what compares ids: a database. A lock, for the end of a block of Python's could be interrupted, and what
+    that raises be kept, by a debugger say, with all that was under way.
     """
 
-    __slots__ = ("__weakref__", "holds", "session_id", "where")
+    __slots__ = ("holds", "session_id", "where")
 
     def __init__(self, where: object, session_id: str | None) -> None:
         self.where = where
         self.session_id = session_id
         self.holds = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> bool:  # type: ignore[override]  # as above
         """Begin; raise where it would wait for one that it has interrupted."""
-        writes = [write for known in _thread.writes if (write := known()) is not None]
-        same = (write for write in writes if write.where is self.where and write.session_id == self.session_id)
+        others = _under_way()
+        same = (write for write in others if write.where is self.where and write.session_id == self.session_id)
         if self.session_id is not None and any(write.holds for write in same):
             raise _interrupted_error(f"session {self.session_id!r}", "write to another session")
-        _thread.writes = (*map(ref, writes), ref(self))
-
-    def __exit__(self, *_: object) -> None:
-        _thread.writes = tuple(known for known in _thread.writes if known() not in (self, None))
+        _thread.writes = (*map(ref, others), ref(self))
+        return super().__enter__()
 
 
 class _Thread(threading.local):
-    # The innermost last. Known weakly: one whose end an interrupt has kept from coming is forgotten with its call.
+    # The innermost last. Known weakly: each is its block's.
     writes: tuple[ref[Write], ...] = ()
 
 
 _thread = _Thread()
 
 
+def _under_way() -> list[Write]:
+    return [write for known in _thread.writes if (write := known()) is not None and write.is_held()]
+
+
 def note_held() -> None:
     """Note that the innermost write keeps others waiting for more than a round trip."""
-    write = _thread.writes[-1]() if _thread.writes else None
-    if write is not None:
+    for write in _under_way()[-1:]:
         write.holds = True
 
 
@@ -112,12 +114,12 @@ def uninterrupted(work: Callable[[], object], *, seconds: float = math.inf) -> b
     end.acquire()
 
     def run() -> None:
-        failed: BaseException | None = None
         try:
             work()
         except BaseException as exc:  # noqa: BLE001  (raised in the thread that waits)
-            failed = exc
-        ended.append(failed)
+            ended.append(exc)
+        else:
+            ended.append(None)
         end.release()
 
     try:
@@ -131,12 +133,16 @@ def uninterrupted(work: Callable[[], object], *, seconds: float = math.inf) -> b
             end.acquire(timeout=_LOOK_SECONDS)
         except BaseException as exc:  # noqa: BLE001  (raised below)
             interruption = exc
-    if interruption is not None:
-        raise interruption
-    for failed in ended:
-        if failed is not None:
-            raise failed
-    return bool(ended)
+    has_ended = bool(ended)
+    try:
+        for failed in (interruption, *ended):
+            if failed is not None:
+                raise failed
+    finally:
+        # Or what is raised would keep its frames, and they it, until a collection.
+        failed = interruption = None
+        ended.clear()
+    return has_ended
 
 
 def raised_by_a_handler(exc: BaseException) -> bool:

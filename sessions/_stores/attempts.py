@@ -198,7 +198,8 @@ class Attempts(Generic[C]):
                 failure,
                 exc,
                 sent=is_ready,
-                orphan=orphan or (session if failure.in_doubt and failure.is_away else None),
+                # One whose late answer came is idle, and in the pool.
+                orphan=orphan or (session if failure.in_doubt and failure.is_away and self._was_closed(used) else None),
             ) from None
         except BaseException as exc:
             # What keeps a lost write from being looked for does not say that it has not happened.
@@ -206,9 +207,12 @@ class Attempts(Generic[C]):
                 raise self._unknown(f"{self._where}: {exc}") from exc
             self._leave(about, orphan)
             # Who has given up what was interrupted may not have been heard.
-            if used is not None and not isinstance(exc, SessionsError) and self._dialect.was_closed(used):
+            if not isinstance(exc, SessionsError) and self._was_closed(used):
                 self._leave(about, session)
             raise
+
+    def _was_closed(self, used: C | None) -> bool:
+        return used is not None and self._dialect.was_closed(used)
 
     def _leave(self, about: str | None, orphan: Orphan | None) -> None:
         """Let the next operation on a conversation wait for what nobody waits for any more."""
@@ -216,7 +220,7 @@ class Attempts(Generic[C]):
             self._left.append((about, orphan))
 
     def _wait_for_what_was_left(self, connection: C, about: str | None) -> None:
-        for left in [left for left in self._left if left[0] == about]:
+        for left in [left for left in self._left.copy() if left[0] == about]:
             try:
                 self._is_busy_to_the_end(connection, left[1])
             except own(self._dialect.driver_error) as exc:

@@ -169,11 +169,11 @@ LIMIT 1;
 -- name: prove_position
 -- Differs: check_position of MariaDB's, by IF. A SELECT that is interrupted while it is planned finds nothing there,
 -- which is position 0; an IF fails.
-IF %(position)s <> (
+IF NOT (%(position)s <=> (
     SELECT COALESCE(MAX(id), 0)
     FROM agent_messages
     WHERE session_id = %(session_id)s
-) THEN
+)) THEN
     SIGNAL SQLSTATE '21000' SET MYSQL_ERRNO = 1242;
 END IF;
 

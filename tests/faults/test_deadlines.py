@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 import sessions
+from faults.writers import at_first_retry
 from sessions import ConnectionFailedError, DatabaseError, OutcomeUnknownError, Session, SessionsError
+from sessions._dialects.postgresql import connector
 from support import claims
 from support.claims import READS, assert_helpful
 from support.proxy import Proxy
@@ -101,6 +103,31 @@ def test_a_server_that_hangs_is_an_error_in_time_also_beside_an_interval_timer(n
             rescue.cancel()
         proxy.drop()
         proxy.resume()
+
+
+def test_what_answers_late_is_not_ended_for_those_who_have_its_connection_next(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Proxy(postgresql_url) as proxy,
+        sessions.connect(proxy.url, **HASTY) as backend,
+        contextlib.ExitStack() as another,
+    ):
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        with connection_of(backend) as used:
+            pass
+
+        def cancel_too_late(_: object) -> bool:
+            proxy.resume()
+            return True
+
+        monkeypatch.setattr(connector, "cancel_statement", cancel_too_late)
+        proxy.pause()
+        with at_first_retry(lambda: another.enter_context(connection_of(backend))):
+            session.add_items(items("b"))
+        assert texts(session.get_items()) == ["a", "b"]
+        assert used.execute("SELECT 1").fetchone() == (1,)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="this system does not tell the state of a connection")

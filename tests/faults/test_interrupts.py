@@ -29,7 +29,7 @@ import pytest
 
 import sessions
 from faults.oracle import Figures, Ledger
-from sessions import Session, _exclusive
+from sessions import Session, _exclusive, _reentry
 from sessions._dialects.postgresql import prepared
 from sessions._dialects.sockets import TimedReader
 from sessions._reentry import Lock
@@ -745,6 +745,21 @@ def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
                 break
         assert place > 20
         assert eventually(lambda: "sessions-lease" not in [thread.name for thread in threading.enumerate()])
+
+
+@pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
+def test_a_write_is_not_under_way_any_more_while_what_has_interrupted_its_end_is_kept() -> None:
+    where = object()
+    for place in itertools.count(1):
+        kept: list[BaseException] = []
+        interrupt = _Interrupt(place, _reentry.__file__)
+        with contextlib.suppress(KeyboardInterrupt), _Keeping(kept), interrupt, _reentry.Write(where, "chat_1"):
+            _reentry.note_held()
+        with _reentry.Write(where, "chat_1"):
+            pass
+        if interrupt.left:
+            break
+    assert place > 5
 
 
 @pytest.mark.slow
