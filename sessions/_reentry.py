@@ -51,7 +51,7 @@ class Lock(RLock):  # type: ignore[misc]  # typeshed says that it is final, whic
         To be asked before it is taken. On the same connection one would read the answer that the other waits for.
         """
         if self.is_held():
-            raise _interrupted_error(what, "use another connection")
+            raise interrupted_error(what, "use another connection")
 
 
 class Write(Lock):  # type: ignore[misc]  # as above
@@ -73,7 +73,7 @@ class Write(Lock):  # type: ignore[misc]  # as above
         others = _under_way()
         same = (write for write in others if write.where is self.where and write.session_id == self.session_id)
         if self.session_id is not None and any(write.holds for write in same):
-            raise _interrupted_error(f"session {self.session_id!r}", "write to another session")
+            raise interrupted_error(f"session {self.session_id!r}", "write to another session")
         _thread.writes = (*map(ref, others), ref(self))
         return super().__enter__()
 
@@ -96,7 +96,8 @@ def note_held() -> None:
         write.holds = True
 
 
-def _interrupted_error(what: str, remedy: str) -> ConnectionFailedError:
+def interrupted_error(what: str, remedy: str) -> ConnectionFailedError:
+    """Say that a call would wait for what it has interrupted."""
     return ConnectionFailedError(
         f"{what} is in the middle of an operation which this call has interrupted; "
         f"in a signal handler, __del__, callback or another greenlet {remedy}, or note what is to be done later"

@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from sessions._dialects.connector import Connector
-from sessions._reentry import Lock
+from sessions._reentry import Lock, interrupted_error
 from sessions.errors import ConnectionFailedError, closed_error
 
 from .fork import check_process, tell_of_forks
@@ -51,9 +51,10 @@ class _Lease(Generic[C]):
     free again as soon as the borrower is forgotten.
     """
 
-    __slots__ = ("__weakref__", "connection", "place", "taken")
+    __slots__ = ("__weakref__", "connection", "place", "taken", "thread")
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.connection: C | None = None
         self.place: ref[_Lease[C]] | None = None
         self.taken = 0.0
@@ -123,6 +124,9 @@ class Pool(Generic[C]):
             waits = not self._places or (bool(self._queue) and (not self._idle or self._is_late()))
             if not waits:
                 self._give_place(lease)
+            elif self._has_all(lease.thread):
+                what = "the only connection" if self._size == 1 else f"each of the {self._size} connections"
+                raise interrupted_error(what, "use another backend")
         if waits and self._lock.is_held():
             self._take_at_once(lease)
         elif waits:
@@ -137,6 +141,11 @@ class Pool(Generic[C]):
                 lease.connection = self._idle.pop().connection if self._idle else None
         lease.connection = self._connector.open()
         return lease.connection
+
+    def _has_all(self, thread: int) -> bool:
+        """Tell whether all connections are in the hands of a thread, which would wait for itself; the lock is held."""
+        leases = [lease for place in list(self._busy) if (lease := place()) is not None]
+        return len(leases) >= self._size and all(lease.thread == thread for lease in leases)
 
     def _close_idle_since(self, moment: float) -> None:
         """Close what has been idle since a moment, or for longer; the lock is held."""

@@ -32,11 +32,13 @@ from faults.oracle import Figures, Ledger
 from sessions import Session, _exclusive, _reentry
 from sessions._dialects.postgresql import prepared
 from sessions._dialects.sockets import TimedReader
+from sessions._dialects.sqlite import connector as sqlite_connector
 from sessions._reentry import Lock
 from sessions._stores.attempts import Attempts
-from support.claims import OPERATIONS, each_mysql
+from support.children import Child
+from support.claims import OPERATIONS, each_mysql, refused
 from support.proxy import Proxy
-from support.rivals import eventually, lender_of, locked_session, open_transactions, others, waiting
+from support.rivals import connection_of, eventually, lender_of, locked_session, open_transactions, others, waiting
 from support.samples import items, texts
 from support.servers import connect_raw, dialect_of, execute_sql, mysql_processes
 from support.traced import Traced
@@ -348,6 +350,28 @@ def test_a_handlers_write_that_would_wait_for_what_it_has_interrupted_is_refused
         session.add_items(items("c"))
         assert texts(session.get_items()) == ["a", "c"]
         assert texts(another.get_items()) == ["n"]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_handler_whose_thread_has_each_connection_is_refused_at_once(size: int, sql_url: str) -> None:
+    with sessions.connect(sql_url, pool_size=size, connection_timeout=1000.0) as backend:
+        session = backend.session("chat_1")
+        session.add_items(items("a"))
+        with contextlib.ExitStack() as interrupted:
+            for _ in range(size):
+                interrupted.enter_context(connection_of(backend))
+            with refused(sessions.ConnectionFailedError, match=r"connections? is in the middle of an operation"):
+                session.get_items()
+        assert texts(session.get_items()) == ["a"]
+
+
+def test_a_handler_during_an_operation_on_sqlites_memory_is_refused_at_once() -> None:
+    with sessions.connect("sqlite::memory:", connection_timeout=1000.0) as backend:
+        session = backend.session("chat_1")
+        with connection_of(backend), refused(sessions.ConnectionFailedError, match="the only connection is in the mid"):
+            session.add_items(items("a"))
+        session.add_items(items("b"))
+        assert texts(session.get_items()) == ["b"]
 
 
 def test_a_connection_in_the_middle_of_a_pipeline_is_not_used_again(
@@ -745,6 +769,25 @@ def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
                 break
         assert place > 20
         assert eventually(lambda: "sessions-lease" not in [thread.name for thread in threading.enumerate()])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
+def test_ctrl_c_anywhere_while_a_file_is_opened_keeps_it_from_no_forked_child(sqlite_url: str) -> None:
+    """A connection that is dropped between two steps stays open until a collection."""
+    modules = str(Path(sqlite_connector.__file__).parent)
+    with Session.from_url("chat_1", sqlite_url) as session:
+        session.add_items(items("a"))
+    for place in itertools.count(1):
+        interrupt = _Interrupt(place, modules)
+        with Session.from_url("chat_1", sqlite_url) as session:
+            with contextlib.suppress(KeyboardInterrupt), interrupt:
+                session.get_items()
+            assert Child(session.get_items).result() == items("a")
+        if interrupt.left:
+            break
+    assert place > 50
 
 
 @pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")

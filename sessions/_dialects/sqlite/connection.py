@@ -78,7 +78,11 @@ def connect(uri: str, timeout: float) -> FileConnection:
         cached_statements=_KEPT_STATEMENTS,
         uri=True,
     )
-    connection.process = os.getpid()
+    try:
+        connection.process = os.getpid()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import sqlite3
@@ -31,6 +32,9 @@ logger = logging.getLogger("sessions")
 # other connection to these files is safe in this process.
 _inherited: list[sqlite3.Connection] = []
 _unsafe_files: list[os.stat_result] = []
+# Whether an opening was interrupted: between two steps it may have dropped a connection, which only the collector
+# closes, and with which no forked child gets the file.
+_interrupted: list[bool] = []
 
 _FORKED = Failure(ConnectionFailedError, "fork while no operation is in progress, or start the process by spawn")
 
@@ -74,6 +78,15 @@ class FileConnector:
         self._writers = writers
 
     def open(self) -> FileConnection:
+        try:
+            return self._open()
+        except AttemptFailed:
+            raise
+        except BaseException:
+            _interrupted.append(True)
+            raise
+
+    def _open(self) -> FileConnection:
         try:
             _refuse_unsafe(self._path)
             for pause in _PAUSES:
@@ -286,6 +299,16 @@ class MemoryConnector:
     def release(self) -> None:
         if self._kept is not None:
             self._kept.close()
+
+
+def _close_dropped() -> None:
+    if _interrupted:
+        _interrupted.clear()
+        gc.collect()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_dropped)
 
 
 @lru_cache(maxsize=_MANY_FILES)
