@@ -209,10 +209,9 @@ def decryption_error(session_id: str, row_id: int, *, encrypted: bool) -> Decryp
     """Say that a row does not hold what the keys open, and nothing of what it holds."""
     row = f"row {row_id} of session {session_id!r}"
     if encrypted:
-        what = f"{row} cannot be decrypted: it was written with another key or for another session, or is damaged"
-        remedy = "give the key that it was written with: another process may have a newer one"
+        what = f"{row} cannot be decrypted: it was written with another key, was forked without one, or is damaged"
         return DecryptionError(
-            f"{what}; {remedy}; what was forked without the key is to be forked again", session_id, row_id
+            f"{what}; give the key that it was written with: another process may have a newer one", session_id, row_id
         )
     what = f"{row} is not encrypted"
     return DecryptionError(
