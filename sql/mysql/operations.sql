@@ -262,7 +262,7 @@ LIMIT %(count)s;
 -- name: lock_sessions
 -- Locks those of some sessions that nobody has written to since a moment, and says which; all of them without
 -- one. Some writers add a row before they note the time: the newest row counts too. A time of whole seconds may be
--- almost one earlier than the write.
+-- almost one earlier than the write. That there is no row has to be proven: what is interrupted is NULL, too.
 SELECT CONVERT(CONVERT(session_id USING utf8mb4) USING binary)
 FROM agent_sessions
 WHERE session_id IN %(ids)s
@@ -275,18 +275,29 @@ WHERE session_id IN %(ids)s
             ) - INTERVAL (MICROSECOND(updated_at) = 0) SECOND
             AND LEFT(CAST(updated_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
             AND LEFT(CAST(updated_at AS CHAR), 4) > '0000'
-            AND COALESCE((
-                SELECT created_at <= LEAST(
-                    COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
-                    CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+            AND (
+                (
+                    SELECT COALESCE(
+                        created_at <= LEAST(
+                            COALESCE(FROM_UNIXTIME(%(idle)s), TIMESTAMP '9999-12-31 00:00:00'),
+                            CURRENT_TIMESTAMP(6) - INTERVAL UNIX_TIMESTAMP() - %(idle)s SECOND
+                        )
+                            AND LEFT(CAST(created_at AS CHAR), 19) LIKE '____-__-__ __:__:__',
+                        TRUE
+                    )
+                    FROM agent_messages
+                    WHERE session_id = agent_sessions.session_id
+                    ORDER BY session_id DESC, id DESC
+                    LIMIT 1
+                    FOR UPDATE
                 )
-                    AND LEFT(CAST(created_at AS CHAR), 19) LIKE '____-__-__ __:__:__'
-                FROM agent_messages
-                WHERE session_id = agent_sessions.session_id
-                ORDER BY session_id DESC, id DESC
-                LIMIT 1
-                FOR UPDATE
-            ), TRUE)
+                OR 0 = (
+                    SELECT COALESCE(MAX(id), 0)
+                    FROM agent_messages
+                    WHERE session_id = agent_sessions.session_id
+                    FOR UPDATE
+                )
+            )
         )
     )
 ORDER BY session_id

@@ -153,17 +153,18 @@ ON DUPLICATE KEY UPDATE updated_at = FROM_UNIXTIME(
 ), created_at = created_at;
 
 -- name: check_position
--- Differs: fails with error 1242 (a subquery with more than one row) unless the newest
--- row has the id position: an error keeps the rest of the packet from running.
-SELECT IF(
+-- Differs: fails with error 1690 (out of range) unless the newest row has the id position: an error keeps the rest of
+-- the packet from running. So does each check: what has no answer, as a subquery that KILL QUERY or a time limit
+-- interrupts, is NULL, which is no proof; what was to fail by another subquery would be interrupted in that one.
+SELECT EXP(IF(
     %(position)s = (
         SELECT COALESCE(MAX(id), 0)
         FROM agent_messages
         WHERE session_id = %(session_id)s
     ),
-    1,
-    (SELECT session_id FROM agent_sessions WHERE session_id = %(session_id)s UNION ALL SELECT '')
-)
+    0,
+    1000
+))
 LIMIT 1;
 
 -- name: prove_position
@@ -174,7 +175,7 @@ IF NOT (%(position)s <=> (
     FROM agent_messages
     WHERE session_id = %(session_id)s
 )) THEN
-    SIGNAL SQLSTATE '21000' SET MYSQL_ERRNO = 1242;
+    SIGNAL SQLSTATE '22003' SET MYSQL_ERRNO = 1690;
 END IF;
 
 -- name: insert_item
@@ -348,7 +349,7 @@ FOR UPDATE;
 
 -- name: check_lease
 -- Differs: find_lease where the write is sent with it: fails as check_position does unless the lease is held.
-SELECT IF(
+SELECT EXP(IF(
     EXISTS (
         SELECT session_id
         FROM agent_session_leases
@@ -356,9 +357,9 @@ SELECT IF(
             AND token = %(token)s
         FOR UPDATE
     ),
-    1,
-    (SELECT 1 UNION ALL SELECT 2)
-)
+    0,
+    1000
+))
 LIMIT 1;
 
 -- name: release_lease
@@ -403,7 +404,7 @@ END;
 -- unless it is there by the id that the server gave, and its session is. The other databases return the rows that they
 -- write. By DO, which has no rows to send; on MariaDB, where that hides errors, by a SELECT which tells the ids as well.
 /*!50700 DO */ /*M!100000 SELECT LAST_INSERT_ID(), @@auto_increment_increment, */
-EXP(1000 * (1 > (
+EXP(IF(1 <= (
     SELECT COUNT(*)
     FROM agent_sessions
     CROSS JOIN agent_messages
@@ -411,13 +412,13 @@ EXP(1000 * (1 > (
         AND agent_messages.session_id = %(session_id)s
         AND agent_messages.id = LAST_INSERT_ID()
         AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807
-)))
+), 0, 1000))
 /*M!100000 LIMIT 1 */;
 
 -- name: check_items
 -- Differs: check_item behind an INSERT of count rows, whose ids are one step apart. As a range even one takes longer.
 /*!50700 DO */ /*M!100000 SELECT LAST_INSERT_ID(), @@auto_increment_increment, */
-EXP(1000 * (%(count)s > (
+EXP(IF(%(count)s <= (
     SELECT COUNT(*)
     FROM agent_sessions
     CROSS JOIN agent_messages
@@ -426,7 +427,7 @@ EXP(1000 * (%(count)s > (
         AND agent_messages.id >= LAST_INSERT_ID()
         AND agent_messages.id <= LAST_INSERT_ID() + (%(count)s - 1) * @@auto_increment_increment
         AND LAST_INSERT_ID() BETWEEN 1 AND 9223372036854775807 - (%(count)s - 1) * @@auto_increment_increment
-)))
+), 0, 1000))
 /*M!100000 LIMIT 1 */;
 
 -- name: check_session_changed

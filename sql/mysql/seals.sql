@@ -50,7 +50,7 @@ FOR UPDATE;
 -- name: check_seal
 -- Differs: find_seal where the write is sent with it: fails as check_position does unless it is the one, and the
 -- statement before has put it there: where it was there already the write has been done.
-SELECT IF(
+SELECT EXP(IF(
     ROW_COUNT() = 1
     AND EXISTS (
         SELECT session_id
@@ -59,9 +59,9 @@ SELECT IF(
             AND seal = %(seal)s
         FOR UPDATE
     ),
-    1,
-    (SELECT 1 UNION ALL SELECT 2)
-)
+    0,
+    1000
+))
 LIMIT 1;
 
 -- name: remove_seal

@@ -1,4 +1,4 @@
-"""Statements of MariaDB's that a time limit or KILL QUERY interrupts: it answers some as if there were nothing to do.
+"""Statements that a time limit or KILL QUERY interrupts: MariaDB answers some as if there were nothing to do.
 
 It does so where it is interrupted while it plans a statement, in one of some forty interruptions of writes, and it says
 that one was interrupted whose commit is done. Both are put here at one place, and met by chance.
@@ -8,7 +8,8 @@ import contextlib
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -19,7 +20,7 @@ from sessions import Session
 from support.claims import OPERATIONS
 from support.rivals import connection_of, others
 from support.samples import items, texts
-from support.servers import connect_raw
+from support.servers import connect_raw, execute_sql
 
 _KEY = "k" * 32
 _CHANGES = (
@@ -258,22 +259,100 @@ def test_what_is_acknowledged_beside_kill_query_is_so(
         ]
         for thread in threads:
             thread.start()
-        with contextlib.closing(connect_raw(mariadb_url)) as killer, killer.cursor() as cursor:
-            spared.add(killer.thread_id())
-            while counts["kills"] < 6000 and not wrong:
-                numbers = [number for number in others(mariadb_url) if number not in spared]
-                for number in rng.choices(numbers, k=20) if numbers else ():
-                    for _ in range(rng.randint(1, 3)):
-                        with contextlib.suppress(pymysql.Error):  # it has gone
-                            cursor.execute(f"KILL QUERY {number}")
-                            counts["kills"] += 1
-                    over.wait(rng.random() * 0.001)
+        _kill(mariadb_url, spared, 6000, rng, over, counts, wrong)
         over.set()
         for thread in threads:
             thread.join()
     assert wrong == []
     assert counts["done"] > 100
     assert counts["interrupted"] > 10
+
+
+def _kill(
+    url: str,
+    spared: set[int],
+    times: int,
+    rng: random.Random,
+    over: threading.Event,
+    counts: Counter[str],
+    wrong: list[str],
+) -> None:
+    """Interrupt what others execute, one to three times in a row."""
+    with contextlib.closing(connect_raw(url)) as killer, killer.cursor() as cursor:
+        spared = {*spared, killer.thread_id()}
+        while counts["kills"] < times and not wrong:
+            numbers = [number for number in others(url) if number not in spared]
+            for number in rng.choices(numbers, k=20) if numbers else ():
+                for _ in range(rng.randint(1, 3)):
+                    with contextlib.suppress(pymysql.Error):  # it has gone
+                        cursor.execute(f"KILL QUERY {number}")
+                        counts["kills"] += 1
+                over.wait(rng.random() * 0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server_url", ["mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("multi_statements", [True, False])
+def test_a_guard_lets_nothing_through_beside_kill_query(
+    server_url: str, multi_statements: bool, rng: random.Random
+) -> None:
+    wrong: list[str] = []
+    counts: Counter[str] = Counter()
+    over = threading.Event()
+    with (
+        sessions.connect(server_url, max_retries=0, multi_statements=multi_statements) as backend,
+        sessions.connect(server_url, pool_size=1) as quiet,
+    ):
+        with connection_of(quiet) as connection:
+            spared = {connection.thread_id()}
+        stale, lost = backend.session("stale"), backend.session("lost")
+        stale.add_items(items("a", "b", "c"))
+        before, behind = stale.position() - 1, stale.position() + 1
+        with contextlib.suppress(sessions.SessionsError), lost.exclusive(lease=3600):
+            lost.add_items(items("a"))
+            execute_sql(server_url, "UPDATE agent_session_leases SET token = 'taken by another'")
+            writes: list[tuple[Session, Callable[[], object]]] = [
+                (lost, partial(lost.add_items, items("x"))),
+                (lost, lost.clear_session),
+                *((stale, partial(stale.add_items, items("x"), if_position=at)) for at in (0, before, behind)),
+                *((stale, partial(stale.replace_items, [], if_position=at)) for at in (0, before, behind)),
+            ]
+            threads = [
+                threading.Thread(target=_try, args=(writes, quiet, random.Random(rng.random()), over, counts, wrong))
+                for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            _kill(server_url, spared, 4000, rng, over, counts, wrong)
+            over.set()
+            for thread in threads:
+                thread.join()
+    assert wrong == []
+    assert counts["refused"] > 100
+    assert counts["interrupted"] > 10
+
+
+def _try(
+    writes: Sequence[tuple[Session, Callable[[], object]]],
+    quiet: sessions.Backend,
+    rng: random.Random,
+    over: threading.Event,
+    counts: Counter[str],
+    wrong: list[str],
+) -> None:
+    """Do what is to be refused, and look whether anything has changed."""
+    there = {name: texts(quiet.session(name).get_items()) for name in ("stale", "lost")}
+    while not over.is_set():
+        session, write = rng.choice(writes)
+        try:
+            write()
+            wrong.append(f"{write} was let through")
+        except (sessions.ConflictError, sessions.LeaseLostError):
+            counts["refused"] += 1
+        except sessions.SessionsError:
+            counts["interrupted"] += 1
+        if (found := texts(quiet.session(session.session_id).get_items())) != there[session.session_id]:
+            wrong.append(f"{write} was done: {found}")
 
 
 def _work(

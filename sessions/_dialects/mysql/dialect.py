@@ -38,6 +38,7 @@ from .driver import MySQLDriver
 from .errors import (
     CANNOT_CONVERT,
     DUPLICATE_INDEX,
+    INTERRUPTED,
     MIXED_COLLATIONS,
     NO_SUCH_VALUE,
     OUT_OF_RANGE,
@@ -55,6 +56,9 @@ _MAX_MESSAGES_TABLE = 56
 
 # How often MariaDB may acknowledge a deletion that it has not done, or not to its end.
 _DELETIONS = 3
+
+# How often what was interrupted is counted anew.
+_COUNTS = 5
 
 # How many rows are copied in one round trip.
 _COPIES = 100
@@ -90,11 +94,12 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
     def page_of_sessions(self, connection: MyConnection, name: str, parameters: Parameters) -> list[Any]:
         bounds = {"beyond": parameters["prefix"] + _LAST_OF_PLANE, "below": parameters["prefix"] + _FIRST}
         try:
-            rows = self.execute(connection, name, {**parameters, **bounds})
-            # The number of items, where MariaDB was interrupted while it planned to count them.
-            if any(row[4] is None for row in rows):
+            for _ in range(_COUNTS):
                 rows = self.execute(connection, name, {**parameters, **bounds})
-            return rows
+                # The number of items, where the server was interrupted while it planned to count them.
+                if all(row[4] is not None for row in rows):
+                    return rows
+            raise pymysql.OperationalError(INTERRUPTED[0], "the counting of the items was interrupted")
         except own(pymysql.Error) as exc:
             if errno_of(exc) == NO_SUCH_VALUE:
                 raise no_cursor_error(f"{parameters['updated']}{SEPARATOR}{parameters['session_id']}") from None

@@ -273,8 +273,7 @@ _QUOTING_NOTHING = (frozenset(FAILURES) - _QUOTING_A_VALUE).union(
 )
 # What a trigger raises says what it wants.
 _SIGNALLED = "45000"
-# "Subquery returns more than 1 row": how check_position fails.
-MORE_THAN_ONE_ROW = 1242
+# How check_position and the other checks fail.
 OUT_OF_RANGE = 1690
 NO_SUCH_VALUE = 1525  # for what it is compared with
 NO_SUCH_THREAD, NO_SAVEPOINT = 1094, 1305

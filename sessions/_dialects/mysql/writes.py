@@ -18,7 +18,7 @@ from sessions._sealing import SealedWrite
 from .answers import MyConnection, Result
 from .connection import PacketConnection
 from .driver import MySQLDriver, quotes
-from .errors import MORE_THAN_ONE_ROW, OUT_OF_RANGE, errno_of
+from .errors import OUT_OF_RANGE, errno_of
 from .packets import roll_back
 from .transactions import Packet, cut, transact, transact_insert
 
@@ -131,7 +131,7 @@ def _if_passed(connection: PacketConnection, transact: Callable[[], T]) -> T | N
     try:
         return transact()
     except own(pymysql.Error) as exc:
-        if errno_of(exc) not in (MORE_THAN_ONE_ROW, OUT_OF_RANGE):
+        if errno_of(exc) != OUT_OF_RANGE:
             raise
     roll_back(connection)
     return None
