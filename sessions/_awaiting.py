@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from ._reentry import own
 from ._stores.store import Store
 
 _Answer = TypeVar("_Answer")
+
+logger = logging.getLogger("sessions")
 
 # A number of threads.
 _NEVER_REACHED = 1_000_000
@@ -44,10 +47,13 @@ async def finished(
         except asyncio.CancelledError as exc:
             cancelled = cancelled or exc
     # Asked for, so that asyncio does not report a failure that nobody can receive.
-    if future.exception() is None:
+    failure = future.exception()
+    if failure is None:
         done(future.result())
     if cancelled is not None:
-        raise cancelled
+        if failure is not None:
+            logger.warning("a call that was cancelled has failed: %s", failure)
+        raise cancelled from failure
     return future.result()
 
 

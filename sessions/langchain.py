@@ -20,7 +20,7 @@ class SessionChatMessageHistory(BaseChatMessageHistory):
 
     A batch is written whole or not at all, in one round trip. The asynchronous variants do
     the same in a thread. As with AgentsSession, a write that has begun is finished before a
-    cancellation or a time limit goes on, and is stored then: look before you try it again.
+    cancellation or a time limit goes on, and is stored then unless it fails: look before you try it again.
     Use a conversation that only LangChain writes to.
     """
 

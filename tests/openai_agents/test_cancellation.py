@@ -121,7 +121,7 @@ def test_the_loop_rests_while_a_write_that_a_scope_of_anyio_has_cancelled_is_fin
         runner.run(scenario())
 
 
-def test_a_failure_behind_a_cancellation_stays_quiet() -> None:
+def test_a_failure_behind_a_cancellation_is_its_cause_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     reports: list[Any] = []
 
     class Failing(_Held):
@@ -136,11 +136,13 @@ def test_a_failure_behind_a_cancellation_stays_quiet() -> None:
         task.cancel()
         await asyncio.sleep(0)
         session.released.set()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError) as cancelled:
             await task
+        assert isinstance(cancelled.value.__cause__, sessions.DatabaseError)
 
     asyncio.run(scenario())
     assert reports == []
+    assert caplog.messages == ["a call that was cancelled has failed: the disk is gone"]
 
 
 async def test_a_failure_without_a_cancellation_is_raised() -> None:
