@@ -53,6 +53,13 @@ def test_what_is_broken_is_named(run: Run, sqlite_url: str) -> None:
     assert run("verify", "chat_2").status == 0
 
 
+def test_what_is_not_there_is_not_whole(run: Run) -> None:
+    found = run("verify", "chat_11")
+    assert found.status == 1
+    assert "no session 'chat_11' in " in found.err
+    assert "close: 'chat_1'" in found.err
+
+
 @pytest.mark.parametrize(
     "command", ["show chat_1", "show chat_1 --raw", "export", "export chat_1", "grep lid", "fork chat_1 new"]
 )
