@@ -357,6 +357,7 @@ ALERTS = [
     ("TLSV1_ALERT_INTERNAL_ERROR", ConnectionFailedError, True, "firewall"),
     ("SSLV3_ALERT_BAD_RECORD_MAC", ConnectionFailedError, True, "firewall"),
     ("SSLV3_ALERT_UNEXPECTED_MESSAGE", ConnectionFailedError, True, "firewall"),
+    ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", ConnectionFailedError, True, "firewall"),
     ("WRONG_VERSION_NUMBER", ConnectionFailedError, True, "firewall"),
 ]
 

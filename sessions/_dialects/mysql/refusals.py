@@ -35,6 +35,7 @@ _NOT_IN_DATE = Failure(TLSError, "the server's certificate is not in date: renew
 _HANDSHAKE_FAILURES: Mapping[str, Failure] = {
     "EOF occurred": _UNREACHABLE,
     "WRONG_VERSION": _UNREACHABLE,  # in plain words, behind a greeting: what the server was sent has not arrived whole
+    "RECORD_MAC": _UNREACHABLE,  # so of what the server sent
     "ismatch, certificate": failures.WRONG_NAME,
     "PROTOCOL_VERSION": failures.NO_COMMON_TLS,
     "NO_PROTOCOLS": failures.NO_COMMON_TLS,

@@ -169,6 +169,7 @@ _CONNECT_FAILURES: Mapping[str, Failure] = {
     "no protocols available": failures.NO_COMMON_TLS,
     "unsupported protocol": failures.NO_COMMON_TLS,
     " alert ": _UNREACHABLE,  # what was sent has not arrived as it was
+    "bad record mac": _UNREACHABLE,  # so of what the server sent
     # Before TLS has begun libpq repeats nothing: a server that cannot start a process for us, or a full pooler.
     "error response during SSL": _NOT_YET_ASKED,
     "SSL SYSCALL": _UNREACHABLE,
