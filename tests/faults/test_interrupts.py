@@ -775,7 +775,7 @@ def test_ctrl_c_anywhere_into_or_out_of_a_block_leaves_it(url: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="coverage traces too")
 def test_ctrl_c_anywhere_while_a_file_is_opened_keeps_it_from_no_forked_child(
-    sqlite_url: str, rng: random.Random, request: pytest.FixtureRequest
+    sqlite_url: str, request: pytest.FixtureRequest
 ) -> None:
     """A connection that is dropped between two steps stays open until a collection."""
     modules = str(Path(sqlite_connector.__file__).parent)
@@ -784,7 +784,7 @@ def test_ctrl_c_anywhere_while_a_file_is_opened_keeps_it_from_no_forked_child(
     # Or each collection, one before each fork and one in each child, looks at all that pytest has.
     request.addfinalizer(gc.unfreeze)
     gc.freeze()
-    for place in itertools.count(rng.randint(1, 3), 3):
+    for place in itertools.count(1):
         interrupt = _Interrupt(place, modules)
         with Session.from_url("chat_1", sqlite_url) as session:
             with contextlib.suppress(KeyboardInterrupt), interrupt:
