@@ -52,6 +52,7 @@ def test_no_worker_reads_another_conversations_items(sql_url: str, uwsgi: str, k
         "--master",
         "--need-app",
         "--die-on-term",
+        "--worker-reload-mercy=20",  # by itself it waits as long as we do for a thread that does not end
         "--disable-logging",
         f"--processes={WORKERS}",
         f"--http-socket=127.0.0.1:{port}",
