@@ -124,7 +124,7 @@ class Pool(Generic[C]):
             waits = not self._places or (bool(self._queue) and (not self._idle or self._is_late()))
             if not waits:
                 self._give_place(lease)
-            elif self._has_all(lease.thread):
+            elif not self._closed and self._has_all(lease.thread):
                 what = "the only connection" if self._size == 1 else f"each of the {self._size} connections"
                 raise interrupted_error(what, "use another backend")
         if waits and self._lock.is_held():

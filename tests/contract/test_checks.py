@@ -170,20 +170,23 @@ def test_partitioned_tables_get_the_index_that_they_lack(postgresql_url: str) ->
         assert execute_sql(postgresql_url, "SELECT to_regclass('being_completed') IS NOT NULL") == [(True,)]
 
 
+def _refuse_the_fix_of_a_sequence(url: str) -> None:
+    """Let a check find something that cannot be mended."""
+    execute_sql(url, "ALTER TABLE agent_messages ALTER id SET CACHE 20")
+    execute_sql(
+        url,
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'not allowed' USING ERRCODE = 'insufficient_privilege'; END $$",
+    )
+    refuse = "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION refuse()"
+    execute_sql(url, refuse)
+
+
 def test_a_fix_that_fails_is_a_verdict_and_keeps_no_other_from_being_done(postgresql_url: str) -> None:
     with sessions.connect(postgresql_url) as backend:
         backend.session("chat_1").get_items()
         execute_sql(postgresql_url, "ALTER TABLE agent_messages DROP CONSTRAINT agent_messages_session_id_id_key")
-        execute_sql(
-            postgresql_url,
-            "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "RAISE EXCEPTION 'not allowed' USING ERRCODE = 'insufficient_privilege'; END $$",
-        )
-        execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id SET CACHE 20")
-        execute_sql(
-            postgresql_url,
-            "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION refuse()",
-        )
+        _refuse_the_fix_of_a_sequence(postgresql_url)
         fixed = {check.name: check for check in backend.check(fix=True)}
         assert (fixed["sequence"].verdict, "to mend it failed" in fixed["sequence"].found) == ("error", True)
         assert fixed["sequence"].fix
@@ -195,14 +198,7 @@ def test_a_fix_is_made_on_the_connections_of_a_pool_that_are_not_in_autocommit(p
     with sessions.connect(postgresql_url) as backend:
         backend.session("chat_1").add_items(items("a"))
     execute_sql(postgresql_url, "ALTER TABLE agent_messages DROP CONSTRAINT agent_messages_session_id_id_key")
-    execute_sql(postgresql_url, "ALTER TABLE agent_messages ALTER id SET CACHE 20")
-    execute_sql(
-        postgresql_url,
-        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE EXCEPTION 'not allowed' USING ERRCODE = 'insufficient_privilege'; END $$",
-    )
-    refuse = "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION refuse()"
-    execute_sql(postgresql_url, refuse)
+    _refuse_the_fix_of_a_sequence(postgresql_url)
     with psycopg_pool.ConnectionPool(postgresql_url, min_size=1, max_size=1) as pool:
         with sessions.connect(pool=pool) as backend:
             fixed = {check.name: check for check in backend.check(fix=True)}
