@@ -186,6 +186,21 @@ def test_a_copy_of_what_does_not_open_ends(
     assert stored_texts(url) == []
 
 
+def test_what_the_targets_keys_do_not_open_is_told_of_the_target(
+    run: Run, make_url: Callable[[str], str], key_file: Callable[..., str]
+) -> None:
+    url = make_url("sqlite")
+    with sessions.connect(url, encryption_key=KEY) as backend:
+        backend.session("chat_1").add_items(items(SECRET))
+    options = ("--encryption-key-file", key_file(KEY), "--target-encryption-key-file", key_file(OTHER))
+    result = run("copy", url, "chat_1", *options)
+    assert result.status == 1
+    assert "in the target, " in result.err
+    assert "pass that one too by --target-encryption-key-file" in result.err
+    with sessions.connect(url, encryption_key=KEY) as backend:
+        assert texts(backend.session("chat_1").get_items()) == [SECRET]
+
+
 def test_a_fork_opens(run: Run, sql_url: str, key_file: Callable[..., str]) -> None:
     assert run("fork", "chat_1", "chat_3", "--encryption-key-file", key_file(KEY)).status == 0
     with sessions.connect(sql_url, encryption_key=KEY) as backend:

@@ -10,20 +10,29 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sessions._paging import RewrittenError
 from sessions._transfer import OvertakenError
-from sessions.errors import ConflictError, DatabaseError, InvalidItemError, OutcomeUnknownError
+from sessions.errors import (
+    ConflictError,
+    DatabaseError,
+    DecryptionError,
+    InvalidItemError,
+    OutcomeUnknownError,
+    SealBrokenError,
+)
 from sessions.session import checked_session_id
 
 from .context import CommandFailedError, Context, records_of
 from .database import is_one_place
 from .exported import END, HEADER, VERSION, Export, Head, Line
+from .failing import said
 from .forms import count_of, iso
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from sessions import Backend, SessionInfo
+    from sessions import Backend, Record, SessionInfo
 
 T = TypeVar("T")
 
+_KEY_ERRORS = (DecryptionError, SealBrokenError)
 _MEANWHILE = "was written to meanwhile; copy it again, and where that is refused, remove it there first"
 
 
@@ -149,9 +158,9 @@ def copy(context: Context, target: Backend) -> int:
             foreign.append(info.session_id)
             continue
         copied.append(info.session_id)
-        rows = _counted(records_of(source, info.session_id), progress)
+        rows = _counted(_read(source, info.session_id), progress)
         try:
-            with _named(info.session_id):
+            with _named(info.session_id), _of_target():
                 records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
         except OvertakenError:
             # Perhaps by a copy like this one: whether all is there is seen at the end.
@@ -211,6 +220,25 @@ def _named(session_id: str) -> Iterator[None]:
         raise CommandFailedError(f"session {session_id!r}: {exc}") from exc
 
 
+def _read(source: Backend, session_id: str) -> Iterator[Record]:
+    """Read what is copied; what the source's keys do not open is no trouble of the target's, which writes it."""
+    try:
+        yield from records_of(source, session_id)
+    except _KEY_ERRORS as exc:
+        raise CommandFailedError(said(exc)) from exc
+
+
+@contextmanager
+def _of_target() -> Iterator[None]:
+    """Say of the target that its keys do not open what is there."""
+    try:
+        yield
+    except _KEY_ERRORS as exc:
+        words = said(exc).replace("--encryption-key-file", "--target-encryption-key-file")
+        words = words.replace("--integrity-key-file", "--target-integrity-key-file")
+        raise CommandFailedError(f"in the target, {words}") from exc
+
+
 def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:
     for row in rows:
         yield row
@@ -220,13 +248,15 @@ def _counted(rows: Iterable[T], progress: Progress) -> Iterator[T]:
 def _are_equal(source: Backend, target: Backend, session_id: str) -> bool:
     """Compare checksums; a time that cannot be read in the one is that of the writing in the other."""
     undated: set[int] = set()
-    return _checksum(source, session_id, undated) == _checksum(target, session_id, undated)
+    here = _checksum(_read(source, session_id), undated)
+    with _of_target():
+        return _checksum(records_of(target, session_id), undated) == here
 
 
-def _checksum(backend: Backend, session_id: str, undated: set[int]) -> bytes:
+def _checksum(records: Iterable[Record], undated: set[int]) -> bytes:
     """Of all texts in their order, with their times to the second; note which have none, and leave those out."""
     found = hashlib.sha256()
-    for number, record in enumerate(records_of(backend, session_id)):
+    for number, record in enumerate(records):
         if record.created_at is None:
             undated.add(number)
         moment = None if number in undated else record.created_at and record.created_at.replace(microsecond=0)
