@@ -138,7 +138,7 @@ class Pool(Generic[C]):
             dead, lease.connection = lease.connection, None
             self._connector.close(dead)
             with self._lock:
-                lease.connection = self._idle.pop().connection if self._idle else None
+                lease.connection = self._pop_idle()
         lease.connection = self._connector.open()
         return lease.connection
 
@@ -146,6 +146,9 @@ class Pool(Generic[C]):
         """Tell whether all connections are in the hands of a thread, which would wait for itself; the lock is held."""
         leases = [lease for place in list(self._busy) if (lease := place()) is not None]
         return len(leases) >= self._size and all(lease.thread == thread for lease in leases)
+
+    def _pop_idle(self) -> C | None:
+        return self._idle.pop().connection if self._idle else None
 
     def _close_idle_since(self, moment: float) -> None:
         """Close what has been idle since a moment, or for longer; the lock is held."""
@@ -164,7 +167,7 @@ class Pool(Generic[C]):
         self._busy.add(lease.place)
         lease.taken = monotonic()
         self._close_idle_since(lease.taken - self._max_idle)
-        lease.connection = self._idle.pop().connection if self._idle else None
+        lease.connection = self._pop_idle()
 
     def _take_at_once(self, lease: _Lease[C]) -> None:
         """Take a place for a call that has interrupted one in here, which keeps all others out until then."""
@@ -306,8 +309,7 @@ class Pool(Generic[C]):
                 with suppress(Empty):
                     self._given_back.get(timeout=_LOOK_SECONDS)
                 self._lock.acquire()
-            while self._connector.close_at_fork and self._idle:
-                self._connector.close(self._idle.pop().connection)
+            self._connector.before_fork(iter(self._pop_idle, None))
         except BaseException:
             self._fork_pending = False
             with suppress(RuntimeError):  # unless it was interrupted without it
@@ -315,9 +317,13 @@ class Pool(Generic[C]):
             raise
 
     def after_fork_in_parent(self) -> None:
-        self._fork_pending = False
-        self._wake_all()
-        self._lock.release()
+        try:
+            if not self._closed:
+                self._connector.after_fork_in_parent()
+        finally:
+            self._fork_pending = False
+            self._wake_all()
+            self._lock.release()
         if self._abandoned:
             self.abandon()
 

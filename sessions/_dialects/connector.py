@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 C = TypeVar("C")
@@ -18,7 +18,6 @@ class Connector(Protocol[C]):
 
     max_connections: int | None  # more of them would not be the same database; None: as many as you like
     quiesce_at_fork: bool  # a connection in use during fork() would harm the database
-    close_at_fork: bool  # an idle one, inherited, would harm it too
 
     def open(self) -> C:
         """Connect; raise AttemptFailed when that fails."""
@@ -31,6 +30,12 @@ class Connector(Protocol[C]):
 
     def restore(self, connection: C, exc: BaseException) -> bool:
         """After a failed operation end its transaction; False when the connection must go."""
+
+    def before_fork(self, idle: Iterator[C]) -> None:
+        """Take and close idle ones, where a forked child could harm them; never raises."""
+
+    def after_fork_in_parent(self) -> None:
+        """Hold what those held, until the next one is opened; never raises."""
 
     def inherit(self, idle: Sequence[C], busy: Sequence[C | None]) -> None:
         """In a forked child: let go of the parent's connections so that the parent feels nothing.

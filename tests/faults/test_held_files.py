@@ -554,6 +554,36 @@ def test_a_child_lets_go_of_none_of_its_parents_locks(path: Path, session: Sessi
     assert another_process_reads(path) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("forks", [1, 2])
+@pytest.mark.parametrize("told", [True, False], ids=["by Python", "in C"])
+def test_a_fork_lets_go_of_no_log_that_the_application_has_open(
+    path: Path, backend: sessions.Backend, *, told: bool, forks: int
+) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as application:
+        session = sessions.bind(application).session("chat_1")
+        for number in range(forks):
+            session.add_items(items(f"before {number}"))
+            application.commit()
+            with contextlib.nullcontext() if told else forking_in_c():
+                assert Child(os.getpid).result() != os.getpid()
+        assert is_kept(path)
+        session.add_items(items("b"))
+        application.commit()
+    assert another_process_reads(path) == ["a", *(f"before {number}" for number in range(forks)), "b"]
+    backend.close()
+    with contextlib.closing(sqlite3.connect(path)) as last:
+        assert last.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert is_closed(path)
+
+
+def test_behind_a_fork_the_log_goes_with_the_backend(path: Path, backend: sessions.Backend) -> None:
+    Child(os.getpid).result()
+    another_process_reads(path)
+    assert log_of(path).exists()
+    backend.close()
+    assert is_closed(path)
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["by Python", "in C"])
 def test_a_child_keeps_no_file_of_its_parent_open(path: Path, backend: sessions.Backend, *, told: bool) -> None:
     reader, writer = os.pipe()

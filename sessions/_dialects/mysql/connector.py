@@ -6,7 +6,7 @@ import encodings.idna  # noqa: F401  (that of a host's name: no fork is to fall 
 import logging
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -58,7 +58,6 @@ class MySQLConnector:
 
     max_connections: int | None = None
     quiesce_at_fork = False
-    close_at_fork = False
 
     def __init__(self, settings: Settings, statements: Mapping[str, str], meet: Callable[[Server], None]) -> None:
         address, options = settings.address, settings.options
@@ -164,6 +163,12 @@ class MySQLConnector:
         except own(pymysql.Error):
             return False
         return True
+
+    def before_fork(self, idle: Iterator[PacketConnection]) -> None:
+        pass
+
+    def after_fork_in_parent(self) -> None:
+        pass
 
     def inherit(self, idle: Sequence[PacketConnection], busy: Sequence[PacketConnection | None]) -> None:
         for connection in (*idle, *busy):

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -193,7 +193,6 @@ class PostgresConnector:
 
     max_connections: int | None = None
     quiesce_at_fork = False
-    close_at_fork = False
 
     def __init__(self, settings: Settings, prepared: Callable[[], Prepared]) -> None:
         self._options = settings.options
@@ -285,6 +284,12 @@ class PostgresConnector:
             and not connection.lock.locked()  # as a signal may leave it, see Lock
             and not sqlstate.startswith(CONNECT_ANEW_AFTER)
         )
+
+    def before_fork(self, idle: Iterator[TimedConnection]) -> None:
+        pass
+
+    def after_fork_in_parent(self) -> None:
+        pass
 
     def inherit(self, idle: Sequence[TimedConnection], busy: Sequence[TimedConnection | None]) -> None:
         for connection in (*idle, *busy):

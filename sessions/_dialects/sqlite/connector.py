@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -53,9 +53,6 @@ class FileConnector:
 
     max_connections: int | None = None
     quiesce_at_fork = True
-    # SQLite knows an inherited connection of the process as its own, but not its locks: the parent would
-    # remove the write-ahead log under its child.
-    close_at_fork = True
 
     def __init__(self, path: str, options: Options, statements: Mapping[str, str], writers: Writers) -> None:
         # A later chdir() must not lead to another file.
@@ -76,10 +73,16 @@ class FileConnector:
         self._may_change = options.create_tables
         self._statements = statements
         self._writers = writers
+        # What stands in for the connections that were closed for a fork, and where.
+        self._parted_from = ""
+        self._standing_in = NOTHING
 
     def open(self) -> FileConnection:
         try:
-            return self._open()
+            connection = self._open()
+            self._parted_from = ""
+            self._end_standing_in()
+            return connection
         except AttemptFailed:
             raise
         except BaseException:
@@ -233,8 +236,31 @@ class FileConnector:
         finally:
             self._writers.end(connection)
 
+    def before_fork(self, idle: Iterator[FileConnection]) -> None:
+        # SQLite knows an inherited connection of the process as its own, but not its locks: the parent would
+        # remove the write-ahead log under its child.
+        for connection in idle:
+            self._parted_from = connection.target
+            self.close(connection)
+        # A child that inherited it would hold the file as well.
+        self._end_standing_in()
+
+    def after_fork_in_parent(self) -> None:
+        # An application that has the file open may read it before anything is opened in here.
+        if self._parted_from:
+            with suppress_own(OSError):
+                self._standing_in = hold(self._parted_from)
+                self._standing_in.lock()
+
+    def _end_standing_in(self) -> None:
+        if self._standing_in is not NOTHING:
+            ended, self._standing_in = self._standing_in, NOTHING
+            ended.end()
+            close_unused()
+
     def inherit(self, idle: Sequence[FileConnection], busy: Sequence[FileConnection | None]) -> None:
         self._writers.restart()
+        self._parted_from, self._standing_in = "", NOTHING  # the parent's
         for inherited in (*idle, *busy):
             forget(inherited)
         if busy:
@@ -252,6 +278,7 @@ class FileConnector:
         close_unused()
 
     def release(self) -> None:
+        self._end_standing_in()
         close_unused()
 
 
@@ -260,7 +287,6 @@ class MemoryConnector:
 
     max_connections: int | None = 1  # more would be more databases
     quiesce_at_fork = True
-    close_at_fork = False
 
     def __init__(self, writers: Writers) -> None:
         self._writers = writers
@@ -288,6 +314,12 @@ class MemoryConnector:
             return roll_back(connection)
         finally:
             self._writers.end(connection)
+
+    def before_fork(self, idle: Iterator[sqlite3.Connection]) -> None:
+        pass
+
+    def after_fork_in_parent(self) -> None:
+        pass
 
     def inherit(self, idle: Sequence[sqlite3.Connection], busy: Sequence[sqlite3.Connection | None]) -> None:
         self._writers.restart()
