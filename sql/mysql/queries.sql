@@ -629,19 +629,20 @@ FROM (
 LIMIT 1;
 
 -- name: orphan_is_busy
--- Differs: uptime stands for the session's age, and no pooler is looked behind.
--- Whether a server session whose connection was lost may still be executing something; no
--- row when it has ended.
+-- Differs: uptime stands for the session's age, and no proxy is looked behind: where the number of
+-- this connection is none of the server's, that of the lost one is a stranger's. Whether a server session whose
+-- connection was lost may still be executing something; no row when it has ended.
 SELECT command <> 'Sleep'
 FROM information_schema.processlist
 WHERE id = %(id)s
     AND id <> CONNECTION_ID()
+    AND CONNECTION_ID() = %(own)s
 LIMIT 1;
 
 -- name: still_busy
 -- Differs: MySQL cancels no statement for a client that goes away. Whether a connection of
 -- this user to this database is executing something that names our tables, which the COMMIT behind
--- a write and the body of a trigger do not; no row when it has ended.
+-- a write and the body of a trigger do not; no row when it has ended, or a proxy has invented its number.
 SELECT COALESCE(
     INSTR(info, 'agent_sessions') > 0 OR INSTR(info, 'agent_messages') > 0
     OR INSTR(info, 'agent_session_leases') > 0 OR INSTR(info, 'agent_session_seals') > 0,
@@ -650,6 +651,7 @@ SELECT COALESCE(
 FROM information_schema.processlist
 WHERE id = %(id)s
     AND id <> CONNECTION_ID()
+    AND CONNECTION_ID() = %(own)s
     AND db <=> DATABASE()
     AND user = SUBSTRING_INDEX(USER(), '@', 1)
 LIMIT 1;
@@ -660,11 +662,12 @@ SHOW GLOBAL STATUS LIKE 'Uptime';
 
 -- name: idle_session
 -- Differs: KILL knows no conditions. The session of orphan_is_busy, if it is idle, and one of this
--- user in this database: a proxy may have invented the number.
+-- user in this database: another server behind the same address may have given the number to somebody else.
 SELECT id
 FROM information_schema.processlist
 WHERE id = %(id)s
     AND id <> CONNECTION_ID()
+    AND CONNECTION_ID() = %(own)s
     AND command = 'Sleep'
     AND db <=> DATABASE()
     AND user = SUBSTRING_INDEX(USER(), '@', 1)

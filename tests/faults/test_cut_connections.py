@@ -6,10 +6,13 @@ only where somebody else has removed rows in between, or filled what was cleared
 
 import itertools
 import random
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pymysql
 import pytest
 
 import sessions
@@ -17,9 +20,12 @@ from faults.cutting import CuttingProxy
 from faults.oracle import Figures
 from faults.writers import Writers, at_first_retry
 from sessions import OutcomeUnknownError, Session
+from sessions._dialects.mysql.connection import PacketConnection
+from support.claims import each_mysql
 from support.proxy import Proxy, When
+from support.rivals import connection_of, driver_of, eventually
 from support.samples import items, texts
-from support.servers import dialect_of
+from support.servers import connect_raw, dialect_of, execute_sql
 
 Texts = list[str]
 OLD = ["0", "1", "2", "3", "4", "5"]
@@ -309,3 +315,42 @@ def _step(session: Session, name: str, model: Texts, new: Texts, position: int) 
     left = new if name == "replace" else model[: len(model) // 2]
     session.replace_items(items(*left))
     return left
+
+
+@each_mysql
+def test_behind_a_proxy_that_invents_numbers_nobody_elses_session_is_waited_for_or_ended(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Proxy(server_url) as proxy,
+        Session.from_url("chat_1", proxy.url, retry_delay=0.001) as session,
+        closing(connect_raw(server_url)) as stranger,
+    ):
+        session.add_items(items("a"))
+        execute_sql(server_url, "CREATE TABLE orders (id INTEGER)")
+        cursor = stranger.cursor()
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO orders VALUES (1)")
+        monkeypatch.setattr(PacketConnection, "thread_id", lambda _: stranger.thread_id())
+        proxy.cut(when="after")
+        session.add_items(items("b"))
+        assert proxy.was_cut
+        stranger.commit()
+        # In the middle of something that may be a write.
+        busy = threading.Thread(target=_sleep, args=(cursor,))
+        busy.start()
+        assert eventually(lambda: "SLEEP" in repr(execute_sql(server_url, "SHOW PROCESSLIST")))
+        proxy.cut(when="after")
+        session.add_items(items("c"))
+        with connection_of(session) as connection:
+            asked = {"id": stranger.thread_id(), "own": connection.thread_id()}
+            assert driver_of(session).execute(connection, "still_busy", asked) == []
+        assert busy.is_alive()
+        execute_sql(server_url, f"KILL QUERY {stranger.thread_id()}")
+        busy.join()
+    assert execute_sql(server_url, "SELECT id FROM orders") == [(1,)]
+
+
+def _sleep(cursor: Any) -> None:
+    with suppress(pymysql.Error):  # it is interrupted
+        cursor.execute("SELECT SLEEP(600) FROM agent_messages")

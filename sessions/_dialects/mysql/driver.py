@@ -255,7 +255,7 @@ class MySQLDriver(Driver[MyConnection]):
 
     def end_session(self, connection: MyConnection, number: int, *, age: float, opened: Opened | None) -> None:
         with suppress_own(pymysql.Error):
-            if self.execute(connection, "idle_session", {"id": number}):
+            if self.execute(connection, "idle_session", {"id": number, "own": self.server_session(connection)}):
                 self.execute(connection, "end_session", {"id": number})
 
     def tls_in_use(self, connection: MyConnection) -> str:

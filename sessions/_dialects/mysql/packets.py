@@ -239,7 +239,8 @@ def _end_statement(connection: MyConnection, still_busy: str) -> None:
 
     Otherwise a write that waits for a lock, or for the disk, would be done after its caller has looked for it.
     still_busy is a statement that tells what the connection executes: another server may answer by now,
-    on which the number is a stranger's. So what does not name our tables is waited for, and not killed.
+    on which the number is a stranger's, as one is that a proxy has invented. So what does not name our tables is
+    waited for, and not killed.
     """
     number = connection.thread_id()  # type: ignore[no-untyped-call]
     # One with the same settings, of whatever kind they are.
@@ -249,12 +250,13 @@ def _end_statement(connection: MyConnection, still_busy: str) -> None:
     with suppress_own(*CONNECT_ERRORS):
         twin.connect()
         with closing(twin):
+            asked = still_busy % {"id": number, "own": twin.thread_id()}  # type: ignore[no-untyped-call]
             deadline = monotonic() + _KILL_SECONDS
             killed = False
             while monotonic() < deadline:
                 try:
                     answers: list[Result] = []
-                    _send_packet(twin, still_busy % {"id": number}, answers)
+                    _send_packet(twin, asked, answers)
                     if not answers[0].rows:
                         return
                     if not killed and integer(answers[0].rows[0][0]):
