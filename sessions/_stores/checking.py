@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from time import perf_counter, time
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from sessions._checks import Check, key_check, listing_check, tls_check
 from sessions._dialects.dialect import Dialect
@@ -204,9 +205,8 @@ def _indexed(statement: str) -> str:
 def _write_check(dialect: Dialect[C], connection: C) -> Check:
     """Add a row and take it back."""
     try:
-        with suppress(_UndoneError), dialect.transaction(connection):
-            # In both cases: what changes ids may change one of them alone.
-            _write(dialect, connection, f"Check {os.urandom(16).hex()}")
+        # In both cases: what changes ids may change one of them alone.
+        _try(dialect, connection, lambda: _write(dialect, connection, f"Check {os.urandom(16).hex()}"))
     except own(DatabaseError, SchemaError) as exc:
         found, _, remedy = str(exc).rpartition("; ")
         return Check("rights", "error", found, remedy)
@@ -229,19 +229,37 @@ def _confused_ids(dialect: Dialect[C], connection: C) -> str:
         (f"check {number}", {"trailing blanks": f"check {number} "}),
         (f"1{number}", {"how a number is written": f"01{number}"}),
     ):
-        with suppress_own(SessionsError, dialect.driver_error), dialect.transaction(connection):
-            dialect.touch(connection, session_id)
-            dialect.insert(connection, session_id, ["{}"])
-            found += [
-                what
-                for what, other in others.items()
-                if dialect.lock(connection, other) or dialect.has_rows(connection, other)
-            ]
-            raise _UndoneError
+        with suppress_own(SessionsError, dialect.driver_error):
+            _try(dialect, connection, partial(_look_for_confused, dialect, connection, session_id, others, found))
     return " or ".join(found)
 
 
-def _write(dialect: Dialect[C], connection: C, session_id: str) -> NoReturn:
+def _look_for_confused(
+    dialect: Dialect[C], connection: C, session_id: str, others: Mapping[str, str], found: list[str]
+) -> None:
+    dialect.touch(connection, session_id)
+    dialect.insert(connection, session_id, ["{}"])
+    found += [
+        what for what, other in others.items() if dialect.lock(connection, other) or dialect.has_rows(connection, other)
+    ]
+
+
+def _try(dialect: Dialect[C], connection: C, act: Callable[[], None]) -> None:
+    """Act in a transaction, and take that back.
+
+    Also where it is a part of what the driver has begun for the questions before: whoever lent the connection would
+    commit it.
+    """
+    try:
+        with suppress(_UndoneError), dialect.transaction(connection):
+            act()
+            raise _UndoneError
+    finally:
+        if dialect.in_transaction(connection):
+            dialect.roll_back(connection)
+
+
+def _write(dialect: Dialect[C], connection: C, session_id: str) -> None:
     dialect.touch(connection, session_id)
     row_id = dialect.insert(connection, session_id, ["{}"])
     # As before a removal: what may be read need not be locked.
@@ -250,4 +268,3 @@ def _write(dialect: Dialect[C], connection: C, session_id: str) -> NoReturn:
     dialect.delete_item(connection, session_id, row_id)
     if not dialect.change(connection, "delete_session", {"session_id": session_id}):
         raise kept_error(session_id)
-    raise _UndoneError

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg_pool
 import pytest
@@ -31,14 +34,42 @@ def test_all_is_well_with_tables_of_ours(backend: Backend) -> None:
     assert found[0].name == "connection"
 
 
-def test_a_check_changes_nothing(sql_url: str) -> None:
+@contextlib.contextmanager
+def _backend(url: str, how: str) -> Iterator[Backend]:
+    if how == "own":
+        with sessions.connect(url) as backend:
+            yield backend
+        return
+
+    @contextlib.contextmanager
+    def lend() -> Iterator[Any]:
+        """As a pool does that commits what its borrowers leave open."""
+        with contextlib.closing(connect_raw(url)) as connection:
+            if how == "pool without autocommit" and isinstance(connection, sqlite3.Connection):
+                connection.isolation_level = "DEFERRED"
+            elif how == "pool without autocommit" and callable(connection.autocommit):
+                connection.autocommit(False)
+            elif how == "pool without autocommit":
+                connection.autocommit = False
+            yield connection
+            connection.commit()
+
+    with sessions.connect(pool=SimpleNamespace(connection=lend)) as backend:
+        yield backend
+
+
+@pytest.mark.parametrize("how", ["own", "pool", "pool without autocommit"])
+def test_a_check_changes_nothing(sql_url: str, how: str) -> None:
     with sessions.connect(sql_url) as backend:
         backend.session("chat_1").add_items(items("a"))
-        rows = [execute_sql(sql_url, f"SELECT * FROM {table}") for table in ("agent_sessions", "agent_messages")]
-        backend.check()
-        assert [
-            execute_sql(sql_url, f"SELECT * FROM {table}") for table in ("agent_sessions", "agent_messages")
-        ] == rows
+        backend.check(fix=True)
+    rows = [execute_sql(sql_url, f"SELECT * FROM {table}") for table in ("agent_sessions", "agent_messages")]
+    with _backend(sql_url, how) as backend:
+        for fix in (False, True):
+            assert "error" not in {check.verdict for check in backend.check(fix=fix)}
+            assert rows == [
+                execute_sql(sql_url, f"SELECT * FROM {table}") for table in ("agent_sessions", "agent_messages")
+            ]
 
 
 def test_missing_tables_are_an_error_with_a_remedy_and_are_not_made(sql_url: str) -> None:
