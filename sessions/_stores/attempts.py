@@ -136,8 +136,8 @@ class Attempts(Generic[C]):
                 raise error from self._dialect.cause(cause)
             level = logging.INFO if failure.is_collision else logging.WARNING
             what = "looking after it" if unsettled and settle is None else "trying again"
-            logger.log(level, "%s: %s; %s in %.2f s", self._where, self._dialect.describe(cause), what, wait)
             try:
+                logger.log(level, "%s: %s; %s in %.2f s", self._where, self._dialect.describe(cause), what, wait)
                 time.sleep(wait)
             except BaseException:
                 self._leave(about, orphan)

@@ -174,6 +174,44 @@ def test_an_interrupted_write_under_a_lease_is_not_done_later(
         signal.signal(signal.SIGINT, before)
 
 
+# As a commit that waits for the disk, it is done all the same, a moment later.
+_DEAF_COMMIT = """
+CREATE FUNCTION be_deaf() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_sleep(60); RETURN NULL;
+EXCEPTION WHEN query_canceled THEN
+    PERFORM pg_sleep(0.5); RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER be_deaf AFTER INSERT ON agent_messages DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION be_deaf();
+"""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, _TimeIsUpError, TimeoutError])
+@pytest.mark.parametrize("lender", ["own", "pool", "bind in autocommit"])
+def test_a_commit_that_cannot_be_cancelled_is_seen_by_all_behind_the_interruption(
+    lender: str, kind: type[BaseException], postgresql_url: str
+) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise kind
+
+    def is_committing() -> bool:
+        return bool(execute_sql(postgresql_url, "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    with Session.from_url("chat_1", postgresql_url) as witness, _lent(lender, postgresql_url) as session:
+        witness.add_items(items("a"))
+        execute_sql(postgresql_url, _DEAF_COMMIT)
+        interrupter = threading.Thread(target=_interrupt_when, args=(is_committing,))
+        interrupter.start()
+        try:
+            with pytest.raises(kind):
+                session.add_items(items("b"))
+        finally:
+            interrupter.join()
+            signal.signal(signal.SIGINT, before)
+        assert texts(witness.get_items()) == ["a", "b"]
+
+
 @each_mysql
 @pytest.mark.usefixtures("ctrl_c_as_usual")
 def test_what_is_read_after_an_interruption_stays_so(server_url: str) -> None:

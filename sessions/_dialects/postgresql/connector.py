@@ -7,10 +7,12 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg import pq
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.waiting import Ready, wait_selector
 
 from sessions._dialects.connector import unwrap
@@ -117,8 +119,8 @@ class TimedConnection(SQLStateConnection):
         return all(self.pgconn.parameter_status(name) == value for name, value in wanted.items())
 
     def give_up(self) -> None:
-        """Cancel what the server executes, and let nothing of it be delivered behind the close."""
-        self.cancel_statement()
+        """End what the server executes, and let nothing of it be delivered behind the close."""
+        end_statement(self)
         with suppress_own(OSError), socket.socket(fileno=os.dup(self.fileno())) as end:
             forget_unsent(end)
 
@@ -141,6 +143,31 @@ def cancel_statement(connection: psycopg.Connection[Any]) -> bool:
         # Before libpq 17 psycopg waits for the server without an end.
         return uninterrupted(lambda: connection.cancel_safe(timeout=CANCEL_SECONDS), seconds=2 * CANCEL_SECONDS)
     return True
+
+
+def end_statement(connection: psycopg.Connection[Any]) -> None:
+    """Cancel what the server executes for a connection that is to be closed, and wait for its end.
+
+    A commit that waits for the disk does not hear it, and would be seen only after its caller has looked for it.
+    """
+    if not cancel_statement(connection):
+        return
+    deadline = monotonic() + CANCEL_SECONDS
+    with suppress_own(psycopg.Error, OSError):
+        while not _has_ended(connection.pgconn) and (left := deadline - monotonic()) > 0:
+            is_readable(connection.fileno(), left)
+
+
+def _has_ended(pgconn: pq.abc.PGconn) -> bool:
+    """Read what has come, and tell whether it is all: a pipeline has an answer for each of its statements."""
+    pgconn.consume_input()
+    while not pgconn.is_busy():
+        result = pgconn.get_result()
+        if pgconn.transaction_status != TransactionStatus.ACTIVE:
+            return True
+        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+            return True
+    return False
 
 
 def _bounded(generator: Generator[Any, Any, Any], connection: TimedConnection) -> Generator[Any, Any, Any]:

@@ -13,14 +13,13 @@ from psycopg.pq import TransactionStatus
 
 from sessions._dialects.driver import Driver, Parameters
 from sessions._dialects.failures import Failure, Opened, is_of_an_answer
-from sessions._dialects.sockets import is_readable
 from sessions._dialects.statements import load_statements
 from sessions._leases import Lease
 from sessions._reentry import is_own, own, suppress_own
 from sessions.errors import ConfigurationError, SchemaError, unlockable_error, unordered_error
 
 from .arrays import TextArray, array_of
-from .connector import CANCEL_SECONDS, Notices, TimedConnection, cancel_statement, check_engine
+from .connector import Notices, TimedConnection, cancel_statement, check_engine, end_statement
 from .errors import describe, is_goodbye, statement_failure
 from .goodbyes import check_not_closed
 from .prepared import PREPARED, Prepared
@@ -206,10 +205,7 @@ class PostgresDriver(Driver[PGConnection]):
             return
         # psycopg cancels after KeyboardInterrupt alone; a write that waits would be done later.
         try:
-            cancel_statement(connection)
-            deadline = monotonic() + CANCEL_SECONDS
-            while not is_readable(connection.fileno()) and monotonic() < deadline:
-                sleep(_POLL_SECONDS)
+            end_statement(connection)
         finally:
             connection.close()
 
