@@ -396,6 +396,34 @@ def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
         assert found == [[]]
 
 
+def test_a_connection_that_takes_long_to_close_keeps_nobody_waiting(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, go_on = threading.Event(), threading.Event()
+    with sessions.connect(sqlite_url) as backend:
+        pool = lender_of(backend)
+        close = pool._connector.close
+
+        def close_slowly(connection: Any) -> None:
+            closing.set()
+            go_on.wait()
+            close(connection)
+
+        lease = pool.lease()
+        pool.take(lease)
+        monkeypatch.setattr(pool._connector, "close", close_slowly)
+        closer = threading.Thread(target=pool.give_back, args=(lease,), kwargs={"keep": False})
+        closer.start()
+        assert closing.wait(60)
+        monkeypatch.undo()
+        reader = threading.Thread(target=backend.session("chat_1").get_items, daemon=True)
+        reader.start()
+        reader.join(60)
+        assert not reader.is_alive()
+        go_on.set()
+        closer.join()
+
+
 def _wait_in(pool: Any, count: int) -> bool:
     return len(pool._queue) == count
 

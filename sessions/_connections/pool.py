@@ -245,16 +245,19 @@ class Pool(Generic[C]):
     def give_back(self, lease: _Lease[C], *, keep: bool) -> None:
         """End a lease; its connection becomes idle or is closed, and with it what was idle all the while."""
         check_process()
+        connection = lease.connection
+        if connection is not None and not keep and lease.place in self._busy:
+            # Not under the lock: it may wait for the server to end what was interrupted.
+            self._connector.close(connection)
         with self._lock:
             if lease.place not in self._busy:
                 return  # taken before a fork, by the parent: the child has forgotten it
             # First: who is interrupted in here may come again.
             self._busy.discard(lease.place)
-            connection = lease.connection
             if connection is not None:
                 if keep and not self._closed:
                     self._idle.append(_Idle(connection, monotonic()))
-                else:
+                elif keep:
                     self._connector.close(connection)
                 if not keep:
                     # Forgotten on the way, or the server is the primary no longer: what was used since then is well.

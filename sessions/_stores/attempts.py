@@ -52,6 +52,8 @@ _COLLISION_SECONDS = 0.1
 # taken for one that nobody has told of the loss.
 _IDLE_ORPHAN_SECONDS = 5.0
 _ORPHAN_POLL_SECONDS = 0.02
+# How often is asked whether what was left has ended.
+_QUESTIONS = 5
 # So many of the writes of which nobody has seen the end are remembered, the newest.
 _MAX_LEFT = 100
 
@@ -187,10 +189,12 @@ class Attempts(Generic[C]):
             raise
         except (RecursionError, MemoryError) as exc:
             # Where it has fallen says nothing of what was sent by then. Here, for own() wants more of what is used up.
+            self._leave_what_was_closed(about, orphan, session, used)
             if session is None or _is_a_handlers(exc):
                 raise
             raise self._unknown(f"{self._where}: {type(exc).__name__} {exc}") from exc
         except own(UnicodeEncodeError) as exc:
+            self._leave(about, orphan)
             raise DatabaseError(f"{self._where}: {_unencodable(exc)}") from None  # it has the whole text in it
         except own(self._dialect.driver_error) as exc:
             failure = self._dialect.failure(exc)
@@ -205,10 +209,7 @@ class Attempts(Generic[C]):
             # What keeps a lost write from being looked for does not say that it has not happened.
             if unsettled and used is None and isinstance(exc, Exception) and not raised_by_a_handler(exc):
                 raise self._unknown(f"{self._where}: {exc}") from exc
-            self._leave(about, orphan)
-            # Who has given up what was interrupted may not have been heard.
-            if not isinstance(exc, SessionsError) and self._was_closed(used):
-                self._leave(about, session)
+            self._leave_what_was_closed(about, orphan, None if isinstance(exc, SessionsError) else session, used)
             raise
 
     def _was_closed(self, used: C | None) -> bool:
@@ -219,14 +220,24 @@ class Attempts(Generic[C]):
         if orphan is not None:
             self._left.append((about, orphan))
 
+    def _leave_what_was_closed(
+        self, about: str | None, orphan: Orphan | None, session: Orphan | None, used: C | None
+    ) -> None:
+        self._leave(about, orphan)
+        # Who has given up what was interrupted may not have been heard.
+        if self._was_closed(used):
+            self._leave(about, session)
+
     def _wait_for_what_was_left(self, connection: C, about: str | None) -> None:
         for left in [left for left in self._left.copy() if left[0] == about]:
-            try:
-                self._is_busy_to_the_end(connection, left[1])
-            except own(self._dialect.driver_error) as exc:
-                if self._dialect.failure(exc).is_away:
-                    raise
-                # MySQL under SET NAMES swe7, say, does not tell.
+            # Again where somebody has cancelled the question; MySQL under SET NAMES swe7, say, never tells.
+            for _ in range(_QUESTIONS):
+                try:
+                    self._is_busy_to_the_end(connection, left[1])
+                    break
+                except own(self._dialect.driver_error) as exc:
+                    if self._dialect.failure(exc).is_away:
+                        raise
             with suppress(ValueError):  # another thread has waited, too
                 self._left.remove(left)
 

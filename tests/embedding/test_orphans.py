@@ -4,16 +4,18 @@ PostgreSQL alone lets such a statement go on behind a pooler, or as a role that 
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 import sessions
 from embedding.test_rights import TABLES, grants, role_of
 from support.proxy import Proxy
-from support.rivals import eventually, waiting
+from support.rivals import driver_of, eventually, locked_session, waiting
 from support.samples import items, texts
 from support.servers import connect_raw, execute_sql, with_parts
 
@@ -69,6 +71,62 @@ def test_a_statement_that_outlives_its_connection_is_waited_for(
         writer.join()
         assert eventually(lambda: waiting(postgresql_url) == 0)
         assert texts(session.get_items()) == ["a", "b", "c"]
+
+
+class _Interrupting(logging.Handler):
+    """Ctrl-C falls into the words of a lost connection."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", ["the words are interrupted", "the question is cancelled"])
+def test_a_statement_that_nobody_waits_for_is_waited_for_by_the_next_operation(
+    how: str, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = threading.Event(), iter([how == "the question is cancelled"])
+    handler, found = _Interrupting(), list[str]()
+    with (
+        sessions.Session.from_url("chat_1", postgresql_url) as witness,
+        Proxy(postgresql_url) as proxy,
+        sessions.Session.from_url("chat_1", proxy.url) as session,
+    ):
+        witness.add_items(items("a"))
+        session.get_items()
+        dialect: Any = driver_of(session)
+        is_executing = dialect.is_executing
+
+        def look(*args: Any, **options: Any) -> bool | None:
+            if next(answers, False):
+                raise psycopg.errors.QueryCanceled("canceling statement due to user request")
+            asked.set()
+            busy: bool | None = is_executing(*args, **options)
+            return busy
+
+        def write() -> None:
+            logging.getLogger("sessions").addHandler(handler)
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    session.add_items(items("b"))
+            finally:
+                logging.getLogger("sessions").removeHandler(handler)
+
+        def read() -> None:
+            found.extend(texts(session.get_items()))
+
+        with locked_session(postgresql_url):
+            writer = threading.Thread(target=write)
+            writer.start()
+            assert eventually(lambda: waiting(postgresql_url) == 1)
+            proxy.drop()
+            writer.join()
+            monkeypatch.setattr(dialect, "is_executing", look)
+            reader = threading.Thread(target=read)
+            reader.start()
+            assert eventually(lambda: asked.is_set() or not reader.is_alive())
+        reader.join()
+        assert eventually(lambda: waiting(postgresql_url) == 0)
+        assert found == texts(witness.get_items()) == ["a", "b"]
 
 
 # Keeps who has added a row from committing it, as a standby that does not answer would.

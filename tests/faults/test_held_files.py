@@ -21,7 +21,7 @@ import pytest
 
 import sessions
 from faults.test_replaced_files import another_process_reads, without_descriptors
-from sessions import ConnectionFailedError, Session
+from sessions import ConnectionFailedError, DatabaseError, Session
 from sessions._dialects.sqlite import holds
 from sessions._dialects.sqlite.connection import FileConnection
 from sessions._dialects.sqlite.connector import FileConnector
@@ -141,6 +141,34 @@ def test_an_applications_connection_keeps_its_locks(path: Path, backend: session
     assert not log_of(path).exists()
     with Session.from_url("chat_1", f"sqlite:///{path}") as session:
         session.get_items()
+    assert not descriptors(path)
+
+
+def test_a_lock_that_an_application_takes_on_a_file_in_the_making_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_it = os.open
+
+    def opened(where: str, flags: int, *mode: int) -> int:
+        descriptor = open_it(where, flags, *mode)
+        if flags & os.O_EXCL and where == str(path):
+            application.append(sqlite3.connect(path, isolation_level=None))
+            application[0].execute("BEGIN IMMEDIATE")
+        return descriptor
+
+    application: list[sqlite3.Connection] = []
+    monkeypatch.setattr(os, "open", opened)
+    with sessions.connect(f"sqlite:///{path}", max_retries=0, statement_timeout=0.1) as backend:
+        with refused(DatabaseError):
+            backend.session("chat_1").add_items(items("a"))
+        rival = "import sys, sqlite3; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+        found = subprocess.run([sys.executable, "-c", rival, str(path)], stderr=subprocess.PIPE, check=False)
+        assert b"database is locked" in found.stderr
+        application[0].execute("CREATE TABLE orders (id INTEGER)")
+        application[0].execute("COMMIT")
+        application[0].close()
+        backend.session("chat_1").add_items(items("a"))
+    assert path.stat().st_mode & 0o777 == 0o600
     assert not descriptors(path)
 
 

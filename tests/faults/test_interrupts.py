@@ -30,6 +30,7 @@ import pytest
 import sessions
 from faults.oracle import Figures, Ledger
 from sessions import Session, _exclusive, _reentry
+from sessions._dialects.mysql import packets
 from sessions._dialects.postgresql import prepared
 from sessions._dialects.sockets import TimedReader
 from sessions._dialects.sqlite import connector as sqlite_connector
@@ -233,6 +234,42 @@ def test_what_is_read_after_an_interruption_stays_so(server_url: str) -> None:
         history = texts(witness.get_items())
         assert eventually(lambda: open_transactions(server_url) == 0)
         assert texts(witness.get_items()) == history
+
+
+@each_mysql
+@pytest.mark.parametrize("how", ["the password is another one by now", "another server answers first"])
+@pytest.mark.usefixtures("ctrl_c_as_usual")
+def test_an_interrupted_write_is_ended_though(how: str, server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    passwords = ["first"]
+    execute_sql(server_url, "CREATE USER rotated IDENTIFIED BY 'first'")
+    try:
+        execute_sql(server_url, f"GRANT ALL ON {server_url.rpartition('/')[2]}.* TO rotated")
+        url = f"{dialect_of(server_url)}://rotated@{server_url.rpartition('@')[2]}"
+        with (
+            Session.from_url("chat_1", server_url) as witness,
+            Session.from_url("chat_1", url, password=lambda: passwords[-1]) as session,
+        ):
+            witness.add_items(items("a"))
+            session.get_items()
+            if how.startswith("the password"):
+                execute_sql(server_url, "ALTER USER rotated IDENTIFIED BY 'second'")
+                passwords.append("second")
+            else:
+                is_same, answers = packets._is_same_server, iter([False])
+                monkeypatch.setattr(
+                    packets, "_is_same_server", lambda *connections: is_same(*connections) and next(answers, True)
+                )
+            with locked_session(server_url):
+                interrupter = threading.Thread(target=_interrupt_when, args=(lambda: bool(waiting(server_url)),))
+                interrupter.start()
+                with pytest.raises(KeyboardInterrupt):
+                    session.add_items(items("b"))
+                interrupter.join()
+                assert not waiting(server_url)
+            assert eventually(lambda: open_transactions(server_url) == 0)
+            assert texts(witness.get_items()) == ["a"]
+    finally:
+        execute_sql(server_url, "DROP USER rotated")
 
 
 class _InterruptedReading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pymysql
@@ -34,6 +34,8 @@ class PacketConnection(pymysql.connections.Connection):
     multi_statements: bool
     server: Server
     requires_tls = False
+    # Gives the password of now, where that may be another one by each connection.
+    new_password: Callable[[], bytes] | None = None
     # What is to be sent together.
     _held: list[bytes] | None = None
     _sessions_awaited: list[Any] | None = None

@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -119,6 +120,8 @@ class MySQLConnector:
                 read_timeout=timeout,
                 write_timeout=timeout,
             )
+            if callable(self._options.password):
+                connection.new_password = partial(_password_of_now, self._options.password)
             try:
                 self._preparation.make_ready(connection)
             except BaseException:
@@ -179,6 +182,10 @@ class MySQLConnector:
 
     def release(self) -> None:
         pass
+
+
+def _password_of_now(password: Callable[[], str]) -> bytes:
+    return password_of(password).encode()
 
 
 def _unwanted(server: Server, wanted: str) -> str:

@@ -11,6 +11,7 @@ import ssl
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from contextvars import copy_context
 from time import monotonic, sleep
 
 import pymysql
@@ -43,7 +44,7 @@ from .errors import (
     NoAnswerError,
     errno_of,
 )
-from .refusals import CONNECT_ERRORS
+from .refusals import CONNECT_ERRORS, connect_failure
 from .values import integer
 
 _NOTHING = Result((), 0, 0)
@@ -57,6 +58,8 @@ _SENDING = ("pymysql.connections", "socket", "ssl")
 # How long to wait for the end of a statement that is killed.
 _KILL_SECONDS = 2.0
 _KILL_POLL_SECONDS = 0.01
+# Its name, as a server is told from every other (cluster.py).
+_SERVER = "SELECT CONVERT(CONCAT(@@hostname, 0x3a, @@port, 0x3a, @@server_id) USING utf8mb4) LIMIT 1"
 
 
 def check_engine(connection: MyConnection, named: str | None, *, comment: object) -> None:
@@ -231,11 +234,53 @@ def end_interrupted(connection: MyConnection, exc: BaseException, still_busy: st
 
 def end_statement(connection: MyConnection, still_busy: str) -> None:
     """Kill what the server still executes for a connection that has been given up, and wait for its end."""
-    uninterrupted(lambda: _end_statement(connection, still_busy))
+    # A function that gives the password may look into the caller's context.
+    context = copy_context()
+    uninterrupted(lambda: context.run(_end_statement, connection, still_busy))
 
 
 def _end_statement(connection: MyConnection, still_busy: str) -> None:
-    """Kill and wait.
+    """Kill and wait, by another connection; by a further one where the server has no place, or another one answers."""
+    deadline = monotonic() + _KILL_SECONDS
+    while monotonic() < deadline:
+        with suppress_own(*CONNECT_ERRORS):
+            twin = _twin(connection)
+            try:
+                twin.connect()
+            except own(*CONNECT_ERRORS) as exc:
+                failure = connect_failure(exc)
+                if failure.is_away or not failure.transient:
+                    return
+            else:
+                with closing(twin):
+                    if _is_same_server(connection, twin):
+                        _kill(connection, twin, still_busy, deadline)
+                        return
+        sleep(_KILL_POLL_SECONDS)
+
+
+def _twin(connection: MyConnection) -> MyConnection:
+    """Make one with the same settings, of whatever kind they are, and the password of now."""
+    twin = copy.copy(connection)
+    for timeout in ("connect_timeout", "_read_timeout", "_write_timeout"):
+        setattr(twin, timeout, _KILL_SECONDS)
+    if isinstance(twin, PacketConnection) and twin.new_password is not None:
+        with suppress_own(Exception):  # the application's function
+            twin.password = twin.new_password()
+    return twin
+
+
+def _is_same_server(connection: MyConnection, twin: MyConnection) -> bool:
+    """Tell whether a load balancer has led to another server, as far as it is known which one it was."""
+    if not isinstance(connection, PacketConnection) or not connection.server.name.strip(":"):
+        return True
+    answers: list[Result] = []
+    _send_packet(twin, _SERVER, answers)
+    return any(name == connection.server.name for (name,) in answers[0].rows)
+
+
+def _kill(connection: MyConnection, twin: MyConnection, still_busy: str, deadline: float) -> None:
+    """Kill what it executes, and wait for its end.
 
     Otherwise a write that waits for a lock, or for the disk, would be done after its caller has looked for it.
     still_busy is a statement that tells what the connection executes: another server may answer by now,
@@ -243,29 +288,21 @@ def _end_statement(connection: MyConnection, still_busy: str) -> None:
     waited for, and not killed.
     """
     number = connection.thread_id()  # type: ignore[no-untyped-call]
-    # One with the same settings, of whatever kind they are.
-    twin = copy.copy(connection)
-    for timeout in ("connect_timeout", "_read_timeout", "_write_timeout"):
-        setattr(twin, timeout, _KILL_SECONDS)
-    with suppress_own(*CONNECT_ERRORS):
-        twin.connect()
-        with closing(twin):
-            asked = still_busy % {"id": number, "own": twin.thread_id()}  # type: ignore[no-untyped-call]
-            deadline = monotonic() + _KILL_SECONDS
-            killed = False
-            while monotonic() < deadline:
-                try:
-                    answers: list[Result] = []
-                    _send_packet(twin, asked, answers)
-                    if not answers[0].rows:
-                        return
-                    if not killed and integer(answers[0].rows[0][0]):
-                        twin.query(f"KILL {number:d}")
-                        killed = True
-                except own(pymysql.Error) as exc:
-                    if errno_of(exc) not in (CANNOT_CONVERT, NO_SUCH_THREAD):
-                        raise
-                sleep(_KILL_POLL_SECONDS)
+    asked = still_busy % {"id": number, "own": twin.thread_id()}  # type: ignore[no-untyped-call]
+    killed = False
+    while monotonic() < deadline:
+        try:
+            answers: list[Result] = []
+            _send_packet(twin, asked, answers)
+            if not answers[0].rows:
+                return
+            if not killed and integer(answers[0].rows[0][0]):
+                twin.query(f"KILL {number:d}")
+                killed = True
+        except own(pymysql.Error) as exc:
+            if errno_of(exc) not in (CANNOT_CONVERT, NO_SUCH_THREAD):
+                raise
+        sleep(_KILL_POLL_SECONDS)
 
 
 def _refuse_what_was_truncated(connection: MyConnection, count: int) -> None:

@@ -20,8 +20,8 @@ from sessions.errors import ConfigurationError, ConnectionFailedError
 
 from .connection import FileConnection, agrees, connect, forget, leave, note, roll_back, uri_of
 from .errors import DIRECTORY, INHERITED, LINKED, MOUNTED, MOVED, STALE_LOG, UNNAMEABLE, failure_of, is_damage
-from .files import Files, Identity, files_at, is_empty, is_mounted, make_private
-from .holds import NOTHING, Hold, close_unused, hold, part_from_log
+from .files import Files, Identity, files_at, is_empty, is_mounted
+from .holds import NOTHING, Hold, close_unused, hold, make_private, part_from_log
 from .values import run
 from .writers import Writers
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import sleep
 from weakref import ref
 
 from sessions._dialects.failures import NO_DESCRIPTOR
 from sessions._reentry import Lock, own, suppress_own
 
+from . import files
 from .files import Identity, identity_of
 from .held_file import (
     ALL,
@@ -79,9 +81,18 @@ class _Files:
         self.files[identity].path = target
         return self.files[identity]
 
+    def make(self, target: str) -> None:
+        """Make an empty file that its owner alone may read, unless there is one.
+
+        It stays open: an application may have locked it by now.
+        """
+        if not os.access(target, os.F_OK):
+            with suppress(FileExistsError):  # another process was quicker
+                self._open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+
     def _open(self, target: str, flags: int) -> None:
         # In one call of C: an interrupt falls before it, or when it is noted.
-        self._opened.extend(zip(map(os.open, [target], [flags | os.O_CLOEXEC]), [target], strict=True))
+        self._opened.extend(zip(map(os.open, [target], [flags | os.O_CLOEXEC], [0o600]), [target], strict=True))
 
     def close_unused(self) -> None:
         self.sort()
@@ -237,6 +248,16 @@ class Hold:
 NOTHING = Hold(None, None)
 
 
+def make_private(target: str) -> None:
+    """Make an empty file that its owner alone may read, unless there is one; raises OSError."""
+    if not IS_POSSIBLE:
+        files.make_private(target)
+        return
+    known = _files()
+    with known.lock:
+        known.make(target)
+
+
 def hold(target: str) -> Hold:
     """Begin to hold the file that a connection is about to be opened to.
 
@@ -245,10 +266,10 @@ def hold(target: str) -> Hold:
     """
     if not IS_POSSIBLE:
         return NOTHING
-    files = _files()
-    with files.lock:
+    known = _files()
+    with known.lock:
         try:
-            return Hold(files, files.find(target))
+            return Hold(known, known.find(target))
         except own(OSError) as exc:
             if exc.errno in NO_DESCRIPTOR:
                 raise
@@ -273,9 +294,9 @@ def close_unused() -> None:
 
     Not in a finalizer that the collector runs in the middle of this module: who comes next does it.
     """
-    if IS_POSSIBLE and not (files := _files()).lock.is_held():
-        with files.lock:
-            files.close_unused()
+    if IS_POSSIBLE and not (known := _files()).lock.is_held():
+        with known.lock:
+            known.close_unused()
 
 
 if IS_POSSIBLE:
