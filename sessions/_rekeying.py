@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from time import monotonic
 from typing import NamedTuple
 
 from ._listing import SessionInfo, ids_behind, listing_from, page_from, pages
+from ._refusals import Refusals
 from ._statistics import unlisted_sessions
 from ._stores.observing import observed
 from ._stores.store import Store
-from .errors import COMPARE, ConfigurationError, ConflictError, DecryptionError, OutcomeUnknownError, SealBrokenError
+from .errors import (
+    COMPARE,
+    ConfigurationError,
+    ConflictError,
+    DatabaseError,
+    DecryptionError,
+    InvalidItemError,
+    OutcomeUnknownError,
+    SealBrokenError,
+)
 
 _PAGE = 500
 
@@ -32,18 +43,23 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
         raise ConfigurationError("rekey() is many transactions, and a bound connection has one; use connect()")
     told = observed(store, "rekey")
     sessions = records = 0
-    refusal: DecryptionError | SealBrokenError | ConflictError | None = None
+    refusals = Refusals()
     for session_id in all_ids(told) if session_ids is None else session_ids:
+        began = monotonic()
         try:
             records += told.rekey(session_id, adopt=adopt)
-        except (DecryptionError, SealBrokenError, ConflictError) as exc:
-            refusal = refusal or exc
+        except (DecryptionError, SealBrokenError, ConflictError, InvalidItemError) as exc:
+            refusals.note(exc, 0)
+        except DatabaseError as exc:
+            # A column, or the server, takes no text of that length, say.
+            named = DatabaseError(f"session {session_id!r}: {exc}")
+            named.__cause__ = exc.__cause__
+            refusals.note(named, monotonic() - began)
         except OutcomeUnknownError as exc:
             # What is done already is left as it is then.
             raise OutcomeUnknownError(str(exc).replace(COMPARE, "call rekey() again")) from exc.__cause__
         sessions += 1
-    if refusal is not None:
-        raise refusal
+    refusals.raise_first()
     return Rekeyed(sessions, records)
 
 

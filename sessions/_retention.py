@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from ._listing import Listing, SessionInfo, listing_from, moment_from, page_from, pages
 from ._plain import flag, plain
+from ._refusals import Refusals
 from ._stores.store import Store
 from .errors import DatabaseError
 
 # A batch ends with the session that brings it to so many rows, or with so many sessions.
 _ROWS = 5000
 _SESSIONS = 100
-# How long refusals may take in all. A foreign key takes milliseconds, a time limit is met by the next one too.
-_REFUSED_SECONDS = 30.0
 
 
 class Pruned(NamedTuple):
@@ -49,7 +48,7 @@ def prune(
     if not all(kept):
         raise ValueError(f"keep_prefix is {keep_prefix!r}; pass a str or several, none of them empty")
     moment = moment_from("older_than", older_than, store.clock)
-    refusals = _Refusals()
+    refusals = Refusals()
     sessions = items = 0
     for batch in _batches(store, moment, kept, exact=dry_run):
         if dry_run:
@@ -57,12 +56,11 @@ def prune(
             continue
         gone = _delete(store, [info.session_id for info in batch], moment.timestamp(), refusals)
         sessions, items = sessions + gone[0], items + gone[1]
-    if refusals.first is not None:
-        raise refusals.first
+    refusals.raise_first()
     return Pruned(sessions, items)
 
 
-def _delete(store: Store, ids: list[str], idle: float, refusals: _Refusals) -> tuple[int, int]:
+def _delete(store: Store, ids: list[str], idle: float, refusals: Refusals) -> tuple[int, int]:
     """Delete a batch, or each of it that can be: what keeps one, as a foreign key of others may, keeps no other one."""
     began = monotonic()
     try:
@@ -74,21 +72,6 @@ def _delete(store: Store, ids: list[str], idle: float, refusals: _Refusals) -> t
         return 0, 0
     each = [_delete(store, [session_id], idle, refusals) for session_id in ids]
     return sum(sessions for sessions, _ in each), sum(items for _, items in each)
-
-
-class _Refusals:
-    """What the database has refused to delete: the first error, which is raised at the end."""
-
-    def __init__(self) -> None:
-        self.first: DatabaseError | None = None
-        self._seconds = 0.0
-
-    def note(self, exc: DatabaseError, seconds: float) -> None:
-        """Note another one; raise the first where they take long: that is no matter of single conversations."""
-        self.first = self.first or exc
-        self._seconds += seconds
-        if self._seconds > _REFUSED_SECONDS:
-            raise self.first
 
 
 def _batches(store: Store, moment: datetime, kept: tuple[str, ...], *, exact: bool) -> Iterator[list[SessionInfo]]:

@@ -24,6 +24,7 @@ from sessions._command.main import main
 from sessions._command.progress import Progress
 from sessions._command.terminal import Stream
 from sessions._history import History
+from support.claims import each_mysql
 from support.command import Result, Run, run_command
 from support.rivals import set_updated_at
 from support.samples import item, items, plant, texts
@@ -409,6 +410,31 @@ def test_a_copy_is_the_same_and_can_be_repeated(run: Run, make_url: Callable[[st
     assert first.err.endswith("checksums equal\n")
     assert shape(run("export", "--url", target)) == shape(run("export"))
     assert run("copy", target, "chat_1").err.startswith("copied 1 session, 0 items in ")
+
+
+@each_mysql
+@pytest.mark.parametrize("command", ["copy", "import"])
+def test_what_the_target_does_not_take_is_named_and_the_others_are_there(
+    command: str, server_url: str, make_url: Callable[[str], str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source = make_url("sqlite")
+    with sessions.connect(source) as backend:
+        for name in ("a", "m", "z"):
+            backend.session(name).add_items(items("x" * 70_000 if name == "m" else name))
+    with sessions.connect(server_url) as backend:
+        backend.session("made").clear_session()
+    execute_sql(server_url, "ALTER TABLE agent_messages MODIFY message_data TEXT NOT NULL")
+    if command == "copy":
+        result = run_command(capsys, ("copy", server_url, "--url", source))
+    else:
+        file = tmp_path / "export.jsonl"
+        file.write_text(run_command(capsys, ("export", "--url", source)).out, encoding="utf-8")
+        result = run_command(capsys, ("import", str(file), "--url", server_url))
+    assert result.status == 1
+    assert "session 'm': " in result.err
+    assert "LONGTEXT" in result.err
+    with sessions.connect(server_url) as backend:
+        assert [texts(backend.session(name).get_items()) for name in ("a", "m", "z")] == [["a"], [], ["z"]]
 
 
 def test_a_time_that_cannot_be_read_is_no_difference(

@@ -15,7 +15,7 @@ from support.claims import refused
 from support.injections import INJECTIONS, put_everywhere
 from support.proxy import Proxy
 from support.rivals import counted_by_mysql
-from support.samples import items, refuse_poisoned_rows, stored_sessions, stored_texts
+from support.samples import item, items, refuse_poisoned_rows, stored_sessions, stored_texts
 from support.servers import Server, connect_raw, execute_sql, with_parts
 
 NUL_IN_ITEMS = "\0'; DROP TABLE canary; -- "
@@ -203,6 +203,10 @@ def test_an_item_above_the_limit_is_a_named_error_and_writes_nothing(database: s
         for write in (session.add_items, session.replace_items):
             with refused(sessions.DatabaseError, match="max_allowed_packet"):
                 write(batch)
+        [first] = session.records()
+        for size in (1 << 20, 3 << 20):  # of the larger one a server hears nothing to its end
+            with refused(sessions.DatabaseError, match="max_allowed_packet"):
+                session.replace_record(first.id, item("x" * size))
         assert session.get_items() == items("first")
         session.add_items(items("second"))
     assert len(stored_texts(database)) == 2

@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from sessions._paging import RewrittenError
+from sessions._refusals import Refusals
 from sessions._transfer import OvertakenError
 from sessions.errors import (
     ConflictError,
@@ -75,15 +77,19 @@ def read_export(context: Context, export: Export, chosen: Collection[str]) -> tu
     head: Head | None = None
     dated: Head | None = None
     refused: dict[str, str] = {}
+    database = Refusals()
     try:
         for place, (head, lines) in enumerate(export.conversations(), 1):
             if head.session_id in chosen:
-                written = None
+                written, began = None, monotonic()
                 try:
-                    with _named(head.session_id):
-                        written = _import(context, head, _counted(lines, progress))
+                    written = _import(context, head, _counted(lines, progress))
                 except refusals as exc:
                     refused[head.session_id] = _why(exc)
+                except DatabaseError as exc:
+                    # One that is too large for this database, say.
+                    database.note(exc, monotonic() - began)
+                    refused[head.session_id] = str(exc)
                 if written is not None:
                     sessions, records = sessions + 1, records + written
                     dated = dated or (head if head.moment and not appends else None)
@@ -149,6 +155,7 @@ def copy(context: Context, target: Backend) -> int:
     copied: list[str] = []
     foreign: list[str] = []
     refused: dict[str, str] = {}
+    refusals = Refusals()
     records = 0
     for info in context.chosen():
         try:
@@ -159,8 +166,9 @@ def copy(context: Context, target: Backend) -> int:
             continue
         copied.append(info.session_id)
         rows = _counted(_read(source, info.session_id), progress)
+        began = monotonic()
         try:
-            with _named(info.session_id), _of_target():
+            with _of_target():
                 records += target.load(info.session_id, rows, created_at=info.created_at, updated_at=info.updated_at)
         except OvertakenError:
             # Perhaps by a copy like this one: whether all is there is seen at the end.
@@ -171,6 +179,10 @@ def copy(context: Context, target: Backend) -> int:
             what = str(exc).rpartition(";")[0].removeprefix(f"session {info.session_id!r} ")
             refused[info.session_id] = f"{what}; remove it there, or copy the others by their ids"
         except InvalidItemError as exc:
+            refused[info.session_id] = str(exc)
+        except DatabaseError as exc:
+            # One that is too large for the target, say.
+            refusals.note(exc, monotonic() - began)
             refused[info.session_id] = str(exc)
     _warn_of_zones(context, copied, target)
     differ = [session_id for session_id in copied if not _are_equal(source, target, session_id)]
@@ -209,15 +221,6 @@ def _age(backend: Backend, session_id: str) -> float | None:
     """Return for how many seconds nobody has written to a conversation."""
     page = backend.list_sessions(prefix=session_id, order="id", limit=1, count_limit=None)
     return page[0].idle if page and page[0].session_id == session_id else None
-
-
-@contextmanager
-def _named(session_id: str) -> Iterator[None]:
-    """Say with which conversation a database had trouble: there are many."""
-    try:
-        yield
-    except DatabaseError as exc:
-        raise CommandFailedError(f"session {session_id!r}: {exc}") from exc
 
 
 def _read(source: Backend, session_id: str) -> Iterator[Record]:

@@ -28,10 +28,12 @@ from sessions._items import (
 from sessions._leases import Lease
 from sessions._listing import USER_ROLES, FirstRow, listing_from
 from sessions._parts import Part
+from sessions._reentry import own
 from sessions._seals import split
 from sessions.errors import (
     ConfigurationError,
     DatabaseError,
+    InvalidItemError,
     SchemaError,
     SealBrokenError,
     decryption_error,
@@ -224,7 +226,13 @@ class EncryptedStore(PassingStore):
                 f"session {session_id!r} is sealed, and every read would refuse what is rewritten without a seal; give "
                 "integrity_key too"
             )
-        return with_tail_of(stored_text(stored), self._envelopes.wrap(session_id, opened.text, opened.made))
+        try:
+            return with_tail_of(stored_text(stored), self._envelopes.wrap(session_id, opened.text, opened.made))
+        except own(UnicodeEncodeError):
+            raise InvalidItemError(
+                f"row {row_id} of session {session_id!r} holds a lone surrogate, which cannot be encrypted; "
+                "replace it by replace_record()"
+            ) from None  # it has the whole text in it
 
     def _wrapped(self, session_id: str, texts: Sequence[str]) -> list[str]:
         return [self._envelopes.wrap(session_id, text) for text in texts]

@@ -34,7 +34,7 @@ from .checks import (
     temporary_checks,
 )
 from .connection import PacketConnection
-from .driver import MySQLDriver
+from .driver import MySQLDriver, quotes
 from .errors import (
     CANNOT_CONVERT,
     DUPLICATE_INDEX,
@@ -48,7 +48,7 @@ from .layout import note
 from .packets import check_engine, send
 from .preparing import check_no_id_is_forced
 from .sealed import steps_of
-from .transactions import insert, transact
+from .transactions import check_size, insert, size_of, transact
 from .writes import packets_of, transacted, write_batch, write_behind
 
 # MySQL names the foreign key after the table, `<table>_ibfk_1`, in fewer than 64 characters on MariaDB.
@@ -67,6 +67,9 @@ _COPIES = 100
 _LAST_OF_PLANE = "\uffff"
 # Nobody has an id with a NUL.
 _FIRST = "\x01"
+
+# In characters: few servers take less at once.
+_LONG_TEXT = 100_000
 
 
 class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
@@ -240,6 +243,9 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
         raise kept_error(session_id)
 
     def update_item(self, connection: MyConnection, session_id: str, row_id: int, text: str) -> bool:
+        # A server hangs up at what is too large. That of an application's connection has to be asked for its limit.
+        if isinstance(connection, PacketConnection) or len(text) > _LONG_TEXT:
+            check_size(size_of(quotes(connection)[0](text)), self._limits(connection)[0])
         # What it counts are rows that it has changed: one of JSON, which leaves the token out, may be that already.
         return super().update_item(connection, session_id, row_id, text) or bool(
             self.execute(connection, "find_item", {"session_id": session_id, "id": row_id})

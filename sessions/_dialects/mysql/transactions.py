@@ -122,6 +122,24 @@ def _newest(first_id: int, count: int, step: int) -> int:
     return int(first_id + (count - 1) * step)
 
 
+def room_in(packet_limit: int) -> int:
+    """Return how many bytes the values of a statement may take, beside the statement itself."""
+    return packet_limit - _OVERHEAD
+
+
+def check_size(size: int, packet_limit: int) -> None:
+    """Raise DatabaseError for what the server would hang up at."""
+    if size > (room := room_in(packet_limit)):
+        raise DatabaseError(
+            f"an item takes {size} bytes, more than the {room} that the server's max_allowed_packet of "
+            f"{packet_limit} leaves it; raise it or make the item smaller"
+        )
+
+
+def size_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def cut(
     statement: str,
     session_id: str,
@@ -135,7 +153,7 @@ def cut(
     head, _, row = statement.rpartition("VALUES")
     quote_id, quote_item = quotes
     escaped_id = quote_id(session_id)
-    limit = packet_limit - _OVERHEAD
+    limit = room_in(packet_limit)
     rows: list[str] = []
     room = min(limit, _PACKET)
     for text, time in zip(texts, times or repeat(""), strict=False):
@@ -144,12 +162,8 @@ def cut(
             "message_data": quote_item(text),
             "created_at": literal(time or None, quote_id),
         }
-        size = len(values) + 1 if values.isascii() else len(values.encode()) + 1
-        if size > limit:
-            raise DatabaseError(
-                f"an item takes {size} bytes, more than the {limit} that the server's max_allowed_packet of "
-                f"{packet_limit} leaves it; raise it or make the item smaller"
-            )
+        size = size_of(values) + 1
+        check_size(size, packet_limit)
         if size > room and rows:
             yield Packet(head + "VALUES" + ",".join(rows), check(len(rows)), len(rows))
             rows.clear()
