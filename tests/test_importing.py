@@ -100,7 +100,7 @@ def test_what_the_database_refuses_is_named_and_leaves_the_conversation_that_is_
     refuse_poisoned_rows(sql_url)
     lines = [head("keep"), *[record("keep")] * 600, record("keep", '{"a": "poison"}')]
     status, err = import_lines(sql_url, HEAD, *lines, end(len(lines)), how=how)
-    assert (status, "session 'keep': " in err, err.count("\n")) == (1, True, 1)
+    assert (status, err.count("session 'keep': ")) == (1, 1)
     assert all_of(precious) == before
 
 
@@ -314,12 +314,12 @@ def test_an_append_that_is_interrupted_says_how_it_goes_on_and_doubles_nothing(
     assert counts(precious) == COUNTS
 
 
-def test_an_append_that_fails_says_how_it_goes_on(precious: Backend, sql_url: str, import_lines: Import) -> None:
+def test_an_append_that_fails_is_named_and_can_be_appended_alone(precious: Backend, sql_url: str, import_lines: Import) -> None:
     refuse_poisoned_rows(sql_url)
     lines = [head("chat_1"), record("chat_1"), head("chat_2"), *[record("chat_2")] * 600]
     lines.append(record("chat_2", '{"a": "poison"}'))
     status, err = import_lines(sql_url, HEAD, *lines, end(len(lines)), how="append")
-    assert (status, "1 session of the file done; go on with --done 1, or" in err, "show" in err) == (1, True, False)
+    assert (status, err.count("session 'chat_2': "), "by their ids behind the file" in err) == (1, 1, True)
     assert counts(precious) == {"chat_1": 1}
 
 
