@@ -281,7 +281,8 @@ class Backend:
         it can be ended and called again, while others read and write; a sealed conversation is one transaction.
         adopt: also encrypt what was written without a key, and seal conversations as they are now, by whomever they
         were written, but none whose end bears the seal of another key. Raises DecryptionError or SealBrokenError at
-        the end for what no key opens or has sealed, which stays as it is, ConflictError there for a sealed one that
+        the end for what no key opens or has sealed, which stays as it is, InvalidItemError or DatabaseError there for
+        what cannot be encrypted or does not fit when it is, ConflictError for a sealed one that
         others wrote to all the time, and ConfigurationError without a key, on a bound connection, and
         for a sealed conversation whose integrity_key is not given, before it is changed.
         """

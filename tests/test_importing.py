@@ -314,7 +314,9 @@ def test_an_append_that_is_interrupted_says_how_it_goes_on_and_doubles_nothing(
     assert counts(precious) == COUNTS
 
 
-def test_an_append_that_fails_is_named_and_can_be_appended_alone(precious: Backend, sql_url: str, import_lines: Import) -> None:
+def test_an_append_that_fails_is_named_and_can_be_appended_alone(
+    precious: Backend, sql_url: str, import_lines: Import
+) -> None:
     refuse_poisoned_rows(sql_url)
     lines = [head("chat_1"), record("chat_1"), head("chat_2"), *[record("chat_2")] * 600]
     lines.append(record("chat_2", '{"a": "poison"}'))
