@@ -58,6 +58,7 @@ _SENDING = ("pymysql.connections", "socket", "ssl")
 # How long to wait for the end of a statement that is killed.
 _KILL_SECONDS = 2.0
 _KILL_POLL_SECONDS = 0.01
+_RECONNECT_SECONDS = 0.1
 # Its name, as a server is told from every other (cluster.py).
 _SERVER = "SELECT CONVERT(CONCAT(@@hostname, 0x3a, @@port, 0x3a, @@server_id) USING utf8mb4) LIMIT 1"
 
@@ -242,8 +243,8 @@ def end_statement(connection: MyConnection, still_busy: str) -> None:
 def _end_statement(connection: MyConnection, still_busy: str) -> None:
     """Kill and wait, by another connection; by a further one where the server has no place, or another one answers."""
     deadline = monotonic() + _KILL_SECONDS
-    while monotonic() < deadline:
-        with suppress_own(*CONNECT_ERRORS):
+    with suppress_own(*CONNECT_ERRORS):
+        while monotonic() < deadline:
             twin = _twin(connection)
             try:
                 twin.connect()
@@ -256,7 +257,7 @@ def _end_statement(connection: MyConnection, still_busy: str) -> None:
                     if _is_same_server(connection, twin):
                         _kill(connection, twin, still_busy, deadline)
                         return
-        sleep(_KILL_POLL_SECONDS)
+            sleep(_RECONNECT_SECONDS)
 
 
 def _twin(connection: MyConnection) -> MyConnection:

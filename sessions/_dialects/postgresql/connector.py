@@ -161,11 +161,12 @@ def end_statement(connection: psycopg.Connection[Any]) -> None:
 def _has_ended(pgconn: pq.abc.PGconn) -> bool:
     """Read what has come, and tell whether it is all: a pipeline has an answer for each of its statements."""
     pgconn.consume_input()
+    nothing = 0  # once between two statements, twice where all was read before
     while not pgconn.is_busy():
         result = pgconn.get_result()
-        if pgconn.transaction_status != TransactionStatus.ACTIVE:
-            return True
-        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+        nothing = nothing + 1 if result is None else 0
+        is_end = result is not None and result.status == ExecStatus.PIPELINE_SYNC
+        if is_end or nothing > 1 or pgconn.transaction_status != TransactionStatus.ACTIVE:
             return True
     return False
 
