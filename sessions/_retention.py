@@ -45,8 +45,8 @@ def prune(
     """Delete the sessions that nobody has written to since a moment; with dry_run only count them."""
     dry_run = flag("dry_run", dry_run)
     kept = tuple(map(plain, (keep_prefix,) if isinstance(keep_prefix, str) else keep_prefix))
-    if not all(kept):
-        raise ValueError(f"keep_prefix is {keep_prefix!r}; pass a str or several, none of them empty")
+    for prefix in kept:
+        _check_prefix(prefix)
     moment = moment_from("older_than", older_than, store.clock)
     refusals = Refusals()
     sessions = items = 0
@@ -58,6 +58,19 @@ def prune(
         sessions, items = sessions + gone[0], items + gone[1]
     refusals.raise_first()
     return Pruned(sessions, items)
+
+
+def _check_prefix(prefix: object) -> None:
+    """Raise TypeError or ValueError for what would keep all or nothing: no id begins with it, perhaps by a mistake."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"keep_prefix is a {type(prefix).__name__}; pass a str or several")
+    if not prefix:
+        raise ValueError("keep_prefix is empty, with which every id begins; pass a str or several, none of them empty")
+    if "\0" in prefix or prefix.encode(errors="ignore").decode() != prefix:
+        raise ValueError(
+            f"keep_prefix {prefix!r} contains a NUL or a lone surrogate, as no id does: nothing would be kept; "
+            "use valid Unicode"
+        )
 
 
 def _delete(store: Store, ids: list[str], idle: float, refusals: Refusals) -> tuple[int, int]:

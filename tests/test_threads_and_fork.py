@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import sessions
+from sessions._connections.pool import Pool
 from support.children import Child, fork
 from support.rivals import connection_of, eventually, lender_of, others
 from support.samples import assert_contiguous_and_ordered, batch, in_threads, items, texts
@@ -394,6 +395,34 @@ def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
         gc.collect()
         thread.join()
         assert found == [[]]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("behind", [False, True])
+def test_an_exception_of_a_handler_behind_a_fork_leaves_nothing_locked(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, *, behind: bool
+) -> None:
+    unlock, raises = Pool.after_fork_in_parent, iter([True])
+
+    def interrupted(pool: Any) -> None:
+        if behind:
+            unlock(pool)
+        if next(raises, False):
+            raise KeyboardInterrupt
+        unlock(pool)
+
+    with sessions.connect(sqlite_url) as backend, sessions.connect("memory:") as other:
+        backend.session("chat_1").add_items(items("a"))
+        monkeypatch.setattr(Pool, "after_fork_in_parent", interrupted)
+        Child(os.getpid).result()
+        found: list[Any] = []
+        for one in (backend, other):
+            reader = threading.Thread(
+                target=lambda one=one: found.append(one.session("chat_1").get_items()), daemon=True
+            )
+            reader.start()
+            reader.join(60)
+    assert found == [items("a"), []]
 
 
 def test_a_connection_that_takes_long_to_close_keeps_nobody_waiting(

@@ -20,7 +20,7 @@ class Forkable(Protocol):
         """Take the locks, in the thread that forks; wait for what must not be cut in the middle."""
 
     def after_fork_in_parent(self) -> None:
-        """Release the locks."""
+        """Release the locks; called again where a signal's handler has interrupted it."""
 
     def begin_anew(self) -> None:
         """In a child: make new locks, since nobody may release the old ones, and forget what is the parent's."""
@@ -71,12 +71,25 @@ def _before() -> None:
         _told.append(forkable)
 
 
+def _take_signals() -> None:
+    """Be where that is raised which a signal's handler raises for a signal that came within the fork.
+
+    Python says it and goes on: in the next hook it would leave locked what that unlocks.
+    """
+
+
 def _after_in_parent() -> None:
-    try:
-        while _told:
-            _told.pop().after_fork_in_parent()
-    finally:
-        process_lock().release()
+    interruption: BaseException | None = None
+    while _told or process_lock().is_held():
+        try:
+            while _told:
+                _told[-1].after_fork_in_parent()
+                _told.pop()
+            process_lock().release()
+        except BaseException as exc:  # noqa: BLE001  (raised behind it)
+            interruption = exc
+    if interruption is not None:
+        raise interruption
 
 
 def _after_in_child() -> None:
@@ -86,4 +99,5 @@ def _after_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_take_signals)
     os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

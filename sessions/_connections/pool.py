@@ -320,12 +320,9 @@ class Pool(Generic[C]):
             raise
 
     def after_fork_in_parent(self) -> None:
-        try:
-            if not self._closed:
-                self._connector.after_fork_in_parent()
-        finally:
-            self._fork_pending = False
-            self._wake_all()
+        self._fork_pending = False
+        self._wake_all()
+        if self._lock.is_held():
             self._lock.release()
         if self._abandoned:
             self.abandon()

@@ -34,9 +34,6 @@ class Connector(Protocol[C]):
     def before_fork(self, idle: Iterator[C]) -> None:
         """Take and close idle ones, where a forked child could harm them; never raises."""
 
-    def after_fork_in_parent(self) -> None:
-        """Hold what those held, until the next one is opened; never raises."""
-
     def inherit(self, idle: Sequence[C], busy: Sequence[C | None]) -> None:
         """In a forked child: let go of the parent's connections so that the parent feels nothing.
 

@@ -252,6 +252,15 @@ class Attempts(Generic[C]):
         """
         if self._dialect.server_of(connection) != orphan.server:
             return False
+        joins = self._dialect.in_transaction(connection)
+        try:
+            return self._look_to_the_end(connection, orphan)
+        finally:
+            # One that the driver has begun for the question would show what was there before it was answered.
+            if not joins and self._dialect.in_transaction(connection):
+                self._dialect.roll_back(connection)
+
+    def _look_to_the_end(self, connection: C, orphan: Orphan) -> bool:
         now = time.monotonic()
         patience, idle_patience = now + self._options.statement_timeout, now + _IDLE_ORPHAN_SECONDS
         ended = False

@@ -54,7 +54,8 @@ class MemoryStore(SealableStore):
         self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        if self._lock.is_held():
+            self._lock.release()
 
     def begin_anew(self) -> None:
         self._lock = Lock()

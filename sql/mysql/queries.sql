@@ -653,7 +653,7 @@ WHERE id = %(id)s
     AND id <> CONNECTION_ID()
     AND CONNECTION_ID() = %(own)s
     AND db <=> DATABASE()
-    AND user = SUBSTRING_INDEX(USER(), '@', 1)
+    AND CONCAT(user, '@', SUBSTRING_INDEX(USER(), '@', -1)) = USER()
 LIMIT 1;
 
 -- name: uptime
@@ -670,7 +670,7 @@ WHERE id = %(id)s
     AND CONNECTION_ID() = %(own)s
     AND command = 'Sleep'
     AND db <=> DATABASE()
-    AND user = SUBSTRING_INDEX(USER(), '@', 1)
+    AND CONCAT(user, '@', SUBSTRING_INDEX(USER(), '@', -1)) = USER()
 LIMIT 1;
 
 -- name: end_session

@@ -130,8 +130,12 @@ def test_what_is_no_time_prunes_nothing(backend: Backend, older_than: Any, error
     fill(backend, {"old": 100})
     with pytest.raises(error, match="older_than"):
         backend.prune(older_than)
-    with pytest.raises(ValueError, match="keep_prefix"):
-        backend.prune(90 * DAY, keep_prefix="")
+    # What no id begins with would keep nothing.
+    for prefix in ("", "\udce9gal:", "a\0", ["chat", ""]):
+        with pytest.raises(ValueError, match="keep_prefix"):
+            backend.prune(90 * DAY, keep_prefix=prefix)
+    with pytest.raises(TypeError, match="keep_prefix is a bytes"):
+        backend.prune(90 * DAY, keep_prefix=[b"chat"])  # type: ignore[list-item]
     assert listed(backend) == ["old"]
 
 

@@ -604,12 +604,54 @@ def test_a_fork_lets_go_of_no_log_that_the_application_has_open(
     assert is_closed(path)
 
 
-def test_behind_a_fork_the_log_goes_with_the_backend(path: Path, backend: sessions.Backend) -> None:
-    Child(os.getpid).result()
-    another_process_reads(path)
-    assert log_of(path).exists()
+def test_a_fork_lets_go_of_no_log_that_another_thread_reads_the_file_of(
+    path: Path, backend: sessions.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    close = FileConnector.close
+
+    def close_and_read(connector: FileConnector, connection: FileConnection) -> None:
+        close(connector, connection)
+        kept.append(is_kept(path))
+
+    with contextlib.closing(sqlite3.connect(path)) as application:
+        application.execute("SELECT * FROM agent_messages").fetchall()
+        with monkeypatch.context() as patch:
+            patch.setattr(FileConnector, "close", close_and_read)
+            Child(os.getpid).result()
+    assert kept == [True]
     backend.close()
     assert is_closed(path)
+
+
+def test_behind_a_fork_the_log_goes_with_the_backend(path: Path, backend: sessions.Backend) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as application:
+        application.execute("SELECT * FROM agent_messages").fetchall()
+        Child(os.getpid).result()
+    command = [sys.executable, "-c", _ADD, f"sqlite:///{path}"]
+    subprocess.run(command, check=True)
+    assert log_of(path).exists()
+    backend.close()
+    assert not log_of(path).exists()
+    shutil.copy(path, path.with_suffix(".copy"))
+    with Session.from_url("chat_1", f"sqlite:///{path.with_suffix('.copy')}") as copied:
+        assert texts(copied.get_items()) == ["a", "b"]
+    assert is_closed(path)
+
+
+def test_a_fork_holds_no_file_that_nobody_else_in_the_process_has_open(path: Path, backend: sessions.Backend) -> None:
+    Child(os.getpid).result()
+    assert not log_of(path).exists()
+    assert not descriptors(path)
+    another_process_reads(path)
+    assert not log_of(path).exists()
+
+
+_ADD = """
+import sys, sessions
+with sessions.Session.from_url("chat_1", sys.argv[1]) as session:
+    session.add_items([{"role": "user", "content": "b"}])
+"""
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by Python", "in C"])

@@ -170,9 +170,6 @@ class MySQLConnector:
     def before_fork(self, idle: Iterator[PacketConnection]) -> None:
         pass
 
-    def after_fork_in_parent(self) -> None:
-        pass
-
     def inherit(self, idle: Sequence[PacketConnection], busy: Sequence[PacketConnection | None]) -> None:
         for connection in (*idle, *busy):
             # One that the parent was about to drop must not keep the child from the rest.

@@ -316,9 +316,6 @@ class PostgresConnector:
     def before_fork(self, idle: Iterator[TimedConnection]) -> None:
         pass
 
-    def after_fork_in_parent(self) -> None:
-        pass
-
     def inherit(self, idle: Sequence[TimedConnection], busy: Sequence[TimedConnection | None]) -> None:
         for connection in (*idle, *busy):
             if connection is not None and not connection.closed:

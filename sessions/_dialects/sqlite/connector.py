@@ -80,7 +80,6 @@ class FileConnector:
     def open(self) -> FileConnection:
         try:
             connection = self._open()
-            self._parted_from = ""
             self._end_standing_in()
             return connection
         except AttemptFailed:
@@ -238,18 +237,20 @@ class FileConnector:
 
     def before_fork(self, idle: Iterator[FileConnection]) -> None:
         # SQLite knows an inherited connection of the process as its own, but not its locks: the parent would
-        # remove the write-ahead log under its child.
+        # remove the write-ahead log under its child. The file stays held: an application that has it open may read it
+        # before anything is opened in here again, in another thread even while this one forks.
         for connection in idle:
-            self._parted_from = connection.target
+            if connection.is_in_place():
+                self._empty_log(connection)
+                self._stand_in(connection.target)
             self.close(connection)
-        # A child that inherited it would hold the file as well.
-        self._end_standing_in()
+        if not self._standing_in.is_of_use():
+            self._end_standing_in()
 
-    def after_fork_in_parent(self) -> None:
-        # An application that has the file open may read it before anything is opened in here.
-        if self._parted_from:
+    def _stand_in(self, target: str) -> None:
+        if self._standing_in is NOTHING:
             with suppress_own(OSError):
-                self._standing_in = hold(self._parted_from)
+                self._standing_in, self._parted_from = hold(target), target
                 self._standing_in.lock()
 
     def _end_standing_in(self) -> None:
@@ -260,7 +261,7 @@ class FileConnector:
 
     def inherit(self, idle: Sequence[FileConnection], busy: Sequence[FileConnection | None]) -> None:
         self._writers.restart()
-        self._parted_from, self._standing_in = "", NOTHING  # the parent's
+        self._standing_in = NOTHING  # the parent's
         for inherited in (*idle, *busy):
             forget(inherited)
         if busy:
@@ -278,6 +279,10 @@ class FileConnector:
         close_unused()
 
     def release(self) -> None:
+        if self._standing_in is not NOTHING and not is_empty(f"{self._parted_from}-wal"):
+            # Who has written since has left its log to us.
+            with suppress_own(AttemptFailed, sqlite3.Error, OSError):
+                self.close(self.open())
         self._end_standing_in()
         close_unused()
 
@@ -316,9 +321,6 @@ class MemoryConnector:
             self._writers.end(connection)
 
     def before_fork(self, idle: Iterator[sqlite3.Connection]) -> None:
-        pass
-
-    def after_fork_in_parent(self) -> None:
         pass
 
     def inherit(self, idle: Sequence[sqlite3.Connection], busy: Sequence[sqlite3.Connection | None]) -> None:

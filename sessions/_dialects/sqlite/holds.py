@@ -113,7 +113,7 @@ class _Files:
         """Tell whether that lets go of nobody's locks now."""
         if not file.descriptors:
             return False
-        return file.is_locked() is False or not self._is_open_elsewhere(file)
+        return file.is_locked() is False or not self.is_open_elsewhere(file)
 
     def _close(self, file: HeldFile) -> None:
         """Close it, with a log that nobody has open, while nobody can get a lock: that would go as well."""
@@ -125,15 +125,15 @@ class _Files:
             self.sort()
             is_alone = file.take("F_WRLCK", ALL)
             if is_alone:
-                file.remove_log(lambda: not self._is_open_elsewhere(file))
-            if is_alone or (file.take("F_WRLCK", BEGINNING) and not self._is_open_elsewhere(file)):
+                file.remove_log(lambda: not self.is_open_elsewhere(file))
+            if is_alone or (file.take("F_WRLCK", BEGINNING) and not self.is_open_elsewhere(file)):
                 file.close()
         except own(OSError):  # it may only be read, no descriptor is free, or there are no such locks
             file.close()
         finally:
             file.unlock()
 
-    def _is_open_elsewhere(self, file: HeldFile) -> bool:
+    def is_open_elsewhere(self, file: HeldFile) -> bool:
         """Tell whether this process has another descriptor of the file; also where it has too many to look at."""
         if file.descriptors[0] > _MANY:
             return True
@@ -228,6 +228,14 @@ class Hold:
         numbers = descriptors_of_process()
         self._file.is_checked = not numbers or any(leads_to(number, index) for number in numbers)
         return self._file.is_checked
+
+    def is_of_use(self) -> bool:
+        """Tell whether this process has the file open elsewhere: a close of that would let go of the others' locks."""
+        if self._file is None or self._files is not _files():
+            return False
+        with self._files.lock:
+            self._file.check()
+            return bool(self._file.descriptors) and self._files.is_open_elsewhere(self._file)
 
     def is_last(self) -> bool:
         """Begin to end; tell whether it is the last one to its file, which without such locks SQLite does itself."""
