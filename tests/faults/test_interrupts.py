@@ -240,14 +240,16 @@ def test_what_is_read_after_an_interruption_stays_so(server_url: str) -> None:
 
 
 @each_mysql
-@pytest.mark.parametrize("how", ["the password is another one by now", "another server answers first"])
+@pytest.mark.parametrize(
+    "how", ["the password is another one by now", "another server answers first", "the user is an@other"]
+)
 @pytest.mark.usefixtures("ctrl_c_as_usual")
 def test_an_interrupted_write_is_ended_though(how: str, server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    passwords = ["first"]
-    execute_sql(server_url, "CREATE USER rotated IDENTIFIED BY 'first'")
+    passwords, user = ["first"], "an@other" if "an@other" in how else "rotated"
+    execute_sql(server_url, f"CREATE USER `{user}` IDENTIFIED BY 'first'")
     try:
-        execute_sql(server_url, f"GRANT ALL ON {server_url.rpartition('/')[2]}.* TO rotated")
-        url = f"{dialect_of(server_url)}://rotated@{server_url.rpartition('@')[2]}"
+        execute_sql(server_url, f"GRANT ALL ON {server_url.rpartition('/')[2]}.* TO `{user}`")
+        url = f"{dialect_of(server_url)}://{quote(user)}@{server_url.rpartition('@')[2]}"
         with (
             Session.from_url("chat_1", server_url) as witness,
             Session.from_url("chat_1", url, password=lambda: passwords[-1]) as session,
@@ -255,9 +257,9 @@ def test_an_interrupted_write_is_ended_though(how: str, server_url: str, monkeyp
             witness.add_items(items("a"))
             session.get_items()
             if how.startswith("the password"):
-                execute_sql(server_url, "ALTER USER rotated IDENTIFIED BY 'second'")
+                execute_sql(server_url, f"ALTER USER `{user}` IDENTIFIED BY 'second'")
                 passwords.append("second")
-            else:
+            elif how.startswith("another server"):
                 is_same, answers = packets._is_same_server, iter([False])
                 monkeypatch.setattr(
                     packets, "_is_same_server", lambda *connections: is_same(*connections) and next(answers, True)
@@ -272,7 +274,7 @@ def test_an_interrupted_write_is_ended_though(how: str, server_url: str, monkeyp
             assert eventually(lambda: open_transactions(server_url) == 0)
             assert texts(witness.get_items()) == ["a"]
     finally:
-        execute_sql(server_url, "DROP USER rotated")
+        execute_sql(server_url, f"DROP USER `{user}`")
 
 
 class _InterruptedReading:
