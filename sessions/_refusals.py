@@ -16,10 +16,17 @@ class Refusals:
         self.first: SessionsError | None = None
         self._seconds = 0.0
 
-    def note(self, exc: SessionsError, seconds: float) -> None:
-        """Note another one; raise the first where the database's take long: that is no matter of single ones."""
+    def note(self, exc: SessionsError, seconds: float, session_id: str | None = None) -> None:
+        """Note another one; raise the first where the database's take long: that is no matter of single ones.
+
+        The database's do not say by themselves of which conversation they are.
+        """
+        if isinstance(exc, DatabaseError):
+            self._seconds += seconds
+            if session_id is not None:
+                cause, exc = exc.__cause__, DatabaseError(f"session {session_id!r}: {exc}")
+                exc.__cause__ = cause
         self.first = self.first or exc
-        self._seconds += seconds if isinstance(exc, DatabaseError) else 0.0
         if self._seconds > _REFUSED_SECONDS:
             raise self.first
 

@@ -48,13 +48,9 @@ def rekey(store: Store, session_ids: Iterable[str] | None, *, adopt: bool) -> Re
         began = monotonic()
         try:
             records += told.rekey(session_id, adopt=adopt)
-        except (DecryptionError, SealBrokenError, ConflictError, InvalidItemError) as exc:
-            refusals.note(exc, 0)
-        except DatabaseError as exc:
+        except (DecryptionError, SealBrokenError, ConflictError, InvalidItemError, DatabaseError) as exc:
             # A column, or the server, takes no text of that length, say.
-            named = DatabaseError(f"session {session_id!r}: {exc}")
-            named.__cause__ = exc.__cause__
-            refusals.note(named, monotonic() - began)
+            refusals.note(exc, monotonic() - began, session_id)
         except OutcomeUnknownError as exc:
             # What is done already is left as it is then.
             raise OutcomeUnknownError(str(exc).replace(COMPARE, "call rekey() again")) from exc.__cause__

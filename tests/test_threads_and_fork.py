@@ -398,11 +398,11 @@ def test_a_place_that_is_forgotten_is_free_again(sqlite_url: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(("behind", "times"), [(False, 1), (True, 1), (True, 100)])
 def test_an_exception_of_a_handler_behind_a_fork_leaves_nothing_locked(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, *, behind: bool
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, *, behind: bool, times: int
 ) -> None:
-    unlock, raises = Pool.after_fork_in_parent, iter([True])
+    unlock, raises = Pool.after_fork_in_parent, iter([True] * times)
 
     def interrupted(pool: Any) -> None:
         if behind:

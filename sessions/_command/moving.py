@@ -88,7 +88,7 @@ def read_export(context: Context, export: Export, chosen: Collection[str]) -> tu
                     refused[head.session_id] = _why(exc)
                 except DatabaseError as exc:
                     # One that is too large for this database, say.
-                    database.note(exc, monotonic() - began)
+                    database.note(exc, monotonic() - began, head.session_id)
                     refused[head.session_id] = str(exc)
                 if written is not None:
                     sessions, records = sessions + 1, records + written
@@ -182,7 +182,7 @@ def copy(context: Context, target: Backend) -> int:
             refused[info.session_id] = str(exc)
         except DatabaseError as exc:
             # One that is too large for the target, say.
-            refusals.note(exc, monotonic() - began)
+            refusals.note(exc, monotonic() - began, info.session_id)
             refused[info.session_id] = str(exc)
     _warn_of_zones(context, copied, target)
     differ = [session_id for session_id in copied if not _are_equal(source, target, session_id)]

@@ -30,6 +30,8 @@ _known: WeakSet[Forkable] = WeakSet()
 _told: list[Forkable] = []
 # The process for which all of them are ready.
 _process = os.getpid()
+# How often one is asked to release its locks: what raises each time keeps nobody else waiting.
+_TRIES = 3
 # Held through a fork: the interpreter lets several threads fork at once. A child never waits for its parent's.
 _locks: dict[int, Lock] = {}
 
@@ -80,11 +82,15 @@ def _take_signals() -> None:
 
 def _after_in_parent() -> None:
     interruption: BaseException | None = None
+    tries = 0
     while _told or process_lock().is_held():
         try:
             while _told:
-                _told[-1].after_fork_in_parent()
+                tries += 1
+                if tries <= _TRIES:
+                    _told[-1].after_fork_in_parent()
                 _told.pop()
+                tries = 0
             process_lock().release()
         except BaseException as exc:  # noqa: BLE001  (raised behind it)
             interruption = exc

@@ -640,6 +640,7 @@ def test_behind_a_fork_the_log_goes_with_the_backend(path: Path, backend: sessio
 
 
 def test_a_fork_holds_no_file_that_nobody_else_in_the_process_has_open(path: Path, backend: sessions.Backend) -> None:
+    in_threads(4, lambda number: backend.session(f"chat_{number}").add_items(items("b")))
     Child(os.getpid).result()
     assert not log_of(path).exists()
     assert not descriptors(path)

@@ -175,6 +175,7 @@ def test_an_interrupted_write_under_a_lease_is_not_done_later(
         signal.signal(signal.SIGINT, before)
 
 
+_COMMITTING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 # As a commit that waits for the disk, it is done all the same, a moment later.
 _DEAF_COMMIT = """
 CREATE FUNCTION be_deaf() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
@@ -196,7 +197,7 @@ def test_a_commit_that_cannot_be_cancelled_is_seen_by_all_behind_the_interruptio
         raise kind
 
     def is_committing() -> bool:
-        return bool(execute_sql(postgresql_url, "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+        return bool(execute_sql(postgresql_url, _COMMITTING))
 
     before = signal.signal(signal.SIGINT, interrupt)
     with Session.from_url("chat_1", postgresql_url) as witness, _lent(lender, postgresql_url) as session:

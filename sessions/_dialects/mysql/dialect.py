@@ -70,6 +70,8 @@ _FIRST = "\x01"
 
 # In characters: few servers take less at once.
 _LONG_TEXT = 100_000
+# What a character takes at most: four bytes, each of them in two digits.
+_BYTES = 8
 
 
 class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
@@ -245,7 +247,9 @@ class MySQLDialect(MySQLDriver, Dialect[MyConnection]):
     def update_item(self, connection: MyConnection, session_id: str, row_id: int, text: str) -> bool:
         # A server hangs up at what is too large. That of an application's connection has to be asked for its limit.
         if isinstance(connection, PacketConnection) or len(text) > _LONG_TEXT:
-            check_size(size_of(quotes(connection)[0](text)), self._limits(connection)[0])
+            limit, _ = self._limits(connection)
+            if _BYTES * len(text) > limit - _LONG_TEXT:
+                check_size(size_of(quotes(connection)[0](text)), limit)
         # What it counts are rows that it has changed: one of JSON, which leaves the token out, may be that already.
         return super().update_item(connection, session_id, row_id, text) or bool(
             self.execute(connection, "find_item", {"session_id": session_id, "id": row_id})

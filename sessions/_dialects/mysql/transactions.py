@@ -122,14 +122,9 @@ def _newest(first_id: int, count: int, step: int) -> int:
     return int(first_id + (count - 1) * step)
 
 
-def room_in(packet_limit: int) -> int:
-    """Return how many bytes the values of a statement may take, beside the statement itself."""
-    return packet_limit - _OVERHEAD
-
-
 def check_size(size: int, packet_limit: int) -> None:
     """Raise DatabaseError for what the server would hang up at."""
-    if size > (room := room_in(packet_limit)):
+    if size > (room := packet_limit - _OVERHEAD):
         raise DatabaseError(
             f"an item takes {size} bytes, more than the {room} that the server's max_allowed_packet of "
             f"{packet_limit} leaves it; raise it or make the item smaller"
@@ -153,7 +148,7 @@ def cut(
     head, _, row = statement.rpartition("VALUES")
     quote_id, quote_item = quotes
     escaped_id = quote_id(session_id)
-    limit = room_in(packet_limit)
+    limit = packet_limit - _OVERHEAD
     rows: list[str] = []
     room = min(limit, _PACKET)
     for text, time in zip(texts, times or repeat(""), strict=False):

@@ -21,7 +21,7 @@ from sessions.errors import ConfigurationError, ConnectionFailedError
 from .connection import FileConnection, agrees, connect, forget, leave, note, roll_back, uri_of
 from .errors import DIRECTORY, INHERITED, LINKED, MOUNTED, MOVED, STALE_LOG, UNNAMEABLE, failure_of, is_damage
 from .files import Files, Identity, files_at, is_empty, is_mounted
-from .holds import NOTHING, Hold, close_unused, hold, make_private, part_from_log
+from .holds import NOTHING, Hold, close_unused, hold, make_private, part_from_log, stand_in
 from .values import run
 from .writers import Writers
 
@@ -73,9 +73,7 @@ class FileConnector:
         self._may_change = options.create_tables
         self._statements = statements
         self._writers = writers
-        # What stands in for the connections that were closed for a fork, and where.
-        self._parted_from = ""
-        self._standing_in = NOTHING
+        self._standing_in = NOTHING  # for the connections that were closed for a fork
 
     def open(self) -> FileConnection:
         try:
@@ -240,18 +238,12 @@ class FileConnector:
         # remove the write-ahead log under its child. The file stays held: an application that has it open may read it
         # before anything is opened in here again, in another thread even while this one forks.
         for connection in idle:
-            if connection.is_in_place():
-                self._empty_log(connection)
-                self._stand_in(connection.target)
+            if self._standing_in is NOTHING:
+                with suppress_own(OSError):
+                    self._standing_in = stand_in(connection.target)
             self.close(connection)
         if not self._standing_in.is_of_use():
             self._end_standing_in()
-
-    def _stand_in(self, target: str) -> None:
-        if self._standing_in is NOTHING:
-            with suppress_own(OSError):
-                self._standing_in, self._parted_from = hold(target), target
-                self._standing_in.lock()
 
     def _end_standing_in(self) -> None:
         if self._standing_in is not NOTHING:
@@ -279,7 +271,7 @@ class FileConnector:
         close_unused()
 
     def release(self) -> None:
-        if self._standing_in is not NOTHING and not is_empty(f"{self._parted_from}-wal"):
+        if self._standing_in.has_log():
             # Who has written since has left its log to us.
             with suppress_own(AttemptFailed, sqlite3.Error, OSError):
                 self.close(self.open())

@@ -19,7 +19,7 @@ from sessions._dialects.failures import NO_DESCRIPTOR
 from sessions._reentry import Lock, own, suppress_own
 
 from . import files
-from .files import Identity, identity_of
+from .files import Identity, identity_of, is_empty
 from .held_file import (
     ALL,
     BEGINNING,
@@ -237,6 +237,12 @@ class Hold:
             self._file.check()
             return bool(self._file.descriptors) and self._files.is_open_elsewhere(self._file)
 
+    def has_log(self) -> bool:
+        """Tell whether the log holds something; not in a finalizer that is run in the middle of this module."""
+        if self._file is None or self._files is not _files() or self._files.lock.is_held():
+            return False
+        return not is_empty(f"{self._file.path}-wal")
+
     def is_last(self) -> bool:
         """Begin to end; tell whether it is the last one to its file, which without such locks SQLite does itself."""
         if self._file is None or self._files is not _files():
@@ -282,6 +288,17 @@ def hold(target: str) -> Hold:
             if exc.errno in NO_DESCRIPTOR:
                 raise
             return NOTHING  # SQLite will say it
+
+
+def stand_in(target: str) -> Hold:
+    """Hold a file, without a connection, for those that are about to be closed: the last of them is that all the same.
+
+    Raises OSError as hold() does.
+    """
+    held = hold(target)
+    held.lock()
+    held.is_ending = True
+    return held
 
 
 def part_from_log(target: str, empty: Callable[[], object]) -> None:
