@@ -20,10 +20,10 @@ from sessions._settings.settings import settings_from
 from sessions._settings.url import Address
 from sessions.errors import ConfigurationError, ConnectionFailedError, DriverNotInstalledError
 
-from .attempts import Waits
 from .memory import MemoryStore
 from .sql import SQLStore
 from .store import SealableStore, Store
+from .waits import Waits
 
 logger = logging.getLogger("sessions")
 
